@@ -1,0 +1,58 @@
+# Every target is one line that calls the tool; `make help` lists them.
+PYTHON ?= python3
+V := .venv/bin
+PYTEST := $(V)/python -m pytest
+
+help:                   ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+
+demo: setup             ## a real DHCP client gets the document's address from the inventory, in private namespaces
+	$(V)/python -m bench.demo
+
+test: setup             ## sets everything up and runs all tests
+	$(PYTEST)
+
+setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
+
+packages:               # Debian packages that tests and demo profit from: installed as root with apt, else named
+	@sh tests/packages.sh packages.txt
+
+.venv/deps: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(V)/pip install --quiet --upgrade pip 'setuptools>=77' 'Cython>=3.3,<3.4'
+	$(V)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	touch $@
+
+build: .venv/deps       ## compile the extensions in place (BOOTSTORM_BUILD=release|debug|asan|trace)
+	$(V)/python setup.py --quiet build_ext --inplace
+
+debug:                  ## the same, with asserts that abort and bounds that are checked
+	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
+
+test-unit: build        ## everything that needs no namespaces and no sanitizer
+	$(PYTEST) -m 'not netns and not faults and not sanitizer'
+
+test-netns: build       ## real clients in network namespaces
+	$(PYTEST) -m 'netns or faults'
+
+test-clients: build     ## the same clients, with a table of what each did
+	$(PYTEST) tests/netns/test_clients.py -v
+
+asan: build             ## the packet path's tests under AddressSanitizer and UBSan
+	$(PYTEST) -m sanitizer
+
+bench-perfdhcp: build   ## replies a second on one core, and Kea's in the same run (perfdhcp, 10,000 hosts)
+	$(V)/python -m bench.perfdhcp
+
+lint: build             ## ruff and mypy
+	$(V)/ruff check .
+	$(V)/ruff format --check .
+	$(V)/mypy
+
+tidy: build             ## the house rules (tests/test_tidy.py)
+	$(PYTEST) tests/test_tidy.py
+
+clean:                  ## everything that was built
+	rm -rf build .venv ext/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: help demo test setup packages build debug test-unit test-netns test-clients asan bench-perfdhcp lint tidy clean

@@ -1,0 +1,1 @@
+"""The slow side: inventory, plan, console, warnings."""

@@ -1,0 +1,1 @@
+"""clusto over HTTP: our client, our reader, our own server."""

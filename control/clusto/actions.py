@@ -1,0 +1,188 @@
+"""`/<type>/<name>/<action>`: parameters in, change made, answer out (CLUSTO-HTTPD 5); server.py routes here.
+
+reading.py reads, writing.py changes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from control.clusto.attrs import AttrFilter, attrs_of
+from control.clusto.drivers import PORT_ACTION_TYPES
+from control.clusto.errors import Answered, NoSuchEntity, Refused
+from control.clusto.reading import Entity, get_by_name, has_port, port_attr, ports_document, show
+from control.clusto.writing import (
+    Value,
+    add_attr,
+    allocate_entity,
+    delete_attrs,
+    driver_named,
+    insert_into_rack,
+    insert_member,
+    remove_member,
+    set_attr,
+)
+
+Parameters = Mapping[str, str]
+
+EMPTY: Final = object()
+"""The answer of set_port_attr: 200, text/html, no body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    run: Callable[[Connection, Entity, Parameters], Any]
+    writes: bool = False
+    ports_only: bool = False
+
+
+def _show(db: Connection, entity: Entity, _parameters: Parameters) -> Any:
+    return show(db, entity, ports=True)
+
+
+def _attrs(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+    wanted = AttrFilter.from_parameters(parameters)
+    return {"attrs": attrs_of(db, [entity.id], wanted)[entity.id]}
+
+
+def _required(parameters: Parameters, name: str) -> str:
+    if name not in parameters:
+        raise Refused("KeyError", f"'{name}'")
+    return parameters[name]
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise Refused("ValueError", f"invalid literal for int() with base 10: '{text}'") from error
+
+
+def _given_value(db: Connection, parameters: Parameters) -> Value:
+    """datatype: int, relation, anything else is a string."""
+    text = _required(parameters, "value")
+    datatype = parameters.get("datatype", "string")
+    if datatype == "int":
+        return Value.of_int(_integer(text))
+    if datatype == "relation":
+        _prefix, slash, name = text.rpartition("/")
+        try:
+            if not slash:
+                raise NoSuchEntity(name)
+            return Value.of_relation(get_by_name(db, name))
+        except NoSuchEntity as error:
+            raise Answered(400, body="400 Element Not Found\n") from error
+    return Value.of_string(text)
+
+
+def _change_attr(change: Callable[..., None]) -> Callable[[Connection, Entity, Parameters], Any]:
+    method = change.__name__
+
+    def run(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+        value = _given_value(db, parameters)
+        for name in parameters:
+            if name not in ("key", "value", "subkey", "number", "datatype"):
+                raise Refused("TypeError", f"{method}() got an unexpected keyword argument '{name}'")
+        if "key" not in parameters:
+            raise Refused("TypeError", f"{method}() takes at least 3 arguments (2 given): no key")
+        number = _integer(parameters["number"]) if "number" in parameters else None
+        change(db, entity, parameters["key"], value, subkey=parameters.get("subkey"), number=number)
+        return show(db, entity, ports=True)
+
+    return run
+
+
+def _delattr(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+    key = _required(parameters, "key")
+    number = _integer(parameters["number"]) if parameters.get("number") else None
+    delete_attrs(db, entity, key, subkey=parameters.get("subkey") or None, number=number)
+    return show(db, entity, ports=True)
+
+
+def _named_object(db: Connection, parameters: Parameters) -> Entity:
+    """object=/<type>/<name>; the type is not compared."""
+    parts = _required(parameters, "object").split("/")
+    if len(parts) < 3:
+        raise Refused("IndexError", "list index out of range")
+    return get_by_name(db, parts[2])
+
+
+def _insert(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+    member = _named_object(db, parameters)
+    if entity.type == "rack":
+        insert_into_rack(db, entity, member, _integer(_required(parameters, "ru")))
+    else:
+        insert_member(db, entity, member)
+    return show(db, entity, ports=True)
+
+
+def _remove(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+    remove_member(db, entity, _named_object(db, parameters))
+    return show(db, entity, ports=True)
+
+
+def _port_parameters(parameters: Parameters, *names: str) -> tuple[str, int, str]:
+    for name in names:
+        if name not in parameters:
+            raise Answered(400, body=f'Required argument "{name}" is missing\n')
+    try:
+        portnum = int(parameters["portnum"])
+    except ValueError as error:
+        raise Answered(400, body="portnum must be an integer\n") from error
+    return parameters["porttype"], portnum, parameters["key"]
+
+
+def _get_port_attr(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+    porttype, portnum, key = _port_parameters(parameters, "porttype", "portnum", "key")
+    return port_attr(db, entity, porttype, portnum, key)
+
+
+def _set_port_attr(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+    """Always stores a string, connections and VLANs too (8.6)."""
+    porttype, portnum, key = _port_parameters(parameters, "porttype", "portnum", "key", "value")
+    if not has_port(entity, porttype, portnum):
+        raise Refused("ConnectionException", f"No port {porttype}:{portnum} exists on {entity.name}.")
+    set_attr(db, entity, f"port-{porttype}", Value.of_string(parameters["value"]), subkey=key, number=portnum)
+    return EMPTY
+
+
+def _ports(db: Connection, entity: Entity, _parameters: Parameters) -> Any:
+    return ports_document(db, entity)
+
+
+ACTIONS: Final[Mapping[str, Action]] = {
+    "show": Action(run=_show),
+    "attrs": Action(run=_attrs),
+    "addattr": Action(run=_change_attr(add_attr), writes=True),
+    "setattr": Action(run=_change_attr(set_attr), writes=True),
+    "delattr": Action(run=_delattr, writes=True),
+    "insert": Action(run=_insert, writes=True),
+    "remove": Action(run=_remove, writes=True),
+    "ports": Action(run=_ports, ports_only=True),
+    "get_port_attr": Action(run=_get_port_attr, ports_only=True),
+    "set_port_attr": Action(run=_set_port_attr, writes=True, ports_only=True),
+}
+
+# Attributes of the original's handler object, which it would call (recording 150).
+_NOT_CALLABLE: Final = frozenset({"url", "obj"})
+
+
+def action_named(name: str, entity: Entity) -> Action:
+    """Raises Answered 404 when entities of that type have no such action."""
+    if name in _NOT_CALLABLE:
+        raise Refused("TypeError", "'unicode' object is not callable")
+    action = ACTIONS.get(name)
+    if action is None or (action.ports_only and entity.type not in PORT_ACTION_TYPES):
+        raise Answered(404, "Invalid action")
+    return action
+
+
+def allocate(db: Connection, manager: Entity, parameters: Parameters) -> Entity:
+    """POST only: a new entity from a name manager, of the driver asked for."""
+    if manager.driver != "simpleentitynamemanager":
+        raise Answered(400, f"{manager.path} is a {manager.driver}; only a simpleentitynamemanager allocates entities")
+    if "driver" not in parameters:
+        raise Answered(400, 'You must specify a "driver" parameter')
+    return allocate_entity(db, manager, driver_named(parameters["driver"]))

@@ -1,0 +1,144 @@
+"""clusto's JSON -> things with attributes, and who contains whom.  Pure: fetch.py does the I/O, plan.py draws conclusions.
+
+Shapes and quirks: an attribute's `datatype` alone tells a relation (a path) from a string; addresses are groups of `ip`
+attributes that share a number; ports are `port-<type>` attributes that share one (docs/inventory.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+CLUSTO_INT_OFFSET = 1 << 31  # an `ip` int attribute is the address minus this
+
+
+class InventoryMalformed(ValueError):
+    """An answer that is JSON but not what clusto-httpd says; names the place and what stood there."""
+
+
+class Attribute(NamedTuple):
+    key: str
+    subkey: str | None
+    number: int | None
+    value: Any
+    datatype: str
+
+
+class Address(NamedTuple):
+    """One bound address as the inventory says it: not checked yet."""
+
+    number: int
+    text: str  # dotted quad, or what stands there instead
+    manager: str | None  # path
+    port_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Any object of the inventory.  path: /type/name."""
+
+    path: str
+    attributes: tuple[Attribute, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def values(self, key: str, subkey: str | None) -> list[Any]:
+        return [a.value for a in self.attributes if a.key == key and a.subkey == subkey]
+
+    def first(self, key: str, subkey: str | None) -> Any:
+        return next(iter(self.values(key, subkey)), None)
+
+    def mac(self) -> list[str]:
+        """`port-nic-eth` / 1 / `mac`, as written; more than one is a fault of the record."""
+        return [
+            str(a.value)
+            for a in self.attributes
+            if a.key == "port-nic-eth" and a.subkey == "mac" and a.number in (1, "1") and a.value is not None
+        ]
+
+    def host_name(self) -> str:
+        """The attribute `hostname` (any subkey), or else the name."""
+        return next((str(a.value) for a in self.attributes if a.key == "hostname" and a.value), self.name)
+
+    def addresses(self) -> list[Address]:
+        """In the order of their numbers: the address that was bound first comes first."""
+        groups: dict[int, dict[str | None, Any]] = {}
+        for a in self.attributes:
+            if a.key == "ip" and isinstance(a.number, int):
+                groups.setdefault(a.number, {}).setdefault(a.subkey, a.value)
+        found = []
+        for number, group in sorted(groups.items()):
+            text = group.get("ipstring")
+            if text is None and isinstance(group.get(None), int):
+                text = dotted(group[None] + CLUSTO_INT_OFFSET)
+            if text is not None:
+                found.append(Address(number, str(text), group.get("manager"), group.get("osportname")))
+        return found
+
+
+@dataclass(slots=True)
+class Inventory:
+    """All that a plan needs.  parents: path -> paths of its direct containers, sorted by name."""
+
+    things: dict[str, Thing] = field(default_factory=dict)
+    parents: dict[str, list[str]] = field(default_factory=dict)
+    hosts: list[str] = field(default_factory=list)  # paths of what has a nic-eth 1 MAC
+    managers: list[str] = field(default_factory=list)  # paths of IP managers
+
+    def levels(self, path: str) -> Iterator[list[str]]:
+        """Containers of a thing, level by level; each once, so that a cycle of containers ends."""
+        seen = {path}
+        level = self.parents.get(path, [])
+        while level:
+            level = sorted({p for p in level if p not in seen}, key=lambda p: (p.rpartition("/")[2], p))
+            if not level:
+                return
+            yield level
+            seen.update(level)
+            level = [parent for p in level for parent in self.parents.get(p, [])]
+
+
+def dotted(address: int) -> str:
+    return ".".join(str(address >> shift & 0xFF) for shift in (24, 16, 8, 0))
+
+
+def parse_attributes(rows: Any, where: str) -> tuple[Attribute, ...]:
+    """A JSON list of attributes.  Raises InventoryMalformed with the place of the first bad one."""
+    if not isinstance(rows, list):
+        raise InventoryMalformed(f"{where}: found {type(rows).__name__}, wanted a list of attributes")
+    parsed = []
+    for i, row in enumerate(rows):
+        try:
+            parsed.append(Attribute(row["key"], row["subkey"], row["number"], row["value"], row["datatype"]))
+        except (TypeError, KeyError) as error:
+            raise InventoryMalformed(f"{where}[{i}]: {row!r} is no attribute (no {error})") from error
+    return tuple(parsed)
+
+
+def parse_show(body: Any, where: str) -> tuple[Thing, list[str]]:
+    """A show document -> the thing and the paths of its contents."""
+    if not isinstance(body, dict) or not isinstance(body.get("object"), str):
+        raise InventoryMalformed(f"{where}: found {str(body)[:80]!r}, wanted a show document")
+    contents = body.get("contents", [])
+    if not isinstance(contents, list) or not all(isinstance(item, str) for item in contents):
+        raise InventoryMalformed(f"{where}.contents: wanted a list of paths")
+    return Thing(body["object"], parse_attributes(body.get("attrs"), f"{where}.attrs")), contents
+
+
+def parse_members(body: Any, where: str) -> Iterator[Thing]:
+    """The `contents` of a show document with prefetched attributes -> things."""
+    items: Iterable[Any] = body.get("contents", []) if isinstance(body, dict) else []
+    for item in items:
+        if not isinstance(item, dict) or len(item) != 1:
+            raise InventoryMalformed(f"{where}.contents: found {str(item)[:80]!r}, wanted {{path: {{attrs}}}}")
+        ((path, document),) = item.items()
+        yield Thing(path, parse_attributes(document.get("attrs"), f"{where}.contents.{path}"))
+
+
+def parse_paths(body: Any, where: str) -> list[str]:
+    if not isinstance(body, list) or not all(isinstance(item, str) and item.count("/") >= 2 for item in body):
+        raise InventoryMalformed(f"{where}: found {str(body)[:80]!r}, wanted a list of paths")
+    return body

@@ -1,0 +1,226 @@
+"""`/query/...` and `/search`: parameters in, JSON-ready answer out (CLUSTO-HTTPD 6); reading.py reads for it."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from control.clusto.attrs import CONTAINS, AttrFilter, chunked
+from control.clusto.drivers import POOL_DRIVERS, driver_of, known_driver, known_type
+from control.clusto.errors import Answered, Refused
+from control.clusto.order import in_set_order
+from control.clusto.reading import (
+    INT_MAX,
+    INT_MIN,
+    Entity,
+    entities_of_ids,
+    entities_where,
+    entities_with,
+    find_by_name,
+    get_by_name,
+    manager_of,
+    matching_entities,
+    owners_of,
+    parse_ipv4,
+    prefetched,
+    show,
+    show_prefetched,
+    value_is,
+)
+from control.clusto.store import attributes, entities
+
+Parameters = Mapping[str, str]
+Query = Callable[[Connection, Parameters], Any]
+
+_SERIAL: Final = re.compile(r"P\d{10}", re.ASCII)
+_MAC: Final = re.compile(r"[0-9a-f]{2}([:-]?[0-9a-f]{2}){5}", re.IGNORECASE | re.ASCII)
+_ENTITY_PARAMETERS: Final = ("names", "clusto_types", "clusto_drivers", "attrs")
+_ATTR_PARAMETERS: Final = frozenset({"key", "subkey", "number", "value"})
+
+
+def _get_entities(db: Connection, parameters: Parameters) -> list[str]:
+    """Paths; parameters are ANDed, entries of attrs ORed, only own attributes count."""
+    asked: dict[str, Any] = {}
+    for name, text in parameters.items():
+        if name == "callback":
+            continue
+        if name not in _ENTITY_PARAMETERS:
+            raise Refused("TypeError", f"get_entities() got an unexpected keyword argument '{name}'")
+        # The original undoes %xx and + once more in what was decoded already (recording 076).
+        asked[name] = _json_list(unquote_plus(text))
+    conditions: list[ColumnElement[bool]] = []
+    if asked.get("clusto_types"):
+        conditions.append(entities.c.type.in_([known_type(name) for name in asked["clusto_types"]]))
+    if asked.get("clusto_drivers"):
+        conditions.append(entities.c.driver.in_([known_driver(name) for name in asked["clusto_drivers"]]))
+    names = asked.get("names")
+    if names:
+        conditions.append(entities.c.name.in_(names))
+    if not asked.get("attrs"):
+        # SQLite answers names in the order of its index on them (recording 070).
+        return [entity.path for entity in entities_where(db, *conditions, by_name=bool(names))]
+    found: dict[int, Entity] = {}
+    for entry in asked["attrs"]:
+        for entity in entities_with(db, [*_entry_conditions(entry), *conditions]):
+            found[entity.id] = entity
+    order = sorted(found.values(), key=lambda entity: entity.name) if names else _by_id(found)
+    return [entity.path for entity in order]
+
+
+def _by_id(found: Mapping[int, Entity]) -> list[Entity]:
+    return [found[entity_id] for entity_id in sorted(found)]
+
+
+def _entry_conditions(entry: Any) -> list[ColumnElement[bool]]:
+    if not isinstance(entry, dict):
+        raise Refused("TypeError", f"queryarg() argument after ** must be a mapping, not {type(entry).__name__}")
+    for name in entry:
+        if name not in _ATTR_PARAMETERS:
+            raise Refused("TypeError", f"queryarg() got an unexpected keyword argument '{name}'")
+    conditions: list[ColumnElement[bool]] = []
+    if "key" in entry:
+        conditions.append(attributes.c.key == str(entry["key"]))
+    if "subkey" in entry:
+        subkey = entry["subkey"]
+        conditions.append(attributes.c.subkey.is_(None) if subkey is None else attributes.c.subkey == str(subkey))
+    if "number" in entry:
+        conditions.append(_number_is(entry["number"]))
+    if "value" in entry:
+        conditions.append(value_is(entry["value"]))
+    return conditions
+
+
+def _number_is(number: Any) -> ColumnElement[bool]:
+    """true/false: any/no number; a text that spells an integer counts as one, as on SQLite (recording 055)."""
+    if number is None or number is False:
+        return attributes.c.number.is_(None)
+    if number is True:
+        return attributes.c.number.is_not(None)
+    try:
+        wanted = int(number)
+    except (TypeError, ValueError) as error:
+        raise Refused("TypeError", f"number {number!r} in attrs; wanted an integer, true, false or null") from error
+    if not INT_MIN <= wanted <= INT_MAX:
+        raise Refused("OverflowError", f"number {number!r} in attrs; wanted one of 64 bits")
+    return attributes.c.number == wanted
+
+
+def _by_name(db: Connection, parameters: Parameters) -> Any:
+    if "name" not in parameters:
+        raise Answered(400, 'You must specify a "name" parameter')
+    entity = get_by_name(db, parameters["name"])
+    filters = _prefetch_filters(parameters)
+    return show_prefetched(db, entity, filters) if filters else show(db, entity, ports=False)
+
+
+def _get(db: Connection, parameters: Parameters) -> Any:
+    """By name, serial, IPv4 or MAC; nothing known that way is 404, a MAC or managed address without owner []."""
+    if "name" not in parameters:
+        raise Answered(400, 'You must specifiy a "name" parameter')
+    name = parameters["name"]
+    entity = find_by_name(db, name)
+    if entity is not None:
+        return [show(db, entity, ports=False)]
+    found = _by_serial_address_or_mac(db, name)
+    if found is None:
+        raise Answered(404)
+    return [show(db, entity, ports=False) for entity in found]
+
+
+def _by_serial_address_or_mac(db: Connection, name: str) -> list[Entity] | None:
+    if _SERIAL.fullmatch(name):
+        return matching_entities(db, value=name, subkey="serial")
+    address = parse_ipv4(name)
+    if address is not None:
+        return None if manager_of(db, address) is None else owners_of(db, address)
+    if _MAC.fullmatch(name):
+        return matching_entities(db, value=name, subkey="mac")
+    return None
+
+
+def _get_from_pools(db: Connection, parameters: Parameters) -> Any:
+    """Members at all depths, those that every pool has."""
+    if "pools" not in parameters:
+        raise Answered(400, "You must specify at least one pool")
+    pools = [get_by_name(db, name) for name in parameters["pools"].split(",")]
+    for pool in pools:
+        if pool.driver not in POOL_DRIVERS:
+            kind = driver_of(pool.driver).class_name
+            raise Refused("TypeError", f"The object {pool.name} is a {kind}; wanted a Pool")
+    types = [known_type(name) for name in parameters["types"].split(",")] if "types" in parameters else None
+    filters = _prefetch_filters(parameters)
+    ids = set.intersection(*(_members_at_all_depths(db, pool) for pool in pools))
+    by_name = {e.name: e for e in entities_of_ids(db, ids) if types is None or e.type in types}
+    found = [by_name[name] for name in in_set_order(by_name)]
+    return prefetched(db, found, filters) if filters else [entity.path for entity in found]
+
+
+def _members_at_all_depths(db: Connection, pool: Entity) -> set[int]:
+    reached: set[int] = set()
+    frontier = [pool.id]
+    while frontier:
+        found: set[int] = set()
+        for chunk in chunked(frontier):
+            statement = select(attributes.c.relation_id).where(
+                attributes.c.entity_id.in_(chunk),
+                attributes.c.key == CONTAINS,
+                attributes.c.relation_id.is_not(None),
+            )
+            found.update(db.execute(statement).scalars())
+        frontier = sorted(found - reached)
+        reached |= found
+    return reached
+
+
+def _get_ip_manager(db: Connection, parameters: Parameters) -> Any:
+    if "ip" not in parameters:
+        raise Answered(400, "You must specify an IP")
+    address = parse_ipv4(parameters["ip"])
+    manager = None if address is None else manager_of(db, address)
+    if manager is None:
+        raise Answered(404)
+    return manager.entity.path
+
+
+def search(db: Connection, parameters: Parameters) -> list[str]:
+    """Paths of entities whose name contains q, case-sensitive."""
+    if "q" not in parameters:
+        raise Answered(400, "No query specified")
+    wanted = parameters["q"]
+    found = entities_where(db, entities.c.name.contains(wanted, autoescape=True))
+    # LIKE ignores case on SQLite.
+    return [entity.path for entity in found if wanted in entity.name]
+
+
+def _prefetch_filters(parameters: Parameters) -> list[AttrFilter]:
+    if "prefetch_attrs" not in parameters:
+        return []
+    entries = _json_list(parameters["prefetch_attrs"])
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise Refused("TypeError", f"prefetch_attrs holds {entry!r}; wanted objects of filter parameters")
+    return [AttrFilter.from_parameters(entry) for entry in entries]
+
+
+def _json_list(text: str) -> Sequence[Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Refused("ValueError", "No JSON object could be decoded") from error
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Refused("TypeError", f"{text!r} is JSON of type {type(value).__name__}; wanted a list")
+    return value
+
+
+QUERIES: Final[Mapping[str, Query]] = {
+    "get": _get,
+    "get_by_name": _by_name,
+    "get_entities": _get_entities,
+    "get_from_pools": _get_from_pools,
+    "get_ip_manager": _get_ip_manager,
+}

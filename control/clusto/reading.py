@@ -1,0 +1,277 @@
+"""Entities, their documents, ports and address managers, read from the store for queries.py and actions.py."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, false, select
+
+from control.clusto.attrs import (
+    CONTAINS,
+    DATATYPE,
+    KEY,
+    NUMBER,
+    STRING,
+    SUBKEY,
+    TARGET_NAME,
+    AttrDoc,
+    AttrFilter,
+    attrs_of,
+    chunked,
+    json_value,
+    load_rows,
+)
+from control.clusto.drivers import PORT_ACTION_TYPES, driver_of
+from control.clusto.errors import NoSuchEntity, Refused
+from control.clusto.store import attributes, entities
+
+ACTIONS: Final = ("addattr", "attrs", "delattr", "insert", "remove", "setattr", "show")
+PORT_ACTIONS: Final = ("get_port_attr", "ports", "set_port_attr")
+
+ADDRESS_BIAS: Final = 2**31
+"""An address is stored as unsigned 32-bit integer minus this (CLUSTO-HTTPD 1.7)."""
+
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
+
+_IPV4_TEXT: Final = re.compile(r"\d{1,3}(\.\d{1,3}){3}", re.ASCII)
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    id: int
+    name: str
+    type: str
+    driver: str
+
+    @property
+    def path(self) -> str:
+        return f"/{self.type}/{self.name}"
+
+    def __str__(self) -> str:
+        """As the original prints it in its errors."""
+        return f"{driver_of(self.driver).class_name}(name={self.name}, type={self.type}, driver={self.driver})"
+
+
+ENTITY_COLUMNS: Final = (entities.c.id, entities.c.name, entities.c.type, entities.c.driver)
+
+
+def find_by_name(db: Connection, name: str) -> Entity | None:
+    row = db.execute(select(*ENTITY_COLUMNS).where(entities.c.name == name)).first()
+    return None if row is None else Entity(*row)
+
+
+def get_by_name(db: Connection, name: str) -> Entity:
+    """Raises NoSuchEntity."""
+    entity = find_by_name(db, name)
+    if entity is None:
+        raise NoSuchEntity(name)
+    return entity
+
+
+def entities_where(db: Connection, *conditions: ColumnElement[bool], by_name: bool = False) -> list[Entity]:
+    order = entities.c.name if by_name else entities.c.id
+    statement = select(*ENTITY_COLUMNS).where(*conditions).order_by(order)
+    return [Entity(*row) for row in db.execute(statement)]
+
+
+def entities_of_ids(db: Connection, ids: Iterable[int]) -> list[Entity]:
+    """In the order of their making."""
+    found: list[Entity] = []
+    for chunk in chunked(sorted(ids)):
+        found += entities_where(db, entities.c.id.in_(chunk))
+    return found
+
+
+def contents(db: Connection, entity: Entity) -> list[Entity]:
+    """Members, one level, in the order of their making (CLUSTO-HTTPD 5)."""
+    statement = (
+        select(*ENTITY_COLUMNS)
+        .select_from(attributes.join(entities, attributes.c.relation_id == entities.c.id))
+        .where(attributes.c.entity_id == entity.id, attributes.c.key == CONTAINS)
+    )
+    return _distinct(db.execute(statement))
+
+
+def parents(db: Connection, entity: Entity) -> list[Entity]:
+    statement = (
+        select(*ENTITY_COLUMNS)
+        .select_from(attributes.join(entities, attributes.c.entity_id == entities.c.id))
+        .where(attributes.c.relation_id == entity.id, attributes.c.key == CONTAINS)
+    )
+    return _distinct(db.execute(statement))
+
+
+def _distinct(rows: Iterable[Any]) -> list[Entity]:
+    by_id = {entity_id: Entity(entity_id, name, type_, driver) for entity_id, name, type_, driver in rows}
+    return [by_id[entity_id] for entity_id in sorted(by_id)]
+
+
+def matching_entities(
+    db: Connection, key: str | None = None, *, value: Any, subkey: str | None = None, number: Any = None
+) -> list[Entity]:
+    """Entities with an own attribute like this; None means any key, subkey or number, never a null one."""
+    conditions = [value_is(value)]
+    if key is not None:
+        conditions.append(attributes.c.key == key)
+    if subkey is not None:
+        conditions.append(attributes.c.subkey == subkey)
+    if number is not None:
+        conditions.append(attributes.c.number == number)
+    return entities_with(db, conditions)
+
+
+def entities_with(db: Connection, conditions: Sequence[ColumnElement[bool]]) -> list[Entity]:
+    statement = (
+        select(*ENTITY_COLUMNS)
+        .select_from(attributes.join(entities, attributes.c.entity_id == entities.c.id))
+        .where(*conditions)
+    )
+    return _distinct(db.execute(statement))
+
+
+def value_is(value: Any) -> ColumnElement[bool]:
+    """Values compare with their JSON type; true counts as 1, a float is a string of its text (CLUSTO-HTTPD 1.2, 6)."""
+    if isinstance(value, int):
+        return attributes.c.int_value == int(value) if INT_MIN <= value <= INT_MAX else false()
+    if value is None:
+        return (attributes.c.datatype == "string") & attributes.c.string_value.is_(None)
+    return attributes.c.string_value == str(value)
+
+
+# Documents ------------------------------------------------------------------------------------------------------------
+
+
+def show(db: Connection, entity: Entity, *, ports: bool) -> Document:
+    """The show document; ports: whether port actions are listed (never in answers of queries and of POST)."""
+    return _document(
+        db,
+        entity,
+        [member.path for member in contents(db, entity)],
+        [container.path for container in parents(db, entity)],
+        ports=ports and entity.type in PORT_ACTION_TYPES,
+    )
+
+
+def show_prefetched(db: Connection, entity: Entity, filters: Sequence[AttrFilter]) -> Document:
+    """The show document of get_by_name with prefetch_attrs: members and containers with their attributes."""
+    members, containers = contents(db, entity), parents(db, entity)
+    return _document(db, entity, prefetched(db, members, filters), prefetched(db, containers, filters), ports=False)
+
+
+def _document(db: Connection, entity: Entity, members: list[Any], containers: list[Any], *, ports: bool) -> Document:
+    return {
+        "actions": sorted((*ACTIONS, *PORT_ACTIONS)) if ports else list(ACTIONS),
+        "attrs": attrs_of(db, [entity.id], AttrFilter())[entity.id],
+        "contents": members,
+        "driver": entity.driver,
+        "object": entity.path,
+        "parents": containers,
+    }
+
+
+def prefetched(db: Connection, found: Sequence[Entity], filters: Sequence[AttrFilter]) -> list[dict[str, Document]]:
+    """[{path: {"attrs": [...]}}]; the answers of the filters one after the other, overlaps repeat (CLUSTO-HTTPD 6)."""
+    ids = [entity.id for entity in found]
+    answers = [attrs_of(db, ids, wanted) for wanted in filters]
+    return [{entity.path: {"attrs": _joined(answers, entity.id)}} for entity in found]
+
+
+def _joined(answers: Sequence[dict[int, list[AttrDoc]]], entity_id: int) -> list[AttrDoc]:
+    if len(answers) == 1:
+        return answers[0][entity_id]
+    return [doc for answer in answers for doc in answer[entity_id]]
+
+
+# Ports ----------------------------------------------------------------------------------------------------------------
+
+
+def has_port(entity: Entity, porttype: str, portnum: int) -> bool:
+    """Ports come from the driver, not from the database (CLUSTO-HTTPD 1.6)."""
+    return 1 <= portnum <= driver_of(entity.driver).ports.get(porttype, 0)
+
+
+def ports_document(db: Connection, entity: Entity) -> Document:
+    rows: list[Document] = []
+    for porttype, count in driver_of(entity.driver).ports.items():
+        said: dict[tuple[int | None, str | None], Any] = {}
+        for row in load_rows(db, [entity.id], AttrFilter(key=f"port-{porttype}"))[entity.id]:
+            said.setdefault((row[NUMBER], row[SUBKEY]), json_value(row))
+        rows += [
+            {
+                "num": num,
+                "other": said.get((num, "connection")),
+                "othernum": said.get((num, "otherportnum")),
+                "type": porttype,
+            }
+            for num in range(1, count + 1)
+        ]
+    return {"object": entity.path, "ports": rows}
+
+
+def port_attr(db: Connection, entity: Entity, porttype: str, portnum: int, key: str) -> Any:
+    """The bare value or None.  Raises Refused: no such port, or a relation, which the original cannot write as JSON."""
+    if not has_port(entity, porttype, portnum):
+        raise Refused("ConnectionException", f"No port {porttype}:{portnum} exists on {entity.name}.")
+    wanted = AttrFilter(key=f"port-{porttype}", subkey=key, number=portnum)
+    rows = load_rows(db, [entity.id], wanted)[entity.id]
+    if not rows:
+        return None
+    if rows[0][DATATYPE] == "relation":
+        raise Refused("TypeError", f"{get_by_name(db, rows[0][TARGET_NAME])} is not JSON serializable")
+    return json_value(rows[0])
+
+
+# Addresses ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """An ipmanager with its properties; one without baseip takes every address (CLUSTO-HTTPD 1.7)."""
+
+    entity: Entity
+    network: IPv4Network | None
+    gateway: str | None
+
+    def takes(self, address: IPv4Address) -> bool:
+        return self.network is None or address in self.network
+
+
+def parse_ipv4(text: str) -> IPv4Address | None:
+    if not _IPV4_TEXT.fullmatch(text):
+        return None
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        return None
+
+
+def ip_managers(db: Connection) -> Iterator[Manager]:
+    """Every ipmanager; one whose baseip or netmask is no address manages nothing."""
+    managers = entities_where(db, entities.c.driver == "ipmanager")
+    rows_of = load_rows(db, [manager.id for manager in managers], AttrFilter(subkey="property"))
+    for manager in managers:
+        properties = {row[KEY]: row[STRING] for row in rows_of[manager.id]}
+        base, mask = properties.get("baseip"), properties.get("netmask") or "255.255.255.255"
+        network = None
+        if base is not None:
+            try:
+                network = IPv4Network(f"{base}/{mask}", strict=False)
+            except (AddressValueError, NetmaskValueError):
+                continue
+        yield Manager(manager, network, properties.get("gateway"))
+
+
+def manager_of(db: Connection, address: IPv4Address) -> Manager | None:
+    """The one that takes it; none when there are several, as in the original (CLUSTO-HTTPD 8.12)."""
+    found = [manager for manager in ip_managers(db) if manager.takes(address)]
+    return found[0] if len(found) == 1 else None
+
+
+def owners_of(db: Connection, address: IPv4Address) -> list[Entity]:
+    value = int(address) - ADDRESS_BIAS
+    return entities_with(db, [attributes.c.key == "ip", attributes.c.subkey.is_(None), value_is(value)])

@@ -1,0 +1,205 @@
+"""The control process: builds its parts, wires them, runs them in one loop.  The supervisor starts it and keeps its fds.
+
+Nothing in this loop blocks: the inventory is read and tables are built by the planner, a child.  When this process dies,
+the workers serve on, and the next one finds the table, the pages and the console where they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from typing import Any
+
+from control.config import ConfigFaults, changes_needing_restart, load
+from control.console import CommandFailed, Console
+from control.events import Warnings
+from control.links import LinkAddress, watch_links
+from control.plan import parse_mac
+from control.planner import Planned
+from control.refresh import CONFIRM_S, Refresher, RefreshFailed
+from control.table import NotAdopted, ServedTable
+from fastpath.protocol import Begin, Channel, ChannelClosed, Publish, Rejected, Reload, Restarted, Stop
+
+log = logging.getLogger("bootstorm.control")
+
+
+class Stopped(Exception):
+    """The supervisor said so, or is gone."""
+
+
+class Service:
+    def __init__(self, channel: Channel, begin: Begin, fds: list[int]) -> None:
+        console_fd, site_fd, adopted_bell, event_bell, *rest = fds
+        workers = begin.settings.workers
+        self.channel = channel
+        self.settings = begin.settings
+        self.restarts = begin.restarts
+        self.config = load(begin.settings.config_path)
+        self.started_s = time.monotonic()
+        self.links: list[LinkAddress] = []
+        self.table = ServedTable(site_fd, rest[:workers], adopted_bell)
+        if begin.generation:
+            self.table.serve(rest[workers:])
+        self.refresher = Refresher(self.config, self.table, self.publish, begin.generation)
+        self.warnings = Warnings(self.table, event_bell, self.interface_name, self.refresher.state.reasons_of)
+        handlers = {
+            "status": self.status,
+            "refresh": self.refresh,
+            "lookup": self.lookup,
+            "workers": self.workers,
+            "recent": self.recent,
+        }
+        allowed = {0, os.geteuid(), *self.config.control.allow_uids}
+        self.console = Console(console_fd, handlers, allowed)
+
+    async def run(self) -> None:
+        """Until the supervisor says stop.  Every part is a task; one that ends by itself is a fault and ends control."""
+        loop = asyncio.get_running_loop()
+        self.channel.sock.setblocking(False)
+        stopped: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self.channel.fileno(), self.on_message, stopped)
+        self.table.watch()
+        self.warnings.watch()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.follow_links(group), name="links")
+                group.create_task(self.console.run(), name="console")
+                await stopped
+                raise Stopped
+        except* Stopped:
+            log.info("stopping")
+        finally:
+            await self.refresher.end_planner()
+
+    async def follow_links(self, group: asyncio.TaskGroup) -> None:
+        """The first word of the interfaces starts the planner; without it no reply would have a source address."""
+        refreshing = False
+        async for links in watch_links():
+            self.links = links
+            await self.refresher.relink(links)
+            if not refreshing:
+                refreshing = True
+                group.create_task(self.refresher.run(), name="refresh")
+
+    def interface_name(self, ifindex: int) -> str:
+        return next((link.name for link in self.links if link.ifindex == ifindex), f"interface {ifindex}")
+
+    def publish(self, planned: Planned, fds: list[int]) -> None:
+        """To the supervisor, who keeps it and gives it to the workers."""
+        self.table.serve(fds)
+        self.channel.send(Publish(generation=planned.generation, base=planned.base), fds)
+
+    # --- from the supervisor -------------------------------------------------------------------------------------
+
+    def on_message(self, stopped: asyncio.Future[None]) -> None:
+        try:
+            message, _fds = self.channel.receive()
+        except BlockingIOError:
+            return
+        except ChannelClosed:
+            message = Stop()
+        if isinstance(message, Stop):
+            asyncio.get_running_loop().remove_reader(self.channel.fileno())
+            if not stopped.done():
+                stopped.set_result(None)
+        elif isinstance(message, Restarted):
+            self.restarts = message.restarts
+        elif isinstance(message, Rejected):
+            self.table.rejections[message.slot] = message.reason
+        elif isinstance(message, Reload):
+            self.reload()
+
+    def reload(self) -> None:
+        """SIGHUP: all of the new file, or nothing of it."""
+        try:
+            config = load(self.settings.config_path)
+        except ConfigFaults as faults:
+            for fault in faults.faults:
+                log.error("not reloaded: %s", fault)
+            return
+        refused = changes_needing_restart(self.config, config)
+        for sentence in refused:
+            log.error("not reloaded: %s", sentence)
+        if refused:
+            return
+        self.config = config
+        self.console.allow_uids = {0, os.geteuid(), *config.control.allow_uids}
+        self.reloading = asyncio.get_running_loop().create_task(self.refresher.reconfigure(config))
+        log.info("configuration reloaded")
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    async def status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        table, state = self.table, self.refresher.state
+        return {
+            "generation": table.generation,
+            "base": table.pair.base.number if table.pair else 0,
+            "digest": table.pair.top.digest if table.pair else None,
+            "hosts": table.hosts,
+            "quarantined": state.quarantined,
+            "table_age_s": table.age_s(),
+            "table_bytes": (table.pair.base.size + (table.pair.delta.size if table.pair.delta else 0))
+            if table.pair
+            else 0,
+            "inventory": state.word(table.hosts > 0),
+            "inventory_reason": state.failure or None,
+            "refresh": {
+                "stage": state.stage or None,
+                "done": state.done,
+                "total": state.total,
+                "last_seconds": round(state.last_duration_s, 3),
+                "stages_s": state.stages_s,
+            },
+            "workers": table.workers(),
+            "restarts": self.restarts,
+            "counters": table.counters(),
+            "send_errors": table.send_errors(),
+            "warnings_suppressed": self.warnings.suppressed,
+            "faults": dict(list(state.faults.items())[:20]),
+            "faults_total": len(state.faults),
+            "control_up_s": round(time.monotonic() - self.started_s, 1),
+        }
+
+    async def refresh(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            figures = await self.refresher.refresh(bool(arguments.get("force")))
+        except RefreshFailed as failed:
+            raise CommandFailed(str(failed)) from failed
+        if arguments.get("wait"):
+            try:
+                await self.table.wait_adopted(figures["generation"], CONFIRM_S)
+            except NotAdopted as late:
+                raise CommandFailed(str(late)) from late
+        return figures
+
+    async def lookup(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        mac = parse_mac(str(arguments.get("mac", "")))
+        if mac is None:
+            raise CommandFailed(
+                f"lookup: {arguments.get('mac')!r} is no MAC address, wanted one such as 00:11:22:33:44:55"
+            )
+        found = self.table.lookup(mac)
+        if found is None:
+            raise CommandFailed(
+                f"lookup: the table of generation {self.table.generation} has no host {arguments['mac']}"
+            )
+        return found | {"reason": self.refresher.state.reasons_of(found["mac"])}
+
+    async def workers(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        return self.table.workers()
+
+    async def recent(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        return self.warnings.newest(int(arguments.get("most", 50)), arguments.get("mac"))
+
+
+def run(channel: Channel) -> None:
+    """The process: one message with everything, then the loop."""
+    begin, fds = channel.receive()
+    if not isinstance(begin, Begin):
+        raise TypeError(f"control: the first message is {type(begin).__name__}, wanted Begin")
+    service = Service(channel, begin, fds)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(service.run())

@@ -1,0 +1,142 @@
+"""What is being served, seen from control: the current pair, the workers' pages, and the wait for all of them to adopt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from ext.page import SiteWords, WorkerPage
+from ext.table import Generation, Pair
+
+from control.plan import show_mac
+
+
+class NotAdopted(Exception):
+    """Not every worker answers from the generation yet; names those that do not."""
+
+
+class ServedTable:
+    """The pair of generations and the pages.  confirm() tells the workers how old the inventory's word is."""
+
+    def __init__(self, site_fd: int, page_fds: list[int], adopted_bell: int) -> None:
+        self.site = SiteWords(site_fd)
+        self.pages = [WorkerPage(fd) for fd in page_fds]
+        self.adopted_bell = adopted_bell
+        self.pair: Pair | None = None
+        self.pair_fds: list[int] = []
+        self.adopted = asyncio.Event()
+        self.rejections: dict[int, str] = {}
+
+    def watch(self) -> None:
+        asyncio.get_running_loop().add_reader(self.adopted_bell, self.on_bell)
+
+    def on_bell(self) -> None:
+        os.eventfd_read(self.adopted_bell)
+        self.adopted.set()
+
+    def fds(self) -> list[int]:
+        """base (and delta), still ours."""
+        return self.pair_fds
+
+    def serve(self, fds: list[int]) -> None:
+        """Look at a new pair; fds are borrowed."""
+        self.pair = Pair(Generation(fds[0]), Generation(fds[1]) if len(fds) > 1 else None)
+        for fd in self.pair_fds:
+            os.close(fd)
+        self.pair_fds = [os.dup(fd) for fd in fds]
+
+    @property
+    def generation(self) -> int:
+        return self.pair.top.number if self.pair is not None else 0
+
+    @property
+    def hosts(self) -> int:
+        return self.pair.top.host_count if self.pair is not None else 0
+
+    def confirm(self, confirmed_s: float) -> None:
+        """confirmed_s: since 1970; the workers compare with a clock that no NTP step moves."""
+        age_s = max(0.0, time.time() - confirmed_s)
+        self.site.confirmed_boottime_s = int(time.clock_gettime(time.CLOCK_BOOTTIME) - age_s)
+
+    def age_s(self) -> float | None:
+        """Seconds since the inventory's last word; None when there never was one."""
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - self.site.confirmed_boottime_s
+        return None if age > 1e15 else round(max(0.0, age), 3)
+
+    async def wait_adopted(self, generation: int, limit_s: float) -> None:
+        """Until every slot has a live worker that answers from `generation` or a later one.  Raises NotAdopted."""
+        deadline = time.monotonic() + limit_s
+        while True:
+            self.adopted.clear()
+            late = [page.slot for page in self.pages if not page.pid or page.generation < generation]
+            if not late:
+                return
+            try:
+                await asyncio.wait_for(self.adopted.wait(), deadline - time.monotonic())
+            except TimeoutError as error:
+                raise NotAdopted(
+                    f"workers {late} do not answer from generation {generation} after {limit_s:.0f} s"
+                    + "".join(f"; worker {slot}: {self.rejections[slot]}" for slot in late if slot in self.rejections)
+                ) from error
+
+    def counters(self) -> dict[str, int]:
+        """Verdict -> count, all workers together; those that never happened are left out."""
+        total: dict[str, int] = {}
+        for page in self.pages:
+            for name, count in page.verdicts().items():
+                if count:
+                    total[name] = total.get(name, 0) + count
+        return total
+
+    def send_errors(self) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for page in self.pages:
+            for name, count in page.send_errors().items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    def workers(self) -> list[dict[str, Any]]:
+        return [
+            {"slot": page.slot, "pid": page.pid, "generation": page.generation, **page.totals()} for page in self.pages
+        ]
+
+    def lookup(self, mac: int) -> dict[str, Any] | None:
+        """What the workers know of a MAC, in words; None when the inventory has no such host."""
+        row = self.pair.lookup(mac) if self.pair is not None else None
+        if row is None:
+            return None
+        return {
+            "mac": show_mac(mac),
+            "host": row["name"].decode("utf-8", "replace"),
+            "state": row["state"],
+            "leases": [
+                {
+                    "address": _dotted(lease["address"]),
+                    "prefix": lease["prefix"],
+                    "lease_s": lease["template"]["lease_s"],
+                    "renewal_s": lease["template"]["renewal_s"],
+                    "rebinding_s": lease["template"]["rebinding_s"],
+                    "siaddr": _dotted(lease["template"]["siaddr"]),
+                    "file": lease["template"]["file"].decode("utf-8", "replace"),
+                    "options": split_options(lease["template"]["options"] + row["own"]),
+                }
+                for lease in row["leases"]
+            ],
+        }
+
+
+def split_options(blob: bytes) -> dict[str, str]:
+    """Encoded options -> code -> hex."""
+    options: dict[str, str] = {}
+    at = 0
+    while at + 1 < len(blob):
+        code, length = str(blob[at]), blob[at + 1]
+        options[code] = options.get(code, "") + blob[at + 2 : at + 2 + length].hex()
+        at += 2 + length
+    return options
+
+
+def _dotted(address: int) -> str:
+    return ".".join(str(address >> shift & 0xFF) for shift in (24, 16, 8, 0))

@@ -1,0 +1,104 @@
+"""The last good table on disk, in dhcp.state_dir: what a cold start serves from while the inventory is down.
+
+`table.base` and `table.delta` are generations as they are in memory.  Both are written aside and renamed; a delta whose
+base is not there any more is ignored; a damaged or foreign file is kept aside with its reason and never served.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from pathlib import Path
+
+from ext.table import Generation, Pair, TableInvalid, new_memfd
+
+log = logging.getLogger("bootstorm.store")
+
+
+class TableStore:
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.base_path = state_dir / "table.base"
+        self.delta_path = state_dir / "table.delta"
+        self.base_on_disk = 0
+
+    def load(self) -> tuple[int, int, float] | None:
+        """(base fd, delta fd or -1, seconds since 1970 of the inventory's last word), or None when there is none."""
+        base_fd = self._read(self.base_path)
+        if base_fd < 0:
+            return None
+        confirmed_s = self.base_path.stat().st_mtime
+        delta_fd = self._read(self.delta_path)
+        if delta_fd >= 0:
+            try:
+                Pair(Generation(base_fd), Generation(delta_fd))
+                confirmed_s = max(confirmed_s, self.delta_path.stat().st_mtime)
+            except TableInvalid as foreign:
+                log.info("%s is not used: %s", self.delta_path, foreign)
+                os.close(delta_fd)
+                delta_fd = -1
+        return base_fd, delta_fd, confirmed_s
+
+    def _read(self, path: Path) -> int:
+        """A memfd with the file's verified content; -1 when there is no file, or only one that must not be served."""
+        try:
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return -1
+        except OSError as error:
+            log.error("cannot read %s: %s; starting without it", path, error.strerror)
+            return -1
+        fd = new_memfd(f"bootstorm-{path.name}")
+        try:
+            copy(source, fd)
+            Generation(fd).verify()
+        except TableInvalid as damage:
+            os.close(fd)
+            aside = path.with_name(f"{path.name}.refused-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+            os.rename(path, aside)
+            log.error("%s is not served: %s; kept as %s", path, damage, aside.name)
+            return -1
+        finally:
+            os.close(source)
+        return fd
+
+    def save(self, pair: Pair, base_fd: int, delta_fd: int, changed: bool, confirmed_s: float) -> None:
+        """After a publication, or (changed False) after the inventory confirmed what is there.  A full disk costs the
+        next cold start, not the service: it is logged."""
+        try:
+            if self.base_on_disk != pair.base.number or not self.base_path.exists():
+                write_aside(self.base_path, base_fd)
+                self.base_on_disk = pair.base.number
+            if delta_fd >= 0 and (changed or not self.delta_path.exists()):
+                write_aside(self.delta_path, delta_fd)
+            os.utime(self.base_path, (confirmed_s, confirmed_s))
+        except OSError as error:
+            log.error("cannot keep the table in %s: %s; a restart now would need the inventory", self.state_dir, error)
+
+
+def write_aside(path: Path, fd: int) -> None:
+    """The content of a memfd under `path`, whole or not at all, also over a power cut."""
+    aside = path.with_name(path.name + ".new")
+    target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        copy(fd, target)
+        os.fsync(target)
+    finally:
+        os.close(target)
+    os.rename(aside, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def copy(source: int, target: int) -> None:
+    size, at = os.fstat(source).st_size, 0
+    while at < size:
+        sent = os.sendfile(target, source, at, size - at)
+        if sent == 0:
+            raise OSError(errno.EIO, f"short copy: {at} of {size} bytes")
+        at += sent

@@ -1,0 +1,197 @@
+"""Decision -> reply bytes and where they go.
+
+Most of a reply was rendered by control beforehand: the encoder copies the template's and the host's option blobs and
+patches what belongs to this packet.  Only when that exceeds what the client takes are options picked one by one.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from ext.judge cimport Decision, Packet, link_in, primary_link
+from ext.leases cimport *
+from ext.parse cimport Request
+from ext.rfc2131 cimport *
+from ext.verdict cimport *
+from ext.wire cimport *
+
+
+cdef enum Route:
+    ROUTE_UDP                      # the kernel routes it: relays, clients behind a router
+    ROUTE_FRAME                    # an Ethernet frame to one MAC: the client cannot answer ARP yet
+    ROUTE_BROADCAST                # an Ethernet broadcast out of the interface that the request came in on
+
+
+cdef struct Reply:
+    uint8_t *data                  # IP_UDP_BYTES of headroom stand before it
+    size_t capacity
+    size_t length
+    Route route
+    uint32_t ifindex               # ROUTE_FRAME, ROUTE_BROADCAST
+    uint32_t destination_be
+    uint16_t port_be
+    uint32_t source_be
+    uint8_t mac[6]                 # ROUTE_FRAME
+
+
+cdef inline void choose_route(const Site *site, const Packet *packet, const Request *request,
+                              const Decision *decision, Reply *reply) noexcept nogil:
+    """Where the reply goes: RFC 2131 section 4.1 in the order of DESIGN section 3, the first row that fits."""
+    cdef const Bootp *bootp = request.bootp
+    cdef const Link *link
+    cdef bint ethernet = bootp.htype == HTYPE_ETHERNET
+    reply.ifindex = packet.ifindex
+    reply.source_be = decision.source_be
+    reply.port_be = swap16(CLIENT_PORT)
+    memcpy(reply.mac, bootp.chaddr, 6)
+    if bootp.giaddr_be != 0:
+        reply.route = ROUTE_UDP
+        reply.destination_be = bootp.giaddr_be
+        reply.port_be = packet.source_port_be if request.relay_port else swap16(SERVER_PORT)
+    elif decision.reply_type == DHCPNAK:
+        reply.route = ROUTE_BROADCAST
+        reply.destination_be = 0xffffffff
+    elif decision.to_ciaddr:
+        reply.destination_be = bootp.ciaddr_be
+        link = link_in(site, packet.ifindex, bootp.ciaddr_be, decision.host.lease.prefix)
+        # 4,000 on-link clients overflow the kernel's neighbour table silently; a frame needs no neighbour.
+        reply.route = ROUTE_FRAME if link != NULL and ethernet else ROUTE_UDP
+    elif swap16(bootp.flags_be) & FLAG_BROADCAST or not ethernet:
+        reply.route = ROUTE_BROADCAST
+        reply.destination_be = 0xffffffff
+    else:
+        reply.route = ROUTE_FRAME
+        reply.destination_be = decision.host.lease.address_be
+
+
+cdef inline size_t room_for(const Site *site, const Packet *packet, const Request *request) noexcept nogil:
+    """Most bytes of UDP payload that the client takes: min(max(option 57, 576), MTU) - 28."""
+    cdef const Link *link = primary_link(site, packet.ifindex)
+    cdef size_t mtu = link.mtu if link != NULL else 1500
+    cdef size_t client = request.max_size if request.max_size > CLIENT_MTU_MIN else CLIENT_MTU_MIN
+    # What the relay added, the relay takes away again: it does not count against the client (RFC 3046 section 2.2).
+    client += request.relay_agent.length + 2 if request.relay_agent.length else 0
+    return (client if client < mtu else mtu) - IP_UDP_BYTES
+
+
+cdef inline bint is_requested(const Request *request, uint8_t code) noexcept nogil:
+    cdef uint16_t i
+    for i in range(request.parameter_list.length):
+        if request.parameter_list.at[i] == code:
+            return True
+    return False
+
+
+cdef inline uint16_t whole_option(const uint8_t *at, const uint8_t *end) noexcept nogil:
+    """Bytes of the option at `at` with the further parts of the same code (RFC 3396), which must stay together."""
+    cdef const uint8_t *next = at + 2 + at[1]
+    while end - next >= 2 and next[0] == at[0]:
+        next += 2 + next[1]
+    return <uint16_t>(next - at)
+
+
+cdef inline void pick_options(const Request *request, const uint8_t *at, uint16_t length, bint requested,
+                              Sink *sink, Sink *overflow) noexcept nogil:
+    """Copy the options of a blob that are (or are not) in the client's list: into the options field while they fit,
+    then into sname, never in part."""
+    cdef const uint8_t *end = at + length
+    cdef uint16_t size
+    while end - at >= 2:
+        size = whole_option(at, end)
+        if is_requested(request, at[0]) == requested:
+            if sink.end - sink.at >= size:
+                put_bytes(sink, at, size)
+            elif overflow.end - overflow.at >= size:
+                put_bytes(overflow, at, size)
+        at += size
+
+
+cdef inline void put_fitting(const Request *request, const Decision *decision, Reply *reply, Sink *sink) noexcept nogil:
+    """Requested options first, then overload of sname (the file field carries the boot file)."""
+    cdef const Table *table = decision.host.table
+    cdef const Lease *lease = decision.host.lease
+    cdef const Template *template = table.templates + lease.template_index
+    cdef Bootp *bootp = <Bootp *>reply.data
+    cdef Sink overflow
+    cdef bint requested
+    overflow.at = bootp.sname
+    overflow.end = bootp.sname + sizeof(bootp.sname) - 1         # its own End
+    overflow.full = False
+    sink.end -= 3                                                # option 52 itself
+    for requested in (True, False):
+        pick_options(request, table.heap + template.options_at, template.options_bytes, requested, sink, &overflow)
+        pick_options(request, table.heap + lease.own_at, lease.own_bytes, requested, sink, &overflow)
+    sink.end += 3
+    if overflow.at != bootp.sname:
+        overflow.at[0] = OPTION_END
+        put_option8(sink, OPTION_OVERLOAD, OVERLOAD_SNAME)
+
+
+cdef inline void put_lease(const Request *request, const Decision *decision, Reply *reply, Sink *sink) noexcept nogil:
+    """What an OFFER and an ACK say: times (not for INFORM, RFC 2131 section 4.3.5), template, the host's own."""
+    cdef const Table *table = decision.host.table
+    cdef const Lease *lease = decision.host.lease
+    cdef const Template *template = table.templates + lease.template_index
+    cdef Bootp *bootp = <Bootp *>reply.data
+    bootp.siaddr_be = template.siaddr_be
+    memcpy(bootp.file, table.heap + template.file_at, template.file_bytes)
+    if decision.with_address:
+        bootp.yiaddr_be = lease.address_be
+        put_option32(sink, OPTION_LEASE_TIME, swap32(template.lease_s))
+        put_option32(sink, OPTION_RENEWAL_TIME, swap32(template.renewal_s))
+        put_option32(sink, OPTION_REBINDING_TIME, swap32(template.rebinding_s))
+    if <size_t>(sink.end - sink.at) >= <size_t>template.options_bytes + lease.own_bytes:
+        put_bytes(sink, table.heap + template.options_at, template.options_bytes)
+        put_bytes(sink, table.heap + lease.own_at, lease.own_bytes)
+    else:
+        put_fitting(request, decision, reply, sink)
+
+
+cdef inline bint encode_reply(const Site *site, const Packet *packet, const Request *request,
+                              const Decision *decision, Reply *reply) noexcept nogil:
+    """RFC 2131 table 3.  False when not even the mandatory options fit."""
+    cdef const Bootp *asked = request.bootp
+    cdef Bootp *bootp = <Bootp *>reply.data
+    cdef Sink sink
+    cdef size_t room = room_for(site, packet, request)
+    cdef size_t tail = 1                                         # End
+    if room > reply.capacity:
+        room = reply.capacity
+    if request.client_id.length:
+        tail += <size_t>2 + request.client_id.length
+    if request.relay_agent.length:
+        tail += <size_t>2 + request.relay_agent.length
+    if room < BOOTP_BYTES + 3 + 6 + 18 + 3 + tail:               # 53, 54, 51, 58, 59 and room for 52
+        return False
+    memset(bootp, 0, REPLY_BYTES_MIN)
+    bootp.op = BOOTREPLY
+    bootp.htype = asked.htype
+    bootp.hlen = asked.hlen
+    bootp.xid_be = asked.xid_be
+    bootp.flags_be = asked.flags_be
+    bootp.giaddr_be = asked.giaddr_be
+    memcpy(bootp.chaddr, asked.chaddr, sizeof(bootp.chaddr))
+    bootp.cookie_be = swap32(COOKIE)
+    sink.at = reply.data + BOOTP_BYTES
+    sink.end = reply.data + room - tail
+    sink.full = False
+    put_option8(&sink, OPTION_MESSAGE_TYPE, decision.reply_type)
+    put_option32(&sink, OPTION_SERVER_ID, decision.server_id_be)
+    if decision.reply_type == DHCPNAK:
+        if asked.giaddr_be != 0:
+            bootp.flags_be |= swap16(FLAG_BROADCAST)             # RFC 2131 section 4.3.2: the relay must broadcast it
+    else:
+        if decision.reply_type == DHCPACK:
+            bootp.ciaddr_be = asked.ciaddr_be
+        put_lease(request, decision, reply, &sink)
+    sink.end += tail
+    if request.client_id.length:                                 # RFC 6842
+        put_option(&sink, OPTION_CLIENT_ID, request.client_id.at, <uint8_t>request.client_id.length)
+    if request.relay_agent.length:                               # RFC 3046 section 2.2: last
+        put_option(&sink, OPTION_RELAY_AGENT, request.relay_agent.at, <uint8_t>request.relay_agent.length)
+    put_end(&sink)
+    reply.length = sink.at - reply.data
+    if reply.length < REPLY_BYTES_MIN:
+        memset(sink.at, 0, REPLY_BYTES_MIN - reply.length)
+        reply.length = REPLY_BYTES_MIN
+    choose_route(site, packet, request, decision, reply)
+    return not sink.full

@@ -1,0 +1,263 @@
+"""The decision: what RFC 2131 section 4.3 says of this request, of this host, coming from this place.
+
+Two questions in turn: where does the client stand (its *link*), and is the address that it asks for its own there.  The
+table alone answers both, so a restarted or a second server says the same.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from ext.leases cimport *
+from ext.parse cimport Request
+from ext.rfc2131 cimport *
+from ext.verdict cimport *
+from ext.wire cimport is_broadcast_of, is_host_address, same_network
+
+
+cdef struct Packet:                # one received datagram
+    const uint8_t *data
+    size_t length
+    bint truncated
+    uint32_t ifindex
+    uint32_t source_be
+    uint16_t source_port_be
+    uint32_t destination_be        # of the IP header
+    uint32_t local_be              # ours: equal to destination_be when the datagram was unicast to us
+
+
+cdef struct Decision:
+    Host host                      # lease: the one to hand out
+    uint8_t reply_type             # DHCPOFFER, DHCPACK, DHCPNAK
+    bint with_address              # yiaddr and the lease times go into the reply (not for INFORM, not for NAK)
+    bint to_ciaddr                 # the client has its address configured and wants the answer there
+    uint32_t server_id_be
+    uint32_t source_be             # an address of this machine
+
+
+cdef inline uint32_t told_link(const Request *request) noexcept nogil:
+    """The address that names the client's link, in the order of RFC 3527, 3011, 2131; 0: the interface is the link."""
+    if request.link_selection_be != 0:
+        return request.link_selection_be
+    if request.subnet_selection_be != 0:
+        return request.subnet_selection_be
+    return request.bootp.giaddr_be
+
+
+cdef inline bint is_local(const Site *site, const Packet *packet) noexcept nogil:
+    """True when the sender stands on the link that the packet came in on, not behind a router."""
+    cdef uint32_t i
+    if packet.source_be == 0 or packet.local_be != packet.destination_be:
+        return True
+    for i in range(site.own.link_count):
+        if (site.links[i].ifindex == packet.ifindex
+                and same_network(site.links[i].address_be, packet.source_be, site.links[i].prefix)):
+            return True
+    return False
+
+
+cdef inline const Link *link_in(const Site *site, uint32_t ifindex, uint32_t address_be, uint8_t prefix) noexcept nogil:
+    """The interface's first address inside a network, NULL when it has none there."""
+    cdef uint32_t i
+    for i in range(site.own.link_count):
+        if site.links[i].ifindex == ifindex and same_network(site.links[i].address_be, address_be, prefix):
+            return site.links + i
+    return NULL
+
+
+cdef inline const Link *primary_link(const Site *site, uint32_t ifindex) noexcept nogil:
+    cdef uint32_t i
+    for i in range(site.own.link_count):
+        if site.links[i].ifindex == ifindex:
+            return site.links + i
+    return NULL
+
+
+cdef inline bint fits(const Site *site, const Packet *packet, const Request *request, const Lease *lease) noexcept nogil:
+    """True when the lease's network is the client's link."""
+    cdef uint32_t link = told_link(request)
+    if link != 0:
+        return same_network(link, lease.address_be, lease.prefix)
+    return (link_in(site, packet.ifindex, lease.address_be, lease.prefix) != NULL
+            and is_local(site, packet))
+
+
+cdef inline bint link_is_known(const Site *site, const Packet *packet, const Request *request) noexcept nogil:
+    cdef uint32_t link = told_link(request)
+    cdef uint32_t i
+    if link != 0:
+        return in_networks(site, link)
+    if not is_local(site, packet):
+        return False
+    for i in range(site.own.link_count):
+        if site.links[i].ifindex == packet.ifindex and in_networks(site, site.links[i].address_be):
+            return True
+    return False
+
+
+cdef inline const Lease *lease_here(const Site *site, const Packet *packet, const Request *request,
+                                    const Lease *first, uint32_t wanted_be) noexcept nogil:
+    """The host's first lease that fits the link, and has the wanted address unless that is 0."""
+    cdef uint8_t i
+    for i in range(first.lease_count):
+        if wanted_be != 0 and first[i].address_be != wanted_be:
+            continue
+        if fits(site, packet, request, first + i):
+            return first + i
+    return NULL
+
+
+cdef inline const Lease *lease_at(const Lease *first, uint32_t address_be) noexcept nogil:
+    cdef uint8_t i
+    for i in range(first.lease_count):
+        if first[i].address_be == address_be:
+            return first + i
+    return NULL
+
+
+cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const Host *host,
+                                   uint32_t id_be) noexcept nogil:
+    """True for every id that one of our replies may have carried, and for dhcp.server_ids (other replicas, VIPs)."""
+    cdef uint32_t i
+    if id_be == site.own.server_id_be or id_be == host.table.templates[host.lease.template_index].server_id_be:
+        return True
+    if id_be == packet.destination_be and packet.local_be == packet.destination_be:
+        return True
+    for i in range(site.own.server_id_count):
+        if site.server_ids_be[i] == id_be:
+            return True
+    return is_ours(site, id_be)
+
+
+cdef inline bint choose_ids(const Site *site, const Packet *packet, const Request *request,
+                            Decision *decision) noexcept nogil:
+    """server-id and source address (DESIGN section 3).  False when there is nothing to answer with."""
+    cdef const Lease *lease = decision.host.lease
+    cdef const Template *template = decision.host.table.templates + lease.template_index
+    cdef const Link *link = link_in(site, packet.ifindex, lease.address_be, lease.prefix)
+    cdef uint32_t ours
+    if packet.local_be == packet.destination_be:
+        ours = packet.destination_be
+    else:
+        if link == NULL:
+            link = primary_link(site, packet.ifindex)
+        ours = link.address_be if link != NULL else 0
+    decision.server_id_be = ours
+    if site.own.server_id_be != 0:
+        decision.server_id_be = site.own.server_id_be
+    if template.server_id_be != 0:
+        decision.server_id_be = template.server_id_be
+    if request.server_id_be != 0 and request.message_type == DHCPREQUEST:
+        decision.server_id_be = request.server_id_be       # accepted before: the client compares it with the OFFER's
+    decision.source_be = decision.server_id_be if is_ours(site, decision.server_id_be) else ours
+    return decision.server_id_be != 0 and decision.source_be != 0
+
+
+cdef inline Verdict check_place(const Site *site, const Packet *packet, const Request *request) noexcept nogil:
+    """Refuse before any look-up what may never be answered: closed interfaces, impossible relays.
+    Returns VERDICT_COUNT when the place is good."""
+    cdef uint32_t giaddr = request.bootp.giaddr_be
+    cdef uint32_t i
+    cdef bint served = (site.own.flags & FLAG_INTERFACES_LIMITED) == 0
+    for i in range(site.own.link_count):
+        if site.links[i].ifindex == packet.ifindex and site.links[i].flags & LINK_SERVED:
+            served = True
+        if giaddr != 0 and (site.links[i].address_be == giaddr
+                            or is_broadcast_of(giaddr, site.links[i].address_be, site.links[i].prefix)):
+            return IGNORED_GIADDR
+    if not served:
+        return IGNORED_INTERFACE
+    if giaddr != 0:
+        if not is_host_address(giaddr):
+            return IGNORED_GIADDR
+        if not is_allowed_relay(site, giaddr):
+            return IGNORED_RELAY
+    return VERDICT_COUNT
+
+
+cdef inline Verdict refuse(const Site *site, const Packet *packet, const Request *request, Decision *decision) noexcept nogil:
+    """NAK, but only where we know the host, the link, and that our truth is fresh (RFC 2131 section 4.3.2)."""
+    if not link_is_known(site, packet, request):
+        return IGNORED_NAK_UNKNOWN_LINK
+    if site.age_s > site.own.max_nak_age_s:
+        return IGNORED_NAK_STALE_TABLE
+    decision.reply_type = DHCPNAK
+    return NAKED
+
+
+cdef inline Verdict judge_request(const Site *site, const Packet *packet, const Request *request,
+                                  Decision *decision) noexcept nogil:
+    """DHCPREQUEST in its four states (RFC 2131 section 4.3.2), told apart by what the client filled in."""
+    cdef const Lease *first = decision.host.lease
+    cdef const Lease *lease
+    cdef uint32_t ciaddr = request.bootp.ciaddr_be
+    if request.server_id_be != 0 and not accepts_server_id(site, packet, &decision.host, request.server_id_be):
+        return IGNORED_OTHER_SERVER
+    decision.reply_type = DHCPACK
+    decision.with_address = True
+    if ciaddr != 0 and request.requested_be == 0:          # RENEWING, REBINDING
+        lease = lease_at(first, ciaddr)
+        if lease == NULL or is_ours(site, ciaddr):
+            return IGNORED_CIADDR
+        decision.host.lease = lease
+        decision.to_ciaddr = True
+        return ACKED
+    # SELECTING, INIT-REBOOT; and a client that names no address at all gets the one that we would have offered.
+    lease = lease_here(site, packet, request, first, request.requested_be)
+    if lease != NULL:
+        decision.host.lease = lease
+        return ACKED
+    if request.requested_be == 0:
+        return IGNORED_OTHER_LINK
+    decision.with_address = False
+    return refuse(site, packet, request, decision)
+
+
+cdef inline Verdict judge_inform(const Site *site, const Request *request, Decision *decision) noexcept nogil:
+    cdef const Lease *lease = lease_at(decision.host.lease, request.bootp.ciaddr_be)
+    if lease == NULL or is_ours(site, request.bootp.ciaddr_be):
+        return IGNORED_CIADDR
+    decision.host.lease = lease
+    decision.reply_type = DHCPACK
+    decision.to_ciaddr = True
+    return ACKED_INFORM
+
+
+cdef inline Verdict judge_state(uint8_t state) noexcept nogil:
+    if state == DISABLED:
+        return IGNORED_DISABLED
+    if state == NO_ADDRESS:
+        return IGNORED_NO_ADDRESS
+    if state == CONFLICT:
+        return IGNORED_CONFLICT
+    return IGNORED_QUARANTINED
+
+
+cdef inline Verdict judge(const Site *site, const Packet *packet, const Request *request,
+                          Decision *decision) noexcept nogil:
+    """decision.host holds the host's first lease; on an answering verdict the decision is complete."""
+    cdef Verdict verdict
+    cdef const Lease *lease
+    decision.with_address = False
+    decision.to_ciaddr = False
+    if decision.host.lease.state != SERVED:
+        return judge_state(decision.host.lease.state)
+    if request.message_type == DHCPREQUEST:
+        verdict = judge_request(site, packet, request, decision)
+    elif request.message_type == DHCPDISCOVER:
+        lease = lease_here(site, packet, request, decision.host.lease, 0)
+        if lease == NULL:
+            return IGNORED_OTHER_LINK
+        decision.host.lease = lease
+        decision.reply_type = DHCPOFFER
+        decision.with_address = True
+        verdict = OFFERED
+    elif request.message_type == DHCPINFORM:
+        verdict = judge_inform(site, request, decision)
+    elif request.message_type == DHCPRELEASE:
+        return NOTED_RELEASE
+    elif request.server_id_be != 0 and not accepts_server_id(site, packet, &decision.host, request.server_id_be):
+        return IGNORED_OTHER_SERVER
+    else:
+        return NOTED_DECLINE
+    if is_answer(verdict) and not choose_ids(site, packet, request, decision):
+        return IGNORED_NO_SERVER_ID
+    return verdict

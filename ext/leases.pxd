@@ -1,0 +1,282 @@
+"""Layout of one generation of the table, and the look-ups in it.
+
+A generation is one sealed memfd: Header, then sections at the offsets that the header gives.  A *base* holds every host; a
+*delta* holds what differs from the base that it names (cumulative: there is never more than one), tombstones included.
+Both have the same layout.  What the site knows of itself (links, networks, server ids) is taken from the delta when
+there is one, so that a changed interface costs a small delta and never a new base.
+
+Addresses ending in _be are in network order; everything else is in host order.  ext/table.pyx writes and checks it.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stddef cimport size_t
+
+from ext.wire cimport same_network, swap32
+
+
+cdef extern from *:
+    """
+    #define BS_PREFETCH(p) __builtin_prefetch(p)
+    """
+    void prefetch "BS_PREFETCH"(const void *) noexcept nogil
+
+
+cdef enum:
+    TABLE_MAGIC_LOW = 0x74736F62   # "bost"
+    TABLE_VERSION = 1
+    ROLE_HOST = 0
+    ROLE_BMC = 1                   # told apart by the inventory's rules; one MAC may have both (shared LOM)
+    FLAG_INTERFACES_LIMITED = 1    # only the links with LINK_SERVED may be answered on
+    LINK_SERVED = 1
+
+
+cdef enum LeaseState:
+    SERVED
+    DISABLED
+    NO_ADDRESS
+    CONFLICT
+    QUARANTINED
+    TOMBSTONE                      # delta only: the host left the inventory
+
+
+cdef packed struct Header:         # 176 bytes
+    uint32_t magic
+    uint32_t version
+    uint64_t generation
+    uint64_t base                  # generation of the base that this belongs to; its own number when it is one
+    uint64_t total_bytes
+    uint64_t checksum              # ext.table.checksum over everything behind the header
+    int64_t created_s              # seconds since 1970: when the inventory said so
+    uint64_t digest                # of the content of (base, delta), however it was read
+    uint32_t host_count            # hosts with SERVED in (base, delta)
+    uint32_t slot_count            # power of two, at least twice the hosts
+    uint32_t lease_count
+    uint32_t template_count
+    uint32_t network_count
+    uint32_t link_count
+    uint32_t server_id_count
+    uint32_t relay_count
+    uint32_t server_id_be          # dhcp.server_id, 0 when unset
+    uint32_t max_nak_age_s
+    uint32_t flags
+    uint32_t reserved
+    uint64_t slots_at
+    uint64_t leases_at
+    uint64_t templates_at
+    uint64_t networks_at
+    uint64_t links_at
+    uint64_t server_ids_at
+    uint64_t relays_at
+    uint64_t heap_at
+    uint64_t heap_bytes
+
+
+cdef packed struct Slot:
+    uint64_t key                   # 0 = free
+    uint32_t lease                 # index of the host's first lease
+    uint32_t reserved
+
+
+cdef packed struct Lease:          # 32 bytes, two a cache line; a host's leases stand one after the other
+    uint8_t mac[6]
+    uint8_t role
+    uint8_t state                  # LeaseState, the same in all leases of a host
+    uint32_t address_be
+    uint32_t template_index
+    uint32_t own_at                # heap: options of this host alone, ready to copy
+    uint32_t name_at               # heap: the object's name in the inventory
+    uint16_t own_bytes
+    uint8_t name_bytes
+    uint8_t prefix                 # of the IP manager's network
+    uint8_t lease_count            # leases from here to the host's last
+    uint8_t reserved[3]
+
+
+cdef packed struct Template:       # what many hosts share
+    uint32_t options_at            # heap: options, ready to copy
+    uint32_t file_at               # heap: boot file name
+    uint32_t siaddr_be
+    uint32_t server_id_be          # the hosts' own `server_id` attribute, 0 when unset
+    uint32_t lease_s
+    uint32_t renewal_s
+    uint32_t rebinding_s
+    uint16_t options_bytes
+    uint8_t file_bytes             # at most 127: fits bootp.file with its NUL
+    uint8_t reserved
+    uint64_t content_hash          # of all that the fields above say, wherever it stands
+
+
+cdef packed struct Network:        # the union of the IP managers' networks: sorted, disjoint, host order
+    uint32_t first
+    uint32_t last
+
+
+cdef packed struct Link:           # one address of one interface; the primary address first
+    uint32_t ifindex
+    uint32_t address_be
+    uint32_t mtu
+    uint8_t prefix
+    uint8_t flags
+    uint16_t reserved
+
+
+cdef packed struct Relay:          # dhcp.relays
+    uint32_t address_be
+    uint8_t prefix
+    uint8_t reserved[3]
+
+
+cdef struct Table:                 # one mapped generation; header NULL = none
+    const Header *header
+    const Slot *slots
+    const Lease *leases
+    const Template *templates
+    const uint8_t *heap
+
+
+cdef struct Site:                  # what answer() knows: the adopted pair and the age of the truth
+    Table base
+    Table delta
+    const Header *own              # of the generation whose links, networks and ids count
+    const Network *networks
+    const Link *links
+    const uint32_t *server_ids_be
+    const Relay *relays
+    int64_t age_s                  # since control last had the inventory's word
+
+
+cdef struct Host:                  # a find: the first lease and the generation that it stands in
+    const Lease *lease
+    const Table *table
+
+
+cdef inline uint64_t key_of(const uint8_t *mac, uint8_t role) noexcept nogil:
+    return ((<uint64_t>1 << 63) | (<uint64_t>role << 48) | (<uint64_t>mac[0] << 40) | (<uint64_t>mac[1] << 32)
+            | (<uint64_t>mac[2] << 24) | (<uint64_t>mac[3] << 16) | (<uint64_t>mac[4] << 8) | mac[5])
+
+
+cdef inline uint32_t slot_of(uint64_t key, uint32_t slot_count) noexcept nogil:
+    # Fibonacci hashing on the folded key: vendors count their MACs up in the low bits.
+    return <uint32_t>(((key ^ (key >> 23)) * <uint64_t>0x9E3779B97F4A7C15) >> 32) & (slot_count - 1)
+
+
+cdef inline const Lease *find_in(const Table *table, uint64_t key) noexcept nogil:
+    cdef uint32_t at
+    if table.header == NULL:
+        return NULL
+    at = slot_of(key, table.header.slot_count)
+    while table.slots[at].key != 0:
+        if table.slots[at].key == key:
+            return table.leases + table.slots[at].lease
+        at = (at + 1) & (table.header.slot_count - 1)
+    return NULL
+
+
+cdef inline bint find_lease(const Site *site, const uint8_t *mac, uint8_t role, Host *host) noexcept nogil:
+    """The host's first lease: the delta's word counts before the base's.  False when the inventory has no such host."""
+    cdef uint64_t key = key_of(mac, role)
+    host.table = &site.delta
+    host.lease = find_in(&site.delta, key)
+    if host.lease == NULL:
+        host.table = &site.base
+        host.lease = find_in(&site.base, key)
+    return host.lease != NULL and host.lease.state != TOMBSTONE
+
+
+cdef inline void prefetch_slot(const Site *site, const uint8_t *mac) noexcept nogil:
+    """First pass over a batch: a million hosts' slots do not fit a cache (670 ns a look-up without, DESIGN section 4)."""
+    if site.base.header != NULL:
+        prefetch(site.base.slots + slot_of(key_of(mac, ROLE_HOST), site.base.header.slot_count))
+
+
+cdef inline void prefetch_lease(const Site *site, const uint8_t *mac) noexcept nogil:
+    """Second pass: the slot has arrived, now the lease and the host's own options."""
+    cdef const Lease *lease = find_in(&site.base, key_of(mac, ROLE_HOST))
+    if lease != NULL:
+        prefetch(lease)
+        prefetch(site.base.heap + lease.own_at)
+
+
+cdef inline bint in_networks(const Site *site, uint32_t address_be) noexcept nogil:
+    """True when an IP manager of the inventory contains the address."""
+    cdef uint32_t address = swap32(address_be)
+    cdef uint32_t low = 0, high = site.own.network_count, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if site.networks[middle].last < address:
+            low = middle + 1
+        else:
+            high = middle
+    return low < site.own.network_count and site.networks[low].first <= address
+
+
+cdef inline bint is_ours(const Site *site, uint32_t address_be) noexcept nogil:
+    cdef uint32_t i
+    for i in range(site.own.link_count):
+        if site.links[i].address_be == address_be:
+            return True
+    return False
+
+
+cdef inline bint is_allowed_relay(const Site *site, uint32_t address_be) noexcept nogil:
+    cdef uint32_t i
+    for i in range(site.own.relay_count):
+        if same_network(address_be, site.relays[i].address_be, site.relays[i].prefix):
+            return True
+    return site.own.relay_count == 0
+
+
+cdef inline bint section_fits(const Header *header, uint64_t at, uint64_t count, uint64_t size) noexcept nogil:
+    return (at % 8 == 0 and at >= sizeof(Header) and at <= header.total_bytes
+            and count <= (header.total_bytes - at) // size)
+
+
+cdef inline const char *attach_table(Table *table, const void *at, uint64_t bytes) noexcept nogil:
+    """Point a Table into a mapped generation after checking its bounds.  NULL, or what is wrong with it."""
+    cdef const Header *header = <const Header *>at
+    cdef const uint8_t *start = <const uint8_t *>at
+    if bytes < sizeof(Header):
+        return b"shorter than a header"
+    if header.magic != TABLE_MAGIC_LOW:
+        return b"no table: wrong magic"
+    if header.version != TABLE_VERSION:
+        return b"another version of the layout"
+    if header.total_bytes != bytes:
+        return b"its length is not what the header says"
+    if header.slot_count == 0 or header.slot_count & (header.slot_count - 1) or header.slot_count <= header.lease_count:
+        return b"slot_count is no power of two above lease_count"
+    if not (section_fits(header, header.slots_at, header.slot_count, sizeof(Slot))
+            and section_fits(header, header.leases_at, header.lease_count, sizeof(Lease))
+            and section_fits(header, header.templates_at, header.template_count, sizeof(Template))
+            and section_fits(header, header.networks_at, header.network_count, sizeof(Network))
+            and section_fits(header, header.links_at, header.link_count, sizeof(Link))
+            and section_fits(header, header.server_ids_at, header.server_id_count, 4)
+            and section_fits(header, header.relays_at, header.relay_count, sizeof(Relay))
+            and section_fits(header, header.heap_at, header.heap_bytes, 1)):
+        return b"a section reaches over its end"
+    table.header = header
+    table.slots = <const Slot *>(start + header.slots_at)
+    table.leases = <const Lease *>(start + header.leases_at)
+    table.templates = <const Template *>(start + header.templates_at)
+    table.heap = start + header.heap_at
+    return NULL
+
+
+cdef inline const char *join_site(Site *site) noexcept nogil:
+    """Base and delta are attached (delta.header may be NULL): take the site's words from the younger one.
+    NULL, or why the two do not belong together."""
+    cdef const Header *own = site.base.header
+    cdef const uint8_t *start
+    if own.base != own.generation:
+        return b"the base is a delta"
+    if site.delta.header != NULL:
+        if site.delta.header.base != own.generation or site.delta.header.generation <= own.generation:
+            return b"the delta belongs to another base"
+        own = site.delta.header
+    start = <const uint8_t *>own
+    site.own = own
+    site.networks = <const Network *>(start + own.networks_at)
+    site.links = <const Link *>(start + own.links_at)
+    site.server_ids_be = <const uint32_t *>(start + own.server_ids_at)
+    site.relays = <const Relay *>(start + own.relays_at)
+    return NULL

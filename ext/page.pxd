@@ -1,0 +1,84 @@
+"""Layout of the shared memory: one page a worker slot (counters, event ring, receive buffers), one of control's.
+
+The supervisor keeps the fds, so a page outlives the worker that writes it: counters go on, and a batch that was received
+but not answered is answered by the replacement.  Every word has one writer; readers take what they see.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+
+from ext.net cimport bump, full_fence, iovec, load_acquire, mmsghdr, sockaddr_in, store_release
+from ext.verdict cimport VERDICT_COUNT
+
+
+cdef enum:
+    PAGE_MAGIC = 0x67617062        # "bpag"
+    PAGE_VERSION = 1
+    BATCH = 64
+    RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
+    CONTROL_BYTES = 128            # IP_PKTINFO with room to spare
+    EVENTS = 1024                  # power of two
+    COUNTERS = 64                  # by verdict, with room for more
+    SEND_ERRORS = 16
+    RECOVERIES_MAX = 3             # a batch that kills its worker this often is given up
+
+
+cdef packed struct Event:          # 64 bytes: a host that waits for an answer that it does not get
+    int64_t boottime_ns
+    uint32_t xid_be
+    uint32_t ifindex
+    uint32_t giaddr_be
+    uint32_t ciaddr_be
+    uint32_t requested_be
+    uint32_t server_id_be
+    uint32_t source_be
+    uint8_t mac[6]
+    uint8_t verdict
+    uint8_t message_type
+    uint8_t htype
+    uint8_t vendor_bytes
+    uint8_t vendor[18]             # beginning of option 60
+
+
+cdef struct Page:
+    uint32_t magic
+    uint32_t version
+    uint32_t slot
+    uint32_t pid
+    uint64_t heartbeat_ns          # CLOCK_MONOTONIC of the last turn of the loop
+    uint64_t generation            # adopted: what the next batch is answered from
+    uint64_t rx
+    uint64_t tx
+    uint64_t recoveries            # turns at the batch that the last worker left behind
+    uint64_t recovered             # datagrams answered for a dead worker
+    uint64_t by_verdict[COUNTERS]
+    uint64_t send_errors[SEND_ERRORS]
+    uint64_t events_lost           # ring full
+    uint64_t events_head           # next to be written, by the worker
+    uint8_t apart[64]              # another writer, another cache line
+    uint64_t events_tail           # next to be read, by control
+    uint8_t apart2[64]
+    Event events[EVENTS]
+    mmsghdr headers[BATCH]         # msg_len 0: answered, or never filled
+    iovec pieces[BATCH]
+    sockaddr_in names[BATCH]
+    uint8_t control[BATCH][CONTROL_BYTES]
+    uint8_t buffers[BATCH][RX_BYTES]
+
+
+cdef struct SitePage:              # written by control, read by every worker
+    uint32_t magic
+    uint32_t version
+    int64_t confirmed_boottime_s   # when the inventory last confirmed the table, CLOCK_BOOTTIME; may lie before the boot
+
+
+cdef inline bint push_event(Page *page, const Event *event) noexcept nogil:
+    """True when the reader may be asleep and wants its bell rung."""
+    cdef uint64_t head = page.events_head
+    cdef uint64_t tail = load_acquire(&page.events_tail)
+    if head - tail >= EVENTS:
+        bump(&page.events_lost, 1)
+        return False
+    page.events[head & (EVENTS - 1)] = event[0]
+    store_release(&page.events_head, head + 1)
+    full_fence()                   # the reader stores its tail and then looks at head once more
+    return load_acquire(&page.events_tail) == head

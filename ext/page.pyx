@@ -1,0 +1,146 @@
+"""The Python face of the shared pages: create, read counters, drain events, confirm the table's age."""
+
+from libc.errno cimport errno as c_errno
+from libc.string cimport memset
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint32_t, uint64_t, int64_t
+
+import os
+
+from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, full_fence, mmap, munmap
+from ext.page cimport *
+from ext.verdict import Verdict
+from ext.wire cimport swap32
+
+WORKER_PAGE_BYTES = sizeof(Page)
+SITE_PAGE_BYTES = sizeof(SitePage)
+SEND_ERROR_NAMES = ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "EINVAL", "ENETDOWN",
+                    "ENODEV", "ENXIO", "EMSGSIZE", "ECONNREFUSED", "other")
+assert sizeof(Event) == 64
+assert <int>VERDICT_COUNT <= <int>COUNTERS
+
+
+cdef void *map_page(int fd, size_t size) except NULL:
+    cdef void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+    if at == MAP_FAILED:
+        raise OSError(c_errno, f"cannot map the shared page behind fd {fd} ({size} bytes)")
+    return at
+
+
+def create_worker_page(slot: int) -> int:
+    """A new memfd with an empty worker page; the caller owns the fd."""
+    fd = os.memfd_create(f"bootstorm-worker-{slot}", os.MFD_CLOEXEC)
+    os.ftruncate(fd, sizeof(Page))
+    cdef Page *page = <Page *>map_page(fd, sizeof(Page))
+    page.magic = PAGE_MAGIC
+    page.version = PAGE_VERSION
+    page.slot = slot
+    munmap(page, sizeof(Page))
+    return fd
+
+
+def create_site_page() -> int:
+    """A new memfd with a site page that no inventory has confirmed yet; the caller owns the fd."""
+    fd = os.memfd_create("bootstorm-site", os.MFD_CLOEXEC)
+    os.ftruncate(fd, sizeof(SitePage))
+    cdef SitePage *page = <SitePage *>map_page(fd, sizeof(SitePage))
+    page.magic = PAGE_MAGIC
+    page.version = PAGE_VERSION
+    page.confirmed_boottime_s = -(1 << 62)
+    munmap(page, sizeof(SitePage))
+    return fd
+
+
+cdef class SiteWords:
+    """The site page: control's word to all workers."""
+    cdef SitePage *page
+
+    def __cinit__(self, int fd):
+        self.page = <SitePage *>map_page(fd, sizeof(SitePage))
+        if self.page.magic != PAGE_MAGIC or self.page.version != PAGE_VERSION:
+            raise ValueError(f"fd {fd} is no site page of version {PAGE_VERSION}")
+
+    def __dealloc__(self):
+        if self.page != NULL:
+            munmap(self.page, sizeof(SitePage))
+
+    @property
+    def confirmed_boottime_s(self) -> int:
+        """CLOCK_BOOTTIME in seconds of the inventory's last confirmation; far in the past when there was none."""
+        return self.page.confirmed_boottime_s
+
+    @confirmed_boottime_s.setter
+    def confirmed_boottime_s(self, int64_t seconds):
+        self.page.confirmed_boottime_s = seconds
+
+
+cdef class WorkerPage:
+    """One worker slot's page, for the supervisor (heartbeat) and for control (counters, events)."""
+    cdef Page *page
+
+    def __cinit__(self, int fd):
+        self.page = <Page *>map_page(fd, sizeof(Page))
+        if self.page.magic != PAGE_MAGIC or self.page.version != PAGE_VERSION:
+            raise ValueError(f"fd {fd} is no worker page of version {PAGE_VERSION}")
+
+    def __dealloc__(self):
+        if self.page != NULL:
+            munmap(self.page, sizeof(Page))
+
+    @property
+    def slot(self) -> int:
+        return self.page.slot
+
+    @property
+    def pid(self) -> int:
+        """Of the process that answers for this slot; 0 between two."""
+        return self.page.pid
+
+    @pid.setter
+    def pid(self, uint32_t pid):
+        self.page.pid = pid
+
+    @property
+    def heartbeat_ns(self) -> int:
+        """CLOCK_MONOTONIC in ns of the loop's last turn."""
+        return self.page.heartbeat_ns
+
+    @property
+    def generation(self) -> int:
+        return self.page.generation
+
+    def totals(self) -> dict:
+        """rx, tx, recovered, events_lost: counts since the service started, over all workers that had the slot."""
+        return {"rx": self.page.rx, "tx": self.page.tx, "recovered": self.page.recovered,
+                "events_lost": self.page.events_lost}
+
+    def verdicts(self) -> dict:
+        """Verdict name -> count, all verdicts."""
+        return {verdict.name: self.page.by_verdict[<int>verdict] for verdict in Verdict
+                if verdict != VERDICT_COUNT}
+
+    def send_errors(self) -> dict:
+        """errno name -> replies that the kernel did not take, only those that happened."""
+        return {name: self.page.send_errors[i] for i, name in enumerate(SEND_ERROR_NAMES) if self.page.send_errors[i]}
+
+    def drain(self, int most=EVENTS) -> list:
+        """Take at most `most` events out of the ring, oldest first; an empty list means that the next one rings."""
+        cdef Event *event
+        cdef uint64_t head
+        taken = []
+        while len(taken) < most:
+            full_fence()           # our tail first, then the head: or a push between the two would not ring
+            head = load_acquire(&self.page.events_head)
+            if head == self.page.events_tail:
+                break
+            event = &self.page.events[self.page.events_tail & (EVENTS - 1)]
+            taken.append({
+                "boottime_ns": event.boottime_ns, "verdict": Verdict(event.verdict).name,
+                "message_type": event.message_type, "mac": event.mac[:6].hex(":"), "xid": swap32(event.xid_be),
+                "ifindex": event.ifindex, "giaddr": swap32(event.giaddr_be), "ciaddr": swap32(event.ciaddr_be),
+                "requested": swap32(event.requested_be), "server_id": swap32(event.server_id_be),
+                "source": swap32(event.source_be), "htype": event.htype,
+                "vendor_class": PyBytes_FromStringAndSize(<char *>event.vendor, event.vendor_bytes),
+            })
+            store_release(&self.page.events_tail, self.page.events_tail + 1)
+        return taken

@@ -1,0 +1,124 @@
+"""Datagram -> Request: offsets into the receive buffer, no copies.
+
+A malformed option is skipped or ends the list; the packet is refused only when it cannot be understood (FIELD: servers
+that refuse whole packets for one bad option leave machines dark).
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
+
+from ext.rfc2131 cimport *
+from ext.verdict cimport *
+from ext.wire cimport load32, swap16, swap32
+
+
+cdef struct Span:
+    const uint8_t *at
+    uint16_t length
+
+
+cdef struct Request:
+    const Bootp *bootp
+    uint8_t message_type           # option 53, 0 when absent
+    uint8_t overload               # option 52
+    bint relay_port                # option 82 sub-option 19: answer to the source port (RFC 8357)
+    uint16_t max_size              # option 57, host order, 0 when absent
+    uint32_t requested_be          # option 50, 0 when absent
+    uint32_t server_id_be          # option 54, 0 when absent
+    uint32_t link_selection_be     # option 82 sub-option 5 (RFC 3527)
+    uint32_t subnet_selection_be   # option 118 (RFC 3011)
+    Span client_id                 # option 61
+    Span parameter_list            # option 55
+    Span vendor_class              # option 60
+    Span relay_agent               # option 82, echoed as it came
+
+
+cdef inline void parse_relay_agent(Request *request, const uint8_t *at, uint16_t length) noexcept nogil:
+    cdef const uint8_t *end = at + length
+    request.relay_agent.at = at
+    request.relay_agent.length = length
+    while end - at >= 2 and end - at - 2 >= at[1]:
+        if at[0] == RELAY_LINK_SELECTION and at[1] == 4:
+            request.link_selection_be = load32(at + 2)
+        elif at[0] == RELAY_SOURCE_PORT:
+            request.relay_port = True
+        at += 2 + at[1]
+
+
+cdef inline void parse_option(Request *request, uint8_t code, const uint8_t *at, uint8_t length) noexcept nogil:
+    if code == OPTION_MESSAGE_TYPE:
+        if length == 1 and request.message_type == 0:
+            request.message_type = at[0]
+    elif code == OPTION_REQUESTED_ADDRESS:
+        if length == 4:
+            request.requested_be = load32(at)
+    elif code == OPTION_SERVER_ID:
+        if length == 4:
+            request.server_id_be = load32(at)
+    elif code == OPTION_PARAMETER_LIST:
+        request.parameter_list.at = at
+        request.parameter_list.length = length
+    elif code == OPTION_MAX_SIZE:
+        if length == 2:
+            request.max_size = (<uint16_t>at[0] << 8) | at[1]
+    elif code == OPTION_VENDOR_CLASS:
+        request.vendor_class.at = at
+        request.vendor_class.length = length
+    elif code == OPTION_CLIENT_ID:
+        if length >= 2 and request.client_id.length == 0:        # RFC 2132 section 9.14: at least 2
+            request.client_id.at = at
+            request.client_id.length = length
+    elif code == OPTION_OVERLOAD:
+        if length == 1:
+            request.overload = at[0] & (OVERLOAD_FILE | OVERLOAD_SNAME)
+    elif code == OPTION_SUBNET_SELECTION:
+        if length == 4:
+            request.subnet_selection_be = load32(at)
+    elif code == OPTION_RELAY_AGENT:
+        if request.relay_agent.length == 0:                      # a second one would be the client's forgery
+            parse_relay_agent(request, at, length)
+
+
+cdef inline void parse_options(Request *request, const uint8_t *at, const uint8_t *end) noexcept nogil:
+    """Walk one option area; stops at End, or where a length points past the area."""
+    cdef uint8_t code, length
+    while at < end:
+        code = at[0]
+        if code == OPTION_PAD:
+            at += 1
+            continue
+        if code == OPTION_END or end - at < 2:
+            return
+        length = at[1]
+        if end - at - 2 < length:
+            return
+        parse_option(request, code, at + 2, length)
+        at += 2 + length
+
+
+cdef inline Verdict parse_request(Request *request, const uint8_t *data, size_t length) noexcept nogil:
+    """RFC 2131 section 2.  Returns VERDICT_COUNT when the request can be judged, else why not."""
+    cdef const Bootp *bootp = <const Bootp *>data
+    cdef uint8_t overload
+    memset(request, 0, sizeof(Request))
+    if length < BOOTP_BYTES:
+        return IGNORED_SHORT
+    request.bootp = bootp
+    if bootp.op != BOOTREQUEST:
+        return IGNORED_NOT_REQUEST
+    if bootp.cookie_be != swap32(COOKIE):
+        return IGNORED_COOKIE
+    if bootp.hlen > 16 or (bootp.htype == HTYPE_ETHERNET and bootp.hlen != 6):
+        return IGNORED_HARDWARE
+    parse_options(request, data + BOOTP_BYTES, data + length)
+    # RFC 2131 section 4.1: options first, then file, then sname; what those two fields say of 52 itself is not followed.
+    overload = request.overload
+    if overload & OVERLOAD_FILE:
+        parse_options(request, bootp.file, bootp.file + sizeof(bootp.file))
+    if overload & OVERLOAD_SNAME:
+        parse_options(request, bootp.sname, bootp.sname + sizeof(bootp.sname))
+    if request.message_type == 0:
+        return IGNORED_BOOTP
+    if request.message_type not in (DHCPDISCOVER, DHCPREQUEST, DHCPDECLINE, DHCPRELEASE, DHCPINFORM):
+        return IGNORED_MESSAGE_TYPE
+    return VERDICT_COUNT

@@ -1,0 +1,46 @@
+"""Every way out of answer(): a verdict's value is the index of its counter."""
+
+
+cpdef enum Verdict:
+    OFFERED                        # DISCOVER answered
+    ACKED                          # REQUEST answered
+    ACKED_INFORM                   # INFORM answered
+    NAKED                          # REQUEST for an address that is not this host's here
+    NOTED_RELEASE                  # RELEASE: nothing to do, the address stays bound in the inventory
+    NOTED_DECLINE                  # DECLINE: somebody else uses the host's address; an operator must look
+    IGNORED_NO_TABLE               # no generation has been adopted yet
+    IGNORED_TRUNCATED              # longer than a receive buffer
+    IGNORED_SHORT                  # shorter than a BOOTP header with cookie
+    IGNORED_NOT_REQUEST            # op is not BOOTREQUEST: a reply, perhaps one of ours, reflected
+    IGNORED_COOKIE                 # no DHCP cookie
+    IGNORED_HARDWARE               # hlen is over 16, or not 6 for Ethernet
+    IGNORED_BOOTP                  # no message type: plain BOOTP
+    IGNORED_MESSAGE_TYPE           # a message that only servers send, or an unknown one
+    IGNORED_INTERFACE              # came in on an interface that dhcp.interfaces leaves out
+    IGNORED_GIADDR                 # giaddr is no address of a relay: ours, 0/8, 127/8, multicast, a broadcast
+    IGNORED_RELAY                  # giaddr is not in dhcp.relays
+    IGNORED_UNKNOWN_MAC            # the inventory has no such host
+    IGNORED_DISABLED               # known, DHCP not enabled
+    IGNORED_NO_ADDRESS             # known and enabled, no address bound
+    IGNORED_CONFLICT               # its MAC or address belongs to two objects
+    IGNORED_QUARANTINED            # its record is not usable
+    IGNORED_OTHER_LINK             # known, but none of its addresses fits where it asks from
+    IGNORED_OTHER_SERVER           # REQUEST or DECLINE that names another server
+    IGNORED_CIADDR                 # ciaddr is not an address of this host
+    IGNORED_NAK_UNKNOWN_LINK       # would be a NAK, but the link is none of the inventory's
+    IGNORED_NAK_STALE_TABLE        # would be a NAK, but the table is older than dhcp.max_nak_age
+    IGNORED_NO_SERVER_ID           # no address of ours to answer with on that interface
+    IGNORED_NO_ROOM                # the mandatory options alone exceed what the client takes
+    ABANDONED                      # part of a batch that killed its worker again and again
+    VERDICT_COUNT                  # size of the counter array, never returned
+
+
+cdef inline bint is_answer(Verdict verdict) noexcept nogil:
+    return verdict <= NAKED
+
+
+cdef inline bint is_event(Verdict verdict) noexcept nogil:
+    """True for what an operator wants to read about: a host that waits for an answer that it does not get."""
+    return (verdict == NOTED_DECLINE or IGNORED_INTERFACE < verdict <= IGNORED_OTHER_LINK
+            or verdict == IGNORED_CIADDR or verdict == NAKED
+            or IGNORED_NAK_UNKNOWN_LINK <= verdict <= IGNORED_NO_ROOM or verdict == ABANDONED)

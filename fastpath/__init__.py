@@ -1,0 +1,1 @@
+"""The processes around the packet path: supervisor and workers."""

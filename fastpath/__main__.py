@@ -1,0 +1,30 @@
+"""`python -m fastpath worker FD` and `python -m fastpath supervise FD`: started by the supervisor, by `bootstorm serve`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    match arguments:
+        case ["worker", fd]:
+            from fastpath.protocol import Channel, ChannelClosed
+            from fastpath.worker import Worker
+
+            try:
+                Worker(Channel.of_fd(int(fd))).run()
+            except ChannelClosed:
+                return 1
+            return 0
+        case ["supervise", fd]:
+            from fastpath.supervisor import main as supervise
+
+            return supervise(int(fd))
+    sys.stderr.write("usage: python -m fastpath worker FD | supervise FD (started by `bootstorm serve`)\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

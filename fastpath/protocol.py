@@ -1,0 +1,172 @@
+"""Messages between supervisor, workers and control: frozen dataclasses, msgpack, fds beside them.
+
+A channel is a SOCK_SEQPACKET pair: a message arrives whole or not at all, also when its sender dies half-way.  The
+supervisor keeps both ends, so that a replaced process finds its channel as the last one left it.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgpack
+
+MESSAGE_BYTES_MAX = 1 << 16
+FDS_MAX = 200
+
+
+class ChannelClosed(Exception):
+    """The other end is gone for good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the supervisor has to know; worked out from services.conf before it starts, kept over upgrades."""
+
+    config_path: str
+    workers: int
+    port: int
+    state_dir: str
+    console_path: str
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Worker -> supervisor: imported and able to take a slot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign:
+    """Supervisor -> worker: take this slot.  fds: udp, packet, page, site page, adopted bell, event bell."""
+
+    slot: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Supervisor -> worker: adopt this pair.  fds: base, and delta unless generation == base."""
+
+    generation: int
+    base: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """Worker -> supervisor -> control: not adopted; the worker answers from what it had."""
+
+    generation: int
+    reason: str
+    slot: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """Control -> supervisor: from now on this pair is the table.  fds as in Load."""
+
+    generation: int
+    base: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Supervisor -> control, first message.  fds: console, site page, adopted bell, event bell, one page a slot, then
+    base (and delta) of the pair that is being served, when there is one."""
+
+    settings: Settings
+    generation: int = 0
+    base: int = 0
+    restarts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarted:
+    """Supervisor -> control: how often processes were replaced so far, by kind ("worker", "spare", "control")."""
+
+    restarts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """Supervisor -> control: SIGHUP came, read services.conf again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Supervisor -> anyone: finish what you are at and exit."""
+
+
+Message = Ready | Assign | Load | Rejected | Publish | Begin | Restarted | Reload | Stop
+KINDS: dict[str, type] = {
+    kind.__name__: kind for kind in (Ready, Assign, Load, Rejected, Publish, Begin, Restarted, Reload, Stop)
+}
+
+
+def pack(message: Any) -> bytes:
+    """Raises ValueError over MESSAGE_BYTES_MAX."""
+    data: bytes = msgpack.packb([type(message).__name__, asdict(message)])
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise ValueError(f"{type(message).__name__} of {len(data)} bytes: a message has at most {MESSAGE_BYTES_MAX}")
+    return data
+
+
+def unpack(data: bytes, kinds: dict[str, type] = KINDS) -> Any:
+    """The message, an instance of one of `kinds`."""
+    kind, fields = msgpack.unpackb(data, strict_map_key=False)
+    if kind == "Begin":
+        fields["settings"] = Settings(**fields["settings"])
+    return kinds[kind](**fields)
+
+
+class Channel:
+    """One end of a message channel.  Not for two threads at once in one direction.
+
+    kinds: the message classes that may arrive, by name."""
+
+    def __init__(self, sock: socket.socket, kinds: dict[str, type] = KINDS) -> None:
+        self.sock = sock
+        self.kinds = kinds
+
+    @classmethod
+    def of_fd(cls, fd: int, kinds: dict[str, type] = KINDS) -> Channel:
+        return cls(socket.socket(fileno=fd), kinds)
+
+    @classmethod
+    def pair(cls, kinds: dict[str, type] = KINDS) -> tuple[Channel, Channel]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(ours, kinds), cls(theirs, kinds)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def send(self, message: Any, fds: list[int] | tuple[int, ...] = ()) -> None:
+        """Raises ChannelClosed; BlockingIOError on a full non-blocking channel."""
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self.sock.sendmsg([pack(message)], ancillary, socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError) as gone:
+            raise ChannelClosed(f"cannot send {type(message).__name__}: {gone}") from gone
+
+    def receive(self) -> tuple[Any, list[int]]:
+        """The next message and its fds, which the caller owns (close-on-exec)."""
+        try:
+            data, fds, _flags, _address = socket.recv_fds(
+                self.sock, MESSAGE_BYTES_MAX, FDS_MAX, getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000)
+            )
+        except ConnectionResetError as gone:
+            raise ChannelClosed(str(gone)) from gone
+        if not data:
+            raise ChannelClosed("the other end closed it")
+        return unpack(data, self.kinds), list(fds)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def close_all(fds: list[int] | tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)

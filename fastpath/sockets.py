@@ -1,0 +1,173 @@
+"""The sockets of the packet path: created once, in order, steered by a hash of chaddr, kept by the supervisor.
+
+One rule stands in two places (measured, DESIGN section 3): a program on the reuseport group decides unicast, a filter on
+each socket judges what is not addressed to this host alone, because a broadcast reaches every socket of the group.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+log = logging.getLogger("bootstorm.sockets")
+
+SO_ATTACH_FILTER = 26
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+SO_ATTACH_REUSEPORT_CBPF = 51
+RECEIVE_BYTES_TOTAL = 256 << 20  # 100,000 DISCOVERs of 1,280 bytes truesize queued, twice over: NICs charge 2 kB
+RECEIVE_BYTES_MIN = 32 << 20
+SEND_BYTES = 64 << 20  # 20 dead relays filled the default one and blocked all others for 3 s
+
+_LD_W, _LD_H = 0x20, 0x28  # load a word, a half word at a fixed offset
+_LD_LEN, _LD_K = 0x80, 0x00  # load the packet's length, a constant
+_JA, _JEQ, _JGE = 0x05, 0x15, 0x35
+_MUL, _RSH, _MOD = 0x24, 0x74, 0x94
+_RET_K, _RET_A = 0x06, 0x16
+_PKTTYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
+_PACKET_HOST = 0
+_ACCEPT = 0xFFFFFFFF
+_MIX = 0x9E3779B1  # plain modulo sends MACs at step 4 all to one of 4 workers (measured)
+Instruction = tuple[int, int, int, int]
+
+
+class SocketsFailed(Exception):
+    """The packet path cannot open its sockets; says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSockets:
+    """What one worker slot receives from and sends frames by."""
+
+    udp: int
+    packet: int
+
+
+def steer(payload_at: int, workers: int) -> list[Instruction]:
+    """Accumulator := worker of the datagram whose payload begins at payload_at; worker 0 when it is too short.
+
+    Ends without a return; falls through with the worker's number in the accumulator.  An out-of-range load would drop
+    the datagram silently, and then nobody counts it, hence the length check first."""
+    return [
+        (_LD_LEN, 0, 0, 0),
+        (_JGE, 2, 0, payload_at + 34),
+        (_LD_K, 0, 0, 0),
+        (_JA, 0, 0, 10),
+        (_LD_W, 0, 0, payload_at + 28),
+        (_JEQ, 0, 4, 0),
+        (_LD_H, 0, 0, payload_at + 32),
+        (_JEQ, 0, 2, 0),
+        (_LD_W, 0, 0, payload_at + 4),  # chaddr all zero (InfiniBand, RFC 4390): the xid spreads
+        (_JA, 0, 0, 1),
+        (_LD_W, 0, 0, payload_at + 30),
+        (_MUL, 0, 0, _MIX),
+        (_RSH, 0, 0, 16),
+        (_MOD, 0, 0, workers),
+    ]
+
+
+def group_program(workers: int) -> list[Instruction]:
+    """For SO_ATTACH_REUSEPORT_CBPF: sees the UDP payload at offset 0, returns the index of a socket."""
+    return [*steer(0, workers), (_RET_A, 0, 0, 0)]
+
+
+def socket_filter(worker: int, workers: int) -> list[Instruction]:
+    """For SO_ATTACH_FILTER: sees the UDP header first; unicast was decided by the group already."""
+    body = steer(8, workers)
+    return [
+        (_LD_W, 0, 0, _PKTTYPE),
+        (_JEQ, len(body) + 1, 0, _PACKET_HOST),
+        *body,
+        (_JEQ, 0, 1, worker),
+        (_RET_K, 0, 0, _ACCEPT),
+        (_RET_K, 0, 0, 0),
+    ]
+
+
+def open_slots(workers: int, port: int, owner: tuple[int, int] | None) -> list[SlotSockets]:
+    """All sockets, in order, filters in place before the first datagram can arrive.
+
+    owner: (uid, gid) that the workers run as; a group that root made cannot be joined again by that user otherwise.
+    Raises SocketsFailed."""
+    slots = []
+    for worker in range(workers):
+        udp = _open_udp(worker, workers, port)
+        packet = _open_packet()
+        for fd in (udp, packet):
+            if owner is not None:
+                os.fchown(fd, *owner)
+        slots.append(SlotSockets(udp, packet))
+    return slots
+
+
+def _open_udp(worker: int, workers: int, port: int) -> int:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _attach(sock, SO_ATTACH_FILTER, socket_filter(worker, workers))
+        if worker == 0:  # the others join the group and its program
+            _attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers))
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO if hasattr(socket, "IP_PKTINFO") else 8, 1)
+        _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers))
+        _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
+        sock.bind(("", port))
+    except OSError as error:
+        sock.close()
+        raise SocketsFailed(
+            f"cannot open UDP port {port} for worker {worker}: {error.strerror}; another DHCP server may hold it "
+            f"(ss -lunp 'sport = {port}'), and a port below 1024 needs root or CAP_NET_BIND_SERVICE"
+        ) from error
+    return sock.detach()
+
+
+def _open_packet() -> int:
+    try:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    except PermissionError as error:
+        raise SocketsFailed(
+            "cannot open a packet socket: needs CAP_NET_RAW, because clients without an address are answered by "
+            "Ethernet frames; start as root, or inside `unshare -rn`"
+        ) from error
+    _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
+    return sock.detach()
+
+
+def _set_buffer(sock: socket.socket, force: int, plain: int, size: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, force, size)
+    except PermissionError:  # a user namespace has no say over the machine's memory
+        sock.setsockopt(socket.SOL_SOCKET, plain, size)
+        got = sock.getsockopt(socket.SOL_SOCKET, plain)
+        if got < size:
+            what = "SO_RCVBUF" if plain == socket.SO_RCVBUF else "SO_SNDBUF"
+            log.info("%s is %d bytes, wanted %d: no CAP_NET_ADMIN, so net.core limits it", what, got, size)
+
+
+def _attach(sock: socket.socket, option: int, program: list[Instruction]) -> None:
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))
+
+
+def open_console(path: str, owner: tuple[int, int] | None) -> int:
+    """The control socket, listening; a stale file of a dead service is replaced (the state lock says it is dead)."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.exists(path):
+            os.unlink(path)
+        sock.bind(path)
+        os.chmod(path, 0o660)
+        if owner is not None:
+            os.chown(path, *owner)
+        sock.listen(64)
+    except OSError as error:
+        sock.close()
+        raise SocketsFailed(
+            f"cannot listen on control.socket {path}: {error.strerror or error}; "
+            "set control.socket to a short path in a folder that the service may write"
+        ) from error
+    return sock.detach()

@@ -1,0 +1,84 @@
+"""A worker process: says that it is ready, keeps the newest generation mapped, takes a slot, answers until told to stop.
+
+The main thread runs the pump without the GIL.  The helper thread owns the channel: it maps and unmaps generations, so
+that the loop never pays for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+from ext.pump import GenerationRejected, Pump
+
+from fastpath.protocol import Assign, Channel, ChannelClosed, Load, Ready, Rejected, Stop, close_all
+
+log = logging.getLogger("bootstorm.worker")
+
+
+class Worker:
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.pump = Pump()
+        self.slot = -1
+
+    def run(self) -> None:
+        """Until Stop, or until the supervisor is gone."""
+        self.channel.send(Ready())
+        if not self.wait_for_slot():
+            return
+        helper = threading.Thread(target=self.follow, name="generations", daemon=True)
+        helper.start()
+        self.pump.run()
+        # The helper may sit in a system call for ever: nothing is left to save, so leave without joining it.
+        logging.shutdown()
+        os._exit(0)
+
+    def wait_for_slot(self) -> bool:
+        """As a spare: load what comes, so that taking over costs no mapping.  False: told to stop."""
+        while True:
+            message, fds = self.channel.receive()
+            if isinstance(message, Assign):
+                self.take(message, fds)
+                return True
+            if isinstance(message, Stop):
+                return False
+            self.handle(message, fds)
+
+    def take(self, message: Assign, fds: list[int]) -> None:
+        udp, packet, page, site, adopted, bell = fds
+        self.pump.assign(
+            udp_fd=udp,
+            packet_fd=packet,
+            page_fd=page,
+            site_fd=site,
+            adopted_fd=adopted,
+            bell_fd=bell,
+            port=message.port,
+        )
+        close_all((page, site))
+        self.slot = message.slot
+
+    def follow(self) -> None:
+        """The helper thread.  The supervisor's end of the channel is its life line: without it nobody replaces us."""
+        try:
+            while True:
+                message, fds = self.channel.receive()
+                if isinstance(message, Stop):
+                    break
+                self.handle(message, fds)
+        except ChannelClosed as gone:
+            log.error("worker %d: the supervisor is gone (%s); stopping", self.slot, gone)
+        finally:
+            self.pump.stop()
+
+    def handle(self, message: object, fds: list[int]) -> None:
+        if not isinstance(message, Load):
+            raise TypeError(f"worker {self.slot}: unexpected {message!r}")
+        try:
+            self.pump.load(*fds)
+        except (GenerationRejected, OSError) as error:
+            self.channel.send(Rejected(generation=message.generation, reason=str(error), slot=self.slot))
+        finally:
+            close_all(fds)

@@ -1,0 +1,67 @@
+"""What the clusto tests share: a store with the recordings' fixture, and our server running on a free port."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, insert
+from waitress import wasyncore
+
+from control.clusto.server import application, listen
+from control.clusto.store import Store, attributes, counters, entities
+
+RECORDINGS = Path(__file__).parents[2] / "data" / "clusto-recordings"
+
+COLUMN_OF = {"int": "int_value", "string": "string_value", "json": "string_value"}
+
+
+def new_store(folder: Path) -> Store:
+    return Store(f"sqlite:///{folder / 'inventory.db'}")
+
+
+def load_fixture(store: Store) -> None:
+    """FIXTURE.json with its ids, in place of what a new store holds."""
+    fixture = json.loads((RECORDINGS / "FIXTURE.json").read_text(encoding="utf-8"))
+    id_of = {entity["name"]: entity["id"] for entity in fixture["entities"]}
+    with store.write() as db:
+        for table in (counters, attributes, entities):
+            db.execute(delete(table))
+        db.execute(insert(entities), fixture["entities"])
+        for attribute in fixture["attributes"]:
+            db.execute(insert(attributes).values(**_row(attribute, id_of)))
+        for counter in fixture["counters"]:
+            row = {"entity_id": id_of[counter["entity"]], "key": counter["key"], "value": counter["value"]}
+            db.execute(insert(counters).values(**row))
+
+
+def _row(attribute: dict[str, Any], id_of: dict[str, int]) -> dict[str, Any]:
+    row = {name: attribute[name] for name in ("id", "key", "subkey", "number", "datatype")}
+    row["entity_id"] = id_of[attribute["entity"]]
+    value = attribute["value"]
+    if attribute["datatype"] == "relation":
+        row["relation_id"] = id_of[value.rpartition("/")[2]]
+    elif attribute["datatype"] == "datetime":
+        row["datetime_value"] = datetime.fromisoformat(value)
+    else:
+        row[COLUMN_OF[attribute["datatype"]]] = value
+    return row
+
+
+@contextmanager
+def running(store: Store, token: str | None = None) -> Iterator[str]:
+    """The server's url; it runs on a thread of this process."""
+    server: Any = listen(application(store, token), "127.0.0.1:0")
+    thread = threading.Thread(target=server.run, name="inventory", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        # On the server's own thread: it must not select on what another one closes.
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map, ignore_all=True))
+        thread.join()
+        server.task_dispatcher.shutdown()
+        store.close()
