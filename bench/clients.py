@@ -163,6 +163,7 @@ class Client:
     flag_by_rule: ClassVar[bool] = False  # it has no switch for the broadcast flag
     got: ClassVar[frozenset[str]]  # events that come with a lease
     stop_signal: ClassVar[int] = signal.SIGKILL
+    stop_again_s: ClassVar[float | None] = None
 
     def __init__(self, host: Host, ifname: str, **ask: Unpack[Ask]) -> None:
         if lost := missing(self.name):
@@ -180,7 +181,7 @@ class Client:
                 self._opened.enter_context(broadcast_flag(host, ifname))
             started = time.monotonic()
             self.process = host.popen(self.command())
-            self._opened.callback(lambda: self.process.stop(self.stop_signal, STOP_S))
+            self._opened.callback(lambda: self.process.stop(self.stop_signal, STOP_S, self.stop_again_s))
             self.lease = self._await_lease(started)
         except BaseException:
             self._opened.close()
@@ -328,6 +329,7 @@ class Dhcpcd(Client):
     configures = False
     got = frozenset({"BOUND", "RENEW", "REBIND", "REBOOT", "INFORM"})
     stop_signal = signal.SIGTERM  # its helper processes outlive a SIGKILL
+    stop_again_s = 0.5  # it loses a signal that comes while it forks a helper, right after a lease
 
     def command(self) -> list[str]:
         if self.ask.get("client_id") is False:

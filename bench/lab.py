@@ -244,7 +244,9 @@ class Host:
                     os.kill(int(entry.name), signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill its commands and give its namespaces up; its wires vanish with it."""
+        """Kill its commands and give its namespaces up; its wires vanish with it.  Closing it again does nothing."""
+        if self not in self.lab.hosts:
+            return
         for process in self._processes:
             process.stop(signal.SIGKILL)
         self._processes.clear()
@@ -332,9 +334,8 @@ class Lab:
 
     def forget(self, host: Host) -> None:
         """A closed host leaves; its folder goes too, so that the name can be used again."""
-        if host in self.hosts:
-            self.hosts.remove(host)
-            shutil.rmtree(host.scratch, ignore_errors=True)
+        self.hosts.remove(host)
+        shutil.rmtree(host.scratch, ignore_errors=True)
 
     def wire(
         self,

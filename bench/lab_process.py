@@ -22,7 +22,6 @@ SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", 
 LOG_BYTES_MAX = 8 << 20
 CLOSE_S = 5.0
 LAST_WORDS_S = 1.0
-RESEND_S = 0.5  # dhcpcd loses a SIGTERM that comes while it forks a helper: one stop in ten took until SIGKILL
 
 
 class LabError(RuntimeError):
@@ -144,12 +143,12 @@ class Process:
         except subprocess.TimeoutExpired:
             raise LabError(f"{self.name} still runs after {timeout:g} s; it said:\n{self.log()}") from None
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 3.0) -> int:
-        """End the command with a signal, sent again each half second, after `timeout` with SIGKILL; its status."""
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 3.0, again_s: float | None = None) -> int:
+        """End the command with a signal, sent again every `again_s`, after `timeout` with SIGKILL; its status."""
         deadline = time.monotonic() + timeout
         while self.running() and (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(LabError):
                 self.send_signal(number)
-                self.wait(min(left, RESEND_S))
+                self.wait(min(left, again_s or left))
         kill(self._process)
         return self._process.wait(CLOSE_S)

@@ -46,7 +46,7 @@ def serve(path: str | None) -> None:
     """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place."""
     config = read_config(path)
     settings = {
-        "config_path": str(Path(config.path).resolve()),
+        "config_path": str(Path(str(config.path)).resolve()),
         "workers": resolve_workers(config.dhcp.workers, len(os.sched_getaffinity(0))),
         "port": config.dhcp.port,
         "state_dir": str(config.dhcp.state_dir),
@@ -74,16 +74,54 @@ def bench(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "bench", *arguments])
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @click.option("--dsn", default="sqlite:///inventory.db", show_default=True, help="SQLAlchemy URL of the database.")
 @click.option("--bind", default="127.0.0.1:9996", show_default=True, help="Address and port; port 0: any free one.")
 @click.option("--token", help="Bearer token that clients have to show.")
-def inventory(dsn: str, bind: str, token: str | None) -> None:
+@click.pass_context
+def inventory(context: click.Context, dsn: str, bind: str, token: str | None) -> None:
     """The embedded inventory: our own clusto-httpd, for demos, tests and sites without a clusto."""
-    from control.clusto.server import serve as serve_inventory
-
     configure_logging()
-    serve_inventory(dsn, bind, token)
+    if context.invoked_subcommand is None:
+        from control.clusto.server import serve as serve_inventory
+
+        serve_inventory(dsn, bind, token)
+    context.obj = dsn
+
+
+@inventory.command("load")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
+@click.pass_obj
+def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
+    """Fill the inventory from a YAML or CSV file of networks, pools and hosts; again and again, it is idempotent."""
+    from control.clusto.loading import load_file
+    from control.clusto.store import Store
+
+    with click.progressbar(length=1, label=file.name, file=sys.stderr) as bar:
+
+        def show(step: str, done: int, total: int) -> None:
+            bar.label, bar.length = f"{file.name}: {step}", max(total, 1)
+            bar.update(done - bar.pos)
+
+        report = load_file(Store(dsn), file, dry_run=dry_run, on_progress=show)
+    for error in report.errors:
+        click.echo(f"bootstorm: {error}", err=True)
+    counts = f"{report.added} added, {report.changed} changed, {report.unchanged} as they were"
+    click.echo(f"{file}: {report.rows} rows, {counts}" + ("" if report.written else "; nothing written"))
+    if report.errors:
+        sys.exit(FAILED)
+
+
+@inventory.command("dump")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def dump_inventory(dsn: str, file: Path) -> None:
+    """Write networks, pools and hosts to a YAML or CSV file that `load` reads."""
+    from control.clusto.loading import dump_file
+    from control.clusto.store import Store
+
+    click.echo(f"{file}: {dump_file(Store(dsn), file)} networks, pools and hosts")
 
 
 @main.group()

@@ -1,7 +1,7 @@
-"""The control socket: msgpack maps over a Unix stream, peers checked by SO_PEERCRED.  Framing is pure, handlers are thin.
+"""The control socket: msgpack maps over a Unix stream, peers checked by SO_PEERCRED; framing and hand-over only.
 
-Request {"id", "cmd", "args"}, reply {"id", "ok": true, "result"} or {"id", "ok": false, "error"}; several requests may be
-under way on one connection, each reply carries its request's id.
+Request {"id", "cmd", "args"}, reply {"id", "ok": true, "result"} or {"id", "ok": false, "error"}; several requests
+may be under way on one connection, each reply carries its request's id.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgpack
@@ -60,7 +60,7 @@ def check_request(request: Any) -> dict[str, Any]:
 class Console:
     """Serves one listening socket.  handlers: command -> coroutine function of its arguments."""
 
-    def __init__(self, listener_fd: int, handlers: dict[str, Handler], allow_uids: set[int]) -> None:
+    def __init__(self, listener_fd: int, handlers: Mapping[str, Handler], allow_uids: set[int]) -> None:
         self.listener_fd = listener_fd
         self.handlers = handlers
         self.allow_uids = allow_uids

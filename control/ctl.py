@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -115,7 +116,7 @@ def render_recent(warnings: list[dict[str, Any]]) -> list[str]:
     return [f"{warning['seconds_ago']:9.1f} s ago  {sentence(warning)}" for warning in warnings] or ["nothing"]
 
 
-RENDER = {
+RENDER: dict[str, Callable[[Any], list[str]]] = {
     "status": render_status,
     "refresh": render_refresh,
     "lookup": render_lookup,

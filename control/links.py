@@ -26,7 +26,7 @@ class LinkAddress(NamedTuple):
 async def _read(ipr: AsyncIPRoute) -> list[LinkAddress]:
     """All addresses, an interface's primary one before its others."""
     interfaces = {link["index"]: link async for link in await ipr.link("dump")}
-    found = []
+    found: list[tuple[int, int, int, LinkAddress]] = []
     async for row in await ipr.addr("dump", family=AF_INET):
         link = interfaces.get(row["index"])
         text = row.get("local") or row.get("address")

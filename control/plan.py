@@ -1,8 +1,8 @@
 """Inventory + config -> what the table shall hold: a row a host, and a reason for each one that is not answered.  Pure.
 
 The rules are the document's (docs/inventory.md): any object with a MAC on nic-eth 1; `dhcp`/`enabled` merged from the
-containers; of every other `dhcp` attribute the most specific counts; every bound address may be handed out.  A bad record
-is quarantined with its reason and never harms the rest.
+containers; of every other `dhcp` attribute the most specific counts; every bound address may be handed out.  A bad
+record is quarantined with its reason and never harms the rest.
 """
 
 from __future__ import annotations
@@ -228,8 +228,8 @@ class _Planner:
                 if other.values != values.values:
                     self.result.blame(
                         thing.name,
-                        f"dhcp {values.subkey} = {values.values[0]!r} competes with {other.values[0]!r} of {other.origin} "
-                        "on the same level; the first by name counts",
+                        f"dhcp {values.subkey} = {values.values[0]!r} competes with {other.values[0]!r} of "
+                        f"{other.origin} on the same level; the first by name counts",
                     )
         return merged
 
@@ -246,7 +246,7 @@ class _Planner:
         return found
 
     def merge_containers(self, path: str) -> Merged:
-        """All containers of a thing, the most specific level first; most hosts share their parents, hence the memory."""
+        """All containers of a thing, the most specific level first; remembered: most hosts share their parents."""
         key = tuple(self.inventory.parents.get(path, ()))
         known = self.merged_by_parents.get(key)
         if known is None:

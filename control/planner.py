@@ -1,4 +1,4 @@
-"""The planner, a child process of control: reads the inventory, plans, builds generations, keeps the last good one on disk.
+"""The planner, a child process of control: reads the inventory, plans, builds generations, keeps the last one on disk.
 
 It may take seconds, use much memory, hang or die: control's loop does not notice, and starts another.  It answers one
 message at a time with one Planned (fds: base, delta, report) or Failed, and with Progress in between.
@@ -116,10 +116,8 @@ class Planner:
     def adopt(self, base_fd: int, delta_fd: int) -> None:
         """Take over both fds as what is served."""
         delta = Generation(delta_fd) if delta_fd >= 0 else None
-        if self.pair is not None and base_fd == self.base_fd:
-            base = self.pair.base
-        else:
-            base = Generation(base_fd)
+        known = self.pair is not None and base_fd == self.base_fd
+        base = self.pair.base if self.pair is not None and known else Generation(base_fd)
         self.pair = Pair(base, delta)
         for old in {self.base_fd, self.delta_fd} - {base_fd, delta_fd, -1}:
             os.close(old)
@@ -161,7 +159,7 @@ class Planner:
         top = self.pair.top
         builder = Builder(self.pair.base)
         if self.pair.delta is not None:
-            for mac, role in self.pair.delta.keys():
+            for mac, role in list(self.pair.delta.keys()):
                 if self.pair.delta.lookup(mac, role)["state"] == "tombstone":
                     builder.add_tombstone(mac, role)
                 else:

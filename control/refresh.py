@@ -199,8 +199,8 @@ class Refresher:
         }
         if planned.published:
             log.info(
-                "generation %(generation)d: %(hosts)d hosts, %(added)d added, %(changed)d changed, %(removed)d removed, "
-                "%(quarantined)d quarantined, %(seconds).2f s",
+                "generation %(generation)d: %(hosts)d hosts, %(added)d added, %(changed)d changed, "
+                "%(removed)d removed, %(quarantined)d quarantined, %(seconds).2f s",
                 figures,
             )
         return figures

@@ -1,7 +1,7 @@
-"""The control process: builds its parts, wires them, runs them in one loop.  The supervisor starts it and keeps its fds.
+"""The control process: builds its parts, wires them, runs them in one loop.  The supervisor keeps its fds.
 
-Nothing in this loop blocks: the inventory is read and tables are built by the planner, a child.  When this process dies,
-the workers serve on, and the next one finds the table, the pages and the console where they were.
+Nothing in this loop blocks: the inventory is read and tables are built by the planner, a child.  When this process
+dies, the workers serve on, and the next one finds the table, the pages and the console where they were.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Service:
         self.console = Console(console_fd, handlers, allowed)
 
     async def run(self) -> None:
-        """Until the supervisor says stop.  Every part is a task; one that ends by itself is a fault and ends control."""
+        """Until the supervisor says stop.  Every part is a task; one that fails ends control."""
         loop = asyncio.get_running_loop()
         self.channel.sock.setblocking(False)
         stopped: asyncio.Future[None] = loop.create_future()

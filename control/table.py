@@ -1,4 +1,4 @@
-"""What is being served, seen from control: the current pair, the workers' pages, and the wait for all of them to adopt."""
+"""What is being served, seen from control: the current pair, the workers' pages, the wait for all to adopt."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ext.table import Generation, Pair, TableInvalid, new_memfd
 
-log = logging.getLogger("bootstorm.store")
+log = logging.getLogger("bootstorm.tablefile")
 
 
 class TableStore:
@@ -50,7 +50,7 @@ class TableStore:
         except OSError as error:
             log.error("cannot read %s: %s; starting without it", path, error.strerror)
             return -1
-        fd = new_memfd(f"bootstorm-{path.name}")
+        fd: int = new_memfd(f"bootstorm-{path.name}")
         try:
             copy(source, fd)
             Generation(fd).verify()

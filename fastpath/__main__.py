@@ -1,4 +1,4 @@
-"""`python -m fastpath worker FD` and `python -m fastpath supervise FD`: started by the supervisor, by `bootstorm serve`."""
+"""`python -m fastpath worker FD` and `python -m fastpath supervise FD`: not for people, `bootstorm` starts them."""
 
 from __future__ import annotations
 

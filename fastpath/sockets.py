@@ -1,6 +1,6 @@
 """The sockets of the packet path: created once, in order, steered by a hash of chaddr, kept by the supervisor.
 
-One rule stands in two places (measured, DESIGN section 3): a program on the reuseport group decides unicast, a filter on
+One rule stands in two places (measured: docs/design.md): a program on the reuseport group decides unicast, a filter on
 each socket judges what is not addressed to this host alone, because a broadcast reaches every socket of the group.
 """
 

@@ -109,8 +109,8 @@ def lock_state(state_dir: str) -> int:
         holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(fd)
         raise StartFailed(
-            f"dhcp.state_dir {state_dir}: another bootstorm (pid {holder}) serves from it; stop that one first, or give "
-            "this one a state_dir of its own"
+            f"dhcp.state_dir {state_dir}: another bootstorm (pid {holder}) serves from it; stop that one first, or "
+            "give this one a state_dir of its own"
         ) from error
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -397,7 +397,7 @@ class Supervisor:
         }
         fd = os.memfd_create("bootstorm-upgrade", 0)
         os.write(fd, json.dumps(state).encode())
-        for kept_fd in (*self.kept.fds(), *(heir["fd"] for heir in heirs)):
+        for kept_fd in (*self.kept.fds(), *(child.channel.fileno() for child in self.children)):
             os.set_inheritable(kept_fd, True)
         os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
 

@@ -1,4 +1,4 @@
-"""A worker process: says that it is ready, keeps the newest generation mapped, takes a slot, answers until told to stop.
+"""A worker process: says that it is ready, keeps the newest generation mapped, takes a slot, answers till the end.
 
 The main thread runs the pump without the GIL.  The helper thread owns the channel: it maps and unmaps generations, so
 that the loop never pays for it.

@@ -1,7 +1,8 @@
-"""Reads the whole inventory over HTTP: containers once, members once, merged on our side.  model.py parses, plan.py plans.
+"""Reads the whole inventory over HTTP: containers once, members once, merged on our side.
 
-The order of requests is what the real daemon bears (docs/inventory.md): it is single-threaded, stalls for seconds with
-more than a few connections, and takes an hour to merge 10,000 servers by itself, 16 s to hand them out in bulk.
+model.py parses what comes, plan.py draws conclusions.  The order of requests is what the real
+daemon bears (docs/inventory.md): it is single-threaded, stalls for seconds
+with more than a few connections, and takes an hour to merge 10,000 servers by itself, 16 s to hand them out in bulk.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ class _Plan:
                 .where(attributes.c[column].in_(values[start : start + _NAMES_PER_QUERY]))
                 .where(attributes.c.key == key, of_subkey)
             )
-            yield from self.db.execute(statement).tuples()
+            yield from ((value, name) for value, name in self.db.execute(statement))
 
     def _host(self, host: HostRow) -> None:
         target = self.targets[host.name]

@@ -1,4 +1,4 @@
-"""clusto's JSON -> things with attributes, and who contains whom.  Pure: fetch.py does the I/O, plan.py draws conclusions.
+"""clusto's JSON -> things with attributes, and who contains whom.  Pure: fetch.py does the I/O, plan.py concludes.
 
 Shapes and quirks: an attribute's `datatype` alone tells a relation (a path) from a string; addresses are groups of `ip`
 attributes that share a number; ports are `port-<type>` attributes that share one (docs/inventory.md).

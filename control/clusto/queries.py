@@ -64,7 +64,7 @@ def _get_entities(db: Connection, parameters: Parameters) -> list[str]:
         return [entity.path for entity in entities_where(db, *conditions, by_name=bool(names))]
     found: dict[int, Entity] = {}
     for entry in asked["attrs"]:
-        for entity in entities_with(db, [*_entry_conditions(entry), *conditions]):
+        for entity in entities_with(db, _entry_conditions(entry), conditions):
             found[entity.id] = entity
     order = sorted(found.values(), key=lambda entity: entity.name) if names else _by_id(found)
     return [entity.path for entity in order]

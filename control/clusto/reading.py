@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, false, select
 
@@ -24,6 +24,7 @@ from control.clusto.attrs import (
     load_rows,
 )
 from control.clusto.drivers import PORT_ACTION_TYPES, driver_of
+from control.clusto.encoding import JsonItems
 from control.clusto.errors import NoSuchEntity, Refused
 from control.clusto.store import attributes, entities
 
@@ -33,6 +34,8 @@ PORT_ACTIONS: Final = ("get_port_attr", "ports", "set_port_attr")
 ADDRESS_BIAS: Final = 2**31
 """An address is stored as unsigned 32-bit integer minus this (CLUSTO-HTTPD 1.7)."""
 
+ENTITIES_PER_PIECE: Final = 1_000
+
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**63 - 1
 
@@ -41,8 +44,7 @@ _IPV4_TEXT: Final = re.compile(r"\d{1,3}(\.\d{1,3}){3}", re.ASCII)
 Document = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(NamedTuple):
     id: int
     name: str
     type: str
@@ -125,13 +127,12 @@ def matching_entities(
     return entities_with(db, conditions)
 
 
-def entities_with(db: Connection, conditions: Sequence[ColumnElement[bool]]) -> list[Entity]:
-    statement = (
-        select(*ENTITY_COLUMNS)
-        .select_from(attributes.join(entities, attributes.c.entity_id == entities.c.id))
-        .where(*conditions)
-    )
-    return _distinct(db.execute(statement))
+def entities_with(
+    db: Connection, of_attribute: Sequence[ColumnElement[bool]], of_entity: Sequence[ColumnElement[bool]] = ()
+) -> list[Entity]:
+    """Entities that have an own attribute like this, each once."""
+    having = select(attributes.c.entity_id).where(*of_attribute)
+    return entities_where(db, entities.c.id.in_(having), *of_entity)
 
 
 def value_is(value: Any) -> ColumnElement[bool]:
@@ -163,7 +164,9 @@ def show_prefetched(db: Connection, entity: Entity, filters: Sequence[AttrFilter
     return _document(db, entity, prefetched(db, members, filters), prefetched(db, containers, filters), ports=False)
 
 
-def _document(db: Connection, entity: Entity, members: list[Any], containers: list[Any], *, ports: bool) -> Document:
+def _document(
+    db: Connection, entity: Entity, members: list[str] | JsonItems, containers: list[str] | JsonItems, *, ports: bool
+) -> Document:
     return {
         "actions": sorted((*ACTIONS, *PORT_ACTIONS)) if ports else list(ACTIONS),
         "attrs": attrs_of(db, [entity.id], AttrFilter())[entity.id],
@@ -174,11 +177,14 @@ def _document(db: Connection, entity: Entity, members: list[Any], containers: li
     }
 
 
-def prefetched(db: Connection, found: Sequence[Entity], filters: Sequence[AttrFilter]) -> list[dict[str, Document]]:
+def prefetched(db: Connection, found: Sequence[Entity], filters: Sequence[AttrFilter]) -> JsonItems:
     """[{path: {"attrs": [...]}}]; the answers of the filters one after the other, overlaps repeat (CLUSTO-HTTPD 6)."""
-    ids = [entity.id for entity in found]
-    answers = [attrs_of(db, ids, wanted) for wanted in filters]
-    return [{entity.path: {"attrs": _joined(answers, entity.id)}} for entity in found]
+    items = JsonItems()
+    for start in range(0, len(found), ENTITIES_PER_PIECE):
+        piece = found[start : start + ENTITIES_PER_PIECE]
+        answers = [attrs_of(db, [entity.id for entity in piece], wanted) for wanted in filters]
+        items.extend([{entity.path: {"attrs": _joined(answers, entity.id)}} for entity in piece])
+    return items
 
 
 def _joined(answers: Sequence[dict[int, list[AttrDoc]]], entity_id: int) -> list[AttrDoc]:

@@ -6,7 +6,6 @@ queries.py and actions.py make the answers, store.py keeps the data, differences
 
 import gc
 import hmac
-import json
 import logging
 import re
 import signal
@@ -23,6 +22,7 @@ from werkzeug.wrappers import Request, Response
 
 from control.clusto.actions import EMPTY, action_named, allocate
 from control.clusto.drivers import TYPES, known_type
+from control.clusto.encoding import encode
 from control.clusto.errors import Answered, NoSuchEntity, Refused
 from control.clusto.queries import QUERIES, search
 from control.clusto.reading import entities_where, find_by_name, get_by_name, show
@@ -189,8 +189,7 @@ def _parameters(request: Request) -> dict[str, str]:
 
 
 def _json(request: Request, answer: Any, status: int = 200) -> Response:
-    # Keys are sorted as in the original: every document is made in that order.
-    text = json.dumps(answer, separators=(",", ":"))
+    text = encode(answer)
     callback = request.args.get("callback")
     if callback is not None:
         return Response(f"{callback}({text})", status, content_type=_SCRIPT)

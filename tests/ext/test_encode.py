@@ -117,13 +117,15 @@ def test_a_nak_says_nothing_else() -> None:
 
 
 CLIENT_ID = b"\xff" + bytes(range(18))
-AGENT = bytes.fromhex("0102 7263 0203 616263 0504 0a090000 ff01 00 97ff").replace(b" ", b"")
+AGENT = bytes.fromhex("0102 7263 0203 616263 0504 0a090000 ff01 00 97ff")  # the last sub-option is damaged
 
 
 @pytest.mark.parametrize(
     "packet, place",
     [
-        pytest.param(discover(REMOTE, giaddr="10.9.0.1", options=tlv(61, CLIENT_ID), agent=AGENT), relayed(), id="OFFER"),
+        pytest.param(
+            discover(REMOTE, giaddr="10.9.0.1", options=tlv(61, CLIENT_ID), agent=AGENT), relayed(), id="OFFER"
+        ),
         pytest.param(
             request(REMOTE, requested="10.9.0.70", giaddr="10.9.0.1", options=tlv(61, CLIENT_ID), agent=AGENT),
             relayed(), id="ACK",
@@ -191,17 +193,15 @@ def test_template_values() -> None:
 )
 def test_size(max_size: int | None, mtu: int, most: int) -> None:
     """Small options fill the room up to the last few octets; none is cut."""
-    small = b"".join(tlv(code, bytes((code,)) * 6) for code in range(100, 254))[: 8 * 150]
+    small = b"".join(tlv(code, bytes((code,)) * 6) for code in range(100, 254))
     options = b"" if max_size is None else tlv(57, max_size.to_bytes(2, "big"))
     links = ((2, ip("10.1.0.1"), 24, mtu, True),)
-    pair = one_host(options=small, own=BIG, around={"links": links})
+    pair = one_host(options=small, around={"links": links})
     data = ask(pair, discover(ALICE, options=options)).data
     assert most - 8 <= len(data) <= most
-    blob = {code: bytes((code,)) * (6 if code < 200 or code > 205 else 100) for code in range(100, 254)}
     reply = Parsed.of(data)
     for code, value in reply.order[5:] + reply.overflow:
-        if code not in (52,):
-            assert value in (blob.get(code), bytes((code,)) * 6)
+        assert code == 52 or value == bytes((code,)) * 6
 
 
 @pytest.mark.parametrize("agent", [1, 4, 100, 255])
@@ -246,7 +246,7 @@ def test_no_list_at_all_takes_them_in_the_template_s_order() -> None:
 
 def test_overload_into_sname() -> None:
     """RFC 2131 section 4.1; the file field goes on carrying the boot file."""
-    pair = one_host(options=BIG, own=tlv(12, b"h" * 59), file=b"/boot")
+    pair = one_host(options=BIG + tlv(199, bytes(40)), own=tlv(12, b"h" * 59), file=b"/boot")
     reply = said(discover(ALICE), pair)
     assert reply.order[-1] == (52, b"\2")
     assert reply.overflow == [(12, b"h" * 59)]
