@@ -39,9 +39,7 @@ def many_hosts(count: int, network: str, first_address: int, first_mac: int, ste
         for i in range(count)
     ]
     pool = {"name": "racks", "dhcp": {"enabled": 1, "tftp_server": gateway, "tftp_filename": "/pxelinux.0"}}
-    return json.dumps(
-        {"networks": [{"base": base, "mask": mask, "gateway": gateway}], "pools": [pool], "hosts": hosts}
-    )
+    return json.dumps({"networks": [{"base": base, "mask": mask, "gateway": gateway}], "pools": [pool], "hosts": hosts})
 
 
 class RunningSite:
@@ -81,7 +79,7 @@ class RunningSite:
             self.await_status(lambda s: s["hosts"] == hosts and all(w["generation"] for w in s["workers"]))
 
     def await_status(self, good: Any, limit_s: float = READY_S) -> dict[str, Any]:
-        """Ask until the status is good; each question is a process of its own and paces the loop.  LabError in the end."""
+        """Ask until the status is good; each question is a process and paces the loop.  LabError in the end."""
         deadline, said = time.monotonic() + limit_s, "nothing"
         while time.monotonic() < deadline and self.server is not None and self.server.running():
             done = self.host.run([*self._ctl(), "status"], check=False, env=ENVIRONMENT)
@@ -131,9 +129,7 @@ class RunningSite:
 
 
 @contextmanager
-def running_site(
-    host: Host, host_file: str, hosts: int, workers: int = 2, **dhcp: Any
-) -> Iterator[RunningSite]:
+def running_site(host: Host, host_file: str, hosts: int, workers: int = 2, **dhcp: Any) -> Iterator[RunningSite]:
     """A filled, serving site on `host`, stopped at the end."""
     site = RunningSite(host, workers, **dhcp)
     site.fill(host_file)

@@ -1,205 +1,26 @@
-"""The command line: serve, inventory, ctl, check; thin, the work is elsewhere."""
+"""`python -m control ...` and the command `bootstorm`: processes start without the command line's weight."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import sys
-from pathlib import Path
-from typing import Any
-
-import click
-
-from control.config import Config, ConfigFaults, load, load_first, resolve_workers, search_path
-
-FAILED, WRONG = 1, 2
 
 
-def read_config(path: str | None) -> Config:
-    """Exit 2 with every fault listed."""
-    try:
-        if path is not None:
-            return load(path)
-        config, passed_over = load_first(search_path(os.environ.get("HOME")))
-    except ConfigFaults as faults:
-        for fault in faults.faults:
-            click.echo(f"bootstorm: {fault}", err=True)
-        sys.exit(WRONG)
-    for line in passed_over:
-        click.echo(f"bootstorm: {line}", err=True)
-    return config
-
-
-config_option = click.option("-c", "--config", "path", help="services.conf; default: clusto's search path.")
-
-
-@click.group()
-@click.version_option(package_name="bootstorm")
 def main() -> None:
-    """Static DHCP for datacenters, from what the clusto inventory says."""
+    """`run FD` and `planner FD` are started by the supervisor and by control; everything else is cli.py's."""
+    match sys.argv[1:]:
+        case ["run", fd] if fd.isdigit():
+            from control.service import main as run_service
 
+            run_service(int(fd))
+        case ["planner", fd] if fd.isdigit():
+            from control.planner import main as run_planner
 
-@main.command()
-@config_option
-def serve(path: str | None) -> None:
-    """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place."""
-    config = read_config(path)
-    settings = {
-        "config_path": str(Path(str(config.path)).resolve()),
-        "workers": resolve_workers(config.dhcp.workers, len(os.sched_getaffinity(0))),
-        "port": config.dhcp.port,
-        "state_dir": str(config.dhcp.state_dir),
-        "console_path": str(config.control.socket),
-        "user": config.dhcp.user,
-    }
-    fd = os.memfd_create("bootstorm-settings", 0)
-    os.write(fd, json.dumps({"settings": settings}).encode())
-    os.set_inheritable(fd, True)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
+            run_planner(int(fd))
+        case _:
+            from control.cli import main as command_line
 
-
-@main.command()
-@config_option
-def check(path: str | None) -> None:
-    """Check the configuration; every fault is listed, exit 2 when there is one."""
-    config = read_config(path)
-    click.echo(f"{config.path}: good; inventory {config.dhcp.api_url}, state in {config.dhcp.state_dir}")
-
-
-@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def bench(arguments: tuple[str, ...]) -> None:
-    """Load, laboratories and comparisons: see `bootstorm bench --help`."""
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "bench", *arguments])
-
-
-@main.group(invoke_without_command=True)
-@click.option("--dsn", default="sqlite:///inventory.db", show_default=True, help="SQLAlchemy URL of the database.")
-@click.option("--bind", default="127.0.0.1:9996", show_default=True, help="Address and port; port 0: any free one.")
-@click.option("--token", help="Bearer token that clients have to show.")
-@click.pass_context
-def inventory(context: click.Context, dsn: str, bind: str, token: str | None) -> None:
-    """The embedded inventory: our own clusto-httpd, for demos, tests and sites without a clusto."""
-    configure_logging()
-    if context.invoked_subcommand is None:
-        from control.clusto.server import serve as serve_inventory
-
-        serve_inventory(dsn, bind, token)
-    context.obj = dsn
-
-
-@inventory.command("load")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
-@click.pass_obj
-def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
-    """Fill the inventory from a YAML or CSV file of networks, pools and hosts; again and again, it is idempotent."""
-    from control.clusto.loading import load_file
-    from control.clusto.store import Store
-
-    with click.progressbar(length=1, label=file.name, file=sys.stderr) as bar:
-
-        def show(step: str, done: int, total: int) -> None:
-            bar.label, bar.length = f"{file.name}: {step}", max(total, 1)
-            bar.update(done - bar.pos)
-
-        report = load_file(Store(dsn), file, dry_run=dry_run, on_progress=show)
-    for error in report.errors:
-        click.echo(f"bootstorm: {error}", err=True)
-    counts = f"{report.added} added, {report.changed} changed, {report.unchanged} as they were"
-    click.echo(f"{file}: {report.rows} rows, {counts}" + ("" if report.written else "; nothing written"))
-    if report.errors:
-        sys.exit(FAILED)
-
-
-@inventory.command("dump")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.pass_obj
-def dump_inventory(dsn: str, file: Path) -> None:
-    """Write networks, pools and hosts to a YAML or CSV file that `load` reads."""
-    from control.clusto.loading import dump_file
-    from control.clusto.store import Store
-
-    click.echo(f"{file}: {dump_file(Store(dsn), file)} networks, pools and hosts")
-
-
-@main.group()
-@click.option("--socket", "path", help="Control socket; default: that of services.conf.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-@click.option("-c", "--config", help="services.conf that names the socket; default: clusto's search path.")
-@click.pass_context
-def ctl(context: click.Context, path: str | None, as_json: bool, config: str | None) -> None:
-    """Ask and steer a running service."""
-    from control.ctl import Client
-
-    socket_path = path or str(read_config(config).control.socket)
-    context.obj = Client(socket_path, as_json)
-
-
-@ctl.command()
-@click.pass_obj
-def status(client: Any) -> None:
-    """Generation, inventory, workers, counters."""
-    client.show("status", {})
-
-
-@ctl.command()
-@click.option("--wait", is_flag=True, help="Return when every worker answers from the new generation.")
-@click.option("--force", is_flag=True, help="Also when most hosts would go.")
-@click.option("--full", is_flag=True, help="Read everything (the default).")
-@click.pass_obj
-def refresh(client: Any, wait: bool, force: bool, full: bool) -> None:
-    """Read the inventory now."""
-    client.show("refresh", {"wait": wait, "force": force, "full": full})
-
-
-@ctl.command()
-@click.argument("mac")
-@click.pass_obj
-def lookup(client: Any, mac: str) -> None:
-    """What the workers know of a MAC address."""
-    client.show("lookup", {"mac": mac})
-
-
-@ctl.command()
-@click.pass_obj
-def workers(client: Any) -> None:
-    """The worker processes, what they received and sent."""
-    client.show("workers", {})
-
-
-@ctl.command()
-@click.option("--most", default=50, show_default=True, help="How many, newest first.")
-@click.option("--mac", help="Only this MAC address.")
-@click.pass_obj
-def recent(client: Any, most: int, mac: str | None) -> None:
-    """The last warnings: who asked and was not answered, and why."""
-    client.show("recent", {"most": most, "mac": mac})
-
-
-def configure_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
-
-
-def start_process(kind: str, fd: int) -> None:
-    """`python -m control run FD` and `planner FD`: started by the supervisor and by control, not by people."""
-    from fastpath.protocol import Channel
-
-    configure_logging()
-    if kind == "run":
-        from control.service import run as run_service
-
-        run_service(Channel.of_fd(fd))
-    else:
-        from control.planner import KINDS
-        from control.planner import run as run_planner
-
-        run_planner(Channel.of_fd(fd, KINDS))
+            command_line(prog_name="bootstorm")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] in ("run", "planner") and sys.argv[2].isdigit():
-        start_process(sys.argv[1], int(sys.argv[2]))
-    else:
-        main(prog_name="bootstorm")
+    main()

@@ -19,6 +19,7 @@ from control.clusto.fetch import Fetcher, InventoryDown
 from control.config import Config, load
 from control.plan import Plan, State, Template, plan_hosts
 from control.tablefile import TableStore
+from fastpath.logs import configure_logging
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.planner")
@@ -306,6 +307,12 @@ def write_report(plan: Plan | None) -> int:
     with os.fdopen(os.dup(fd), "wb") as file:
         msgpack.pack(report, file)
     return fd
+
+
+def main(fd: int) -> None:
+    """The process.  fd: its channel to control."""
+    configure_logging()
+    run(Channel.of_fd(fd, KINDS))
 
 
 def run(channel: Channel) -> None:

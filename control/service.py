@@ -21,6 +21,7 @@ from control.plan import parse_mac
 from control.planner import Planned
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
+from fastpath.logs import configure_logging
 from fastpath.protocol import Begin, Channel, ChannelClosed, Publish, Rejected, Reload, Restarted, Stop
 
 log = logging.getLogger("bootstorm.control")
@@ -195,8 +196,10 @@ class Service:
         return self.warnings.newest(int(arguments.get("most", 50)), arguments.get("mac"))
 
 
-def run(channel: Channel) -> None:
-    """The process: one message with everything, then the loop."""
+def main(fd: int) -> None:
+    """The process: one message with everything, then the loop.  fd: its channel to the supervisor."""
+    configure_logging()
+    channel = Channel.of_fd(fd)
     begin, fds = channel.receive()
     if not isinstance(begin, Begin):
         raise TypeError(f"control: the first message is {type(begin).__name__}, wanted Begin")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+
+from fastpath.logs import configure_logging
 
 
 def main(arguments: list[str]) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    configure_logging()
     match arguments:
         case ["worker", fd]:
             from fastpath.protocol import Channel, ChannelClosed

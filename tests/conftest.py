@@ -1,0 +1,36 @@
+"""Says at the end of a run how many tests of each layer ran, and what was skipped and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+LAYERS = ("golden", "property", "sanitizer", "netns", "faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long layers last: a broken parser shows before a client waits for its answer."""
+    items.sort(key=lambda item: [item.get_closest_marker(layer) is not None for layer in reversed(LAYERS)])
+
+
+def layer_of(report: pytest.TestReport) -> str:
+    return next((layer for layer in LAYERS if layer in report.keywords), "unit")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    ran: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for outcome in ("passed", "failed", "xfailed", "xpassed"):
+        ran.update(layer_of(report) for report in terminalreporter.stats.get(outcome, []))
+    for report in terminalreporter.stats.get("skipped", []):
+        skipped[layer_of(report)] += 1
+        if isinstance(report.longrepr, tuple):
+            reasons[str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
+    terminalreporter.section("layers")
+    for layer in ("unit", *LAYERS):
+        note = f", {skipped[layer]} skipped" if skipped[layer] else ""
+        terminalreporter.write_line(f"{layer:10} {ran[layer]:5} ran{note}")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")

@@ -1,0 +1,172 @@
+"""The house rules, read from the source: who may import whom, what must not stand anywhere, how long things get."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("ext", "fastpath", "control", "bench", "tests")
+FILE_LINES_MAX, FUNCTION_LINES_MAX = 500, 70
+
+# Who may import what of ours; a dotted name allows that module alone.
+MAY_IMPORT = {
+    "ext": {"ext"},
+    "fastpath": {"ext", "fastpath"},
+    "control": {"ext", "control", "fastpath.protocol", "fastpath.logs"},
+    "bench": {"ext", "bench"},
+    "tests": set(PACKAGES),
+}
+ONE_FILE = {"pyroute2": "control/links.py", "waitress": "control/clusto/server.py"}  # library -> the file that knows it
+# The embedded inventory is a process of its own: nothing of control comes in there.
+INVENTORY = {
+    "server", "store", "actions", "api", "attrs", "differences", "drivers", "errors", "queries", "reading", "writing",
+    "order", "loading", "hostfile", "encoding",
+}  # fmt: skip
+# .pxd files in the order in which they may see each other.
+PXD_ORDER = ["rfc2131", "wire", "verdict", "net", "parse", "leases", "judge", "encode", "answer", "page", "table"]
+CLOCKS = {
+    "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",
+    "control/refresh.py", "control/ctl.py",
+}  # fmt: skip
+
+
+def python_files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def cython_files() -> list[Path]:
+    return sorted([*(ROOT / "ext").glob("*.pyx"), *(ROOT / "ext").glob("*.pxd")])
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def cimports(path: Path) -> Iterator[str]:
+    for line in path.read_text().splitlines():
+        if found := re.match(r"\s*from\s+([\w.]+)\s+c?import\b|\s*c?import\s+([\w.]+)", line):
+            yield found[1] or found[2]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_one_way(package: str) -> None:
+    faults = []
+    for path in python_files(package):
+        for name in imports(path):
+            if name.partition(".")[0] in PACKAGES and not {name, name.partition(".")[0]} & MAY_IMPORT[package]:
+                faults.append(f"{named(path)} imports {name}")
+    assert not faults
+
+
+def test_ext_imports_nothing_of_ours_but_ext() -> None:
+    faults = [
+        f"{named(path)}: {name}"
+        for path in cython_files()
+        for name in cimports(path)
+        if name.partition(".")[0] in PACKAGES and not name.startswith("ext")
+    ]
+    assert not faults
+
+
+def test_pxd_files_see_only_earlier_ones() -> None:
+    assert sorted(PXD_ORDER) == sorted(path.stem for path in (ROOT / "ext").glob("*.pxd"))
+    faults = []
+    for path in (ROOT / "ext").glob("*.pxd"):
+        for name in cimports(path):
+            if name.startswith("ext.") and PXD_ORDER.index(name[4:]) >= PXD_ORDER.index(path.stem):
+                faults.append(f"{named(path)} cimports {name}")
+    assert not faults
+
+
+def test_the_inventory_server_stands_alone() -> None:
+    faults = [
+        f"{named(path)} imports {name}"
+        for path in (ROOT / "control/clusto").glob("*.py")
+        if path.stem in INVENTORY
+        for name in imports(path)
+        if name.split(".")[0] in PACKAGES and name.removeprefix("control.clusto.") not in INVENTORY | {"control.clusto"}
+    ]
+    assert not faults
+
+
+@pytest.mark.parametrize("library, home", ONE_FILE.items())
+def test_one_library_one_file(library: str, home: str) -> None:
+    users = {
+        named(path)
+        for package in PACKAGES[:4]
+        for path in python_files(package)
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert users <= {home}
+
+
+BANNED = {
+    r"(?<![\w.])print\(": "log, or write to a stream that somebody chose",
+    r"except (Base)?Exception:\s*\n\s*pass": "a swallowed error",
+    r"multiprocessing\.shared_memory": "its tracker unlinks segments of living processes (cpython#82300): memfd",
+    r"\bTODO(?!\(\w+\))": "a TODO names who does it",
+}
+
+
+@pytest.mark.parametrize("pattern, why", BANNED.items())
+def test_banned(pattern: str, why: str) -> None:
+    files = [path for package in PACKAGES[:4] for path in python_files(package)] + cython_files()
+    assert [named(path) for path in files if re.search(pattern, path.read_text())] == [], why
+
+
+def test_the_clock_is_read_at_the_edges_only() -> None:
+    users = {
+        named(path)
+        for path in python_files("control")
+        if "clusto" not in path.parts and re.search(r"\btime\.(time|monotonic|clock_gettime)\(|datetime\.now\(", path.read_text())
+    }
+    assert users <= CLOCKS
+
+
+def test_no_file_is_too_long() -> None:
+    files = [path for package in PACKAGES for path in python_files(package)] + cython_files()
+    long = {named(path): lines for path in files if (lines := len(path.read_text().splitlines())) > FILE_LINES_MAX * 1.2}
+    assert not long
+
+
+def test_no_function_is_too_long() -> None:
+    long = []
+    for package in PACKAGES[:4]:
+        for path in python_files(package):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    length = (node.end_lineno or 0) - node.lineno
+                    if length > FUNCTION_LINES_MAX:
+                        long.append(f"{named(path)}: {node.name} has {length} lines")
+    assert not long
+
+
+def test_every_module_says_its_one_job() -> None:
+    files = [path for package in PACKAGES for path in python_files(package)]
+    silent = [named(path) for path in files if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))]
+    assert not silent
+    mute = [named(path) for path in cython_files() if not path.read_text().startswith('"""')]
+    assert not mute
+
+
+def test_the_packet_path_never_takes_the_gil() -> None:
+    """Every inline function of the .pxd files runs without it; Pump's loop calls nothing else."""
+    for path in (ROOT / "ext").glob("*.pxd"):
+        for line in re.findall(r"^cdef inline [^:]*:", path.read_text(), re.MULTILINE):
+            assert "noexcept nogil" in line, f"{named(path)}: {line}"
+    pump = (ROOT / "ext/pump.pyx").read_text()
+    for line in re.findall(r"^    cdef (?:void|int|bint) \w+\([^:]*:", pump, re.MULTILINE):
+        assert "noexcept nogil" in line, line
