@@ -14,14 +14,19 @@ from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any, NamedTuple
 
+from ext.table import OWN_BYTES_MAX
+
 from control.clusto.model import Address, Attribute, Inventory, Thing
 from control.config import Dhcp
+from control.option_table import option_by_code
 from control.options import PXELINUX_MAGIC as MAGIC
 from control.options import OptionRejected, Vocabulary, encode, pxelinux_magic, render, tlv
 
 LEASE_S, RENEWAL_S, REBINDING_S = 3600, 1600, 3150
 INFINITE_S = 0xFFFFFFFF
 FILE_BYTES_MAX = 127
+LEASES_MAX = 255
+HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 ON, OFF = {"1", "true", "yes"}, {"0", "false", "no", ""}
 _MAC = re.compile(r"[0-9a-f]{12}")
 _SUBNET_MASK, _ROUTER, _HOST_NAME, _BROADCAST, _SERVER_ID = 1, 3, 12, 28, 54
@@ -105,6 +110,12 @@ def parse_mac(text: str) -> int | None:
     return mac if mac and not mac >> 40 & 1 else None
 
 
+def quote(value: Any) -> str:
+    """As a reason quotes it: escaped, and short whatever stands in the inventory."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
 def show_mac(mac: int) -> str:
     return mac.to_bytes(6, "big").hex(":")
 
@@ -123,6 +134,7 @@ class _Planner:
         self.merged_by_parents: dict[tuple[str, ...], Merged] = {}
         self.templates: dict[tuple[Any, ...], Template] = {}
         self.managers: dict[str, Manager] = {}
+        self.hints: dict[str, str] = {}
 
     def plan(self) -> Plan:
         self.read_managers()
@@ -163,7 +175,9 @@ class _Planner:
         """Its row; several when the object claims several MACs for nic-eth 1 (then none is answered)."""
         macs = {parse_mac(text): text for text in thing.mac()}
         if None in macs:
-            self.result.blame(thing.name, f"port-nic-eth 1 mac {macs.pop(None)!r} is no MAC address of a single card")
+            self.result.blame(
+                thing.name, f"port-nic-eth 1 mac {quote(macs.pop(None))} is no MAC address of a single card"
+            )
         try:
             if len(macs) > 1:
                 raise BadRecord(f"port-nic-eth 1 has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one")
@@ -183,7 +197,9 @@ class _Planner:
         if not leases:
             reason = "; ".join(refused) or "no address bound"
             return Row(mac, State.QUARANTINED if refused else State.NO_ADDRESS, thing.name, b"", (), reason)
-        return Row(mac, State.SERVED, thing.name, self.own_options(thing, own, inherited), leases)
+        options = self.own_options(thing, own, inherited)
+        check_size(options, leases)
+        return Row(mac, State.SERVED, thing.name, options, leases)
 
     def leases(
         self, thing: Thing, own: Merged, inherited: Merged
@@ -228,7 +244,7 @@ class _Planner:
                 if other.values != values.values:
                     self.result.blame(
                         thing.name,
-                        f"dhcp {values.subkey} = {values.values[0]!r} competes with {other.values[0]!r} of "
+                        f"dhcp {values.subkey} = {quote(values.values[0])} competes with {quote(other.values[0])} of "
                         f"{other.origin} on the same level; the first by name counts",
                     )
         return merged
@@ -264,7 +280,10 @@ class _Planner:
         """What goes to this host alone: its name, unless somebody set another, and its own attributes."""
         payloads = {code: data for code, data in self.payloads(own).items() if code not in _APART}
         if str(_HOST_NAME) not in own and str(_HOST_NAME) not in inherited:
-            payloads.setdefault(_HOST_NAME, thing.host_name().encode()[:255])
+            try:
+                payloads[_HOST_NAME] = host_name(thing)
+            except OptionRejected as fault:
+                self.result.blame(thing.name, str(fault))
         return render(payloads)
 
     def template(self, thing: Thing, own: Merged, inherited: Merged, manager: Manager) -> Template:
@@ -287,8 +306,8 @@ class _Planner:
                 payloads.pop(int(identity), None)
         payloads.update({code: data for code, data in theirs.items() if code in _APART})
         subkeys = [values.subkey for values in (*inherited.values(), *own.values())]
-        if pxelinux_magic(subkeys) and _MAGIC not in theirs:
-            payloads.setdefault(_MAGIC, MAGIC)
+        if pxelinux_magic(subkeys) and str(_MAGIC) not in own and str(_MAGIC) not in inherited:
+            payloads[_MAGIC] = MAGIC
         lease, renewal, rebinding = lease_times(*(payloads.pop(code, None) for code in _TIMES))
         server_id = payloads.pop(_SERVER_ID, b"")
         file = payloads.get(_TFTP_FILENAME, b"").rstrip(b"\0")
@@ -310,9 +329,7 @@ class _Planner:
                 continue
             option = self.vocabulary.find(values.subkey)
             if option is None:
-                nearest = self.vocabulary.nearest(values.subkey)
-                hint = f"; did you mean {nearest}?" if nearest else ""
-                self.result.blame(values.origin, f"dhcp {values.subkey}: no such option{hint}")
+                self.result.blame(values.origin, f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}")
                 continue
             try:
                 payload = encode(option, values.values)
@@ -322,6 +339,13 @@ class _Planner:
                 continue
             found[option.code] = payload
         return found
+
+    def hint(self, subkey: str) -> str:
+        """Remembered: a guess takes half a millisecond, and ten thousand hosts may have the same unknown attribute."""
+        if subkey not in self.hints:
+            nearest = self.vocabulary.nearest(subkey)
+            self.hints[subkey] = f"; did you mean {nearest}?" if nearest else ""
+        return self.hints[subkey]
 
     # --- the whole -----------------------------------------------------------------------------------------------
 
@@ -374,7 +398,7 @@ def is_enabled(values: Values | None) -> bool:
         return True
     if text in OFF:
         return False
-    raise BadRecord(f"dhcp enabled = {values.values[0]!r} of {values.origin}: wanted 1, true, yes or 0, false, no")
+    raise BadRecord(f"dhcp enabled = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no")
 
 
 def read_manager(thing: Thing) -> Manager:
@@ -385,14 +409,16 @@ def read_manager(thing: Thing) -> Manager:
         network = IPv4Network((str(base), str(mask or "255.255.255.255")), strict=False)
         return Manager(network, IPv4Address(str(gateway)) if gateway else None)
     except ValueError as error:
-        raise BadRecord(f"IP manager with baseip {base!r}, netmask {mask!r}, gateway {gateway!r}: {error}") from error
+        raise BadRecord(
+            f"IP manager with baseip {quote(base)}, netmask {quote(mask)}, gateway {quote(gateway)}: {str(error)[:120]}"
+        ) from error
 
 
 def parse_address(address: Address) -> IPv4Address:
     try:
         return IPv4Address(address.text)
     except AddressValueError as error:
-        raise BadRecord(f"address {address.text!r} (ip number {address.number}) is no IPv4 address") from error
+        raise BadRecord(f"address {quote(address.text)} (ip number {address.number}) is no IPv4 address") from error
 
 
 def check_usable(value: IPv4Address, manager: Manager) -> None:
@@ -410,6 +436,24 @@ def check_usable(value: IPv4Address, manager: Manager) -> None:
         raise BadRecord(f"address {value} is the network or broadcast address of {network}")
     if value == manager.gateway:
         raise BadRecord(f"address {value} is the gateway of {network}")
+
+
+def check_size(options: bytes, leases: Sequence[tuple[int, int, Template]]) -> None:
+    """Raises BadRecord for what no table can hold; no packet could carry it either."""
+    if len(leases) > LEASES_MAX:
+        raise BadRecord(f"addresses in {len(leases)} networks; a host has at most {LEASES_MAX}")
+    longest = max(len(options), *(len(template.options) for _address, _prefix, template in leases))
+    if longest > OWN_BYTES_MAX:
+        raise BadRecord(f"{longest} bytes of DHCP options; a host has at most {OWN_BYTES_MAX}")
+
+
+def host_name(thing: Thing) -> bytes:
+    """Raises OptionRejected for a name that cannot be sent."""
+    option = option_by_code(_HOST_NAME)
+    payload = encode(option, (thing.host_name(),))
+    if len(payload) > HOST_NAME_BYTES_MAX:
+        raise OptionRejected(option, f"{len(payload)} bytes", f"at most {HOST_NAME_BYTES_MAX}")
+    return payload
 
 
 def network_options(manager: Manager) -> dict[int, bytes]:

@@ -80,6 +80,8 @@ class Service:
         refreshing = False
         async for links in watch_links():
             self.links = links
+            for name in set(self.config.dhcp.interfaces) - {link.name for link in links}:
+                log.warning("dhcp.interfaces names %s, which has no IPv4 address: nothing is answered there", name)
             await self.refresher.relink(links)
             if not refreshing:
                 refreshing = True

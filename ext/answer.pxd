@@ -29,7 +29,8 @@ cdef inline Verdict answer(const Site *site, const Packet *packet, Request *requ
     verdict = check_place(site, packet, request)
     if verdict != VERDICT_COUNT:
         return verdict
-    if not find_lease(site, request.bootp.chaddr, ROLE_HOST, &decision.host):
+    # Octets beyond hlen are no address (RFC 2131 section 2); InfiniBand has none at all (RFC 4390).
+    if request.bootp.hlen < 6 or not find_lease(site, request.bootp.chaddr, ROLE_HOST, &decision.host):
         return IGNORED_UNKNOWN_MAC
     verdict = judge(site, packet, request, decision)
     if is_answer(verdict):

@@ -7,7 +7,7 @@ patches what belongs to this packet.  Only when that exceeds what the client tak
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from ext.judge cimport Decision, Packet, link_in, primary_link
+from ext.judge cimport Decision, Packet, is_connected, primary_link
 from ext.leases cimport *
 from ext.parse cimport Request
 from ext.rfc2131 cimport *
@@ -37,7 +37,6 @@ cdef inline void choose_route(const Site *site, const Packet *packet, const Requ
                               const Decision *decision, Reply *reply) noexcept nogil:
     """Where the reply goes: RFC 2131 section 4.1 in the order of DESIGN section 3, the first row that fits."""
     cdef const Bootp *bootp = request.bootp
-    cdef const Link *link
     cdef bint ethernet = bootp.htype == HTYPE_ETHERNET
     reply.ifindex = packet.ifindex
     reply.source_be = decision.source_be
@@ -52,9 +51,8 @@ cdef inline void choose_route(const Site *site, const Packet *packet, const Requ
         reply.destination_be = 0xffffffff
     elif decision.to_ciaddr:
         reply.destination_be = bootp.ciaddr_be
-        link = link_in(site, packet.ifindex, bootp.ciaddr_be, decision.host.lease.prefix)
         # 4,000 on-link clients overflow the kernel's neighbour table silently; a frame needs no neighbour.
-        reply.route = ROUTE_FRAME if link != NULL and ethernet else ROUTE_UDP
+        reply.route = ROUTE_FRAME if ethernet and is_connected(site, packet.ifindex, bootp.ciaddr_be) else ROUTE_UDP
     elif swap16(bootp.flags_be) & FLAG_BROADCAST or not ethernet:
         reply.route = ROUTE_BROADCAST
         reply.destination_be = 0xffffffff
@@ -90,40 +88,51 @@ cdef inline uint16_t whole_option(const uint8_t *at, const uint8_t *end) noexcep
 
 
 cdef inline void pick_options(const Request *request, const uint8_t *at, uint16_t length, bint requested,
-                              Sink *sink, Sink *overflow) noexcept nogil:
-    """Copy the options of a blob that are (or are not) in the client's list: into the options field while they fit,
-    then into sname, never in part."""
+                              Sink *sinks) noexcept nogil:
+    """Copy the options of a blob that are (or are not) in the client's list, each into the first of the three sinks
+    (options, file, sname) that takes it whole."""
     cdef const uint8_t *end = at + length
     cdef uint16_t size
+    cdef int i
     while end - at >= 2:
         size = whole_option(at, end)
         if is_requested(request, at[0]) == requested:
-            if sink.end - sink.at >= size:
-                put_bytes(sink, at, size)
-            elif overflow.end - overflow.at >= size:
-                put_bytes(overflow, at, size)
+            for i in range(3):
+                if sinks[i].end - sinks[i].at >= size:
+                    put_bytes(&sinks[i], at, size)
+                    break
         at += size
 
 
 cdef inline void put_fitting(const Request *request, const Decision *decision, Reply *reply, Sink *sink) noexcept nogil:
-    """Requested options first, then overload of sname (the file field carries the boot file)."""
+    """Requested options first; what the options field cannot hold goes into file (when it has no boot file) and sname
+    (RFC 2132 section 9.3); what fits nowhere is left out."""
     cdef const Table *table = decision.host.table
     cdef const Lease *lease = decision.host.lease
     cdef const Template *template = table.templates + lease.template_index
     cdef Bootp *bootp = <Bootp *>reply.data
-    cdef Sink overflow
+    cdef Sink[3] sinks
+    cdef uint8_t overload = 0
     cdef bint requested
-    overflow.at = bootp.sname
-    overflow.end = bootp.sname + sizeof(bootp.sname) - 1         # its own End
-    overflow.full = False
-    sink.end -= 3                                                # option 52 itself
+    sinks[0] = sink[0]
+    sinks[0].end -= 3                                            # option 52 itself
+    sinks[1].at = bootp.file
+    sinks[1].end = bootp.file + (sizeof(bootp.file) - 1 if template.file_bytes == 0 else 0)      # its own End
+    sinks[2].at = bootp.sname
+    sinks[2].end = bootp.sname + sizeof(bootp.sname) - 1
+    sinks[1].full = sinks[2].full = False
     for requested in (True, False):
-        pick_options(request, table.heap + template.options_at, template.options_bytes, requested, sink, &overflow)
-        pick_options(request, table.heap + lease.own_at, lease.own_bytes, requested, sink, &overflow)
-    sink.end += 3
-    if overflow.at != bootp.sname:
-        overflow.at[0] = OPTION_END
-        put_option8(sink, OPTION_OVERLOAD, OVERLOAD_SNAME)
+        pick_options(request, table.heap + template.options_at, template.options_bytes, requested, sinks)
+        pick_options(request, table.heap + lease.own_at, lease.own_bytes, requested, sinks)
+    sink.at = sinks[0].at
+    if sinks[1].at != bootp.file:
+        sinks[1].at[0] = OPTION_END
+        overload |= OVERLOAD_FILE
+    if sinks[2].at != bootp.sname:
+        sinks[2].at[0] = OPTION_END
+        overload |= OVERLOAD_SNAME
+    if overload:
+        put_option8(sink, OPTION_OVERLOAD, overload)
 
 
 cdef inline void put_lease(const Request *request, const Decision *decision, Reply *reply, Sink *sink) noexcept nogil:
@@ -160,7 +169,9 @@ cdef inline bint encode_reply(const Site *site, const Packet *packet, const Requ
         tail += <size_t>2 + request.client_id.length
     if request.relay_agent.length:
         tail += <size_t>2 + request.relay_agent.length
-    if room < BOOTP_BYTES + 3 + 6 + 18 + 3 + tail:               # 53, 54, 51, 58, 59 and room for 52
+    if request.subnet_selection_be != 0:
+        tail += 6
+    if room < REPLY_BYTES_MIN or room < BOOTP_BYTES + 3 + 6 + 18 + 3 + tail:     # 53, 54, 51, 58, 59, room for 52
         return False
     memset(bootp, 0, REPLY_BYTES_MIN)
     bootp.op = BOOTREPLY
@@ -184,6 +195,8 @@ cdef inline bint encode_reply(const Site *site, const Packet *packet, const Requ
             bootp.ciaddr_be = asked.ciaddr_be
         put_lease(request, decision, reply, &sink)
     sink.end += tail
+    if request.subnet_selection_be != 0:                         # RFC 3011 section 2: clients want it back
+        put_option32(&sink, OPTION_SUBNET_SELECTION, request.subnet_selection_be)
     if request.client_id.length:                                 # RFC 6842
         put_option(&sink, OPTION_CLIENT_ID, request.client_id.at, <uint8_t>request.client_id.length)
     if request.relay_agent.length:                               # RFC 3046 section 2.2: last

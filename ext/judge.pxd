@@ -35,23 +35,27 @@ cdef struct Decision:
 
 cdef inline uint32_t told_link(const Request *request) noexcept nogil:
     """The address that names the client's link, in the order of RFC 3527, 3011, 2131; 0: the interface is the link."""
-    if request.link_selection_be != 0:
+    if request.link_selection_be != 0 and request.bootp.giaddr_be != 0:     # a relay's word, not a client's
         return request.link_selection_be
     if request.subnet_selection_be != 0:
         return request.subnet_selection_be
     return request.bootp.giaddr_be
 
 
-cdef inline bint is_local(const Site *site, const Packet *packet) noexcept nogil:
-    """True when the sender stands on the link that the packet came in on, not behind a router."""
+cdef inline bint is_connected(const Site *site, uint32_t ifindex, uint32_t address_be) noexcept nogil:
+    """True when the address lies in a prefix of the interface itself."""
     cdef uint32_t i
-    if packet.source_be == 0 or packet.local_be != packet.destination_be:
-        return True
     for i in range(site.own.link_count):
-        if (site.links[i].ifindex == packet.ifindex
-                and same_network(site.links[i].address_be, packet.source_be, site.links[i].prefix)):
+        if (site.links[i].ifindex == ifindex
+                and same_network(site.links[i].address_be, address_be, site.links[i].prefix)):
             return True
     return False
+
+
+cdef inline bint is_local(const Site *site, const Packet *packet) noexcept nogil:
+    """True when the sender stands on the link that the packet came in on, not behind a router."""
+    return (packet.source_be == 0 or packet.local_be != packet.destination_be
+            or is_connected(site, packet.ifindex, packet.source_be))
 
 
 cdef inline const Link *link_in(const Site *site, uint32_t ifindex, uint32_t address_be, uint8_t prefix) noexcept nogil:
@@ -117,8 +121,11 @@ cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const
                                    uint32_t id_be) noexcept nogil:
     """True for every id that one of our replies may have carried, and for dhcp.server_ids (other replicas, VIPs)."""
     cdef uint32_t i
-    if id_be == site.own.server_id_be or id_be == host.table.templates[host.lease.template_index].server_id_be:
+    if id_be == site.own.server_id_be:
         return True
+    for i in range(host.lease.lease_count):                # host.lease is the first: any of them may have been offered
+        if id_be == host.table.templates[host.lease[i].template_index].server_id_be:
+            return True
     if id_be == packet.destination_be and packet.local_be == packet.destination_be:
         return True
     for i in range(site.own.server_id_count):
@@ -193,7 +200,8 @@ cdef inline Verdict judge_request(const Site *site, const Packet *packet, const 
         return IGNORED_OTHER_SERVER
     decision.reply_type = DHCPACK
     decision.with_address = True
-    if ciaddr != 0 and request.requested_be == 0:          # RENEWING, REBINDING
+    if ciaddr != 0 and (request.requested_be == 0 or (request.requested_be == ciaddr and request.server_id_be == 0)):
+        # RENEWING, REBINDING; some say their address in option 50 as well
         lease = lease_at(first, ciaddr)
         if lease == NULL or is_ours(site, ciaddr):
             return IGNORED_CIADDR
@@ -258,6 +266,9 @@ cdef inline Verdict judge(const Site *site, const Packet *packet, const Request 
         return IGNORED_OTHER_SERVER
     else:
         return NOTED_DECLINE
-    if is_answer(verdict) and not choose_ids(site, packet, request, decision):
-        return IGNORED_NO_SERVER_ID
+    if is_answer(verdict):
+        if verdict != NAKED and is_ours(site, decision.host.lease.address_be):
+            return IGNORED_CONFLICT                        # with this very machine
+        if not choose_ids(site, packet, request, decision):
+            return IGNORED_NO_SERVER_ID
     return verdict

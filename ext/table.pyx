@@ -52,9 +52,32 @@ cdef inline uint64_t mix(uint64_t seed, const uint8_t *at, size_t length) noexce
     return value ^ (value >> 29)
 
 
-def checksum(view) -> int:
-    """64 bits of BLAKE2b over a buffer."""
-    return int.from_bytes(hashlib.blake2b(view, digest_size=8).digest(), "little")
+def checksum(view, header=b"") -> int:
+    """64 bits of BLAKE2b over the header (its checksum field zero) and what stands behind it."""
+    digest = hashlib.blake2b(header, digest_size=8)
+    digest.update(view)
+    return int.from_bytes(digest.digest(), "little")
+
+
+cdef bytes unsummed(const Header *header):
+    cdef Header copy = header[0]
+    copy.checksum = 0
+    return (<const char *>&copy)[:sizeof(copy)]
+
+
+cdef inline bint are_options(const uint8_t *at, size_t length) noexcept nogil:
+    """Whole options one after the other, no PAD, no END: encode.pxd walks and copies them on trust."""
+    cdef const uint8_t *end = at + length
+    while at < end:
+        if at[0] == 0 or at[0] == 255 or end - at < 2 or end - at - 2 < at[1]:
+            return False
+        at += 2 + at[1]
+    return True
+
+
+cdef object check_blob(bytes options):
+    if not are_options(<const uint8_t *><const char *>options, len(options)):
+        raise TableInvalid(f"options {options.hex()}: not whole options one after the other")
 
 
 def merged(networks) -> list:
@@ -106,6 +129,7 @@ cdef class Builder:
             raise TableInvalid(f"boot file of {len(file)} bytes: the field takes {FILE_BYTES_MAX}")
         if len(options) > OWN_BYTES_MAX:
             raise TableInvalid(f"options of {len(options)} bytes: a template takes {OWN_BYTES_MAX}")
+        check_blob(options)
         content = repr(key).encode()
         self.template_index[key] = len(self.templates)
         self.template_hashes.append(mix(1, <const uint8_t *>content, len(content)))
@@ -141,6 +165,12 @@ cdef class Builder:
         cdef int left = len(leases)
         if (left == 0) == (state == SERVED) or left > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {left} addresses in state {STATES[state]}")
+        if mac >> 48:
+            raise TableInvalid(f"MAC {mac:#x} has more than 48 bits")
+        check_blob(own)
+        for address, prefix, template in leases:
+            if not (0 < address <= 0xffffffff and 0 <= prefix <= 32 and 0 <= template < len(self.templates)):
+                raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: no lease ({address}, {prefix}, {template})")
         if len(own) > OWN_BYTES_MAX or len(name) > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {len(own)} bytes of options, "
                                f"{len(name)} of name; a lease takes {OWN_BYTES_MAX} and 255")
@@ -156,8 +186,6 @@ cdef class Builder:
             lease.address_be = swap32(address)
             lease.prefix = prefix
             lease.template_index = template
-            if state == SERVED and template >= len(self.templates):
-                raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: no template {template}")
             lease.own_at, lease.own_bytes = own_at, len(own)
             lease.name_at, lease.name_bytes = name_at, len(name)
             lease.lease_count = left or 1
@@ -285,7 +313,8 @@ cdef class Builder:
             raise OSError(c_errno, f"cannot map a new generation of {header.total_bytes} bytes")
         try:
             with nogil:
-                memcpy(at + header.leases_at, self.leases, <size_t>self.lease_count * sizeof(Lease))
+                if self.lease_count:
+                    memcpy(at + header.leases_at, self.leases, <size_t>self.lease_count * sizeof(Lease))
                 i = 0
                 while i < self.lease_count and not twice:
                     twice = not put_slot(<Slot *>(at + header.slots_at), header.slot_count,
@@ -295,7 +324,8 @@ cdef class Builder:
                 raise TableInvalid(f"MAC {(<const char *>self.leases[i].mac)[:6].hex(':')} was added twice")
             for offset, content in sections:
                 memcpy(at + <uint64_t>offset, <const char *><char *>(<bytearray>content), len(content))
-            header.checksum = checksum(view_of(at + sizeof(Header), header.total_bytes - sizeof(Header)))
+            header.checksum = checksum(view_of(at + sizeof(Header), header.total_bytes - sizeof(Header)),
+                                       unsummed(header))
             memcpy(at, header, sizeof(Header))
         finally:
             munmap(at, header.total_bytes)
@@ -440,23 +470,41 @@ cdef class Generation:
         Raises TableInvalid.  Workers check the bounds of the sections only; whoever publishes calls this first."""
         cdef const Header *header = self.table.header
         cdef const Lease *lease
-        cdef uint32_t i
-        if header.checksum != checksum(view_of(<uint8_t *>self.at + sizeof(Header), self.bytes - sizeof(Header))):
+        cdef uint32_t i, free = 0
+        if header.checksum != checksum(view_of(<uint8_t *>self.at + sizeof(Header), self.bytes - sizeof(Header)),
+                                       unsummed(header)):
             raise TableInvalid(f"generation {self.number}: checksum differs, the content is damaged")
         for i in range(header.slot_count):
-            if self.table.slots[i].key != 0 and self.table.slots[i].lease >= header.lease_count:
+            if self.table.slots[i].key == 0:
+                free += 1
+            elif self.table.slots[i].lease >= header.lease_count:
                 raise TableInvalid(f"generation {self.number}: slot {i} points past the leases")
+            else:
+                lease = self.table.leases + self.table.slots[i].lease
+                if key_of(lease.mac, lease.role) != self.table.slots[i].key:
+                    raise TableInvalid(f"generation {self.number}: slot {i} names another host's lease")
+        if free == 0:
+            raise TableInvalid(f"generation {self.number}: no free slot, a look-up would never end")
+        for i in range(header.link_count):
+            if (<const Link *>(<uint8_t *>self.at + header.links_at))[i].prefix > 32:
+                raise TableInvalid(f"generation {self.number}: link {i} is impossible")
+        for i in range(header.relay_count):
+            if (<const Relay *>(<uint8_t *>self.at + header.relays_at))[i].prefix > 32:
+                raise TableInvalid(f"generation {self.number}: relay {i} is impossible")
         for i in range(header.template_count):
             if (self.table.templates[i].options_at + <uint64_t>self.table.templates[i].options_bytes > header.heap_bytes
                     or self.table.templates[i].file_at + <uint64_t>self.table.templates[i].file_bytes > header.heap_bytes
-                    or self.table.templates[i].file_bytes > FILE_BYTES_MAX):
-                raise TableInvalid(f"generation {self.number}: template {i} reaches past the heap")
+                    or self.table.templates[i].file_bytes > FILE_BYTES_MAX
+                    or not are_options(self.table.heap + self.table.templates[i].options_at,
+                                       self.table.templates[i].options_bytes)):
+                raise TableInvalid(f"generation {self.number}: template {i} is impossible")
         for i in range(header.lease_count):
             lease = self.table.leases + i
             if (lease.own_at + <uint64_t>lease.own_bytes > header.heap_bytes or lease.prefix > 32
                     or lease.name_at + <uint64_t>lease.name_bytes > header.heap_bytes
                     or lease.lease_count == 0 or lease.lease_count > header.lease_count - i
                     or lease.state > TOMBSTONE
+                    or not are_options(self.table.heap + lease.own_at, lease.own_bytes)
                     or (lease.state == SERVED and lease.template_index >= header.template_count)):
                 raise TableInvalid(f"generation {self.number}: lease {i} is impossible")
 

@@ -7,6 +7,7 @@ process with all fds inherited (SIGUSR2), after which the others are replaced on
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -268,12 +269,14 @@ class Supervisor:
             self.kill(child)
 
     def kill(self, child: Child) -> None:
-        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it was quicker
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
     def on_death(self, child: Child) -> None:
         _pid, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         now = time.monotonic()
+        self.hear_last_words(child)
         self.forget(child)
         if child.kind == "worker":
             self.pages[child.slot].pid = 0
@@ -282,6 +285,11 @@ class Supervisor:
             how = f"signal {-code}" if code < 0 else f"exit {code}"
             log.warning("%s %d (slot %d) ended by %s; replaced", child.kind, child.pid, child.slot, how)
             self.tell_control(Restarted(restarts=self.restarts()))
+
+    def hear_last_words(self, child: Child) -> None:
+        """What a dead process had sent still counts: a table that control published in its last breath is a table."""
+        while self.on_message(child):
+            pass
 
     def restarts(self) -> dict[str, int]:
         return {kind: deaths.total for kind, deaths in self.deaths.items()}
@@ -331,14 +339,16 @@ class Supervisor:
             if child.kind == "control":
                 self.send(child, message)
 
-    def on_message(self, child: Child) -> None:
+    def on_message(self, child: Child) -> bool:
+        """Take one message; False when there is none."""
         try:
             message, fds = child.channel.receive()
         except BlockingIOError:
-            return
+            return False
         except ChannelClosed:
-            self.selector.unregister(child.channel.fileno())  # its death comes by the pidfd
-            return
+            if child.channel.fileno() in self.selector.get_map():
+                self.selector.unregister(child.channel.fileno())  # its death comes by the pidfd
+            return False
         if isinstance(message, Ready):
             child.ready = True
             if self.kept.generation:
@@ -351,6 +361,7 @@ class Supervisor:
         else:
             log.error("%s %d sent an unexpected %s", child.kind, child.pid, type(message).__name__)
             close_all(fds)
+        return True
 
     def load_message(self) -> Load:
         return Load(generation=self.kept.generation, base=self.kept.base_generation)
@@ -432,7 +443,10 @@ class Supervisor:
             log.warning("%s %d did not stop in %.0f s: killed", child.kind, child.pid, STOP_S)
             self.kill(child)
             self.on_death_expected(child)
-        os.unlink(self.settings.console_path)
+        try:
+            os.unlink(self.settings.console_path)
+        except OSError as error:  # its folder may belong to root, whom we are not any more
+            log.info("%s stays behind: %s", self.settings.console_path, error.strerror)
 
 
 def restore(state: dict[str, Any]) -> Supervisor:

@@ -21,6 +21,7 @@ from control.clusto.model import (
     Inventory,
     InventoryMalformed,
     Thing,
+    name_of,
     parse_attributes,
     parse_members,
     parse_paths,
@@ -60,6 +61,8 @@ class Fetcher:
             )
         except requests.RequestException as error:
             raise InventoryDown(f"GET {self.url}{path}: {_reason(error)}") from error
+        except UnicodeError as error:  # half a letter in a name that the inventory gave
+            raise InventoryDown(f"GET {self.url}{path} {ascii(parameters)[:200]}: no text") from error
         if answer.status_code != 200:
             last = answer.text.strip().rpartition("\n")[2][:200]
             raise InventoryDown(f"GET {self.url}{path}: status {answer.status_code}, wanted 200: {last}")
@@ -69,6 +72,8 @@ class Fetcher:
             raise InventoryDown(
                 f"GET {self.url}{path}: no JSON ({error.msg} at {error.pos} of {len(answer.text)} characters)"
             ) from error
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits; nesting without end
+            raise InventoryDown(f"GET {self.url}{path}: no usable JSON ({str(error)[:200]})") from error
 
     def entities(self, **filters: Any) -> list[str]:
         # clusto-httpd decodes the JSON text a second time
@@ -76,18 +81,21 @@ class Fetcher:
         return parse_paths(self.get("/query/get_entities", **encoded), f"get_entities {filters}")
 
     def show(self, path: str) -> tuple[Thing, list[str]]:
-        name = path.rpartition("/")[2]
-        return parse_show(self.get("/query/get_by_name", name=name), f"get_by_name {name}")
+        name = name_of(path)
+        thing, contents = parse_show(self.get("/query/get_by_name", name=name), f"get_by_name {name}")
+        if thing.path != path:
+            raise InventoryMalformed(f"get_by_name {name}: found {thing.path}, wanted {path}")
+        return thing, contents
 
     def members(self, path: str) -> list[Thing]:
         """Own attributes of all direct members, in one request."""
-        name = path.rpartition("/")[2]
+        name = name_of(path)
         body = self.get("/query/get_by_name", name=name, prefetch_attrs="[{}]")
         return list(parse_members(body, f"get_by_name {name}"))
 
     def manager(self, path: str) -> Thing:
         """Its properties alone: a show document of a manager costs a hundred times as much."""
-        if not _ADDRESSABLE.match(path.rpartition("/")[2]):
+        if not _ADDRESSABLE.match(name_of(path)):
             return self.show(path)[0]
         body = self.get(f"{path}/attrs", subkey="property")
         rows = body.get("attrs") if isinstance(body, dict) else None
@@ -125,7 +133,8 @@ class Fetcher:
         left = sorted(wanted - inventory.things.keys())
         for thing, _contents in self._all(pool, "single hosts", self.show, left):
             inventory.things[thing.path] = thing
-        for thing in self._all(pool, "managers", self.manager, managers):
+        unread = [path for path in inventory.managers if path not in inventory.things]
+        for thing in self._all(pool, "managers", self.manager, unread):
             inventory.things[thing.path] = thing
         return inventory
 

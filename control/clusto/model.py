@@ -6,8 +6,10 @@ attributes that share a number; ports are `port-<type>` attributes that share on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, NamedTuple
 
 CLUSTO_INT_OFFSET = 1 << 31  # an `ip` int attribute is the address minus this
@@ -43,7 +45,7 @@ class Thing:
 
     @property
     def name(self) -> str:
-        return self.path.rpartition("/")[2]
+        return name_of(self.path)
 
     def values(self, key: str, subkey: str | None) -> list[Any]:
         return [a.value for a in self.attributes if a.key == key and a.subkey == subkey]
@@ -90,10 +92,10 @@ class Inventory:
 
     def levels(self, path: str) -> Iterator[list[str]]:
         """Containers of a thing, level by level; each once, so that a cycle of containers ends."""
-        seen = {path}
+        seen: set[str] = set()  # without the thing itself: its level depends on its parents alone
         level = self.parents.get(path, [])
         while level:
-            level = sorted({p for p in level if p not in seen}, key=lambda p: (p.rpartition("/")[2], p))
+            level = sorted({p for p in level if p not in seen}, key=lambda p: (name_of(p), p))
             if not level:
                 return
             yield level
@@ -101,7 +103,15 @@ class Inventory:
             level = [parent for p in level for parent in self.parents.get(p, [])]
 
 
+def name_of(path: str) -> str:
+    """/type/name -> name, which may hold further slashes."""
+    return path.split("/", 2)[2]
+
+
 def dotted(address: int) -> str:
+    """A number that is no address is shown as the number: nobody may take it for one."""
+    if not 0 <= address < 1 << 32:
+        return str(address)
     return ".".join(str(address >> shift & 0xFF) for shift in (24, 16, 8, 0))
 
 
@@ -112,9 +122,16 @@ def parse_attributes(rows: Any, where: str) -> tuple[Attribute, ...]:
     parsed = []
     for i, row in enumerate(rows):
         try:
-            parsed.append(Attribute(row["key"], row["subkey"], row["number"], row["value"], row["datatype"]))
+            attribute = Attribute(row["key"], row["subkey"], row["number"], row["value"], row["datatype"])
         except (TypeError, KeyError) as error:
-            raise InventoryMalformed(f"{where}[{i}]: {row!r} is no attribute (no {error})") from error
+            raise InventoryMalformed(f"{where}[{i}]: found {str(row)[:80]!r}, wanted an attribute") from error
+        if not isinstance(attribute.key, str) or not isinstance(attribute.subkey, (str, NoneType)):
+            raise InventoryMalformed(f"{where}[{i}]: key and subkey of {str(row)[:80]!r}: wanted text")
+        if not isinstance(attribute.number, (int, NoneType)):
+            raise InventoryMalformed(f"{where}[{i}]: number of {str(row)[:80]!r}: wanted a whole number or null")
+        if isinstance(attribute.value, (list, dict)):  # the original gives the JSON text
+            attribute = attribute._replace(value=json.dumps(attribute.value))
+        parsed.append(attribute)
     return tuple(parsed)
 
 
@@ -130,9 +147,11 @@ def parse_show(body: Any, where: str) -> tuple[Thing, list[str]]:
 
 def parse_members(body: Any, where: str) -> Iterator[Thing]:
     """The `contents` of a show document with prefetched attributes -> things."""
-    items: Iterable[Any] = body.get("contents", []) if isinstance(body, dict) else []
+    items = body.get("contents", []) if isinstance(body, dict) else None
+    if not isinstance(items, list):
+        raise InventoryMalformed(f"{where}: found {str(body)[:80]!r}, wanted a show document")
     for item in items:
-        if not isinstance(item, dict) or len(item) != 1:
+        if not isinstance(item, dict) or len(item) != 1 or not isinstance(next(iter(item.values())), dict):
             raise InventoryMalformed(f"{where}.contents: found {str(item)[:80]!r}, wanted {{path: {{attrs}}}}")
         ((path, document),) = item.items()
         yield Thing(path, parse_attributes(document.get("attrs"), f"{where}.contents.{path}"))

@@ -8,6 +8,7 @@ assert look(site.plan(), "a").state is State.SERVED
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -76,7 +77,7 @@ class Site:
             self.put(name, pool)
 
     def path(self, name: str) -> str:
-        (path,) = (path for path in self.things if path.endswith(f"/{name}"))
+        (path,) = (path for path in self.things if path.split("/", 2)[2] == name)
         return path
 
     def put(self, name: str, container: str) -> None:
@@ -116,10 +117,8 @@ class Site:
         number = self.number if at.number is None else at.number
         self.number = max(self.number, number) + 1
         rows = [attribute("ip", "ipstring", at.text, number)]
-        try:
+        with contextlib.suppress(ValueError):
             rows.insert(0, attribute("ip", None, int(IPv4Address(at.text or "")) - OFFSET, number))
-        except ValueError:
-            pass
         if at.manager:
             rows.append(attribute("ip", "manager", f"/resourcemanager/{at.manager}", number))
         if at.port:
@@ -151,10 +150,11 @@ class Site:
         with store.write() as db:
             for table in (counters, attributes, entities):
                 db.execute(delete(table))
-            names = [path.split("/")[1:] for path in ids]
+            names = [path.split("/", 2)[1:] for path in ids]
             found = [{"name": name, "type": type_, "driver": DRIVERS[type_]} for type_, name in names]
             db.execute(insert(entities), [row | {"id": number} for number, row in enumerate(found, 1)])
-            db.execute(insert(attributes), [_column(row, ids[path], ids) for path, row in rows])
+            if rows:
+                db.execute(insert(attributes), [_column(row, ids[path], ids) for path, row in rows])
 
 
 def _column(row: Attribute, entity_id: int, ids: Mapping[str, int]) -> dict[str, Any]:

@@ -147,7 +147,6 @@ def test_a_relayed_NAK_must_be_broadcast_by_the_relay() -> None:
     assert (local.kind, local.flags) == (6, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="choose_route compares by the lease's prefix, not by the interface's")
 def test_on_link_is_what_the_interface_says() -> None:
     """DESIGN section 3, row 3: "a connected prefix of the receiving interface".  Here the inventory keeps a /16 of
     which the interface has a /24: 10.1.5.50 stands behind a router, a frame to its MAC meets nobody on this wire."""

@@ -429,7 +429,6 @@ def test_bmc_rows_are_not_the_host() -> None:
     assert Parsed.of(ask(table.Pair(generation(builder)), discover(ALICE)).data).yiaddr == "10.1.0.50"
 
 
-@pytest.mark.xfail(strict=True, reason="accepts_server_id looks at the template of the host's first lease only")
 def test_the_id_of_our_own_offer_is_accepted_for_a_second_address() -> None:
     builder = table.Builder()
     here = builder.add_template(options=OPTIONS)
@@ -440,3 +439,22 @@ def test_the_id_of_our_own_offer_is_accepted_for_a_second_address() -> None:
     assert (offer.yiaddr, offer.server_id) == ("10.9.0.60", "10.99.0.9")
     taken = request(TWO, requested=offer.yiaddr, server_id=offer.server_id, giaddr="10.9.0.1")
     assert ask(pair, taken, **via("10.9.0.1")).verdict == V.ACKED
+
+
+@pytest.mark.parametrize("hlen", [0, 1, 5])
+def test_octets_behind_hlen_are_no_mac(hlen: int) -> None:
+    """RFC 2131 section 2: chaddr has hlen octets, the rest is rubbish (RFC 4390: InfiniBand has none)."""
+    assert ask(site(), discover(ALICE, htype=32, hlen=hlen)).verdict in (V.IGNORED_UNKNOWN_MAC, V.IGNORED_HARDWARE)
+
+
+@pytest.mark.parametrize("packet", [discover(THIEF), request(THIEF, requested="10.1.0.1")], ids=["OFFER", "ACK"])
+def test_our_own_address_is_never_given_away(packet: bytes) -> None:
+    """DESIGN section 1, the first promise: two machines with one address, one of them this server."""
+    assert ask(site(), packet).verdict > V.NAKED
+
+
+def test_a_renewal_that_repeats_its_address_in_option_50() -> None:
+    """dhcping does this (dhcping-request.pcap); from behind a router it is a renewal all the same."""
+    packet = request(REMOTE, ciaddr="10.9.0.70", requested="10.9.0.70")
+    reply = ask(site(), packet, **BEHIND_ROUTER)
+    assert (reply.verdict, reply.destination) == (V.ACKED, ip("10.9.0.70"))

@@ -35,7 +35,7 @@ from tests.ext.sites import (
 )
 
 pytestmark = pytest.mark.property
-EXAMPLES = int(os.environ.get("BOOTSTORM_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("BOOTSTORM_EXAMPLES", "100"))
 FEW = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ADDRESSES = {
     ALICE: ["10.1.0.50"],

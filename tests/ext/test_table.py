@@ -1,6 +1,7 @@
 """table.pyx and leases.pxd: building, sealing, looking up, finding damage, telling two tables apart."""
 
 import fcntl
+import hashlib
 import mmap
 import os
 import struct
@@ -45,8 +46,21 @@ def attached(changed: bytes) -> Generation:
 
 def resummed(changed: bytearray) -> bytes:
     """With a checksum that fits: what remains is for the other checks to find."""
-    struct.pack_into("<Q", changed, CHECKSUM_AT, table.checksum(bytes(changed[HEADER_BYTES:])))
+    stored = struct.unpack_from("<Q", changed, CHECKSUM_AT)[0]
+    struct.pack_into("<Q", changed, CHECKSUM_AT, 0)
+    covered = changed[HEADER_BYTES:] if stored_covers_no_header() else changed
+    changed[CHECKSUM_AT : CHECKSUM_AT + 8] = hashlib.blake2b(covered, digest_size=8).digest()
+    assert struct.unpack_from("<Q", changed, CHECKSUM_AT)[0] != stored  # or nothing was changed
     return bytes(changed)
+
+
+def stored_covers_no_header() -> bool:
+    """True while the checksum is one over what stands behind the header alone."""
+    fd = Builder().seal(1, Surroundings(), created_s=5)
+    raw = octets(fd)
+    os.close(fd)
+    alone = hashlib.blake2b(raw[HEADER_BYTES:], digest_size=8).digest()
+    return bytes(raw[CHECKSUM_AT : CHECKSUM_AT + 8]) == alone
 
 
 def sections(raw: bytes) -> dict[str, int]:
@@ -244,7 +258,6 @@ UNCOVERED = {
 }  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="the checksum leaves the header out")
 @pytest.mark.parametrize("at", UNCOVERED.values(), ids=UNCOVERED)
 def test_a_flipped_bit_of_the_header_is_found(sealed: int, at: int) -> None:
     raw = octets(sealed)
@@ -316,29 +329,26 @@ def test_slot_past_the_leases(sealed: int) -> None:
         attached(resummed(raw)).verify()
 
 
-@pytest.mark.xfail(strict=True, reason="verify() does not compare a slot's key with the lease's MAC")
 def test_slot_that_names_another_host(sealed: int) -> None:
     raw = octets(sealed)
     at = sections(raw)["slots"]
     while struct.unpack_from("<Q", raw, at)[0] != 1 << 63 | ALICE:
         at += 16
     struct.pack_into("<I", raw, at + 8, 1)
-    with pytest.raises(TableInvalid):
+    with pytest.raises(TableInvalid, match="slot"):
         attached(resummed(raw)).verify()
 
 
-@pytest.mark.xfail(strict=True, reason="verify() wants no free slot: looking up a stranger never ends")
 def test_slots_without_a_free_one(sealed: int) -> None:
     raw = octets(sealed)
     start = sections(raw)["slots"]
     for i in range(struct.unpack_from("<I", raw, 60)[0]):
         if not struct.unpack_from("<Q", raw, start + 16 * i)[0]:
             struct.pack_into("<QI", raw, start + 16 * i, 1 << 63 | 0xAA0000000000 + i, 0)
-    with pytest.raises(TableInvalid):
+    with pytest.raises(TableInvalid, match="slot"):
         attached(resummed(raw)).verify()
 
 
-@pytest.mark.xfail(strict=True, reason="neither Builder nor verify() look at the prefixes of links and relays")
 @pytest.mark.parametrize(
     "around", [{"links": ((2, 1, 33, 1500, True),)}, {"relays": ((1, 33),)}], ids=["link", "relay"]
 )
@@ -348,7 +358,6 @@ def test_impossible_prefix_around(around: dict[str, Any]) -> None:
         generation(hosts(), around=surroundings(**around))
 
 
-@pytest.mark.xfail(strict=True, reason="option blobs are taken on trust: an overrun is copied, or read past")
 @pytest.mark.parametrize(
     "blob", [b"\x0c", b"\x0c\x05ab", b"\xff", b"\x00"], ids=["no-length", "overrun", "END-inside", "PAD-inside"]
 )
@@ -360,7 +369,6 @@ def test_ragged_option_blob(blob: bytes) -> None:
         generation(builder)
 
 
-@pytest.mark.xfail(strict=True, reason="add_host appends leases before it refuses, and leaves half a row behind")
 def test_a_refused_row_leaves_no_trace() -> None:
     """The caller quarantines the host and goes on with the rest."""
     builder = Builder()
@@ -372,7 +380,6 @@ def test_a_refused_row_leaves_no_trace() -> None:
     assert sorted(generation(builder).keys()) == [(ALICE, 0), (TWO, 0)]
 
 
-@pytest.mark.xfail(strict=True, reason="bits above 48 are dropped: the row lands on another MAC")
 def test_a_mac_of_more_than_48_bits() -> None:
     builder = Builder()
     with pytest.raises((TableInvalid, OverflowError)):
@@ -417,7 +424,7 @@ ROWS = st.tuples(
 )
 TABLES = st.dictionaries(st.tuples(MACS, st.integers(0, 1)), ROWS, max_size=25)
 TEMPLATES = ({"options": OPTIONS}, {"file": b"/a"}, {"lease_s": 9}, {"siaddr": 9})
-EXAMPLES = int(os.environ.get("BOOTSTORM_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("BOOTSTORM_EXAMPLES", "40"))
 FEW = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

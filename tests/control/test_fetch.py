@@ -1,0 +1,334 @@
+"""control/clusto/fetch.py: reads what is there as a plain reader of every object would, or says what went wrong."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from werkzeug.wrappers import Request, Response
+
+from control.clusto import fetch
+from control.clusto.fetch import CONNECTIONS, Fetcher, InventoryDown, covering
+from control.clusto.model import Inventory, parse_attributes, parse_show
+from control.clusto.server import application
+from control.clusto.store import Store
+from control.config import Dhcp
+from control.plan import State, plan_hosts
+from tests.control.clusto.support import load_fixture, new_store
+from tests.control.inventories import At, Site, attribute
+from tests.control.spoiling import Spoiling, http, spoiling
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    made = new_store(tmp_path_factory.mktemp("inventory"))
+    yield made
+    made.close()
+
+
+def datacenter() -> Site:
+    """All ways in which a host is found: in bulk, one by one, as a container; and odd names."""
+    site = Site()
+    site.network("net.dotted", "10.2.0.0/24", "10.2.0.1")
+    site.pool("all", domain="all.example")
+    site.pool("boot", pools=["all"], enabled=1)
+    site.pool("dc", type_="datacenter", NTP_server="10.1.0.3")
+    site.pool("rack", type_="rack", pools=["dc"], lease_time=7200)
+    site.pool("pair", enabled=1)
+    site.pool("empty")
+    for number in range(5):
+        site.host(f"boot{number}", f"10.1.0.{10 + number}", pools=["boot", "rack"], dhcp={})
+    for number in range(2):
+        site.host(f"pair{number}", f"10.1.0.{20 + number}", pools=["pair"], dhcp={})
+    site.host("alone", "10.1.0.30")
+    site.host("alone.in.dots", At("10.2.0.31", "net.dotted"))
+    site.host("alone/with/slashes", "10.1.0.32")
+    site.host("chassis", "10.1.0.40", pools=["boot"], dhcp={"domain": "chassis.example"})
+    site.host("blade", "10.1.0.41", pools=["chassis"], dhcp={})
+    site.host("nobody", "10.1.0.50", mac=(), pools=["boot"])
+    site.host("sw", "10.1.0.60", mac=(), type_="networkswitch", pools=["rack"], dhcp={})
+    return site
+
+
+def plainly(url: str) -> Inventory:
+    """Every object by itself: what a reader without any shortcut knows."""
+
+    def get(query: str, **parameters: str) -> Any:
+        answer = requests.get(f"{url}/query/{query}", params=parameters, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    made = Inventory()
+    for path in get("get_entities"):
+        document = get("get_by_name", name=path.split("/", 2)[2])
+        thing, contents = parse_show(document, path)
+        made.things[path] = thing
+        for member in contents:
+            made.parents.setdefault(member, []).append(path)
+        if document["driver"] == "ipmanager":
+            made.managers.append(path)
+        if thing.mac():
+            made.hosts.append(path)
+    made.hosts.sort()
+    made.managers.sort()
+    return made
+
+
+def parents(inventory: Inventory) -> dict[str, list[str]]:
+    return {path: sorted(found) for path, found in inventory.parents.items()}
+
+
+@pytest.mark.parametrize("content", ["datacenter", "recordings"])
+def test_the_same_as_a_plain_reader(store: Store, content: str) -> None:
+    if content == "datacenter":
+        datacenter().store_in(store)
+    else:
+        load_fixture(store)
+    with spoiling(application(store)) as server:
+        want = plainly(server.url)
+        server.targets.clear()
+        got = Fetcher(server.url + "/").read()
+        assert len(server.targets) < len(want.things), "fewer requests than objects"
+    assert (got.hosts, got.managers) == (want.hosts, want.managers) and got.hosts
+    assert parents(got) == parents(want)
+    for path, thing in got.things.items():
+        whole = want.things[path].attributes
+        some = [a for a in whole if a.subkey == "property"]
+        assert list(thing.attributes) in ([*whole], some if path in got.managers else [*whole]), path
+    needed = {*got.hosts, *got.managers, *(path for host in got.hosts for level in want.levels(host) for path in level)}
+    assert needed <= got.things.keys()
+    assert plan_hosts(got, Dhcp()).rows == plan_hosts(want, Dhcp()).rows
+    assert plan_hosts(got, Dhcp()).faults == plan_hosts(want, Dhcp()).faults
+
+
+def test_everybody_in_the_datacenter_is_served(store: Store) -> None:
+    """So that the comparison above does not compare nothing."""
+    datacenter().store_in(store)
+    with spoiling(application(store)) as server:
+        plan = plan_hosts(Fetcher(server.url).read(), Dhcp())
+    assert not plan.faults
+    assert [row.name for row in plan.rows if row.state is not State.SERVED] == []
+    assert len(plan.rows) == 12
+
+
+def test_a_manager_that_is_a_host_or_a_container_keeps_its_attributes(store: Store) -> None:
+    site = Site()
+    site.things["/resourcemanager/net"] += [attribute("dhcp", "enabled", 1), attribute("dhcp", "domain", "net.example")]
+    site.things["/resourcemanager/net"].append(attribute("port-nic-eth", "mac", "00:11:22:33:44:99", 1))
+    for number in range(3):
+        site.host(f"h{number}", f"10.1.0.1{number}", pools=["net"], dhcp={})
+    site.store_in(store)
+    with spoiling(application(store)) as server:
+        got = Fetcher(server.url).read()
+    assert got.things["/resourcemanager/net"].first("dhcp", "domain") == "net.example"
+    assert [row.state for row in plan_hosts(got, Dhcp()).rows] == [State.SERVED] * 3 + [State.NO_ADDRESS]
+
+
+def test_an_empty_inventory_is_one(store: Store) -> None:
+    """A new site has no hosts; whether an empty answer may take hosts away is the shrink guard's to say."""
+    _empty(store)
+    with spoiling(application(store)) as server:
+        assert Fetcher(server.url).read() == Inventory()
+
+
+def _empty(store: Store) -> None:
+    site = Site()
+    site.things = {"/pool/p": []}
+    site.store_in(store)
+
+
+def test_at_most_four_connections_are_open_and_all_are_used(store: Store) -> None:
+    datacenter().store_in(store)
+    together = threading.Barrier(CONNECTIONS)
+    waited = threading.Semaphore(CONNECTIONS)
+
+    def hold(target: str) -> None:
+        if "get_by_name" in target and waited.acquire(blocking=False):
+            together.wait(30)
+
+    with spoiling(application(store), hold) as server:
+        Fetcher(server.url).read()
+        assert server.most == CONNECTIONS == 4
+        assert len(server.targets) > 2 * CONNECTIONS, "connections are kept"
+
+
+def test_progress_is_told_by_stage(store: Store) -> None:
+    datacenter().store_in(store)
+    told: list[tuple[str, int, int]] = []
+    with spoiling(application(store)) as server:
+        Fetcher(server.url, None, lambda *step: told.append(step)).read()
+    assert list(dict.fromkeys(stage for stage, _done, _total in told)) == [
+        "list", "containers", "members", "single hosts", "managers",
+    ]  # fmt: skip
+    for stage in ("containers", "members", "single hosts", "managers"):
+        steps = [(done, total) for name, done, total in told if name == stage]
+        assert steps == [(done, len(steps) - 1) for done in range(len(steps))] and len(steps) > 1
+
+
+def test_the_token_is_shown(store: Store) -> None:
+    _empty(store)
+    with spoiling(application(store, "secret")) as server:
+        assert Fetcher(server.url, "secret").read() == Inventory()
+        with pytest.raises(InventoryDown, match="status 401, wanted 200"):
+            Fetcher(server.url, "guess").read()
+
+
+@pytest.fixture(scope="module")
+def remembered(store: Store) -> Any:
+    """A small site's answers without the work of making them."""
+    site = Site()
+    site.pool("rack", type_="rack")
+    for number in range(3):
+        site.host(f"h{number}", f"10.1.0.1{number}", pools=["rack"])
+    site.host("alone", "10.1.0.30")
+    site.store_in(store)
+    live = application(store)
+    answers: dict[str, Response] = {}
+
+    def answer(environ: dict[str, Any], start: Any) -> Any:
+        url = Request(environ).url
+        if url not in answers:
+            answers[url] = Response.from_app(live, environ, buffered=True)
+        return answers[url](environ, start)
+
+    with spoiling(answer) as server:
+        Fetcher(server.url).read()
+        host = server.url
+    known = {url.removeprefix(host): response for url, response in answers.items()}
+
+    def repeat(environ: dict[str, Any], start: Any) -> Any:
+        return known["/" + Request(environ).url.split("/", 3)[3]](environ, start)
+
+    return repeat
+
+
+# --- garbage ---------------------------------------------------------------------------------------------------------
+
+REQUESTS = {
+    "list": "/query/get_entities",
+    "container": "/query/get_by_name?name=rack",
+    "members": "/query/get_by_name?name=rack&prefetch_attrs=[{}]",
+    "single-host": "/query/get_by_name?name=alone",
+    "manager": "/resourcemanager/net/attrs?subkey=property",
+}
+TRACEBACK = 'Traceback (most recent call last):\n  File "x", line 1\nLookupError: no such thing\n'
+ANY = tuple(REQUESTS)
+DOCUMENTS = ("container", "members", "single-host", "manager")
+
+
+@pytest.mark.parametrize(
+    "raw, reason, which",
+    [
+        pytest.param(b"", "", ANY, id="closed-without-an-answer"),
+        pytest.param(b"hello\r\n\r\n", "", ANY, id="no-HTTP"),
+        pytest.param(http('{"object": "/po', length=5000), "", ANY, id="cut-in-the-middle"),
+        pytest.param(http('["/server/a", "/ser'), "no JSON (", ANY, id="invalid-JSON-in-the-middle"),
+        pytest.param(http(b'["\xff\xfe"'), "no JSON (", ANY, id="no-UTF-8"),
+        pytest.param(http(""), "no JSON (Expecting value at 0", ANY, id="empty-body"),
+        pytest.param(http("[" * 100_000), "no usable JSON", ANY, id="nested-without-end"),
+        pytest.param(http("1" * 10_000), "no usable JSON", ANY, id="number-without-end"),
+        pytest.param(
+            http(TRACEBACK, "500 Internal Server Error"), "status 500, wanted 200: LookupError", ANY, id="traceback"
+        ),
+        pytest.param(http("", "302 Found", None, "Location: /elsewhere"), "status 302, wanted 200", ANY, id="redirect"),
+        pytest.param(http("<p>" + "x" * 100_000, "503 Busy"), "status 503, wanted 200: <p>xxx", ANY, id="long-page"),
+        pytest.param(http("null"), "found ", ANY, id="null"),
+        pytest.param(http('"text"'), "found ", ANY, id="text"),
+        pytest.param(http("{}"), "found ", ("list", "container", "single-host", "manager"), id="empty-object"),
+        pytest.param(http("[]"), "found ", DOCUMENTS, id="empty-list"),
+        pytest.param(http('["server"]'), "wanted a list of paths", ("list",), id="no-paths"),
+        pytest.param(http('["/server/\\ud800"]'), "", ("list",), id="half-a-letter-in-a-name"),
+        pytest.param(http('{"object": "/pool/x", "attrs": []}'), "found /pool/x", ("container",), id="another-object"),
+        pytest.param(http('{"contents": ["/server/a"]}'), "wanted {path", ("members",), id="attributes-missing"),
+        pytest.param(http('{"attrs": [5]}'), "[0]: found '5'", ("manager",), id="attribute-is-a-number"),
+    ],
+)  # fmt: skip
+def test_garbage(remembered: Any, raw: bytes, reason: str, which: tuple[str, ...]) -> None:
+    """Any garbage at any request: InventoryDown in one short line that names the request; never half an inventory."""
+    spoiled = ""
+    with spoiling(remembered, lambda target: raw if matches(target, spoiled) else None) as server:
+        for name in which:
+            spoiled = REQUESTS[name]
+            with pytest.raises(InventoryDown) as caught:
+                Fetcher(server.url).read()
+            said = str(caught.value)
+            assert server.url in said and reason in said, name
+            assert names_the_request(said, spoiled), said
+            assert len(said) < 600 and said.isprintable()
+
+
+def matches(target: str, spoiled: str) -> bool:
+    return target.startswith(spoiled) if spoiled == REQUESTS["list"] else target == spoiled
+
+
+def names_the_request(said: str, spoiled: str) -> bool:
+    path = spoiled.partition("?")[0]
+    return path in said or path.rpartition("/")[2] in said or "get_by_name" in said
+
+
+def test_nobody_listens() -> None:
+    with spoiling(None) as server:
+        url = server.url
+    with pytest.raises(InventoryDown, match=f"GET {url}/query/get_entities: cannot connect"):
+        Fetcher(url).read()
+
+
+def test_no_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "READ_TIMEOUT_S", 0.1)
+    done = threading.Event()
+
+    def hold(_target: str) -> bytes:
+        done.wait(30)
+        return b""
+
+    with spoiling(None, hold) as server:
+        with pytest.raises(InventoryDown, match="/query/get_entities: no answer within 0 s"):
+            Fetcher(server.url).read()
+        done.set()
+
+
+def test_a_failure_ends_the_reading_at_once(store: Store) -> None:
+    """What was not asked for yet is not asked any more: a daemon that fails is spared."""
+    site = Site()
+    for number in range(60):
+        site.pool(f"p{number:02}")
+        site.host(f"h{number:02}", pools=[f"p{number:02}"])
+    site.store_in(store)
+
+    def spoil(target: str) -> bytes | None:
+        return http("", "500 No") if "get_by_name" in target else None
+
+    with spoiling(application(store), spoil) as server:
+        with pytest.raises(InventoryDown, match="status 500"):
+            Fetcher(server.url).read()
+        assert len(server.targets) < 30
+
+
+# --- covering --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "contents, wanted, want",
+    [
+        pytest.param({}, {"a"}, [], id="nothing"),
+        pytest.param({"p": ["a", "b", "c"]}, {"a", "b", "c"}, ["p"], id="one"),
+        pytest.param({"p": ["a", "b", "c"]}, {"a", "b"}, [], id="fewer-than-three-are-read-one-by-one"),
+        pytest.param({"p": list("abc"), "q": list("abcdef")}, set("abcdef"), ["q"], id="the-largest-first"),
+        pytest.param({"p": list("abcd"), "q": list("cdefg")}, set("abcdefg"), ["q"], id="what-is-left-of-a-container"),
+        pytest.param({"p": list("abcde"), "q": list("efgh")}, set("abcdefgh"), ["p", "q"], id="overlap"),
+        pytest.param({"p": list("abc"), "q": list("abc")}, set("abc"), ["q"], id="equal-ones-are-read-once"),
+        pytest.param({"p": list("abc"), "q": ["x"] * 90}, set("abc"), ["p"], id="only-wanted-members-count"),
+    ],
+)
+def test_covering(contents: dict[str, list[str]], wanted: set[str], want: list[str]) -> None:
+    assert covering(contents, wanted) == want
+
+
+def test_a_fake_that_says_the_truth_is_the_server(store: Store) -> None:
+    """The harness itself: an unspoiled answer is the application's."""
+    datacenter().store_in(store)
+    with spoiling(application(store)) as server:
+        assert isinstance(server, Spoiling)
+        body = requests.get(f"{server.url}/resourcemanager/net/attrs?subkey=property", timeout=30).json()
+    assert [a.key for a in parse_attributes(body["attrs"], "net")] == ["baseip", "gateway", "netmask"]

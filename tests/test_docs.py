@@ -1,0 +1,131 @@
+"""The documentation against the code: keys, verdicts, warnings, commands, make targets and file names are the real ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ext.verdict import Verdict
+
+from control import cli, config, events
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+FILES = [ROOT / "README.md", *DOCS]
+OURS = ("ext", "fastpath", "control", "bench", "tests", "docs")
+ROOT_FILES = {path.name for path in ROOT.iterdir() if path.is_file()}
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def between(name: str, marker: str) -> str:
+    """What stands between <!-- marker:begin --> and <!-- marker:end -->, without the blank lines around it."""
+    found = re.search(rf"<!-- {marker}:begin -->\n(.*?)<!-- {marker}:end -->", text(name), re.DOTALL)
+    assert found is not None, f"{name} has no markers {marker}:begin and {marker}:end"
+    return found[1].strip()
+
+
+def rows(name: str, marker: str) -> dict[str, list[str]]:
+    """Rows of a marked table whose first cell is a name in backticks -> its other cells."""
+    found = {}
+    for line in between(name, marker).splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+        if match := re.fullmatch(r"`(\w+)`", cells[0]):
+            assert match[1] not in found, f"{name}: {match[1]} stands there twice"
+            found[match[1]] = cells[1:]
+    return found
+
+
+def fences(path: Path) -> list[str]:
+    return re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def spans(path: Path) -> list[str]:
+    """Inline code, fenced blocks left out."""
+    prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`([^`\n]+)`", prose)
+
+
+def paths_of(span: str) -> list[str]:
+    """The files of ours that a piece of inline code names: by folder, or by a name that only our sources end in."""
+    named = []
+    for word in span.split():
+        word = word.partition("::")[0].rstrip(".,;:")
+        top = word.partition("/")[0]
+        source = re.fullmatch(r"[\w/.-]+\.(py|pyx|pxd|md)", word) is not None and not word.startswith(("/", "."))
+        if re.fullmatch(r"[\w/.*-]+", word) and ((top in OURS and "/" in word) or source):
+            named.append(word)
+    return named
+
+
+def test_the_table_of_keys_is_the_code_s() -> None:
+    assert between("docs/configuration.md", "keys") == config.describe().strip(), (
+        'write it anew: .venv/bin/python -c "from control import config; print(config.describe())"'
+    )
+
+
+def test_keys_in_the_text_exist() -> None:
+    known = {line.split("`")[1] for line in config.describe().splitlines()[2:]}
+    sections = {key.partition(".")[0] for key in known}
+    unknown = []
+    for path in FILES:
+        for span in spans(path):
+            match = re.fullmatch(r"([a-z]+)\.([a-z_]+)", span)
+            if match and match[1] in sections and span not in known and match[2] not in ("py", "md"):
+                unknown.append(f"{path.name}: {span}")
+    assert not [word for word in unknown if not word.endswith("events.WORDS")]
+
+
+def test_every_verdict_is_explained() -> None:
+    verdicts = [verdict.name for verdict in Verdict if verdict.name != "VERDICT_COUNT"]
+    explained = rows("docs/protocol.md", "verdicts")
+    assert list(explained) == verdicts, "one row each, in the order of ext/verdict.pxd"
+    warned = {name for name, cells in explained.items() if cells[-1] == "yes"}
+    assert warned == set(events.WORDS), "the last column says which verdicts become warnings"
+
+
+def test_every_warning_is_explained_in_its_own_words() -> None:
+    explained = rows("docs/operations.md", "warnings")
+    assert {name: cells[0] for name, cells in explained.items()} == events.WORDS
+    assert all(len(cells) == 2 and cells[1] for cells in explained.values()), "each says what to do"
+
+
+def test_every_control_command_is_explained() -> None:
+    headings = set(re.findall(r"^### `ctl (\w+)", text("docs/operations.md"), re.MULTILINE))
+    assert headings == set(cli.ctl.commands)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_make_targets_exist(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
+    named = {word for code in (*spans(path), *fences(path)) for word in re.findall(r"\bmake ([a-z][a-z-]*)", code)}
+    assert named <= targets
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_files_exist(path: Path) -> None:
+    missing = []
+    for span in spans(path):
+        for word in paths_of(span):
+            places = (ROOT, path.parent, ROOT / "docs")
+            if word not in ROOT_FILES and not any(any(place.glob(word.rstrip("/"))) for place in places):
+                missing.append(word)
+    assert not missing
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_documents_stand_alone(path: Path) -> None:
+    assert not re.findall(r"\.\./(?!README|docs)\w+|/work/|/root/|DESIGN section|FIELD\b|CLUSTO-HTTPD", path.read_text())
+
+
+def test_readme_leads_to_every_document() -> None:
+    assert [path.name for path in DOCS if f"docs/{path.name}" not in text("README.md")] == []
