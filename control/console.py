@@ -84,7 +84,7 @@ class Console:
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
         except BadRequest as bad:
-            self.send(writer, {"id": None, "ok": False, "error": str(bad)})
+            writer.write(self.failure(None, str(bad)))
         except ConnectionError:
             log.debug("a control client went away")
         finally:
@@ -112,15 +112,20 @@ class Console:
             if handler is None:
                 raise CommandFailed(f"unknown command {request['cmd']!r}; known: {', '.join(sorted(self.handlers))}")
             reply |= {"ok": True, "result": await handler(request["args"])}
+            packed = msgpack.packb(reply)
         except CommandFailed as failed:
-            reply |= {"ok": False, "error": str(failed)}
+            packed = self.failure(request["id"], str(failed))
         except Exception as bug:  # one command's fault must not end control, and must not pass silently
             log.exception("command %s failed", request["cmd"])
-            reply |= {"ok": False, "error": f"internal fault in {request['cmd']}: {type(bug).__name__}: {bug}"}
-        self.send(writer, reply)
+            fault = f"internal fault in {request['cmd']}: {type(bug).__name__}: {bug}"
+            packed = self.failure(request["id"], fault)
+        writer.write(packed)
         with contextlib.suppress(ConnectionError):
             await writer.drain()
 
     @staticmethod
-    def send(writer: asyncio.StreamWriter, reply: dict[str, Any]) -> None:
-        writer.write(msgpack.packb(reply))
+    def failure(request_id: Any, error: str) -> bytes:
+        packed: bytes = msgpack.packb(
+            {"id": request_id, "ok": False, "error": error}, unicode_errors="backslashreplace"
+        )
+        return packed

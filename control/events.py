@@ -104,6 +104,9 @@ class Warnings:
             return
         if not self.may_log(now):
             self.suppressed += 1
+            if seen is not None:
+                seen.held_back += 1
+                self.seen[key] = seen
             return
         repeated = f" ({seen.held_back} more since the last line)" if seen is not None and seen.held_back else ""
         log.warning("%s%s", sentence(words), repeated)
@@ -143,7 +146,7 @@ class Warnings:
             "ciaddr": _text(event["ciaddr"]),
             "requested": _text(event["requested"]),
             "server_id": _text(event["server_id"]),
-            "vendor_class": event["vendor_class"].decode("ascii", "backslashreplace"),
+            "vendor_class": event["vendor_class"].decode("latin-1").encode("unicode_escape").decode("ascii"),
             "xid": f"{event['xid']:08x}",
             "boottime_s": event["boottime_ns"] / 1e9,
         }

@@ -274,7 +274,7 @@ class Planner:
         self.send(planned, fds)
         os.close(report_fd)
         if origin == "inventory":
-            self.store.save(self.pair, self.base_fd, self.delta_fd, published, confirmed_s)
+            self.store.save(self.pair, self.base_fd, self.delta_fd, confirmed_s)
 
 
 def build(plan: Plan, surroundings: Surroundings, number: int, created_s: int) -> int:

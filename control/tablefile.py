@@ -22,7 +22,7 @@ class TableStore:
         self.state_dir = state_dir
         self.base_path = state_dir / "table.base"
         self.delta_path = state_dir / "table.delta"
-        self.base_on_disk = 0
+        self.base_on_disk = self.delta_on_disk = 0
 
     def load(self) -> tuple[int, int, float] | None:
         """(base fd, delta fd or -1, seconds since 1970 of the inventory's last word), or None when there is none."""
@@ -57,22 +57,31 @@ class TableStore:
         except TableInvalid as damage:
             os.close(fd)
             aside = path.with_name(f"{path.name}.refused-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
-            os.rename(path, aside)
-            log.error("%s is not served: %s; kept as %s", path, damage, aside.name)
+            try:
+                os.rename(path, aside)
+                log.error("%s is not served: %s; kept as %s", path, damage, aside.name)
+            except OSError as error:
+                log.error("%s is not served: %s; cannot be put aside: %s", path, damage, error.strerror)
+            return -1
+        except OSError as error:
+            os.close(fd)
+            log.error("cannot read %s: %s; starting without it", path, error.strerror)
             return -1
         finally:
             os.close(source)
         return fd
 
-    def save(self, pair: Pair, base_fd: int, delta_fd: int, changed: bool, confirmed_s: float) -> None:
-        """After a publication, or (changed False) after the inventory confirmed what is there.  A full disk costs the
-        next cold start, not the service: it is logged."""
+    def save(self, pair: Pair, base_fd: int, delta_fd: int, confirmed_s: float) -> None:
+        """After a publication, or after the inventory confirmed what is there: writes what the disk has not got yet.
+
+        A full disk costs the next cold start, not the service: it is logged."""
         try:
             if self.base_on_disk != pair.base.number or not self.base_path.exists():
                 write_aside(self.base_path, base_fd)
                 self.base_on_disk = pair.base.number
-            if delta_fd >= 0 and (changed or not self.delta_path.exists()):
+            if delta_fd >= 0 and (self.delta_on_disk != pair.top.number or not self.delta_path.exists()):
                 write_aside(self.delta_path, delta_fd)
+                self.delta_on_disk = pair.top.number
             os.utime(self.base_path, (confirmed_s, confirmed_s))
         except OSError as error:
             log.error("cannot keep the table in %s: %s; a restart now would need the inventory", self.state_dir, error)

@@ -8,7 +8,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import fcntl
 import hashlib
@@ -432,6 +432,31 @@ cdef class Generation:
             yield key & 0xffffffffffff, (key >> 48) & 0x7fff
             at += max(<uint8_t>1, self.table.leases[at].lease_count)
 
+    def with_address(self, uint32_t address) -> list:
+        """(mac, role) of the rows that hand out an address; a scan, 10 ms in a million hosts."""
+        cdef uint32_t at, wanted = swap32(address)
+        found = []
+        for at in range(self.table.header.lease_count):
+            if self.table.leases[at].address_be == wanted and self.table.leases[at].state == SERVED:
+                key = key_of(self.table.leases[at].mac, self.table.leases[at].role)
+                found.append((key & 0xffffffffffff, (key >> 48) & 0x7fff))
+        return found
+
+    def with_name(self, bytes name not None) -> list:
+        """(mac, role) of the rows of an object; a scan like with_address."""
+        cdef uint32_t at = 0
+        cdef const Lease *lease
+        cdef uint8_t length = <uint8_t>min(255, len(name))
+        cdef const char *wanted = name
+        found = []
+        while at < self.table.header.lease_count:
+            lease = self.table.leases + at
+            at += max(<uint8_t>1, lease.lease_count)
+            if lease.name_bytes == length and memcmp(self.table.heap + lease.name_at, wanted, length) == 0:
+                key = key_of(lease.mac, lease.role)
+                found.append((key & 0xffffffffffff, (key >> 48) & 0x7fff))
+        return found
+
     cdef uint64_t host_hash(self, const Lease *first) noexcept nogil:
         cdef uint64_t value = 0
         cdef uint8_t i
@@ -534,6 +559,21 @@ cdef class Pair:
         if row is None:
             row = self.base.lookup(mac, role)
         return None if row is None or row["state"] == "tombstone" else row
+
+    def with_address(self, address: int) -> list:
+        """(mac, role) of the hosts that are answered with an address."""
+        return self.current("with_address", address)
+
+    def with_name(self, name: bytes) -> list:
+        """(mac, role) of the hosts of an object of the inventory, in any state."""
+        return self.current("with_name", name)
+
+    def current(self, scan: str, wanted) -> list:
+        """What the delta finds, and what the base finds of hosts that the delta says nothing about."""
+        found = getattr(self.base, scan)(wanted)
+        if self.delta is not None:
+            found = [key for key in found if self.delta.lookup(*key) is None] + getattr(self.delta, scan)(wanted)
+        return found
 
     def keys(self):
         """(mac, role) of every host in any state."""
