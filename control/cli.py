@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from control.config import Config, ConfigFaults, load, load_first, resolve_workers, search_path
+from control.config import Config, ConfigFaults, load, load_first, resolve_workers, search_path, without_effect
 from fastpath.logs import configure_logging
 
 FAILED, WRONG = 1, 2
@@ -53,9 +53,11 @@ def serve(path: str | None) -> None:
         "console_path": str(config.control.socket),
         "user": config.dhcp.user,
     }
-    fd = os.memfd_create("bootstorm-settings", 0)
-    os.write(fd, json.dumps({"settings": settings}).encode())
-    os.set_inheritable(fd, True)
+    for line in without_effect(config):
+        click.echo(f"bootstorm: {line}", err=True)
+    config_fd, fd = os.memfd_create("bootstorm-config", 0), os.memfd_create("bootstorm-settings", 0)
+    os.write(config_fd, config.text)
+    os.write(fd, json.dumps({"settings": settings, "config_fd": config_fd}).encode())
     os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
 
 
@@ -81,11 +83,16 @@ def bench(arguments: tuple[str, ...]) -> None:
 @click.pass_context
 def inventory(context: click.Context, dsn: str, bind: str, token: str | None) -> None:
     """The embedded inventory: our own clusto-httpd, for demos, tests and sites without a clusto."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     configure_logging()
     if context.invoked_subcommand is None:
         from control.clusto.server import serve as serve_inventory
 
-        serve_inventory(dsn, bind, token)
+        try:
+            serve_inventory(dsn, bind, token)
+        except (OSError, ValueError, SQLAlchemyError) as error:
+            raise click.ClickException(f"inventory {dsn} on {bind}: {error}") from error
     context.obj = dsn
 
 
@@ -95,6 +102,8 @@ def inventory(context: click.Context, dsn: str, bind: str, token: str | None) ->
 @click.pass_obj
 def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
     """Fill the inventory from a YAML or CSV file of networks, pools and hosts; again and again, it is idempotent."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from control.clusto.loading import load_file
     from control.clusto.store import Store
 
@@ -104,7 +113,10 @@ def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
             bar.label, bar.length = f"{file.name}: {step}", max(total, 1)
             bar.update(done - bar.pos)
 
-        report = load_file(Store(dsn), file, dry_run=dry_run, on_progress=show)
+        try:
+            report = load_file(Store(dsn), file, dry_run=dry_run, on_progress=show)
+        except (OSError, ValueError, SQLAlchemyError) as error:
+            raise click.ClickException(f"{file} into {dsn}: {error}") from error
     for error in report.errors:
         click.echo(f"bootstorm: {error}", err=True)
     counts = f"{report.added} added, {report.changed} changed, {report.unchanged} as they were"
@@ -117,7 +129,7 @@ def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
 def dump_inventory(dsn: str, file: Path) -> None:
-    """Write networks, pools and hosts to a YAML or CSV file that `load` reads."""
+    """Write networks, pools and hosts to a YAML file that `load` reads."""
     from control.clusto.loading import dump_file
     from control.clusto.store import Store
 

@@ -223,6 +223,7 @@ class Config:
     control: Control = field(default_factory=Control)
     metrics: Metrics = field(default_factory=Metrics)
     path: Path | None = None
+    text: bytes = field(default=b"", repr=False)  # as accepted: a restarted process takes this, not a file edited since
 
 
 _SECTIONS: Mapping[str, type] = {"http": Http, "dhcp": Dhcp, "snmp": Snmp, "control": Control, "metrics": Metrics}
@@ -401,7 +402,7 @@ def parse(content: bytes, path: Path) -> Config:
         beside = (taken["dhcp"].get("state_dir") or Dhcp().state_dir) / _STATE_SOCKET
         taken["control"]["socket"] = _take(faults, "control", key, str(beside))
     faults.settle()
-    return Config(path=path, **{section: kind(**taken[section]) for section, kind in _SECTIONS.items()})
+    return Config(path=path, text=content, **{section: kind(**taken[section]) for section, kind in _SECTIONS.items()})
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -464,3 +465,17 @@ def describe() -> str:
         cells = (key.metadata["check"].wanted, _default(section, key), restart, key.metadata["doc"])
         lines.append(" | ".join([f"| `{section}.{key.name}`", *(cell.replace("|", "\\|") for cell in cells)]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def without_effect(config: Config) -> list[str]:
+    """A sentence for each key that is set and that this version does not act on yet."""
+    ahead = {
+        "dhcp.bootp": config.dhcp.bootp,
+        "dhcp.update_ipmi": config.dhcp.update_ipmi,
+        "metrics.bind": config.metrics.bind is not None,
+        "snmp": config.snmp != Snmp(),
+    }
+    shown = {"dhcp.update_ipmi": "keeps addresses of the IPMI port from servers, but records no MACs in this version"}
+    return [
+        f"{config.path}: {key} {shown.get(key, 'has no effect in this version')}" for key, on in ahead.items() if on
+    ]

@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgpack
 from ext.table import Builder, Changes, Generation, Pair, Surroundings, compare, delta_builder
 
 from control.clusto.fetch import Fetcher, InventoryDown
-from control.config import Config, load
+from control.config import MAX_FILE_BYTES, Config, parse
 from control.plan import Plan, State, Template, plan_hosts
 from control.tablefile import TableStore
 from fastpath.logs import configure_logging
@@ -30,7 +31,8 @@ REPORT_LINES_MAX = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanBegin:
-    """Control -> planner, first.  links: (ifindex, name, address, prefix, mtu).  fds: base (and delta) being served."""
+    """Control -> planner, first.  links: (ifindex, name, address, prefix, mtu).  fds: the text of services.conf, then
+    base (and delta) being served."""
 
     config_path: str
     links: list[list[int | str]]
@@ -79,7 +81,7 @@ class Planned:
 class Failed:
     """Nothing was published; what was served goes on."""
 
-    kind: str  # "down", "shrunk", "empty", "config", "internal"
+    kind: str  # "down", "shrunk"; control adds "internal" for a planner that ended
     reason: str
 
 
@@ -288,7 +290,7 @@ def build(plan: Plan, surroundings: Surroundings, number: int, created_s: int) -
             if index is None:
                 index = indexes[template] = builder.add_template(**template._asdict())
             leases.append((address, prefix, index))
-        name = row.name.encode()[:255]
+        name = row.name.encode("utf-8", "backslashreplace")[:255]
         builder.add_host(row.mac, state=int(row.state), name=name, own=row.own, leases=leases)
     fd: int = builder.seal(number, surroundings, created_s=created_s)
     return fd
@@ -305,7 +307,7 @@ def write_report(plan: Plan | None) -> int:
     }
     fd = os.memfd_create("bootstorm-report", os.MFD_CLOEXEC)
     with os.fdopen(os.dup(fd), "wb") as file:
-        msgpack.pack(report, file)
+        msgpack.pack(report, file, unicode_errors="backslashreplace")
     return fd
 
 
@@ -320,7 +322,9 @@ def run(channel: Channel) -> None:
     begin, fds = channel.receive()
     if not isinstance(begin, PlanBegin):
         raise TypeError(f"planner: the first message is {type(begin).__name__}, wanted PlanBegin")
-    planner = Planner(load(begin.config_path), begin.links, channel.send)
+    config_fd, *fds = fds
+    config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.config_path))
+    planner = Planner(config, begin.links, channel.send)
     planner.number = begin.generation
     if fds:
         planner.adopt(fds[0], fds[1] if len(fds) > 1 else -1)

@@ -22,7 +22,7 @@ from control.config import Config, resolve_refresh_interval
 from control.links import LinkAddress
 from control.planner import KINDS, Failed, PlanBegin, Planned, Progress, Refresh, Relink
 from control.table import ServedTable
-from fastpath.protocol import Channel, ChannelClosed, close_all
+from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
 log = logging.getLogger("bootstorm.refresh")
 
@@ -72,7 +72,7 @@ class Refresher:
         self.generation = generation
         self.state = InventoryState()
         self.links: list[LinkAddress] = []
-        self.job = asyncio.Lock()
+        self.job, self.starting = asyncio.Lock(), asyncio.Lock()
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.replies: asyncio.Queue[Planned | Failed] = asyncio.Queue()
@@ -82,6 +82,18 @@ class Refresher:
 
     async def start_planner(self) -> None:
         """A fresh planner with what is served now (or with what the disk has), configured anew."""
+        async with self.starting:
+            await self._start_planner()
+
+    async def running_planner(self) -> Channel:
+        """The planner's channel; starts one when there is none, and one only, whoever needs it at the same time."""
+        async with self.starting:
+            if self.channel is None:
+                await self._start_planner()
+            assert self.channel is not None
+            return self.channel
+
+    async def _start_planner(self) -> None:
         await self.end_planner()
         ours, theirs = Channel.pair(KINDS)
         argv = [sys.executable, "-P", "-m", "control", "planner", str(theirs.fileno())]
@@ -93,7 +105,8 @@ class Refresher:
         begin = PlanBegin(
             config_path=str(self.config.path), links=[list(link) for link in self.links], generation=self.generation
         )
-        ours.send(begin, self.table.fds())
+        with memfd("bootstorm-config", self.config.text) as config_fd:
+            ours.send(begin, [config_fd, *self.table.fds()])
 
     async def end_planner(self) -> None:
         self.drop_channel()
@@ -151,25 +164,37 @@ class Refresher:
         """Interfaces changed; the first call starts everything."""
         self.links = links
         if self.channel is None:
-            await self.start_planner()
-        else:
+            await self.running_planner()
+            return
+        try:
             self.channel.send(Relink(links=[list(link) for link in links]))
+        except ChannelClosed:
+            await self.start_planner()
 
     async def refresh(self, force: bool = False) -> dict[str, Any]:
-        """Read the inventory now.  Returns the figures of `refresh --json`; raises RefreshFailed with the reason."""
+        """Read the inventory now.  Returns the figures of `refresh --json`; raises RefreshFailed with the reason.
+
+        Who asked may go away meanwhile: the job goes on, or the next one would get its answer."""
+        return await asyncio.shield(asyncio.get_running_loop().create_task(self.do_refresh(force), name="job"))
+
+    async def do_refresh(self, force: bool) -> dict[str, Any]:
         async with self.job:
             started = time.monotonic()
-            if self.channel is None:
-                await self.start_planner()
-            assert self.channel is not None
-            while not self.replies.empty():
-                self.replies.get_nowait()  # of a planner that died between two jobs
-            self.channel.send(Refresh(force=force))
+            reply: Planned | Failed
             try:
+                channel = await self.running_planner()
+                while not self.replies.empty():
+                    self.replies.get_nowait()  # of a planner that died between two jobs
+                channel.send(Refresh(force=force))
                 reply = await asyncio.wait_for(self.replies.get(), JOB_LIMIT_S)
             except TimeoutError:
                 await self.end_planner()
                 reply = Failed(kind="internal", reason=f"the planner took over {JOB_LIMIT_S:.0f} s and was ended")
+            except ChannelClosed as gone:
+                self.drop_channel()
+                reply = Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines")
+            except OSError as error:
+                reply = Failed(kind="internal", reason=f"cannot start the planner: {error}")
             self.state.last_duration_s = time.monotonic() - started
             self.state.stage = ""
             if isinstance(reply, Failed):

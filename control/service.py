@@ -11,9 +11,10 @@ import contextlib
 import logging
 import os
 import time
+from pathlib import Path
 from typing import Any
 
-from control.config import ConfigFaults, changes_needing_restart, load
+from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console
 from control.events import Warnings
 from control.links import LinkAddress, watch_links
@@ -22,7 +23,7 @@ from control.planner import Planned
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
 from fastpath.logs import configure_logging
-from fastpath.protocol import Begin, Channel, ChannelClosed, Publish, Rejected, Reload, Restarted, Stop
+from fastpath.protocol import Accepted, Begin, Channel, ChannelClosed, Publish, Rejected, Reload, Restarted, Stop, memfd
 
 log = logging.getLogger("bootstorm.control")
 
@@ -33,12 +34,12 @@ class Stopped(Exception):
 
 class Service:
     def __init__(self, channel: Channel, begin: Begin, fds: list[int]) -> None:
-        console_fd, site_fd, adopted_bell, event_bell, *rest = fds
+        config_fd, console_fd, site_fd, adopted_bell, event_bell, *rest = fds
         workers = begin.settings.workers
         self.channel = channel
         self.settings = begin.settings
         self.restarts = begin.restarts
-        self.config = load(begin.settings.config_path)
+        self.config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.settings.config_path))
         self.started_s = time.monotonic()
         self.links: list[LinkAddress] = []
         self.table = ServedTable(site_fd, rest[:workers], adopted_bell)
@@ -74,6 +75,9 @@ class Service:
             log.info("stopping")
         finally:
             await self.refresher.end_planner()
+        # Everything that must outlive us is the supervisor's; taking the loop and its libraries down would only take time.
+        logging.shutdown()
+        os._exit(0)
 
     async def follow_links(self, group: asyncio.TaskGroup) -> None:
         """The first word of the interfaces starts the planner; without it no reply would have a source address."""
@@ -129,6 +133,8 @@ class Service:
         if refused:
             return
         self.config = config
+        with memfd("bootstorm-config", config.text) as fd:
+            self.channel.send(Accepted(), [fd])
         self.console.allow_uids = {0, os.geteuid(), *config.control.allow_uids}
         self.reloading = asyncio.get_running_loop().create_task(self.refresher.reconfigure(config))
         log.info("configuration reloaded")
@@ -148,7 +154,7 @@ class Service:
             if table.pair
             else 0,
             "inventory": state.word(table.hosts > 0),
-            "inventory_reason": state.failure or None,
+            "inventory_reason": state.failure or (None if state.confirmed_s else "not read yet"),
             "refresh": {
                 "stage": state.stage or None,
                 "done": state.done,

@@ -23,7 +23,7 @@ cdef extern from *:
 
 cdef enum:
     TABLE_MAGIC_LOW = 0x74736F62   # "bost"
-    TABLE_VERSION = 1
+    TABLE_VERSION = 2              # of the layout and of slot_of(): old tables are refused, not misread
     ROLE_HOST = 0
     ROLE_BMC = 1                   # told apart by the inventory's rules; one MAC may have both (shared LOM)
     FLAG_INTERFACES_LIMITED = 1    # only the links with LINK_SERVED may be answered on
@@ -39,13 +39,13 @@ cdef enum LeaseState:
     TOMBSTONE                      # delta only: the host left the inventory
 
 
-cdef packed struct Header:         # 176 bytes
+cdef packed struct Header:         # 184 bytes
     uint32_t magic
     uint32_t version
     uint64_t generation
     uint64_t base                  # generation of the base that this belongs to; its own number when it is one
     uint64_t total_bytes
-    uint64_t checksum              # ext.table.checksum over everything behind the header
+    uint64_t checksum              # ext.table.checksum over everything else
     int64_t created_s              # seconds since 1970: when the inventory said so
     uint64_t digest                # of the content of (base, delta), however it was read
     uint32_t host_count            # hosts with SERVED in (base, delta)
@@ -69,6 +69,7 @@ cdef packed struct Header:         # 176 bytes
     uint64_t relays_at
     uint64_t heap_at
     uint64_t heap_bytes
+    uint64_t base_checksum         # of the base: numbers may come again after a disk was lost
 
 
 cdef packed struct Slot:
@@ -271,7 +272,8 @@ cdef inline const char *join_site(Site *site) noexcept nogil:
     if own.base != own.generation:
         return b"the base is a delta"
     if site.delta.header != NULL:
-        if site.delta.header.base != own.generation or site.delta.header.generation <= own.generation:
+        if (site.delta.header.base != own.generation or site.delta.header.base_checksum != own.checksum
+                or site.delta.header.generation <= own.generation):
             return b"the delta belongs to another base"
         own = site.delta.header
     start = <const uint8_t *>own

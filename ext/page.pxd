@@ -19,7 +19,7 @@ cdef enum:
     EVENTS = 1024                  # power of two
     COUNTERS = 64                  # by verdict, with room for more
     SEND_ERRORS = 16
-    RECOVERIES_MAX = 3             # a batch that kills its worker this often is given up
+    RECOVERIES_MAX = 3             # a datagram that ended this many workers is given up
 
 
 cdef packed struct Event:          # 64 bytes: a host that waits for an answer that it does not get
@@ -48,7 +48,7 @@ cdef struct Page:
     uint64_t generation            # adopted: what the next batch is answered from
     uint64_t rx
     uint64_t tx
-    uint64_t recoveries            # turns at the batch that the last worker left behind
+    uint64_t recoveries            # tries at the first datagram that the last worker left behind
     uint64_t recovered             # datagrams answered for a dead worker
     uint64_t by_verdict[COUNTERS]
     uint64_t send_errors[SEND_ERRORS]

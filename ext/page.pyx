@@ -12,6 +12,7 @@ from ext.page cimport *
 from ext.verdict import Verdict
 from ext.wire cimport swap32
 
+PAGE_LAYOUT = PAGE_VERSION
 WORKER_PAGE_BYTES = sizeof(Page)
 SITE_PAGE_BYTES = sizeof(SitePage)
 SEND_ERROR_NAMES = ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "EINVAL", "ENETDOWN",

@@ -18,7 +18,7 @@ from ext.leases cimport *
 from ext.net cimport *
 from ext.page cimport *
 from ext.parse cimport Request
-from ext.rfc2131 cimport IP_UDP_BYTES
+from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
 from ext.verdict cimport *
 from ext.wire cimport swap16, swap32
 
@@ -289,22 +289,35 @@ cdef class Pump:
             eventfd_read(self.wake_fd, &news)
 
     cdef void recover(self) noexcept nogil:
-        """Answers are idempotent: what a dead worker had received is simply answered, perhaps again."""
+        """Answer what a dead worker had received; answers are idempotent.  One by one: if one of them is what killed it,
+        the others do not go with it, and that one is given up when it has ended RECOVERIES_MAX workers."""
         cdef int i
-        cdef uint64_t left = 0
         for i in range(BATCH):
-            left += self.page.headers[i].msg_len != 0
-        if left == 0:
-            return
-        self.page.recoveries += 1
-        if self.page.recoveries > RECOVERIES_MAX:
-            bump(&self.page.by_verdict[<int>ABANDONED], left)
-            for i in range(BATCH):
-                self.page.headers[i].msg_len = 0
-        else:
-            self.answer_batch()
-            bump(&self.page.recovered, left)
-        self.page.recoveries = 0
+            if self.page.headers[i].msg_len == 0:
+                continue
+            self.page.recoveries += 1
+            if self.page.recoveries < RECOVERIES_MAX:
+                self.udp_out.count = self.frame_out.count = 0
+                self.answer_one(i)
+                self.send(&self.udp_out, self.udp_fd)
+                self.send(&self.frame_out, self.packet_fd)
+                bump(&self.page.rx, 1)
+                bump(&self.page.recovered, 1)
+            else:
+                self.abandon(i)
+            self.page.headers[i].msg_len = 0
+            self.page.recoveries = 0
+
+    cdef void abandon(self, int i) noexcept nogil:
+        """Count and report without looking at more than the fixed header."""
+        cdef Packet packet
+        cdef Request request
+        bump(&self.page.by_verdict[<int>ABANDONED], 1)
+        self.describe(i, &packet)
+        memset(&request, 0, sizeof(request))
+        if packet.length >= sizeof(Bootp):
+            request.bootp = <const Bootp *>packet.data
+            self.note(&packet, &request, ABANDONED)
 
     cdef void answer_batch(self) noexcept nogil:
         """Everything with a length; the lengths go back to 0 only when all replies are with the kernel."""

@@ -20,10 +20,11 @@ from ext.net cimport MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE
 from ext.wire cimport load32, swap32
 
 STATES = ("served", "disabled", "no-address", "conflict", "quarantined", "tombstone")
+TABLE_LAYOUT = TABLE_VERSION
 OWN_BYTES_MAX = 0xffff
 FILE_BYTES_MAX = 127
 MFD_NOEXEC_SEAL = 8                # Linux 6.3; older kernels say EINVAL
-assert sizeof(Header) == 176 and sizeof(Slot) == 16 and sizeof(Lease) == 32 and sizeof(Template) == 40
+assert sizeof(Header) == 184 and sizeof(Slot) == 16 and sizeof(Lease) == 32 and sizeof(Template) == 40
 
 
 class TableInvalid(ValueError):
@@ -237,6 +238,7 @@ cdef class Builder:
         header.magic, header.version = TABLE_MAGIC_LOW, TABLE_VERSION
         header.generation = generation
         header.base = self.base.number if self.base is not None else generation
+        header.base_checksum = self.base.table.header.checksum if self.base is not None else 0
         header.created_s = created_s
         header.digest = self.digest
         header.host_count = self.host_count

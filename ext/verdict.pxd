@@ -31,7 +31,7 @@ cpdef enum Verdict:
     IGNORED_NAK_STALE_TABLE        # would be a NAK, but the table is older than dhcp.max_nak_age
     IGNORED_NO_SERVER_ID           # no address of ours to answer with on that interface
     IGNORED_NO_ROOM                # the mandatory options alone exceed what the client takes
-    ABANDONED                      # part of a batch that killed its worker again and again
+    ABANDONED                      # a datagram that ended three workers
     VERDICT_COUNT                  # size of the counter array, never returned
 
 

@@ -19,6 +19,14 @@ def main(arguments: list[str]) -> int:
             except ChannelClosed:
                 return 1
             return 0
+        case ["try", layout]:  # before an upgrade: does this code load, and does it share the running one's memory?
+            from fastpath import worker as _worker
+            from fastpath.supervisor import LAYOUT
+
+            if layout != LAYOUT:
+                sys.stderr.write(f"{_worker.__name__}: shared memory of {LAYOUT}, the running service has {layout}\n")
+                return 1
+            return 0
         case ["supervise", fd]:
             from fastpath.supervisor import main as supervise
 

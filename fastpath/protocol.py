@@ -9,6 +9,8 @@ from __future__ import annotations
 import array
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -74,13 +76,18 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Supervisor -> control, first message.  fds: console, site page, adopted bell, event bell, one page a slot, then
-    base (and delta) of the pair that is being served, when there is one."""
+    """Supervisor -> control, first message.  fds: config, console, site page, adopted bell, event bell, a page for each
+    slot, then base (and delta) of the pair that is being served, when there is one."""
 
     settings: Settings
     generation: int = 0
     base: int = 0
     restarts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Control -> supervisor: this configuration is in force from now on.  fds: a memfd with its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +107,9 @@ class Stop:
     """Supervisor -> anyone: finish what you are at and exit."""
 
 
-Message = Ready | Assign | Load | Rejected | Publish | Begin | Restarted | Reload | Stop
+Message = Ready | Assign | Load | Rejected | Publish | Begin | Accepted | Restarted | Reload | Stop
 KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (Ready, Assign, Load, Rejected, Publish, Begin, Restarted, Reload, Stop)
+    kind.__name__: kind for kind in (Ready, Assign, Load, Rejected, Publish, Begin, Accepted, Restarted, Reload, Stop)
 }
 
 
@@ -165,6 +172,17 @@ class Channel:
 
     def close(self) -> None:
         self.sock.close()
+
+
+@contextmanager
+def memfd(name: str, content: bytes) -> Iterator[int]:
+    """A memfd with some content, for as long as it takes to send it."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        os.write(fd, content)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def close_all(fds: list[int] | tuple[int, ...]) -> None:

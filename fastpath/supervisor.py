@@ -15,14 +15,18 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ext.page import PAGE_LAYOUT as PAGE_VERSION
 from ext.page import WorkerPage, create_site_page, create_worker_page
+from ext.table import TABLE_LAYOUT as TABLE_VERSION
 
 from fastpath.protocol import (
+    Accepted,
     Assign,
     Begin,
     Channel,
@@ -51,6 +55,10 @@ YOUNG_S = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
+TRIAL_S = 10.0
+LAYOUT = f"page {PAGE_VERSION}, table {TABLE_VERSION}"  # what a new image has to share with the old one
+
+
 class StartFailed(Exception):
     """The service cannot start; one line that says why and what to do."""
 
@@ -76,6 +84,7 @@ class Child:
 class Kept:
     """Every fd that outlives the other processes, and this one over an upgrade."""
 
+    config: int  # the text of services.conf as it was accepted
     lock: int
     console: int
     site_page: int
@@ -89,7 +98,16 @@ class Kept:
     base_generation: int = 0
 
     def fds(self) -> list[int]:
-        single = [self.lock, self.console, self.site_page, self.adopted_bell, self.event_bell, self.base, self.delta]
+        single = [
+            self.config,
+            self.lock,
+            self.console,
+            self.site_page,
+            self.adopted_bell,
+            self.event_bell,
+            self.base,
+            self.delta,
+        ]
         paired = [fd for slot in self.slots for fd in (slot.udp, slot.packet)]
         return [fd for fd in (*single, *paired, *self.pages) if fd >= 0]
 
@@ -100,7 +118,7 @@ class Kept:
 def lock_state(state_dir: str) -> int:
     """The fd that holds the lock of state_dir.  Raises StartFailed when another service has it."""
     try:
-        os.makedirs(state_dir, mode=0o750, exist_ok=True)
+        os.makedirs(state_dir, mode=0o751, exist_ok=True)  # others may pass to the control socket
         fd = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise StartFailed(f"dhcp.state_dir {state_dir}: {error.strerror}; make it or name another folder") from error
@@ -118,7 +136,7 @@ def lock_state(state_dir: str) -> int:
     return fd
 
 
-def open_all(settings: Settings) -> Kept:
+def open_all(settings: Settings, config_fd: int) -> Kept:
     """First start: lock, open, hand over to the service user, and give up all privileges.  Raises StartFailed."""
     try:
         owner = owner_of(settings.user)
@@ -131,7 +149,12 @@ def open_all(settings: Settings) -> Kept:
         drop_privileges(owner)
     except (SocketsFailed, UserUnknown, OSError) as error:
         raise StartFailed(str(error)) from error
+    if not os.access(sys.executable, os.X_OK):
+        raise StartFailed(
+            f"dhcp.user {settings.user} may not execute {sys.executable}; install bootstorm where that user can read it"
+        )
     return Kept(
+        config=config_fd,
         lock=lock,
         console=console,
         site_page=create_site_page(),
@@ -328,7 +351,8 @@ class Supervisor:
 
     def send_begin(self, control: Child) -> None:
         kept = self.kept
-        fds = [kept.console, kept.site_page, kept.adopted_bell, kept.event_bell, *kept.pages, *kept.table()]
+        fds = [kept.config, kept.console, kept.site_page, kept.adopted_bell, kept.event_bell]
+        fds += [*kept.pages, *kept.table()]
         begin = Begin(
             settings=self.settings, generation=kept.generation, base=kept.base_generation, restarts=self.restarts()
         )
@@ -355,6 +379,9 @@ class Supervisor:
                 self.send(child, self.load_message(), self.kept.table())
         elif isinstance(message, Publish) and child.kind == "control":
             self.on_publish(message, fds)
+        elif isinstance(message, Accepted) and child.kind == "control":
+            os.close(self.kept.config)
+            (self.kept.config,) = fds
         elif isinstance(message, Rejected):
             log.error("worker %d (slot %d): %s", child.pid, child.slot, message.reason)
             self.tell_control(message)
@@ -388,6 +415,12 @@ class Supervisor:
 
     def upgrade(self) -> None:
         """Become the new code.  Unassigned spares and whoever is not ready hold nothing and are simply ended."""
+        trial = [sys.executable, "-P", "-m", "fastpath", "try", str(LAYOUT)]
+        tried = subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_S, check=False)
+        if tried.returncode != 0:
+            said = (tried.stderr or tried.stdout).decode(errors="replace").strip().rpartition("\n")[2]
+            log.error("not upgraded: the new code does not fit this service (%s); restart instead", said)
+            return
         log.info("upgrading in place")
         for child in list(self.children):
             if child.kind == "spare":
@@ -479,7 +512,8 @@ def main(state_fd: int) -> int:
             supervisor = restore(state)
         else:
             settings = Settings(**state["settings"])
-            supervisor = Supervisor(settings, open_all(settings))
+            supervisor = Supervisor(settings, open_all(settings, state["config_fd"]))
+            os.set_inheritable(state["config_fd"], False)
     except StartFailed as failure:
         sys.stderr.write(f"bootstorm: {failure}\n")
         return 1

@@ -16,6 +16,8 @@ from control.clusto.store import Store, attributes, counters, entities
 
 RECORDINGS = Path(__file__).parents[2] / "data" / "clusto-recordings"
 
+STOP_POLL_S = 0.05
+
 COLUMN_OF = {"int": "int_value", "string": "string_value", "json": "string_value"}
 
 
@@ -55,13 +57,20 @@ def _row(attribute: dict[str, Any], id_of: dict[str, int]) -> dict[str, Any]:
 def running(store: Store, token: str | None = None) -> Iterator[str]:
     """The server's url; it runs on a thread of this process."""
     server: Any = listen(application(store, token), "127.0.0.1:0")
-    thread = threading.Thread(target=server.run, name="inventory", daemon=True)
+    stop = threading.Event()
+
+    def run() -> None:
+        # Closed by the thread that selects on it: neither may find the other's descriptors gone.
+        while not stop.is_set():
+            wasyncore.loop(timeout=STOP_POLL_S, map=server._map, count=1)
+        wasyncore.close_all(server._map, ignore_all=True)
+
+    thread = threading.Thread(target=run, name="inventory", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.effective_port}"
     finally:
-        # On the server's own thread: it must not select on what another one closes.
-        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map, ignore_all=True))
+        stop.set()
         thread.join()
         server.task_dispatcher.shutdown()
         store.close()

@@ -1,0 +1,431 @@
+"""control/refresh.py: with the real planner process; what fails shows in the status and never in what is served."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ext.page import create_site_page, create_worker_page
+
+from control import refresh
+from control.clusto.server import application
+from control.clusto.store import Store
+from control.config import Config, Dhcp, load
+from control.links import LinkAddress
+from control.planner import Planned
+from control.refresh import RETRY_FIRST_S, RETRY_MAX_S, InventoryState, Refresher, RefreshFailed
+from control.table import ServedTable
+from fastpath.protocol import close_all
+from tests.control.clusto.support import new_store
+from tests.control.inventories import Site
+from tests.control.spoiling import Spoiling, http, spoiling
+
+LINKS = [LinkAddress(2, "eth0", 0x0A010002, 24, 1500)]
+OTHER_LINKS = [LinkAddress(2, "eth0", 0x0A010003, 24, 1500)]
+FIRST = 0x001122334401
+
+
+def site(*names: str) -> Site:
+    made = Site()
+    for number, name in enumerate(names):
+        made.host(name, f"10.1.0.{10 + number}")
+    return made
+
+
+class Inventory:
+    """The embedded inventory behind HTTP.  down: what it says instead; hold(): the next request waits."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.down: bytes | None = None
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.holding = False
+        self.server: Spoiling
+
+    def spoil(self, _target: str) -> bytes | None:
+        if self.holding:
+            self.asked.set()
+            self.go_on.wait(60)
+        return self.down
+
+    def hold(self) -> None:
+        self.asked.clear()
+        self.go_on.clear()
+        self.holding = True
+
+    def release(self) -> None:
+        self.holding = False
+        self.go_on.set()
+
+    async def wait_asked(self) -> None:
+        assert await asyncio.to_thread(self.asked.wait, 60)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inventory]:
+    store = new_store(tmp_path_factory.mktemp("inventory"))
+    made = Inventory(store)
+    with spoiling(application(store), made.spoil) as server:
+        made.server = server
+        yield made
+        made.release()
+    store.close()
+
+
+@pytest.fixture
+def inventory(served: Inventory) -> Iterator[Inventory]:
+    served.down = None
+    site("a", "b", "c").store_in(served.store)
+    yield served
+    served.release()
+
+
+class Control:
+    """The parts of control around a Refresher: a table without workers, and what was published."""
+
+    def __init__(self, inventory: Inventory, folder: Path) -> None:
+        path = folder / "services.conf"
+        path.write_text(json.dumps({"dhcp": {"api_url": inventory.server.url, "state_dir": str(folder)}}))
+        fds = [create_site_page(), create_worker_page(0), os.eventfd(0)]
+        self.table = ServedTable(fds[0], [fds[1]], fds[2])
+        close_all(fds)
+        self.published: list[Planned] = []
+        self.news = asyncio.Event()
+        self.refresher = Refresher(load(path), self.table, self.publish, 0)
+
+    def publish(self, planned: Planned, fds: list[int]) -> None:
+        self.table.serve(fds)
+        self.published.append(planned)
+        self.news.set()
+
+    async def wait_published(self, count: int) -> None:
+        while len(self.published) < count:
+            self.news.clear()
+            await asyncio.wait_for(self.news.wait(), 60)
+
+    @property
+    def word(self) -> str:
+        return self.refresher.state.word(self.table.hosts > 0)
+
+    def pid(self) -> int:
+        assert self.refresher.process is not None
+        return self.refresher.process.pid
+
+    def kill(self) -> None:
+        """And wait until it is dead: what is sent to it from now on fails."""
+        os.kill(self.pid(), signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid(), os.WEXITED | os.WNOWAIT)
+
+
+def within(inventory: Inventory, folder: Path, scenario: Callable[[Control], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        control = Control(inventory, folder)
+        try:
+            await asyncio.wait_for(scenario(control), 120)
+        finally:
+            inventory.release()
+            await control.refresher.end_planner()
+            close_all(control.table.pair_fds)
+
+    asyncio.run(run())
+
+
+# --- with the real planner -------------------------------------------------------------------------------------------
+
+
+def test_from_the_first_refresh_to_a_cold_start(
+    inventory: Inventory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bootstorm.refresh")
+
+    async def life(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        assert control.word == "down" and control.table.age_s() is None
+        figures = await control.refresher.refresh()
+        assert {k: v for k, v in figures.items() if k != "seconds"} == {
+            "generation": 1, "hosts": 3, "added": 3, "changed": 0, "removed": 0, "quarantined": 0,
+        }  # fmt: skip
+        assert figures["seconds"] > 0 and control.word == "ok"
+        assert control.table.lookup(FIRST) is not None and (control.table.age_s() or 0) < 60
+        assert list(control.refresher.state.stages_s) == ["fetch", "plan", "build", "pack"]
+        assert control.refresher.state.stage == ""
+
+        content = site("a", "b", "c", "d")
+        content.host("odd", "10.1.0.255", mac="02:00:00:00:00:01")
+        content.store_in(inventory.store)
+        figures = await control.refresher.refresh()
+        assert (figures["generation"], figures["added"], figures["quarantined"]) == (2, 2, 1)
+        reason = control.refresher.state.reasons_of("02:00:00:00:00:01")
+        assert reason and "broadcast" in reason and list(control.refresher.state.faults) == ["odd"]
+
+        assert (await control.refresher.refresh())["generation"] == 2 and len(control.published) == 2
+
+        inventory.down = http("Traceback\nKeyError: 'x'", "500 Oops")
+        for _ in range(3):
+            with pytest.raises(RefreshFailed, match="status 500, wanted 200: KeyError: 'x'"):
+                await control.refresher.refresh()
+        assert control.word == "stale" and control.table.hosts == 4
+        assert len([line for line in caplog.messages if "refresh failed" in line]) == 1, "said once, not at every try"
+        assert "generation 2 serves on" in caplog.text
+
+        inventory.down = None
+        await control.refresher.refresh()
+        assert control.word == "ok" and "the inventory is back" in caplog.messages
+
+        site("a").store_in(inventory.store)
+        with pytest.raises(RefreshFailed, match=r"dhcp\.max_shrink allows 20%"):
+            await control.refresher.refresh()
+        assert (await control.refresher.refresh(force=True))["removed"] == 4
+
+        await control.refresher.relink(OTHER_LINKS)
+        await control.wait_published(4)
+        assert control.published[-1].origin == "links" and control.table.hosts == 1
+        assert control.refresher.state.faults == {}, "a relink plans nothing and forgets nothing"
+
+    async def cold(control: Control) -> None:
+        inventory.down = b""
+        await control.refresher.relink(LINKS)
+        await control.wait_published(1)
+        assert control.published[0].origin == "disk" and control.table.hosts == 1
+        assert control.word == "stale" and (control.table.age_s() or 0) < 120
+        with pytest.raises(RefreshFailed):
+            await control.refresher.refresh()
+        assert control.word == "stale" and control.table.hosts == 1
+        inventory.down = None
+        assert (await control.refresher.refresh())["added"] == 0
+        assert control.word == "ok" and len(control.published) == 1
+
+    within(inventory, tmp_path, life)
+    within(inventory, tmp_path, cold)
+
+
+def test_a_planner_that_is_killed_in_the_middle_is_a_failure_and_is_replaced(
+    inventory: Inventory, tmp_path: Path
+) -> None:
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        inventory.hold()
+        under_way = asyncio.create_task(control.refresher.refresh())
+        await inventory.wait_asked()
+        killed = control.pid()
+        control.kill()
+        with pytest.raises(RefreshFailed, match="the planner ended"):
+            await under_way
+        assert (control.word, control.table.hosts, control.table.generation) == ("stale", 3, 1)
+        inventory.release()
+        site("a", "b", "c", "d").store_in(inventory.store)
+        figures = await control.refresher.refresh()
+        assert (figures["added"], figures["hosts"]) == (1, 4) and figures["generation"] > 1
+        assert control.pid() != killed and control.word == "ok"
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_a_planner_that_died_between_two_jobs(inventory: Inventory, tmp_path: Path) -> None:
+    """Found out by sending to it: neither a refresh nor a changed interface may end control over that."""
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        control.kill()
+        with pytest.raises(RefreshFailed, match="the planner ended"):
+            await control.refresher.refresh()
+        assert (await control.refresher.refresh())["hosts"] == 3
+        before = len(control.published)
+        control.kill()
+        await control.refresher.relink(OTHER_LINKS)
+        await control.wait_published(before + 1)
+        assert control.published[-1].origin == "links" and control.table.hosts == 3
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_one_planner_whoever_needs_it_first(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    true = asyncio.create_subprocess_exec
+
+    async def counted(*arguments: Any, **keywords: Any) -> asyncio.subprocess.Process:
+        started.append(await true(*arguments, **keywords))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
+
+    async def scenario(control: Control) -> None:
+        figures, _none = await asyncio.gather(control.refresher.refresh(), control.refresher.relink(LINKS))
+        assert figures["hosts"] == 3
+        assert len([process for process in started if process.returncode is None]) == 1
+
+    try:
+        within(inventory, tmp_path, scenario)
+    finally:
+        for process in started:
+            assert process.returncode is not None, "a planner was left behind"
+
+
+def test_who_asked_may_vanish_and_the_next_one_gets_its_own_answer(inventory: Inventory, tmp_path: Path) -> None:
+    """ctl refresh, interrupted; then ctl refresh --force: the first one's answer must not be taken for its own."""
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        site("a").store_in(inventory.store)
+        inventory.hold()
+        vanished = asyncio.create_task(control.refresher.refresh())
+        await inventory.wait_asked()
+        vanished.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await vanished
+        forced = asyncio.create_task(control.refresher.refresh(force=True))
+        await asyncio.sleep(0)
+        inventory.release()
+        figures = await forced
+        assert (figures["removed"], figures["hosts"]) == (2, 1)
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_a_planner_that_hangs_is_ended(inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        inventory.hold()
+        with monkeypatch.context() as short:
+            short.setattr(refresh, "JOB_LIMIT_S", 0.3)
+            with pytest.raises(RefreshFailed, match="the planner took over 0 s and was ended"):
+                await control.refresher.refresh()
+        assert control.refresher.process is None and control.table.hosts == 3
+        inventory.release()
+        assert (await control.refresher.refresh())["hosts"] == 3
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_a_new_configuration_is_a_new_planner_with_the_same_table(inventory: Inventory, tmp_path: Path) -> None:
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        before, number = control.pid(), control.table.generation
+        path = tmp_path / "services.conf"
+        path.write_text(path.read_text().replace('{"dhcp": {', '{"dhcp": {"max_shrink": 1, '))
+        await control.refresher.reconfigure(load(path))
+        assert control.pid() != before and control.refresher.poke.is_set()
+        await control.wait_published(2)
+        assert control.published[-1].origin == "links" and control.table.generation == number + 1
+        site("a").store_in(inventory.store)
+        assert (await control.refresher.refresh())["removed"] == 2, "the new limit counts"
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_a_machine_that_cannot_start_processes_is_a_failure(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    async def scenario(control: Control) -> None:
+        with monkeypatch.context() as full:
+            full.setattr(asyncio, "create_subprocess_exec", refuse)
+            with pytest.raises(RefreshFailed, match=r"cannot start the planner: .*temporarily unavailable"):
+                await control.refresher.refresh()
+        control.refresher.links = LINKS
+        assert (await control.refresher.refresh())["hosts"] == 3
+
+    within(inventory, tmp_path, scenario)
+
+
+# --- without it ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "failure, confirmed_s, hosts, want",
+    [
+        pytest.param("", 0.0, False, "down", id="nothing-yet"),
+        pytest.param("", 0.0, True, "stale", id="from-disk-and-not-asked-yet"),
+        pytest.param("", 5.0, True, "ok", id="ok"),
+        pytest.param("", 5.0, False, "ok", id="ok-and-empty"),
+        pytest.param("why", 5.0, True, "stale", id="failed-and-an-older-table-serves"),
+        pytest.param("why", 5.0, False, "down", id="failed-and-nothing-to-serve"),
+    ],
+)
+def test_the_word_of_the_status(failure: str, confirmed_s: float, hosts: bool, want: str) -> None:
+    assert InventoryState(failure=failure, confirmed_s=confirmed_s).word(hosts) == want
+
+
+class Ended(Exception):
+    """The test has seen enough turns."""
+
+
+def waits_of(
+    monkeypatch: pytest.MonkeyPatch, outcomes: list[bool], interval: float | None, lasted_s: float
+) -> list[float]:
+    """How long run() waits after each of these outcomes."""
+    waits: list[float] = []
+    table: Any = None
+
+    async def wait_for(waiting: Coroutine[Any, Any, Any], seconds: float) -> None:
+        waiting.close()
+        waits.append(seconds)
+        raise TimeoutError
+
+    async def run() -> None:
+        refresher = Refresher(Config(dhcp=Dhcp(refresh_interval=interval)), table, lambda *_: None, 0)
+        refresher.state.last_duration_s = lasted_s
+        left = iter(outcomes)
+
+        async def outcome(force: bool = False) -> dict[str, Any]:
+            well = next(left, None)
+            if well is None:
+                raise Ended
+            if not well:
+                raise RefreshFailed("no")
+            return {}
+
+        refresher.refresh = outcome  # type: ignore[method-assign]
+        await refresher.run()
+
+    monkeypatch.setattr(refresh.asyncio, "wait_for", wait_for)  # type: ignore[attr-defined]
+    with pytest.raises(Ended):
+        asyncio.run(run())
+    return waits
+
+
+def test_after_failures_the_delay_grows_and_a_success_ends_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = waits_of(monkeypatch, [False] * 8 + [True, False], 400.0, 1.0)
+    assert waits == [RETRY_FIRST_S, 4, 8, 16, 32, RETRY_MAX_S, RETRY_MAX_S, RETRY_MAX_S, 400.0, RETRY_FIRST_S]
+
+
+def test_a_slow_inventory_is_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert waits_of(monkeypatch, [True], None, 1.0) == [300.0]
+    assert waits_of(monkeypatch, [True], None, 100.0) == [2000.0]
+
+
+def test_a_poke_ends_the_wait() -> None:
+    async def run() -> int:
+        table: Any = None
+        refresher = Refresher(Config(), table, lambda *_: None, 0)
+        turns = 0
+
+        async def well(force: bool = False) -> dict[str, Any]:
+            nonlocal turns
+            turns += 1
+            if turns == 3:
+                raise Ended
+            asyncio.get_running_loop().call_soon(refresher.poke.set)
+            return {}
+
+        refresher.refresh = well  # type: ignore[method-assign]
+        with pytest.raises(Ended):
+            await asyncio.wait_for(refresher.run(), 60)
+        return turns
+
+    assert asyncio.run(run()) == 3
