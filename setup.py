@@ -14,8 +14,15 @@ MODE = os.environ.get("BOOTSTORM_BUILD", "release")
 COMPILE = {
     "release": ["-O3", "-g", "-flto=auto"],
     "debug": ["-O1", "-g", "-UNDEBUG", "-DBOOTSTORM_DEBUG"],
-    "asan": ["-O1", "-g", "-UNDEBUG", "-DBOOTSTORM_DEBUG", "-fno-wrapv", "-fno-omit-frame-pointer",
-             "-fsanitize=address,undefined"],
+    "asan": [
+        "-O1",
+        "-g",
+        "-UNDEBUG",
+        "-DBOOTSTORM_DEBUG",
+        "-fno-wrapv",
+        "-fno-omit-frame-pointer",
+        "-fsanitize=address,undefined",
+    ],
     "trace": ["-O0", "-g", "-DCYTHON_TRACE_NOGIL=1"],
 }
 LINK = {"release": ["-flto=auto"], "asan": ["-fsanitize=address,undefined"]}
@@ -24,19 +31,38 @@ if MODE not in COMPILE:
 
 Options.warning_errors = True
 checked = MODE in ("debug", "asan")
-WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-error=unused-parameter", "-Wno-unused-parameter",
-            "-Wno-unused-function", "-Wno-missing-field-initializers", "-Wno-sign-compare"]
+WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-error=unused-parameter",
+    "-Wno-unused-parameter",
+    "-Wno-unused-function",
+    "-Wno-missing-field-initializers",
+    "-Wno-sign-compare",
+]
 extensions = [
-    Extension(name, [name.replace(".", "/") + ".pyx"],
-              extra_compile_args=COMPILE[MODE] + WARNINGS, extra_link_args=LINK.get(MODE, []))
+    Extension(
+        name,
+        [name.replace(".", "/") + ".pyx"],
+        extra_compile_args=COMPILE[MODE] + WARNINGS,
+        extra_link_args=LINK.get(MODE, []),
+    )
     for name in ("ext.verdict", "ext.table", "ext.page", "ext.codec", "ext.pump")
 ]
-setup(ext_modules=cythonize(
-    extensions,
-    build_dir=f"build/cython-{MODE}",
-    emit_linenums=checked,
-    compiler_directives={
-        "language_level": 3, "boundscheck": checked, "wraparound": False, "initializedcheck": False,
-        "cdivision": True, "embedsignature": True, "linetrace": MODE == "trace",
-    },
-))
+setup(
+    ext_modules=cythonize(
+        extensions,
+        build_dir=f"build/cython-{MODE}",
+        emit_linenums=checked,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": checked,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+            "embedsignature": True,
+            "linetrace": MODE == "trace",
+        },
+    )
+)

@@ -95,7 +95,10 @@ def play(lab: Lab, story: Story) -> None:
     site.start_inventory()
     story.tell(f"bootstorm inventory listens on http://{INVENTORY}, empty")
     run_python(server, EXAMPLE)
-    story.tell("the document's example runs through the Python client:", *EXAMPLE.format(inventory=INVENTORY).strip().splitlines())
+    story.tell(
+        "the document's example runs through the Python client:",
+        *EXAMPLE.format(inventory=INVENTORY).strip().splitlines(),
+    )
     site.serve(hosts=1)
     status = site.ctl("status")
     story.tell(f"bootstorm serve: generation {status['generation']}, {len(status['workers'])} workers, 1 host")

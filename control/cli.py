@@ -117,8 +117,8 @@ def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
             report = load_file(Store(dsn), file, dry_run=dry_run, on_progress=show)
         except (OSError, ValueError, SQLAlchemyError) as error:
             raise click.ClickException(f"{file} into {dsn}: {error}") from error
-    for error in report.errors:
-        click.echo(f"bootstorm: {error}", err=True)
+    for row in report.errors:
+        click.echo(f"bootstorm: {row}", err=True)
     counts = f"{report.added} added, {report.changed} changed, {report.unchanged} as they were"
     click.echo(f"{file}: {report.rows} rows, {counts}" + ("" if report.written else "; nothing written"))
     if report.errors:
@@ -160,10 +160,14 @@ def status(client: Any) -> None:
 @click.option("--wait", is_flag=True, help="Return when every worker answers from the new generation.")
 @click.option("--force", is_flag=True, help="Also when most hosts would go.")
 @click.option("--full", is_flag=True, help="Read everything (the default).")
+@click.option("--mac", help="Only the host with this MAC address.")
+@click.option("--host", help="Only this object of the inventory.")
 @click.pass_obj
-def refresh(client: Any, wait: bool, force: bool, full: bool) -> None:
-    """Read the inventory now."""
-    client.show("refresh", {"wait": wait, "force": force, "full": full})
+def refresh(client: Any, wait: bool, force: bool, full: bool, mac: str | None, host: str | None) -> None:
+    """Read the inventory now: everything, or one host."""
+    if full and (mac or host):
+        raise click.UsageError("--full reads everything; leave it out with --mac or --host")
+    client.show("refresh", {"wait": wait, "force": force, "mac": mac, "host": host})
 
 
 @ctl.command()

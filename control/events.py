@@ -60,12 +60,14 @@ class Warnings:
         bell: int,
         interface_name: Callable[[int], str],
         reason_of: Callable[[str], str | None],
+        on_unknown: Callable[[str, str], None] = lambda _mac, _place: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.table = table
         self.bell = bell
         self.interface_name = interface_name
         self.reason_of = reason_of
+        self.on_unknown = on_unknown
         self.clock = clock
         self.seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT_MAX)
@@ -95,6 +97,8 @@ class Warnings:
     def take(self, event: dict[str, Any]) -> None:
         words = self.describe(event)
         self.recent.append(words)
+        if event["verdict"] == "IGNORED_UNKNOWN_MAC" and words["host"] is None:
+            self.on_unknown(event["mac"], words["relay"] or words["interface"])
         key = (event["mac"], event["verdict"])
         now = self.clock()
         seen = self.seen.pop(key, None)

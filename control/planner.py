@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,9 @@ import msgpack
 from ext.table import Builder, Changes, Generation, Pair, Surroundings, compare, delta_builder
 
 from control.clusto.fetch import Fetcher, InventoryDown
+from control.clusto.model import Inventory
 from control.config import MAX_FILE_BYTES, Config, parse
-from control.plan import Plan, State, Template, plan_hosts
+from control.plan import Plan, Row, State, Template, plan_hosts
 from control.tablefile import TableStore
 from fastpath.logs import configure_logging
 from fastpath.protocol import Channel, ChannelClosed, close_all
@@ -47,6 +48,14 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookUp:
+    """Read these hosts only.  macs: lower case with colons; names: of objects.  Answered like a refresh."""
+
+    macs: list[str]
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Relink:
     """The interfaces changed: same hosts, new surroundings."""
 
@@ -64,7 +73,7 @@ class Progress:
 class Planned:
     """fds: report, then base and delta when `published`.  confirmed_s: seconds since 1970 of the inventory's word."""
 
-    origin: str  # "inventory", "disk", "links"
+    origin: str  # "inventory", "hosts" (a look-up), "disk", "links"
     generation: int
     base: int
     published: bool
@@ -75,6 +84,7 @@ class Planned:
     changed: int = 0
     removed: int = 0
     stages_s: dict[str, float] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)  # of a look-up: MACs that the inventory does not have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +95,9 @@ class Failed:
     reason: str
 
 
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (PlanBegin, Refresh, Relink, Progress, Planned, Failed)}
+KINDS: dict[str, type] = {
+    kind.__name__: kind for kind in (PlanBegin, Refresh, LookUp, Relink, Progress, Planned, Failed)
+}
 
 
 class Stages:
@@ -113,6 +125,7 @@ class Planner:
         self.pair: Pair | None = None
         self.number = 0
         self.quarantined = 0
+        self.frame: Inventory | None = None  # containers and managers as last read
 
     # --- what is served ------------------------------------------------------------------------------------------
 
@@ -160,17 +173,74 @@ class Planner:
         if self.pair is None:
             return
         top = self.pair.top
-        builder = Builder(self.pair.base)
-        if self.pair.delta is not None:
-            for mac, role in list(self.pair.delta.keys()):
-                if self.pair.delta.lookup(mac, role)["state"] == "tombstone":
-                    builder.add_tombstone(mac, role)
-                else:
-                    builder.copy_host(self.pair.delta, mac, role)
+        builder = self.delta_without(set())
         self.number += 1
         fd = builder.seal(self.number, self.surroundings(top.networks), created_s=top.created_s)
         self.adopt(self.base_fd, fd)
         self.publish(origin, top.created_s if confirmed_s is None else confirmed_s, {}, Changes([], [], []), None)
+
+    def delta_without(self, left_out: set[int]) -> Builder:
+        """A Builder with the rows of the present delta, except those of some MACs."""
+        assert self.pair is not None
+        builder = Builder(self.pair.base)
+        delta = self.pair.delta
+        for mac, role in list(delta.keys()) if delta is not None else []:
+            if mac in left_out:
+                continue
+            if delta.lookup(mac, role)["state"] == "tombstone":
+                builder.add_tombstone(mac, role)
+            else:
+                builder.copy_host(delta, mac, role)
+        return builder
+
+    # --- single hosts --------------------------------------------------------------------------------------------
+
+    def look_up(self, macs: list[str], names: list[str]) -> None:
+        """Hosts that changed, came or went since the last full read: published as a delta."""
+        if self.pair is None or self.frame is None:
+            self.send(Failed(kind="down", reason="the inventory has not been read as a whole yet"))
+            return
+        stages = Stages()
+        dhcp = self.config.dhcp
+        try:
+            inventory = Fetcher(dhcp.api_url, dhcp.api_token).read_hosts(macs, names, self.frame)
+        except InventoryDown as down:
+            self.send(Failed(kind="down", reason=str(down)))
+            return
+        stages.done("fetch")
+        plan = plan_hosts(inventory, dhcp)
+        rows = {row.mac: row for row in plan.rows}
+        asked = {int(mac.replace(":", ""), 16) for mac in macs}
+        asked.update(mac for name in names for mac, _role in self.pair.with_name(name.encode()))
+        changes = self.host_changes(rows, asked)
+        if changes:
+            self.number += 1
+            builder = self.delta_without(asked | rows.keys())
+            add_rows(builder, [rows[mac] for mac in rows])
+            for mac in asked - rows.keys():
+                if self.pair.base.lookup(mac) is not None:
+                    builder.add_tombstone(mac)
+            top = self.pair.top
+            self.adopt(
+                self.base_fd, builder.seal(self.number, self.surroundings(top.networks), created_s=top.created_s)
+            )
+        stages.done("plan")
+        missing = [mac for mac in macs if int(mac.replace(":", ""), 16) not in rows]
+        self.publish("hosts", time.time(), stages.seconds, changes, plan, bool(changes), missing)
+
+    def host_changes(self, rows: dict[int, Row], asked: set[int]) -> Changes:
+        """What the rows of some hosts change in what is served."""
+        assert self.pair is not None
+        builder = Builder()
+        add_rows(builder, [rows[mac] for mac in sorted(rows)])
+        fd = builder.seal(1, Surroundings(), created_s=0)
+        try:
+            told = Generation(fd)
+        finally:
+            os.close(fd)
+        differing = compare(self.pair, told)
+        removed = [(mac, 0) for mac in sorted(asked - rows.keys()) if self.pair.lookup(mac) is not None]
+        return Changes(differing.added, differing.changed, removed)
 
     # --- refresh -------------------------------------------------------------------------------------------------
 
@@ -184,6 +254,7 @@ class Planner:
             return
         confirmed_s = time.time()
         stages.done("fetch")
+        self.frame = inventory.frame()
         self.progress("plan", 0, 1)
         plan = plan_hosts(inventory, dhcp)
         stages.done("plan")
@@ -252,6 +323,7 @@ class Planner:
         changes: Changes,
         plan: Plan | None,
         published: bool = True,
+        missing: list[str] | None = None,
     ) -> None:
         """Tell control first: clients wait for it.  Then the disk."""
         assert self.pair is not None
@@ -269,21 +341,28 @@ class Planner:
             changed=len(changes.changed),
             removed=len(changes.removed),
             stages_s=stages_s,
+            missing=missing or [],
         )
         fds = [report_fd]
         if published:
             fds += [fd for fd in (self.base_fd, self.delta_fd) if fd >= 0]
         self.send(planned, fds)
         os.close(report_fd)
-        if origin == "inventory":
+        if origin in ("inventory", "hosts"):
             self.store.save(self.pair, self.base_fd, self.delta_fd, confirmed_s)
 
 
 def build(plan: Plan, surroundings: Surroundings, number: int, created_s: int) -> int:
     """A whole base of a plan: the fd of a sealed generation."""
     builder = Builder()
+    add_rows(builder, plan.rows)
+    fd: int = builder.seal(number, surroundings, created_s=created_s)
+    return fd
+
+
+def add_rows(builder: Builder, rows: Iterable[Row]) -> None:
     indexes: dict[Template, int] = {}
-    for row in plan.rows:
+    for row in rows:
         leases = []
         for address, prefix, template in row.leases:
             index = indexes.get(template)
@@ -292,8 +371,6 @@ def build(plan: Plan, surroundings: Surroundings, number: int, created_s: int) -
             leases.append((address, prefix, index))
         name = row.name.encode("utf-8", "backslashreplace")[:255]
         builder.add_host(row.mac, state=int(row.state), name=name, own=row.own, leases=leases)
-    fd: int = builder.seal(number, surroundings, created_s=created_s)
-    return fd
 
 
 def write_report(plan: Plan | None) -> int:
@@ -339,5 +416,7 @@ def run(channel: Channel) -> None:
         close_all(fds)
         if isinstance(message, Refresh):
             planner.refresh(message.force)
+        elif isinstance(message, LookUp):
+            planner.look_up(message.macs, message.names)
         elif isinstance(message, Relink):
             planner.relink(message.links)

@@ -20,7 +20,7 @@ import msgpack
 
 from control.config import Config, resolve_refresh_interval
 from control.links import LinkAddress
-from control.planner import KINDS, Failed, PlanBegin, Planned, Progress, Refresh, Relink
+from control.planner import KINDS, Failed, LookUp, PlanBegin, Planned, Progress, Refresh, Relink
 from control.table import ServedTable
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
@@ -144,16 +144,19 @@ class Refresher:
         with os.fdopen(report_fd, "rb") as file:
             file.seek(0)
             report = msgpack.unpack(file, strict_map_key=False)
-        if report["planned"]:
+        if planned.origin == "inventory":
             self.state.faults, self.state.reasons = report["faults"], report["reasons"]
             self.state.quarantined = planned.quarantined
+        elif planned.origin == "hosts":
+            self.state.faults |= report["faults"]
+            self.state.reasons |= report["reasons"]
         if planned.published:
             self.generation = planned.generation
             self.publish(planned, table_fds)
         close_all(table_fds)
-        if planned.origin != "links":
+        if planned.origin in ("inventory", "disk"):
             self.table.confirm(planned.confirmed_s)
-        if planned.origin == "inventory":
+        if planned.origin in ("inventory", "hosts"):
             self.replies.put_nowait(planned)
         else:
             log.info("generation %d: %d hosts (%s)", planned.generation, planned.hosts, planned.origin)
@@ -177,24 +180,40 @@ class Refresher:
         Who asked may go away meanwhile: the job goes on, or the next one would get its answer."""
         return await asyncio.shield(asyncio.get_running_loop().create_task(self.do_refresh(force), name="job"))
 
+    async def look_up(self, macs: list[str], names: list[str] | None = None) -> tuple[dict[str, Any], list[str]]:
+        """Read single hosts now; the figures, and which MACs the inventory does not have.  Raises RefreshFailed."""
+        job = self.do_look_up(macs, names or [])
+        return await asyncio.shield(asyncio.get_running_loop().create_task(job, name="job"))
+
+    async def do_look_up(self, macs: list[str], names: list[str]) -> tuple[dict[str, Any], list[str]]:
+        async with self.job:
+            started = time.monotonic()
+            reply = await self.give(LookUp(macs=macs, names=names))
+            if isinstance(reply, Failed):
+                raise RefreshFailed(reply.reason)
+            return self.figures(reply, started), reply.missing
+
+    async def give(self, message: Refresh | LookUp) -> Planned | Failed:
+        """One job to the planner, and its answer; the caller holds self.job."""
+        try:
+            channel = await self.running_planner()
+            while not self.replies.empty():
+                self.replies.get_nowait()  # of a planner that died between two jobs
+            channel.send(message)
+            return await asyncio.wait_for(self.replies.get(), JOB_LIMIT_S)
+        except TimeoutError:
+            await self.end_planner()
+            return Failed(kind="internal", reason=f"the planner took over {JOB_LIMIT_S:.0f} s and was ended")
+        except ChannelClosed as gone:
+            self.drop_channel()
+            return Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines")
+        except OSError as error:
+            return Failed(kind="internal", reason=f"cannot start the planner: {error}")
+
     async def do_refresh(self, force: bool) -> dict[str, Any]:
         async with self.job:
             started = time.monotonic()
-            reply: Planned | Failed
-            try:
-                channel = await self.running_planner()
-                while not self.replies.empty():
-                    self.replies.get_nowait()  # of a planner that died between two jobs
-                channel.send(Refresh(force=force))
-                reply = await asyncio.wait_for(self.replies.get(), JOB_LIMIT_S)
-            except TimeoutError:
-                await self.end_planner()
-                reply = Failed(kind="internal", reason=f"the planner took over {JOB_LIMIT_S:.0f} s and was ended")
-            except ChannelClosed as gone:
-                self.drop_channel()
-                reply = Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines")
-            except OSError as error:
-                reply = Failed(kind="internal", reason=f"cannot start the planner: {error}")
+            reply = await self.give(Refresh(force=force))
             self.state.last_duration_s = time.monotonic() - started
             self.state.stage = ""
             if isinstance(reply, Failed):
@@ -213,6 +232,10 @@ class Refresher:
         self.state.failure = ""
         self.state.confirmed_s = planned.confirmed_s
         self.state.stages_s = planned.stages_s
+        return self.figures(planned, started)
+
+    def figures(self, planned: Planned, started: float) -> dict[str, Any]:
+        """What `refresh --json` says of a job."""
         figures = {
             "generation": planned.generation,
             "hosts": planned.hosts,

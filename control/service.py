@@ -18,7 +18,8 @@ from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart
 from control.console import CommandFailed, Console
 from control.events import Warnings
 from control.links import LinkAddress, watch_links
-from control.plan import parse_mac
+from control.lookups import Lookups
+from control.plan import parse_mac, show_mac
 from control.planner import Planned
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
@@ -46,7 +47,9 @@ class Service:
         if begin.generation:
             self.table.serve(rest[workers:])
         self.refresher = Refresher(self.config, self.table, self.publish, begin.generation)
-        self.warnings = Warnings(self.table, event_bell, self.interface_name, self.refresher.state.reasons_of)
+        self.lookups = Lookups(self.refresher.look_up)
+        state = self.refresher.state
+        self.warnings = Warnings(self.table, event_bell, self.interface_name, state.reasons_of, self.lookups.ask)
         handlers = {
             "status": self.status,
             "refresh": self.refresh,
@@ -75,7 +78,7 @@ class Service:
             log.info("stopping")
         finally:
             await self.refresher.end_planner()
-        # Everything that must outlive us is the supervisor's; taking the loop and its libraries down would only take time.
+        # What must outlive us is the supervisor's; taking the loop and its libraries down would only take time.
         logging.shutdown()
         os._exit(0)
 
@@ -90,6 +93,7 @@ class Service:
             if not refreshing:
                 refreshing = True
                 group.create_task(self.refresher.run(), name="refresh")
+                group.create_task(self.lookups.run(), name="lookups")
 
     def interface_name(self, ifindex: int) -> str:
         return next((link.name for link in self.links if link.ifindex == ifindex), f"interface {ifindex}")
@@ -167,14 +171,20 @@ class Service:
             "counters": table.counters(),
             "send_errors": table.send_errors(),
             "warnings_suppressed": self.warnings.suppressed,
+            "lookups": self.lookups.counts,
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": len(state.faults),
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
 
     async def refresh(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        mac, host = arguments.get("mac"), arguments.get("host")
         try:
-            figures = await self.refresher.refresh(bool(arguments.get("force")))
+            if mac is None and host is None:
+                figures = await self.refresher.refresh(bool(arguments.get("force")))
+            else:
+                macs = [show_mac(self.read_mac("refresh", mac))] if mac is not None else []
+                figures, _missing = await self.refresher.look_up(macs, [str(host)] if host is not None else [])
         except RefreshFailed as failed:
             raise CommandFailed(str(failed)) from failed
         if arguments.get("wait"):
@@ -185,17 +195,19 @@ class Service:
         return figures
 
     async def lookup(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        mac = parse_mac(str(arguments.get("mac", "")))
-        if mac is None:
-            raise CommandFailed(
-                f"lookup: {arguments.get('mac')!r} is no MAC address, wanted one such as 00:11:22:33:44:55"
-            )
-        found = self.table.lookup(mac)
+        found = self.table.lookup(self.read_mac("lookup", arguments.get("mac")))
         if found is None:
             raise CommandFailed(
                 f"lookup: the table of generation {self.table.generation} has no host {arguments['mac']}"
             )
         return found | {"reason": self.refresher.state.reasons_of(found["mac"])}
+
+    @staticmethod
+    def read_mac(command: str, text: Any) -> int:
+        mac = parse_mac(str(text))
+        if mac is None:
+            raise CommandFailed(f"{command}: {text!r} is no MAC address, wanted one such as 00:11:22:33:44:55")
+        return mac
 
     async def workers(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return self.table.workers()

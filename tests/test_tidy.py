@@ -12,6 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ext", "fastpath", "control", "bench", "tests")
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 500, 70
+LONG = {  # with their reasons
+    "ext/table.pyx": "one layout: what writes it, what checks it and what reads it back stay in one place",
+    "tests/control/test_plan.py": "one table of rules, grouped by rule",
+}
 
 # Who may import what of ours; a dotted name allows that module alone.
 MAY_IMPORT = {
@@ -31,7 +35,7 @@ INVENTORY = {
 PXD_ORDER = ["rfc2131", "wire", "verdict", "net", "parse", "leases", "judge", "encode", "answer", "page", "table"]
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",
-    "control/refresh.py", "control/ctl.py",
+    "control/refresh.py", "control/ctl.py", "control/lookups.py",
 }  # fmt: skip
 
 
@@ -131,15 +135,16 @@ def test_the_clock_is_read_at_the_edges_only() -> None:
     users = {
         named(path)
         for path in python_files("control")
-        if "clusto" not in path.parts and re.search(r"\btime\.(time|monotonic|clock_gettime)\(|datetime\.now\(", path.read_text())
+        if "clusto" not in path.parts
+        and re.search(r"\btime\.(time|monotonic|clock_gettime)\(|datetime\.now\(", path.read_text())
     }
     assert users <= CLOCKS
 
 
 def test_no_file_is_too_long() -> None:
     files = [path for package in PACKAGES for path in python_files(package)] + cython_files()
-    long = {named(path): lines for path in files if (lines := len(path.read_text().splitlines())) > FILE_LINES_MAX * 1.2}
-    assert not long
+    lines = {named(path): len(path.read_text().splitlines()) for path in files}
+    assert {path for path, length in lines.items() if length > FILE_LINES_MAX * 1.2} <= LONG.keys()
 
 
 def test_no_function_is_too_long() -> None:
@@ -156,7 +161,8 @@ def test_no_function_is_too_long() -> None:
 
 def test_every_module_says_its_one_job() -> None:
     files = [path for package in PACKAGES for path in python_files(package)]
-    silent = [named(path) for path in files if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))]
+    texts = {named(path): path.read_text() for path in files}
+    silent = [path for path, text in texts.items() if text.strip() and not ast.get_docstring(ast.parse(text))]
     assert not silent
     mute = [named(path) for path in cython_files() if not path.read_text().startswith('"""')]
     assert not mute

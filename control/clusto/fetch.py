@@ -24,6 +24,7 @@ from control.clusto.model import (
     name_of,
     parse_attributes,
     parse_members,
+    parse_parents,
     parse_paths,
     parse_show,
 )
@@ -101,6 +102,46 @@ class Fetcher:
         rows = body.get("attrs") if isinstance(body, dict) else None
         return Thing(path, parse_attributes(rows, f"{path}/attrs"))
 
+    def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
+        """Single hosts, by MAC (any spelling in the inventory) or by name, in the frame of the last full read.
+
+        Who else has one of their addresses is read too, so that a conflict shows.  What does not exist is not in the
+        answer.  Raises InventoryDown."""
+        try:
+            inventory = Inventory(dict(frame.things), dict(frame.parents), [], frame.managers)
+            spellings = [text for mac in macs for text in (mac, mac.upper(), *_dashed(mac))]
+            wanted = [{"key": "port-nic-eth", "subkey": "mac", "number": 1, "value": text} for text in spellings]
+            paths = self.entities(attrs=wanted) if wanted else []
+            names = list(names)
+            paths += self.entities(names=names) if names else []
+            self._add_hosts(inventory, paths)
+            addresses = {address.text for path in inventory.hosts for address in inventory.things[path].addresses()}
+            if addresses:
+                claims = [{"key": "ip", "subkey": "ipstring", "value": text} for text in sorted(addresses)]
+                self._add_hosts(inventory, self.entities(attrs=claims))
+        except InventoryMalformed as error:
+            raise InventoryDown(f"{self.url}: {error}") from error
+        return inventory
+
+    def _add_hosts(self, inventory: Inventory, paths: Iterable[str]) -> None:
+        for path in paths:
+            if path not in inventory.things:
+                self._add_with_containers(inventory, path)
+            if inventory.things[path].mac() and path not in inventory.hosts:
+                inventory.hosts.append(path)
+
+    def _add_with_containers(self, inventory: Inventory, path: str) -> None:
+        """A thing, and those of its containers, up to the top, that nobody has read yet."""
+        todo = [path]
+        while todo:
+            at = todo.pop()
+            name = at.rpartition("/")[2]
+            body = self.get("/query/get_by_name", name=name)
+            inventory.things[at] = parse_show(body, f"get_by_name {name}")[0]
+            parents = sorted(parse_parents(body, f"get_by_name {name}"))
+            inventory.parents[at] = parents
+            todo += [parent for parent in parents if parent not in inventory.things]
+
     def read(self) -> Inventory:
         """Everything that a plan needs.  Raises InventoryDown; never returns half an inventory."""
         try:
@@ -163,6 +204,11 @@ def covering(contents: dict[str, list[str]], wanted: set[str]) -> list[str]:
         for path in list(left):
             left[path] -= gained
     return chosen
+
+
+def _dashed(mac: str) -> tuple[str, str]:
+    dashed = mac.replace(":", "-")
+    return dashed, dashed.upper()
 
 
 def _reason(error: requests.RequestException) -> str:

@@ -90,6 +90,16 @@ class Inventory:
     hosts: list[str] = field(default_factory=list)  # paths of what has a nic-eth 1 MAC
     managers: list[str] = field(default_factory=list)  # paths of IP managers
 
+    def frame(self) -> Inventory:
+        """Containers and managers alone: what a look-up of single hosts needs of the last full read."""
+        containers = {parent for parents in self.parents.values() for parent in parents}
+        kept = containers.union(self.managers)
+        return Inventory(
+            things={path: self.things[path] for path in kept if path in self.things},
+            parents={path: parents for path, parents in self.parents.items() if path in containers},
+            managers=self.managers,
+        )
+
     def levels(self, path: str) -> Iterator[list[str]]:
         """Containers of a thing, level by level; each once, so that a cycle of containers ends."""
         seen: set[str] = set()  # without the thing itself: its level depends on its parents alone
@@ -143,6 +153,12 @@ def parse_show(body: Any, where: str) -> tuple[Thing, list[str]]:
     if not isinstance(contents, list) or not all(isinstance(item, str) for item in contents):
         raise InventoryMalformed(f"{where}.contents: wanted a list of paths")
     return Thing(body["object"], parse_attributes(body.get("attrs"), f"{where}.attrs")), contents
+
+
+def parse_parents(body: Any, where: str) -> list[str]:
+    """The paths of a show document's direct containers."""
+    parents = body.get("parents", []) if isinstance(body, dict) else None
+    return parse_paths(parents, f"{where}.parents")
 
 
 def parse_members(body: Any, where: str) -> Iterator[Thing]:

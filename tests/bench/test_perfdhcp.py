@@ -185,6 +185,11 @@ def test_disturbance_is_said() -> None:
     assert any("DISTURBED: in 1 of 2 runs" in remark for remark in remarks([result(Found([calm, busy]))]))
 
 
+def test_a_disturbed_run_shows_no_limit_of_perfdhcp() -> None:
+    found = Found([trial(2000), trial(4000, most_sent=3000, idle_s=(0.0, 0.0))])
+    assert remarks([result(found)])[0] == "perfdhcp's own limit: not seen in this run."
+
+
 def test_record_is_json(tmp_path: Path) -> None:
     record = result(search(lambda rate: trial(rate, most_answered=4000))).record()
     target = write(tmp_path / "new" / "one.json", {"machine": machine.machine_record(), "ours": record})

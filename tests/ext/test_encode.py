@@ -321,7 +321,9 @@ def test_padding_does_not_pass_the_buffer_s_end(capacity: int) -> None:
 
 def test_client_id_leaves_room_for_the_mandatory_options() -> None:
     """255 octets of client id and 548 of room: the options give way, the reply does not."""
-    reply = said(discover(ALICE, options=tlv(61, bytes(255))), one_host(options=BIG, own=tlv(12, b"one"), file=b"/boot"))
+    reply = said(
+        discover(ALICE, options=tlv(61, bytes(255))), one_host(options=BIG, own=tlv(12, b"one"), file=b"/boot")
+    )
     assert reply.codes == [53, 54, 51, 58, 59, 12, 61]
     assert reply.length <= 548
 

@@ -58,9 +58,6 @@ def crowd(client: Host, *arguments: str) -> dict[str, Any]:
     return dict(json.loads(client.run(command, timeout=60.0, env=ENVIRONMENT).stdout))
 
 
-
-
-
 def received(running: RunningSite) -> list[int]:
     return [worker["rx"] for worker in running.ctl("status")["workers"]]
 
