@@ -25,7 +25,7 @@ BOOTSTORM = [sys.executable, "-m", "control"]
 
 
 def many_hosts(count: int, network: str, first_address: int, first_mac: int, step: int = 1) -> str:
-    """A host file (YAML, which JSON is) of `count` hosts in one pool: addresses and MACs counted up from the first ones.
+    """A host file (YAML, which JSON is) of `count` hosts in one pool, addresses and MACs counted up from the first.
 
     network: "10.96.0.0/255.240.0.0/10.96.0.1" is base, mask, gateway."""
     base, mask, gateway = network.split("/")
