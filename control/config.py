@@ -223,7 +223,9 @@ class Config:
     control: Control = field(default_factory=Control)
     metrics: Metrics = field(default_factory=Metrics)
     path: Path | None = None
-    text: bytes = field(default=b"", repr=False)  # as accepted: a restarted process takes this, not a file edited since
+    text: bytes = field(
+        default=b"", repr=False, compare=False
+    )  # as accepted: a restarted process takes this, not a file edited since
 
 
 _SECTIONS: Mapping[str, type] = {"http": Http, "dhcp": Dhcp, "snmp": Snmp, "control": Control, "metrics": Metrics}

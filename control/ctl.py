@@ -46,9 +46,14 @@ class Client:
     def read_reply(self, sock: socket.socket) -> dict[str, Any]:
         unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
         while data := sock.recv(1 << 16):
-            unpacker.feed(data)
-            for reply in unpacker:
-                return dict(reply)
+            try:
+                unpacker.feed(data)
+                for reply in unpacker:
+                    if isinstance(reply, dict) and ("result" in reply or not reply.get("ok")):
+                        return reply
+                    raise ValueError(f"found {str(reply)[:80]!r}")
+            except (ValueError, msgpack.UnpackException, msgpack.BufferFull) as error:
+                raise CallFailed(f"control socket {self.path}: no answer of bootstorm's ({error})") from error
         raise CallFailed(f"control socket {self.path}: closed without an answer")
 
     def show(self, command: str, arguments: dict[str, Any]) -> None:

@@ -60,8 +60,8 @@ class Warnings:
         bell: int,
         interface_name: Callable[[int], str],
         reason_of: Callable[[str], str | None],
-        on_unknown: Callable[[str, str], None] = lambda _mac, _place: None,
         clock: Callable[[], float] = time.monotonic,
+        on_unknown: Callable[[str, str], None] = lambda _mac, _place: None,
     ) -> None:
         self.table = table
         self.bell = bell

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from socket import AF_INET, inet_pton
 from typing import Any, NamedTuple
 
 from ext.table import OWN_BYTES_MAX
@@ -29,6 +30,7 @@ LEASES_MAX = 255
 HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 ON, OFF = {"1", "true", "yes"}, {"0", "false", "no", ""}
 _MAC = re.compile(r"[0-9a-f]{12}")
+_USUAL_MAC = re.compile(":".join([r"([0-9a-f]{2})"] * 6))
 _SUBNET_MASK, _ROUTER, _HOST_NAME, _BROADCAST, _SERVER_ID = 1, 3, 12, 28, 54
 _LEASE, _RENEWAL, _REBINDING, _TFTP_SERVER, _TFTP_FILENAME, _MAGIC = 51, 58, 59, 66, 67, 208
 _TIMES = (_LEASE, _RENEWAL, _REBINDING)
@@ -82,8 +84,18 @@ class Plan:
 
 
 class Manager(NamedTuple):
+    """An IP manager.  The ints say again what the objects say: hosts are many, and ipaddress is slow."""
+
     network: IPv4Network
     gateway: IPv4Address | None
+    first: int
+    last: int
+    router: int
+
+    def takes(self, value: int) -> bool:
+        """True for an address that a host may have here; check_usable() says why not."""
+        top = value >> 24
+        return self.first < value < self.last and value != self.router and 0 < top < 224 and top != 127
 
 
 class BadRecord(Exception):
@@ -103,8 +115,9 @@ Merged = dict[str, Values]  # by identity of the option: its code, or the folded
 
 def parse_mac(text: str) -> int | None:
     """Any usual spelling (colons, dashes, dots, none; any case) -> 48-bit int; None when it is none, or all zero."""
-    digits = re.sub(r"[:.\-\s]", "", text).lower()
-    if not _MAC.fullmatch(digits):
+    usual = _USUAL_MAC.fullmatch(text)
+    digits = "".join(usual.groups()) if usual else re.sub(r"[:.\-\s]", "", text).lower()
+    if not usual and not _MAC.fullmatch(digits):
         return None
     mac = int(digits, 16)
     return mac if mac and not mac >> 40 & 1 else None
@@ -135,6 +148,7 @@ class _Planner:
         self.templates: dict[tuple[Any, ...], Template] = {}
         self.managers: dict[str, Manager] = {}
         self.hints: dict[str, str] = {}
+        self.bound: dict[str, list[Address]] = {}  # of the hosts, by path
 
     def plan(self) -> Plan:
         self.read_managers()
@@ -188,7 +202,7 @@ class _Planner:
 
     def judge(self, mac: int, thing: Thing) -> Row:
         inherited = self.merge_containers(thing.path)
-        own = self.collect([thing])
+        own = self.own_attributes(thing)
         enabled = own.get("enabled", inherited.get("enabled"))
         if not is_enabled(enabled):
             reason = f"dhcp enabled is off ({enabled.origin})" if enabled else "dhcp enabled is set nowhere"
@@ -205,28 +219,40 @@ class _Planner:
         self, thing: Thing, own: Merged, inherited: Merged
     ) -> tuple[tuple[tuple[int, int, Template], ...], list[str]]:
         """One address a network, the one bound first (lowest number), and why others are not used."""
-        chosen: dict[IPv4Network, tuple[int, int, Template]] = {}
+        chosen: dict[tuple[int, int], tuple[int, int, Template]] = {}
         refused = []
-        for address in thing.addresses():
+        self.bound[thing.path] = thing.addresses()
+        for address in self.bound[thing.path]:
             if self.config.update_ipmi and address.port_name == self.config.ipmi_port_name:
                 continue
             try:
-                value = parse_address(address)
-                manager = self.manager_of(address, value)
-                check_usable(value, manager)
+                value, manager = self.usable(address)
             except BadRecord as bad:
                 refused.append(str(bad))
                 self.result.blame(thing.name, str(bad))
                 continue
-            if manager.network in chosen:
-                first = IPv4Address(chosen[manager.network][0])
+            network = (manager.first, manager.last)
+            if network in chosen:
+                first = IPv4Address(chosen[network][0])
                 self.result.blame(
-                    thing.name, f"address {value} is not used: {first} in the same network was bound first"
+                    thing.name,
+                    f"address {IPv4Address(value)} is not used: {first} in the same network was bound first",
                 )
                 continue
             template = self.template(thing, own, inherited, manager)
-            chosen[manager.network] = (int(value), manager.network.prefixlen, template)
+            chosen[network] = (value, manager.network.prefixlen, template)
         return tuple(chosen.values()), refused
+
+    def usable(self, address: Address) -> tuple[int, Manager]:
+        """The address and its manager; raises BadRecord with the reason."""
+        quick = quick_address(address.text)
+        known = self.managers.get(address.manager) if address.manager is not None else None
+        if quick is not None and known is not None and known.takes(quick):
+            return quick, known
+        value = parse_address(address)
+        manager = self.manager_of(address, value)
+        check_usable(value, manager)
+        return int(value), manager
 
     # --- attributes ----------------------------------------------------------------------------------------------
 
@@ -278,6 +304,10 @@ class _Planner:
 
     def own_options(self, thing: Thing, own: Merged, inherited: Merged) -> bytes:
         """What goes to this host alone: its name, unless somebody set another, and its own attributes."""
+        if not own and str(_HOST_NAME) not in inherited:
+            name = thing.host_name()
+            if 0 < len(name) <= HOST_NAME_BYTES_MAX and name.isascii() and name.isprintable():
+                return bytes([_HOST_NAME, len(name)]) + name.encode()  # what render() makes of nearly every host
         payloads = {code: data for code, data in self.payloads(own).items() if code not in _APART}
         if str(_HOST_NAME) not in own and str(_HOST_NAME) not in inherited:
             try:
@@ -288,10 +318,16 @@ class _Planner:
 
     def template(self, thing: Thing, own: Merged, inherited: Merged, manager: Manager) -> Template:
         """What this host shares with others of its containers and its network, less what it overrides."""
+        parents = tuple(self.inventory.parents.get(thing.path, ()))
+        if not own:
+            shared = (parents, manager.first, manager.last, manager.router)
+            if shared not in self.templates:
+                self.templates[shared] = self.make_template(own, inherited, manager)
+            return self.templates[shared]
         apart = tuple((key, own[key].values) for key in sorted(own) if key.isdigit() and int(key) in _APART)
         hidden = tuple(sorted(key for key in own if key.isdigit()))
         magic = pxelinux_magic(values.subkey for values in own.values())
-        key = (tuple(self.inventory.parents.get(thing.path, ())), manager, apart, hidden, magic)
+        key = (parents, manager, apart, hidden, magic)
         known = self.templates.get(key)
         if known is None:
             known = self.templates[key] = self.make_template(own, inherited, manager)
@@ -377,12 +413,12 @@ class _Planner:
     def address_owners(self) -> dict[int, set[str]]:
         """Of every object that was read, not only of DHCP hosts: a switch's address is nobody else's either."""
         owners: dict[int, set[str]] = {}
-        for thing in self.inventory.things.values():
-            for address in thing.addresses():
-                try:
-                    owners.setdefault(int(parse_address(address)), set()).add(thing.name)
-                except BadRecord:
-                    continue  # reported where its host is planned; it can be nobody's address
+        for path, thing in self.inventory.things.items():
+            bound = self.bound.get(path)
+            for address in thing.addresses() if bound is None else bound:
+                value = quick_address(address.text)
+                if value is not None:  # else it is nobody's address, and reported where its host is planned
+                    owners.setdefault(value, set()).add(thing.name)
         return owners
 
 
@@ -407,11 +443,21 @@ def read_manager(thing: Thing) -> Manager:
         raise BadRecord("IP manager without baseip: it says nothing about a network")
     try:
         network = IPv4Network((str(base), str(mask or "255.255.255.255")), strict=False)
-        return Manager(network, IPv4Address(str(gateway)) if gateway else None)
+        router = IPv4Address(str(gateway)) if gateway else None
+        first, last = int(network.network_address), int(network.broadcast_address)
+        return Manager(network, router, first, last, int(router) if router else 0)
     except ValueError as error:
         raise BadRecord(
             f"IP manager with baseip {quote(base)}, netmask {quote(mask)}, gateway {quote(gateway)}: {str(error)[:120]}"
         ) from error
+
+
+def quick_address(text: str) -> int | None:
+    """Dotted quad -> int; None for everything that IPv4Address refuses too."""
+    try:
+        return int.from_bytes(inet_pton(AF_INET, text), "big")
+    except (OSError, ValueError):
+        return None
 
 
 def parse_address(address: Address) -> IPv4Address:

@@ -6,6 +6,7 @@ message at a time with one Planned (fds: base, delta, report) or Failed, and wit
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -125,6 +126,7 @@ class Planner:
         self.pair: Pair | None = None
         self.number = 0
         self.quarantined = 0
+        self.confirmed_s = 0.0  # since 1970: the inventory's last word on the whole table
         self.frame: Inventory | None = None  # containers and managers as last read
 
     # --- what is served ------------------------------------------------------------------------------------------
@@ -139,6 +141,7 @@ class Planner:
             os.close(old)
         self.base_fd, self.delta_fd = base_fd, delta_fd
         self.number = max(self.number, self.pair.top.number)
+        self.confirmed_s = max(self.confirmed_s, self.pair.top.created_s)
 
     def load_from_disk(self) -> None:
         """A cold start: the last good table, with today's interfaces.  Says nothing when there is none."""
@@ -147,6 +150,7 @@ class Planner:
             return
         base_fd, delta_fd, confirmed_s = loaded
         self.adopt(base_fd, delta_fd)
+        self.confirmed_s = confirmed_s
         self.relink(self.links, "disk", confirmed_s)
 
     def surroundings(self, networks: tuple[tuple[int, int], ...]) -> Surroundings:
@@ -269,6 +273,7 @@ class Planner:
             os.close(full_fd)
             self.send(Failed(kind="shrunk", reason=refusal))
             return
+        self.confirmed_s = confirmed_s
         self.quarantined = sum(row.state is State.QUARANTINED for row in plan.rows)
         published = self.take(full_fd, full, changes)
         stages.done("pack")
@@ -349,7 +354,7 @@ class Planner:
         self.send(planned, fds)
         os.close(report_fd)
         if origin in ("inventory", "hosts"):
-            self.store.save(self.pair, self.base_fd, self.delta_fd, confirmed_s)
+            self.store.save(self.pair, self.base_fd, self.delta_fd, self.confirmed_s)
 
 
 def build(plan: Plan, surroundings: Surroundings, number: int, created_s: int) -> int:
@@ -391,6 +396,7 @@ def write_report(plan: Plan | None) -> int:
 def main(fd: int) -> None:
     """The process.  fd: its channel to control."""
     configure_logging()
+    gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
     run(Channel.of_fd(fd, KINDS))
 
 
@@ -416,6 +422,7 @@ def run(channel: Channel) -> None:
         close_all(fds)
         if isinstance(message, Refresh):
             planner.refresh(message.force)
+            gc.collect()
         elif isinstance(message, LookUp):
             planner.look_up(message.macs, message.names)
         elif isinstance(message, Relink):

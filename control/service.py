@@ -49,7 +49,9 @@ class Service:
         self.refresher = Refresher(self.config, self.table, self.publish, begin.generation)
         self.lookups = Lookups(self.refresher.look_up)
         state = self.refresher.state
-        self.warnings = Warnings(self.table, event_bell, self.interface_name, state.reasons_of, self.lookups.ask)
+        self.warnings = Warnings(
+            self.table, event_bell, self.interface_name, state.reasons_of, on_unknown=self.lookups.ask
+        )
         handlers = {
             "status": self.status,
             "refresh": self.refresh,

@@ -34,7 +34,6 @@ class TableStore:
         if delta_fd >= 0:
             try:
                 Pair(Generation(base_fd), Generation(delta_fd))
-                confirmed_s = max(confirmed_s, self.delta_path.stat().st_mtime)
             except TableInvalid as foreign:
                 log.info("%s is not used: %s", self.delta_path, foreign)
                 os.close(delta_fd)

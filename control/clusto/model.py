@@ -68,9 +68,12 @@ class Thing:
     def addresses(self) -> list[Address]:
         """In the order of their numbers: the address that was bound first comes first."""
         groups: dict[int, dict[str | None, Any]] = {}
-        for a in self.attributes:
-            if a.key == "ip" and isinstance(a.number, int):
-                groups.setdefault(a.number, {}).setdefault(a.subkey, a.value)
+        for key, subkey, number, value, _datatype in self.attributes:
+            if key == "ip" and isinstance(number, int):
+                if number in groups:
+                    groups[number].setdefault(subkey, value)
+                else:
+                    groups[number] = {subkey: value}
         found = []
         for number, group in sorted(groups.items()):
             text = group.get("ipstring")

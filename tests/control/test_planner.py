@@ -28,7 +28,7 @@ from control.planner import (
     run,
     write_report,
 )
-from fastpath.protocol import Channel, ChannelClosed, close_all
+from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 from tests.control.clusto.support import new_store
 from tests.control.inventories import Site
 from tests.control.spoiling import Spoiling, http, spoiling
@@ -342,6 +342,78 @@ def test_an_inventory_that_is_down_changes_nothing(planner: Planner, control: Co
     assert isinstance(control.last, Planned) and control.last.generation == 2
 
 
+# --- single hosts ----------------------------------------------------------------------------------------------------
+
+
+def text(number: int) -> str:
+    return mac(number).to_bytes(6, "big").hex(":")
+
+
+def test_a_look_up_before_a_whole_read_is_refused(planner: Planner, control: Control) -> None:
+    planner.look_up([text(1)], [])
+    assert control.last == Failed(kind="down", reason="the inventory has not been read as a whole yet")
+
+
+@pytest.mark.parametrize("by", ["mac", "name"])
+def test_a_look_up_publishes_the_host_and_nothing_else(
+    planner: Planner, control: Control, inventory: Inventory, by: str
+) -> None:
+    planner.refresh(False)
+    site(7, changed={2}).store_in(inventory.store)
+    planner.look_up(*(([text(7)], []) if by == "mac" else ([], ["h7"])))
+    assert (control.last.origin, control.last.published, control.last.missing) == ("hosts", True, [])
+    assert figures(control.last) == (7, 1, 0, 0) and control.last.base == 1
+    assert control.pair().lookup(mac(7))["leases"][0]["address"] == 0x0A010011
+    assert control.pair().lookup(mac(2))["leases"][0]["address"] == 0x0A01000C, "nobody asked for that one"
+    planner.refresh(False)
+    assert figures(control.last) == (7, 0, 1, 0), "a whole read finds the rest"
+
+
+def test_a_look_up_of_what_is_as_it_was_publishes_nothing(planner: Planner, control: Control) -> None:
+    planner.refresh(False)
+    planner.look_up([text(1), text(99)], [])
+    assert (control.last.published, control.last.generation) == (False, 1)
+    assert control.last.missing == [text(99)]
+
+
+@pytest.mark.parametrize("by", ["mac", "name"])
+def test_a_look_up_of_a_host_that_left_removes_it(
+    planner: Planner, control: Control, inventory: Inventory, by: str
+) -> None:
+    planner.refresh(False)
+    site(gone={2}).store_in(inventory.store)
+    planner.look_up(*(([text(2)], []) if by == "mac" else ([], ["h2"])))
+    assert figures(control.last) == (5, 0, 0, 1) and control.pair().lookup(mac(2)) is None
+
+
+def test_a_look_up_that_finds_somebody_s_address_silences_both(
+    planner: Planner, control: Control, inventory: Inventory
+) -> None:
+    planner.refresh(False)
+    content = site()
+    content.host("thief", "10.1.0.11", mac=text(50), pools=["boot"], dhcp={})
+    content.store_in(inventory.store)
+    planner.look_up([text(50)], [])
+    assert [control.pair().lookup(mac(number))["state"] for number in (1, 50)] == ["conflict", "conflict"]
+    assert control.report()["faults"].keys() == {"h1", "thief"}
+
+
+def test_a_look_up_does_not_make_the_table_on_disk_look_fresh(
+    planner: Planner, control: Control, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its age is that of the last whole read: the other hosts were not confirmed."""
+    monkeypatch.setattr(planner_module.time, "time", lambda: 1_000_000.0)  # type: ignore[attr-defined]
+    planner.refresh(False)
+    monkeypatch.undo()
+    site(7).store_in(inventory.store)
+    planner.look_up([text(7)], [])
+    assert control.last.published
+    cold = Planner(planner.config, LINKS, control.send)
+    cold.load_from_disk()
+    assert (control.last.confirmed_s, control.last.hosts) == (1_000_000.0, 7)
+    close_all([cold.base_fd, cold.delta_fd])
+
+
 # --- interfaces ------------------------------------------------------------------------------------------------------
 
 
@@ -425,15 +497,10 @@ def test_a_restart_takes_over_what_is_served(
 # --- the process's loop ----------------------------------------------------------------------------------------------
 
 
-def write_config(inventory: Inventory, folder: Path) -> str:
-    path = folder / "services.conf"
-    path.write_text(f'{{"dhcp": {{"api_url": "{inventory.server.url}", "state_dir": "{folder}"}}}}')
-    return str(path)
-
-
 def test_run_answers_until_the_channel_is_closed(inventory: Inventory, tmp_path: Path) -> None:
     ours, theirs = Channel.pair(KINDS)
-    thread = threading.Thread(target=run, args=(theirs,))
+    ours.sock.settimeout(60)
+    thread = threading.Thread(target=run, args=(theirs,), daemon=True)
     thread.start()
 
     def answer() -> Any:
@@ -443,7 +510,9 @@ def test_run_answers_until_the_channel_is_closed(inventory: Inventory, tmp_path:
             if not isinstance(message, Progress):
                 return message
 
-    ours.send(PlanBegin(config_path=write_config(inventory, tmp_path), links=LINKS, generation=5))
+    content = f'{{"dhcp": {{"api_url": "{inventory.server.url}", "state_dir": "{tmp_path}"}}}}'
+    with memfd("config", content.encode()) as config_fd:
+        ours.send(PlanBegin(config_path="services.conf", links=LINKS, generation=5), [config_fd])
     ours.send(Refresh())
     planned = answer()
     assert (planned.origin, planned.generation, planned.hosts) == ("inventory", 6, 6)

@@ -1,6 +1,7 @@
 """control/refresh.py: with the real planner process; what fails shows in the status and never in what is served."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -120,7 +121,8 @@ class Control:
     def kill(self) -> None:
         """And wait until it is dead: what is sent to it from now on fails."""
         os.kill(self.pid(), signal.SIGKILL)
-        os.waitid(os.P_PID, self.pid(), os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):  # asyncio's watcher was quicker
+            os.waitid(os.P_PID, self.pid(), os.WEXITED | os.WNOWAIT)
 
 
 def within(inventory: Inventory, folder: Path, scenario: Callable[[Control], Coroutine[Any, Any, None]]) -> None:
