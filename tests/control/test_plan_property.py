@@ -72,7 +72,7 @@ def comparable(plan: Plan) -> tuple[Any, ...]:
 
 
 @pytest.mark.property
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(site=sites(), extra=st.sampled_from([{}, PXE_OPTIONS]), seed=st.integers(0, 1 << 16))
 def test_a_plan_is_safe_and_does_not_depend_on_any_order(site: Site, extra: dict[str, str], seed: int) -> None:
     inventory = site.inventory()
