@@ -21,7 +21,7 @@ MASK = "255.255.255.0"
 LEASE_S = 7200
 BOOT_FILE = "/pxelinux.0"
 DOMAIN = "example.org"
-READY_S = 30.0
+READY_S = 60.0
 INVENTORY = "127.0.0.1:9996"
 
 
@@ -108,7 +108,7 @@ class Bootstorm:
         deadline, said = time.monotonic() + READY_S, "nothing"
         while time.monotonic() < deadline and serve.running():
             # Each question is a new process and paces the loop; before the socket exists it fails at once.
-            done = host.run(ask, check=False, env=env)
+            done = host.run(ask, timeout=READY_S, check=False, env=env)
             said = done.stdout + done.stderr
             if done.returncode == 0:
                 status = json.loads(done.stdout)
