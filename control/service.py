@@ -215,7 +215,9 @@ class Service:
         return self.table.workers()
 
     async def recent(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-        return self.warnings.newest(int(arguments.get("most", 50)), arguments.get("mac"))
+        mac = arguments.get("mac")
+        wanted = show_mac(self.read_mac("recent", mac)) if mac is not None else None
+        return self.warnings.newest(int(arguments.get("most", 50)), wanted)
 
 
 def main(fd: int) -> None:

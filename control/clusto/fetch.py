@@ -54,6 +54,7 @@ class Fetcher:
         """The JSON of one answer.  Raises InventoryDown naming the request and what came back."""
         if not hasattr(self.local, "session"):
             self.local.session = requests.Session()
+            self.local.session.trust_env = False  # neither a proxy of the shell's nor a .netrc in place of our token
             if self.token:
                 self.local.session.headers["Authorization"] = f"Bearer {self.token}"
         try:
