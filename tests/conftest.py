@@ -15,7 +15,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def layer_of(report: pytest.TestReport) -> str:
-    return next((layer for layer in LAYERS if layer in report.keywords), "unit")
+    # Backwards: the folder tests/netns is a keyword of everything in it, the fault tests too.
+    return next((layer for layer in reversed(LAYERS) if layer in report.keywords), "unit")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -78,11 +78,12 @@ def settled(running: RunningSite) -> list[int]:
     return await_change(lambda: pids(running, "worker"), lambda found: len(found) == 3, "2 workers and a spare")
 
 
-def account(figures: dict[str, Any]) -> None:
+def account(figures: dict[str, Any], least: int = RATE) -> None:
+    """Every request was answered, and rightly; least: requests below which the load proved nothing."""
     print(json.dumps(figures))
     assert figures["unanswered"] == 0, figures
     assert figures["wrong"] == 0, figures
-    assert figures["sent"] > RATE, "the load ran"
+    assert figures["sent"] > least, "the load ran"
 
 
 def refresh_works(running: RunningSite) -> None:
@@ -175,7 +176,7 @@ def test_a_hung_worker_is_replaced(site: tuple[RunningSite, Host]) -> None:
         settled(running)
     finally:
         figures = load.end()
-    account(figures)
+    account(figures, RATE // 10)  # it takes less than a second
 
 
 def test_a_second_serve_refuses(site: tuple[RunningSite, Host]) -> None:
