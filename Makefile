@@ -35,6 +35,9 @@ test-unit: build        ## everything that needs no namespaces and no sanitizer
 test-netns: build       ## real clients in network namespaces
 	$(PYTEST) -m 'netns or faults'
 
+test-inventory: build   ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
+	$(PYTEST) tests/control/clusto/test_recordings.py -q -s -rs
+
 test-clients: build     ## the same clients, with a table of what each did
 	$(PYTEST) tests/netns/test_clients.py -v
 
@@ -43,6 +46,9 @@ asan: build             ## the packet path's tests under AddressSanitizer and UB
 
 bench-perfdhcp: build   ## replies a second on one core, and Kea's in the same run (perfdhcp, 10,000 hosts)
 	$(V)/python -m bench.perfdhcp
+
+bench-refresh: build    ## a change's way into all workers by stage, at 10,000 to 1,000,000 hosts, and under load
+	$(V)/python -m bench.refresh
 
 lint: build             ## ruff and mypy
 	$(V)/ruff check .
@@ -55,4 +61,4 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-clients asan bench-perfdhcp lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan bench-perfdhcp bench-refresh lint tidy clean

@@ -48,7 +48,19 @@ extensions = [
         extra_compile_args=COMPILE[MODE] + WARNINGS,
         extra_link_args=LINK.get(MODE, []),
     )
-    for name in ("ext.verdict", "ext.table", "ext.page", "ext.codec", "ext.pump")
+    for name in (
+        "ext.verdict",
+        "ext.table",
+        "ext.builder",
+        "ext.page",
+        "ext.codec",
+        "ext.pump",
+        "bench.wire",
+        "bench.blast",
+        "bench.core",
+        "bench.echo",
+        "bench.storms",
+    )
 ]
 setup(
     ext_modules=cythonize(

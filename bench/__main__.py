@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import click
 
+from bench.commands import limit_command, load_command, replay_command
+from bench.core_run import main as core
 from bench.crowd import main as crowd
 from bench.demo import main as demo
 from bench.perfdhcp import main as perfdhcp
+from bench.refresh import main as refresh
+from bench.storm import main as storm
 
 
 @click.group()
@@ -14,9 +18,15 @@ def main() -> None:
     """Load, laboratories and comparisons."""
 
 
+main.add_command(core, "core")
 main.add_command(crowd, "crowd")
 main.add_command(demo, "demo")
+main.add_command(limit_command, "limit")
+main.add_command(load_command, "load")
 main.add_command(perfdhcp, "perfdhcp")
+main.add_command(refresh, "refresh")
+main.add_command(replay_command, "replay")
+main.add_command(storm, "storm")
 
 if __name__ == "__main__":
     main(prog_name="bootstorm bench")

@@ -60,6 +60,9 @@ class RunningSite:
         """Load a host file straight into the inventory's database."""
         path = self.host.scratch / "hosts.yaml"
         path.write_text(host_file)
+        self.load(path)
+
+    def load(self, path: Path) -> None:
         command = [*BOOTSTORM, "inventory", "--dsn", self.database, "load", str(path)]
         self.host.run(command, timeout=300.0, env=ENVIRONMENT)
 

@@ -167,7 +167,21 @@ def refresh(client: Any, wait: bool, force: bool, full: bool, mac: str | None, h
     """Read the inventory now: everything, or one host."""
     if full and (mac or host):
         raise click.UsageError("--full reads everything; leave it out with --mac or --host")
-    client.show("refresh", {"wait": wait, "force": force, "mac": mac, "host": host})
+    client.show_with_bar("refresh", {"wait": wait, "force": force, "mac": mac, "host": host})
+
+
+@ctl.command()
+@click.pass_obj
+def diff(client: Any) -> None:
+    """What the last refresh changed: MAC, host, old, new."""
+    client.show_pages("diff", page=1000)
+
+
+@ctl.command()
+@click.pass_obj
+def rollback(client: Any) -> None:
+    """Serve what was served before the last refresh, and stay there until `refresh --force`."""
+    client.show("rollback", {})
 
 
 @ctl.command()

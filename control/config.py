@@ -65,7 +65,7 @@ class Dhcp:
     api_url: str = _key(
         "http://localhost:9996",
         checks.Check("a URL such as http://localhost:9996", checks.take_url),
-        "base URL of clusto-httpd; a trailing slash is dropped",
+        "base URL of clusto-httpd, a trailing slash is dropped; or file:///PATH, a file as `inventory load` takes it",
     )
     update_ipmi: bool = _key(False, checks.BOOL, "tell a server's IPMI card from the server itself and record its MAC")
     extra_options: Mapping[str, str] = _key(

@@ -172,6 +172,13 @@ def take_url(value: Any) -> str:
         raise Wrong(step=f"correct it: {fault}") from None
     if parts.username is not None or parts.password is not None:
         raise Wrong("a URL with a user or password in it", step="take them out and set dhcp.api_token")
+    if (
+        parts.scheme == "file"
+        and not parts.netloc
+        and parts.path.startswith("/")
+        and not (parts.query or parts.fragment)
+    ):
+        return value
     if parts.scheme not in ("http", "https"):
         raise Wrong(step=f"write http://{value}" if "//" not in value else "use http:// or https://")
     if not parts.hostname or port == 0 or parts.query or parts.fragment or value.endswith(("?", "#")):

@@ -1,7 +1,8 @@
 """The control socket: msgpack maps over a Unix stream, peers checked by SO_PEERCRED; framing and hand-over only.
 
 Request {"id", "cmd", "args"}, reply {"id", "ok": true, "result"} or {"id", "ok": false, "error"}; several requests
-may be under way on one connection, each reply carries its request's id.
+may be under way on one connection, each reply carries its request's id.  A request with "progress": true may get any
+number of {"id", "progress": {...}} before its reply.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ log = logging.getLogger("bootstorm.console")
 
 REQUEST_BYTES_MAX = 1 << 16
 CONNECTIONS_MAX = 64
-Handler = Callable[[dict[str, Any]], Awaitable[Any]]
+Report = Callable[[dict[str, Any]], None]
+"""Tells the client how far its command is."""
+Handler = Callable[[dict[str, Any], Report], Awaitable[Any]]
 
 
 class CommandFailed(Exception):
@@ -54,7 +57,12 @@ def check_request(request: Any) -> dict[str, Any]:
     arguments = request.get("args") or {}
     if not isinstance(arguments, dict):
         raise BadRequest(f"args of {request['cmd']}: found {type(arguments).__name__}, wanted a map")
-    return {"id": request.get("id"), "cmd": request["cmd"], "args": arguments}
+    return {
+        "id": request.get("id"),
+        "cmd": request["cmd"],
+        "args": arguments,
+        "progress": request.get("progress") is True,
+    }
 
 
 class Console:
@@ -108,10 +116,15 @@ class Console:
     async def answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         handler = self.handlers.get(request["cmd"])
         reply: dict[str, Any] = {"id": request["id"]}
+
+        def report(progress: dict[str, Any]) -> None:
+            if request["progress"] and not writer.is_closing():
+                writer.write(msgpack.packb({"id": request["id"], "progress": progress}))
+
         try:
             if handler is None:
                 raise CommandFailed(f"unknown command {request['cmd']!r}; known: {', '.join(sorted(self.handlers))}")
-            reply |= {"ok": True, "result": await handler(request["args"])}
+            reply |= {"ok": True, "result": await handler(request["args"], report)}
             packed = msgpack.packb(reply)
         except CommandFailed as failed:
             packed = self.failure(request["id"], str(failed))

@@ -26,14 +26,17 @@ class Client:
         self.path = path
         self.as_json = as_json
 
-    def call(self, command: str, arguments: dict[str, Any]) -> Any:
+    def call(
+        self, command: str, arguments: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | None = None
+    ) -> Any:
         """The result.  Raises CallFailed with the service's word, or why it cannot be reached."""
+        request = {"id": 1, "cmd": command, "args": arguments, "progress": on_progress is not None}
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(TIMEOUT_S)
             try:
                 sock.connect(self.path)
-                sock.sendall(msgpack.packb({"id": 1, "cmd": command, "args": arguments}))
-                reply = self.read_reply(sock)
+                sock.sendall(msgpack.packb(request))
+                reply = self.read_reply(sock, on_progress)
             except OSError as error:
                 raise CallFailed(
                     f"control socket {self.path}: {error.strerror or error}; is `bootstorm serve` running, and is this "
@@ -43,12 +46,15 @@ class Client:
             raise CallFailed(str(reply.get("error")))
         return reply["result"]
 
-    def read_reply(self, sock: socket.socket) -> dict[str, Any]:
+    def read_reply(self, sock: socket.socket, on_progress: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
         unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
         while data := sock.recv(1 << 16):
             try:
                 unpacker.feed(data)
                 for reply in unpacker:
+                    if on_progress is not None and isinstance(reply, dict) and "progress" in reply:
+                        on_progress(reply["progress"])
+                        continue
                     if isinstance(reply, dict) and ("result" in reply or not reply.get("ok")):
                         return reply
                     raise ValueError(f"found {str(reply)[:80]!r}")
@@ -58,8 +64,38 @@ class Client:
 
     def show(self, command: str, arguments: dict[str, Any]) -> None:
         """Print the answer; exit 1 with one line on stderr when there is none."""
+        self.print_answer(command, lambda: self.call(command, arguments))
+
+    def show_with_bar(self, command: str, arguments: dict[str, Any]) -> None:
+        """The same, with a progress bar on a terminal's stderr meanwhile."""
+        if self.as_json or not sys.stderr.isatty():
+            self.show(command, arguments)
+            return
+        with click.progressbar(length=1, label=command, file=sys.stderr) as bar:
+
+            def follow(progress: dict[str, Any]) -> None:
+                bar.label, bar.length = f"{command}: {progress['stage']}", max(progress["total"], 1)
+                bar.update(progress["done"] - bar.pos)
+
+            self.print_answer(command, lambda: self.call(command, arguments, follow))
+
+    def show_pages(self, command: str, page: int) -> None:
+        """The answer in pages of so many "changes", however many there are."""
+
+        def all_pages() -> Any:
+            result = self.call(command, {"offset": 0, "limit": page})
+            while len(result["changes"]) < result["total"]:
+                more = self.call(command, {"offset": len(result["changes"]), "limit": page})
+                if more["generation"] != result["generation"] or not more["changes"]:
+                    raise CallFailed(f"{command}: another refresh came meanwhile; ask again")
+                result["changes"] += more["changes"]
+            return result
+
+        self.print_answer(command, all_pages)
+
+    def print_answer(self, command: str, ask: Callable[[], Any]) -> None:
         try:
-            result = self.call(command, arguments)
+            result = ask()
         except CallFailed as failed:
             click.echo(f"bootstorm: {failed}", err=True)
             sys.exit(FAILED)
@@ -78,6 +114,9 @@ def render_status(status: dict[str, Any]) -> list[str]:
         + (f": {status['inventory_reason']}" if status["inventory_reason"] else ""),
         f"table age   {'never confirmed' if age is None else f'{age:.0f} s'}",
     ]
+    if status["pinned_s"] is not None:
+        lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
+    lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]
     if status["refresh"]["stage"]:
         refresh = status["refresh"]
         lines.append(f"refreshing  {refresh['stage']} {refresh['done']}/{refresh['total']}")
@@ -96,6 +135,18 @@ def render_refresh(figures: dict[str, Any]) -> list[str]:
         "generation {generation}: {hosts} hosts, {added} added, {changed} changed, {removed} removed, "
         "{quarantined} quarantined, {seconds:.2f} s".format(**figures)
     ]
+
+
+def render_diff(diff: dict[str, Any]) -> list[str]:
+    signs = {(False, True): "+", (True, True): "~", (True, False): "-"}
+    lines = [f"generation {diff['generation']} ({diff['origin']}) changed {diff['total']} hosts"]
+    for change in diff["changes"]:
+        old, new = change["old"], change["new"]
+        lines.append(f"{signs[old is not None, new is not None]} {change['mac']}  {change['host']}")
+        for word in sorted((old or {}).keys() | (new or {}).keys()):
+            was, now = (old or {}).get(word), (new or {}).get(word)
+            lines.append(f"    {word}: {'-' if was is None else was} -> {'-' if now is None else now}")
+    return lines
 
 
 def render_lookup(found: dict[str, Any]) -> list[str]:
@@ -124,6 +175,8 @@ def render_recent(warnings: list[dict[str, Any]]) -> list[str]:
 RENDER: dict[str, Callable[[Any], list[str]]] = {
     "status": render_status,
     "refresh": render_refresh,
+    "rollback": render_refresh,
+    "diff": render_diff,
     "lookup": render_lookup,
     "workers": render_workers,
     "recent": render_recent,

@@ -1,104 +1,55 @@
 """The planner, a child process of control: reads the inventory, plans, builds generations, keeps the last one on disk.
 
-It may take seconds, use much memory, hang or die: control's loop does not notice, and starts another.  It answers one
-message at a time with one Planned (fds: base, delta, report) or Failed, and with Progress in between.
+It may take seconds, use much memory, hang or die: control's loop does not notice, and starts another.  While it waits
+for the inventory's answers to a refresh it looks single hosts up; otherwise it does one thing after the other.
 """
 
 from __future__ import annotations
 
 import gc
-import logging
 import os
+import select
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgpack
-from ext.table import Builder, Changes, Generation, Pair, Surroundings, compare, delta_builder
+from ext.builder import Builder, Surroundings
+from ext.table import Changes, Generation, Keys, compare
 
-from control.clusto.fetch import Fetcher, InventoryDown
-from control.clusto.model import Inventory
+from control.changes import describe_changes
+from control.clusto.model import Inventory, InventoryDown, Source
+from control.clusto.sources import open_source
+from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Filler
 from control.config import MAX_FILE_BYTES, Config, parse
-from control.plan import Plan, Row, State, Template, plan_hosts
+from control.contexts import Faults
+from control.guards import Flips, shrinking
+from control.jobs import (
+    KINDS,
+    Failed,
+    ListChanges,
+    Listed,
+    LookUp,
+    PlanBegin,
+    Planned,
+    Progress,
+    Refresh,
+    Relink,
+    Rollback,
+)
+from control.plan import Row, plan_hosts
+from control.served import Served
 from control.tablefile import TableStore
 from fastpath.logs import configure_logging
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
-log = logging.getLogger("bootstorm.planner")
-
-DELTA_ROWS_MAX = 1000  # or a twentieth of the base: beyond that a new base is cheaper for everybody
-REPORT_LINES_MAX = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanBegin:
-    """Control -> planner, first.  links: (ifindex, name, address, prefix, mtu).  fds: the text of services.conf, then
-    base (and delta) being served."""
-
-    config_path: str
-    links: list[list[int | str]]
-    generation: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refresh:
-    """Read the inventory and plan anew.  force: even if it takes most hosts away."""
-
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookUp:
-    """Read these hosts only.  macs: lower case with colons; names: of objects.  Answered like a refresh."""
-
-    macs: list[str]
-    names: list[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relink:
-    """The interfaces changed: same hosts, new surroundings."""
-
-    links: list[list[int | str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    stage: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """fds: report, then base and delta when `published`.  confirmed_s: seconds since 1970 of the inventory's word."""
-
-    origin: str  # "inventory", "hosts" (a look-up), "disk", "links"
-    generation: int
-    base: int
-    published: bool
-    confirmed_s: float
-    hosts: int
-    quarantined: int = 0
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
-    stages_s: dict[str, float] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)  # of a look-up: MACs that the inventory does not have
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """Nothing was published; what was served goes on."""
-
-    kind: str  # "down", "shrunk"; control adds "internal" for a planner that ended
-    reason: str
-
-
-KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (PlanBegin, Refresh, LookUp, Relink, Progress, Planned, Failed)
-}
+PROGRESS_EVERY_S = 0.05
+DOUBTS_MAX = 20
+NO_CHANGES = Changes(Keys(), Keys(), Keys())
+T = TypeVar("T")
+Wait = Callable[["Future[Any]"], None]
 
 
 class Stages:
@@ -115,33 +66,42 @@ class Stages:
 
 
 class Planner:
-    """What is served now, and how to get to what should be."""
+    """What is served now, and how to get to what should be.
 
-    def __init__(self, config: Config, links: list[list[int | str]], send: Callable[..., None]) -> None:
+    wait(future): returns when it is done; may serve look-ups and relinks meanwhile."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: list[list[int | str]],
+        send: Callable[..., None],
+        wait: Wait = lambda future: None,
+    ) -> None:
         self.config = config
         self.links = links
         self.send = send
+        self.wait = wait
+        self.source: Source = open_source(config.dhcp, self.progress)
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="source")
         self.store = TableStore(config.dhcp.state_dir)
-        self.base_fd = self.delta_fd = -1
-        self.pair: Pair | None = None
-        self.number = 0
+        self.served = Served()
+        self.compiler = Compiler(config.dhcp)
+        self.flips = Flips()
         self.quarantined = 0
+        self.pinned_s = self.store.pinned_s()
         self.confirmed_s = 0.0  # since 1970: the inventory's last word on the whole table
         self.frame: Inventory | None = None  # containers and managers as last read
+        self.refreshing = False
+        self.touched: set[int] = set()  # MACs that were looked up while a refresh was reading: the younger word
+        self.progress_due_s = 0.0
 
     # --- what is served ------------------------------------------------------------------------------------------
 
     def adopt(self, base_fd: int, delta_fd: int) -> None:
         """Take over both fds as what is served."""
-        delta = Generation(delta_fd) if delta_fd >= 0 else None
-        known = self.pair is not None and base_fd == self.base_fd
-        base = self.pair.base if self.pair is not None and known else Generation(base_fd)
-        self.pair = Pair(base, delta)
-        for old in {self.base_fd, self.delta_fd} - {base_fd, delta_fd, -1}:
-            os.close(old)
-        self.base_fd, self.delta_fd = base_fd, delta_fd
-        self.number = max(self.number, self.pair.top.number)
-        self.confirmed_s = max(self.confirmed_s, self.pair.top.created_s)
+        self.served.adopt(base_fd, delta_fd)
+        assert self.served.pair is not None
+        self.confirmed_s = max(self.confirmed_s, self.served.pair.top.created_s)
 
     def load_from_disk(self) -> None:
         """A cold start: the last good table, with today's interfaces.  Says nothing when there is none."""
@@ -174,228 +134,308 @@ class Planner:
     def relink(self, links: list[list[int | str]], origin: str = "links", confirmed_s: float | None = None) -> None:
         """The same rows under new surroundings: a delta with what the present delta says."""
         self.links = links
-        if self.pair is None:
+        if self.served.pair is None:
             return
-        top = self.pair.top
-        builder = self.delta_without(set())
-        self.number += 1
-        fd = builder.seal(self.number, self.surroundings(top.networks), created_s=top.created_s)
-        self.adopt(self.base_fd, fd)
-        self.publish(origin, top.created_s if confirmed_s is None else confirmed_s, {}, Changes([], [], []), None)
-
-    def delta_without(self, left_out: set[int]) -> Builder:
-        """A Builder with the rows of the present delta, except those of some MACs."""
-        assert self.pair is not None
-        builder = Builder(self.pair.base)
-        delta = self.pair.delta
-        for mac, role in list(delta.keys()) if delta is not None else []:
-            if mac in left_out:
-                continue
-            if delta.lookup(mac, role)["state"] == "tombstone":
-                builder.add_tombstone(mac, role)
-            else:
-                builder.copy_host(delta, mac, role)
-        return builder
+        top = self.served.pair.top
+        self.served.delta(self.served.rows_of_delta(set()), self.surroundings(top.networks), top.created_s)
+        self.publish(origin, top.created_s if confirmed_s is None else confirmed_s, NO_CHANGES)
 
     # --- single hosts --------------------------------------------------------------------------------------------
 
-    def look_up(self, macs: list[str], names: list[str]) -> None:
+    def look_up(self, macs: list[str], names: list[str], asked: bool = False) -> None:
         """Hosts that changed, came or went since the last full read: published as a delta."""
-        if self.pair is None or self.frame is None:
-            self.send(Failed(kind="down", reason="the inventory has not been read as a whole yet"))
+        pair = self.served.pair
+        if self.pinned_s:
+            self.fail("pinned", self.pinned(), "hosts")
+            return
+        if pair is None or self.frame is None:
+            self.fail("down", "the inventory has not been read as a whole yet", "hosts")
             return
         stages = Stages()
-        dhcp = self.config.dhcp
         try:
-            inventory = Fetcher(dhcp.api_url, dhcp.api_token).read_hosts(macs, names, self.frame)
+            inventory = self.source.read_hosts(macs, names, self.frame)
         except InventoryDown as down:
-            self.send(Failed(kind="down", reason=str(down)))
+            self.fail("down", str(down), "hosts")
             return
         stages.done("fetch")
-        plan = plan_hosts(inventory, dhcp)
+        plan = plan_hosts(inventory, self.config.dhcp)
         rows = {row.mac: row for row in plan.rows}
-        asked = {int(mac.replace(":", ""), 16) for mac in macs}
-        asked.update(mac for name in names for mac, _role in self.pair.with_name(name.encode()))
-        changes = self.host_changes(rows, asked)
+        wanted = {int(mac.replace(":", ""), 16) for mac in macs}
+        wanted.update(mac for name in names for mac, _role in pair.with_name(name.encode()))
+        if self.refreshing:
+            self.touched |= wanted | rows.keys()
+        changes = self.host_changes(rows, wanted)
         if changes:
-            self.number += 1
-            builder = self.delta_without(asked | rows.keys())
-            add_rows(builder, [rows[mac] for mac in rows])
-            for mac in asked - rows.keys():
-                if self.pair.base.lookup(mac) is not None:
+            builder = self.served.rows_of_delta(wanted | rows.keys())
+            Filler(builder).add_all(rows.values())
+            for mac in wanted - rows.keys():
+                if pair.base.lookup(mac) is not None:
                     builder.add_tombstone(mac)
-            top = self.pair.top
-            self.adopt(
-                self.base_fd, builder.seal(self.number, self.surroundings(top.networks), created_s=top.created_s)
-            )
+            former = self.served.remember() if asked else None
+            self.served.delta(builder, self.surroundings(pair.top.networks), pair.top.created_s)
+            if former is not None:
+                self.served.keep_former(former, changes, "hosts")
         stages.done("plan")
         missing = [mac for mac in macs if int(mac.replace(":", ""), 16) not in rows]
-        self.publish("hosts", time.time(), stages.seconds, changes, plan, bool(changes), missing)
+        reasons = {row.mac.to_bytes(6, "big").hex(":"): row.reason for row in plan.rows if row.reason}
+        self.publish(
+            "hosts",
+            time.time(),
+            changes,
+            published=bool(changes),
+            report=write_report(plan.faults, reasons),
+            stages_s=stages.seconds,
+            missing=missing,
+        )
 
     def host_changes(self, rows: dict[int, Row], asked: set[int]) -> Changes:
         """What the rows of some hosts change in what is served."""
-        assert self.pair is not None
+        pair = self.served.pair
+        assert pair is not None
         builder = Builder()
-        add_rows(builder, [rows[mac] for mac in sorted(rows)])
+        Filler(builder).add_all(rows[mac] for mac in sorted(rows))
         fd = builder.seal(1, Surroundings(), created_s=0)
         try:
             told = Generation(fd)
         finally:
             os.close(fd)
-        differing = compare(self.pair, told)
-        removed = [(mac, 0) for mac in sorted(asked - rows.keys()) if self.pair.lookup(mac) is not None]
-        return Changes(differing.added, differing.changed, removed)
+        differing = compare(pair, told)
+        removed = [(1 << 63) | mac for mac in sorted(asked - rows.keys()) if pair.lookup(mac) is not None]
+        return Changes(differing.added, differing.changed, Keys(removed))
 
     # --- refresh -------------------------------------------------------------------------------------------------
 
     def refresh(self, force: bool) -> None:
+        if self.pinned_s and not force:
+            self.fail("pinned", self.pinned())
+            return
         stages = Stages()
-        dhcp = self.config.dhcp
+        self.refreshing, self.touched = True, set()
         try:
-            inventory = Fetcher(dhcp.api_url, dhcp.api_token, self.progress).read()
+            done = self.compile(stages)
         except InventoryDown as down:
-            self.send(Failed(kind="down", reason=str(down)))
+            self.fail("down", str(down))
+            return
+        finally:
+            self.refreshing = False
+        if done.lost and not done.segments:
+            self.fail("down", f"no part of the inventory can be read: {done.doubts[0]}")
             return
         confirmed_s = time.time()
-        stages.done("fetch")
-        self.frame = inventory.frame()
-        self.progress("plan", 0, 1)
-        plan = plan_hosts(inventory, dhcp)
-        stages.done("plan")
         self.progress("build", 0, 1)
-        self.number += 1
-        full_fd = build(plan, self.surroundings(tuple(plan.networks)), self.number, int(confirmed_s))
-        full = Generation(full_fd)
-        changes = compare(self.pair, full)
+        self.replace(done, stages, confirmed_s, force)
+
+    def compile(self, stages: Stages) -> Compilation:
+        """Read and plan, part by part; look-ups go on meanwhile.  Raises InventoryDown."""
+        reading = self.off_loop(self.source.read)
+        done = self.compiler.begin(reading.frame)
+        try:
+            while (batch := self.off_loop(lambda: next(reading.batches, None))) is not None:
+                done.add(batch)
+        finally:
+            self.off_loop(getattr(reading.batches, "close", lambda: None))
+        self.frame = reading.frame.frame()
+        stages.done("fetch")
+        spent = {"parse": done.parse_s, "plan": done.plan_s}
+        stages.seconds["fetch"] = round(stages.seconds["fetch"] - sum(spent.values()), 4)
+        stages.seconds |= {name: round(seconds, 4) for name, seconds in spent.items()}
+        return done
+
+    def off_loop(self, work: Callable[[], T]) -> T:
+        """In the reader's thread; this one waits, and may do what control asks for."""
+        future = self.reader.submit(work)
+        self.wait(future)
+        return future.result()
+
+    def replace(self, done: Compilation, stages: Stages, confirmed_s: float, force: bool) -> None:
+        """Serve what was compiled, unless a guard says otherwise."""
+        pair = self.served.pair
+        carried = set(self.touched)
+        if pair is not None and done.lost:
+            carried.update(mac for mac, _role in pair.with_names({name.encode()[:255] for name in done.lost}))
+        number = self.served.number + 1
+        surroundings = self.surroundings(tuple(done.rules.networks))
+        assembled = done.assemble(pair, carried)
+        fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
+        full = Generation(fd)
+        changes = compare(pair, full)
+        held = self.held(changes, full, force)
+        if held:
+            os.close(fd)
+            assembled = done.assemble(pair, carried | held)
+            fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
+            full = Generation(fd)
+            changes = compare(pair, full)
         stages.done("build")
-        refusal = None if force or self.pair is None else self.too_small(full, changes)
+        refusal = None if force or pair is None else shrinking(pair, full, changes, self.config.dhcp.max_shrink)
         if refusal is not None:
-            os.close(full_fd)
-            self.send(Failed(kind="shrunk", reason=refusal))
+            os.close(fd)
+            self.fail("shrunk", refusal)
             return
+        self.compiler.keep(done)
         self.confirmed_s = confirmed_s
-        self.quarantined = sum(row.state is State.QUARANTINED for row in plan.rows)
-        published = self.take(full_fd, full, changes)
+        self.quarantined = assembled.quarantined
+        self.unpin()
+        former = self.served.remember()
+        published = self.served.take(fd, full, changes, surroundings)
+        if former is not None and published:
+            self.served.keep_former(former, changes, "inventory")
+        elif former is not None:
+            close_all(former[1])
         stages.done("pack")
-        self.publish("inventory", confirmed_s, stages.seconds, changes, plan, published)
+        self.report_refresh(done, assembled, changes, published, stages, held, len(carried | held))
 
-    def too_small(self, full: Generation, changes: Changes) -> str | None:
-        """Why this refresh may not replace the table; None when it may."""
-        assert self.pair is not None
-        before: int = self.pair.top.host_count
-        gone = sum(self.pair.lookup(*key)["state"] == "served" for key in changes.removed)
-        gone += sum(
-            self.pair.lookup(*key)["state"] == "served" and full.lookup(*key)["state"] != "served"
-            for key in changes.changed
+    def held(self, changes: Changes, full: Generation, force: bool) -> set[int]:
+        """MACs of the hosts that flip to and fro, and differ from what is served."""
+        pair = self.served.pair
+        if force or pair is None:
+            self.flips = Flips()
+            return set()
+        differing = {mac for keys in (changes.added, changes.changed, changes.removed) for mac, _role in keys}
+        return self.flips.note(differing, pair.content_hash, full.content_hash) & differing
+
+    def report_refresh(
+        self,
+        done: Compilation,
+        assembled: Assembled,
+        changes: Changes,
+        published: bool,
+        stages: Stages,
+        held: set[int],
+        kept: int,
+    ) -> None:
+        pair = self.served.pair
+        assert pair is not None
+        doubts = list(done.doubts)
+        for mac in sorted(held):
+            row = pair.lookup(mac)
+            name = row["name"].decode("utf-8", "replace") if row else mac.to_bytes(6, "big").hex(":")
+            reason = (
+                "changes to and fro with every refresh; it stays as it is until the inventory says the same 3 times"
+            )
+            assembled.faults.blame(name, reason)
+            doubts.append(f"{name} {reason}")
+        self.publish(
+            "inventory",
+            self.confirmed_s,
+            changes,
+            published=published,
+            report=write_report(assembled.faults, assembled.reasons),
+            stages_s=stages.seconds,
+            doubts=[doubt[:300] for doubt in doubts[:DOUBTS_MAX]],
+            kept_hosts=kept,
+            kept_parts=done.kept_segments,
+            parts=len(done.segments),
         )
-        limit = self.config.dhcp.max_shrink
-        if before == 0 or gone <= limit * before:
-            return None
-        return (
-            f"{gone} of {before} hosts would no longer be answered, dhcp.max_shrink allows {limit:.0%}; the table of "
-            f"generation {self.pair.top.number} serves on; if this is meant: bootstorm ctl refresh --force"
-        )
 
-    def take(self, full_fd: int, full: Generation, changes: Changes) -> bool:
-        """Serve the new content: as it is already, as a delta on the present base, or as a new base."""
-        if self.pair is not None and not changes and self.same_surroundings(full):
-            os.close(full_fd)
-            self.number -= 1
-            return False
-        if self.pair is not None:
-            from_base = compare(Pair(self.pair.base), full)
-            if len(from_base) <= max(DELTA_ROWS_MAX, self.pair.base.host_count // 20):
-                builder = delta_builder(self.pair.base, full, from_base)
-                fd = builder.seal(self.number, self.surroundings(full.networks), created_s=full.created_s)
-                os.close(full_fd)
-                self.adopt(self.base_fd, fd)
-                return True
-        self.adopt(full_fd, -1)
-        return True
+    # --- going back ----------------------------------------------------------------------------------------------
 
-    def same_surroundings(self, full: Generation) -> bool:
-        assert self.pair is not None
-        return bool(self.pair.top.networks == full.networks)
+    def rollback(self) -> None:
+        served = self.served
+        if self.pinned_s:
+            self.fail("pinned", f"went back already: {self.pinned()}")
+            return
+        if served.former is None or served.pair is None:
+            self.fail("nothing", "there was no refresh since control's planner started that changed anything")
+            return
+        before = served.remember()
+        changes = served.go_back()
+        top = served.pair.top
+        served.delta(served.rows_of_delta(set()), self.surroundings(top.networks), top.created_s)
+        assert before is not None
+        served.keep_former(before, changes, "rollback")
+        self.pinned_s = time.time()
+        self.publish("rollback", top.created_s, changes)
+        self.store.pin(self.pinned_s)
+
+    def pinned(self) -> str:
+        number = self.served.pair.top.number if self.served.pair is not None else 0
+        return f"pinned to generation {number} by ctl rollback; to follow the inventory again: ctl refresh --force"
+
+    def unpin(self) -> None:
+        if self.pinned_s:
+            self.pinned_s = 0.0
+            self.store.unpin()
+
+    def list_changes(self, offset: int, limit: int) -> None:
+        former = self.served.former
+        if former is None or self.served.pair is None:
+            self.fail(
+                "nothing", "there was no refresh since control's planner started that changed anything", "changes"
+            )
+            return
+        rows = describe_changes(former.pair, self.served.pair, former.changes, offset, limit)
+        fd = write_memfd(rows)
+        self.send(Listed(generation=former.generation, origin=former.origin, total=len(former.changes)), [fd])
+        os.close(fd)
+
+    # --- to control ----------------------------------------------------------------------------------------------
+
+    def fail(self, kind: str, reason: str, job: str = "refresh") -> None:
+        self.send(Failed(kind=kind, reason=reason, job=job))
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        self.send(Progress(stage=stage, done=done, total=total))
+        now = time.monotonic()
+        if now >= self.progress_due_s or done in (0, total):
+            self.progress_due_s = now + PROGRESS_EVERY_S
+            self.send(Progress(stage=stage, done=done, total=total))
 
     def publish(
         self,
         origin: str,
         confirmed_s: float,
-        stages_s: dict[str, float],
         changes: Changes,
-        plan: Plan | None,
+        *,
         published: bool = True,
-        missing: list[str] | None = None,
+        report: int | None = None,
+        **figures: Any,
     ) -> None:
         """Tell control first: clients wait for it.  Then the disk."""
-        assert self.pair is not None
-        top = self.pair.top
-        report_fd = write_report(plan)
+        pair = self.served.pair
+        assert pair is not None
+        report_fd = write_report({}, {}) if report is None else report
         planned = Planned(
             origin=origin,
-            generation=top.number,
-            base=self.pair.base.number,
+            generation=pair.top.number,
+            base=pair.base.number,
             published=published,
             confirmed_s=confirmed_s,
-            hosts=top.host_count,
+            hosts=pair.top.host_count,
             quarantined=self.quarantined,
             added=len(changes.added),
             changed=len(changes.changed),
             removed=len(changes.removed),
-            stages_s=stages_s,
-            missing=missing or [],
+            pinned_s=self.pinned_s,
+            **figures,
         )
-        fds = [report_fd]
-        if published:
-            fds += [fd for fd in (self.base_fd, self.delta_fd) if fd >= 0]
-        self.send(planned, fds)
+        self.send(planned, [report_fd, *(self.served.fds() if published else [])])
         os.close(report_fd)
-        if origin in ("inventory", "hosts"):
-            self.store.save(self.pair, self.base_fd, self.delta_fd, self.confirmed_s)
+        if origin in ("inventory", "hosts", "rollback"):
+            self.store.save(pair, self.served.base_fd, self.served.delta_fd, self.confirmed_s)
 
 
-def build(plan: Plan, surroundings: Surroundings, number: int, created_s: int) -> int:
-    """A whole base of a plan: the fd of a sealed generation."""
-    builder = Builder()
-    add_rows(builder, plan.rows)
-    fd: int = builder.seal(number, surroundings, created_s=created_s)
-    return fd
+def write_report(faults: Faults | dict[str, list[str]], reasons: dict[str, str]) -> int:
+    """A memfd with msgpack: {"faults": {name: [reason]}, "reasons": {mac: reason}}, of each the first lines."""
+    return write_memfd(
+        {
+            "faults": dict(list(faults.items())[:REPORT_LINES_MAX]),
+            "reasons": dict(list(reasons.items())[:REPORT_LINES_MAX]),
+            "faults_total": len(faults),
+        }
+    )
 
 
-def add_rows(builder: Builder, rows: Iterable[Row]) -> None:
-    indexes: dict[Template, int] = {}
-    for row in rows:
-        leases = []
-        for address, prefix, template in row.leases:
-            index = indexes.get(template)
-            if index is None:
-                index = indexes[template] = builder.add_template(**template._asdict())
-            leases.append((address, prefix, index))
-        name = row.name.encode("utf-8", "backslashreplace")[:255]
-        builder.add_host(row.mac, state=int(row.state), name=name, own=row.own, leases=leases)
-
-
-def write_report(plan: Plan | None) -> int:
-    """A memfd with msgpack: {"faults": {name: [reason]}, "reasons": {mac: reason}}, empty when nothing was planned."""
-    faults = dict(list(plan.faults.items())[:REPORT_LINES_MAX]) if plan is not None else {}
-    silent = [row for row in plan.rows if row.reason][:REPORT_LINES_MAX] if plan is not None else []
-    report = {
-        "planned": plan is not None,
-        "faults": faults,
-        "reasons": {row.mac.to_bytes(6, "big").hex(":"): row.reason for row in silent},
-    }
+def write_memfd(content: Any) -> int:
     fd = os.memfd_create("bootstorm-report", os.MFD_CLOEXEC)
     with os.fdopen(os.dup(fd), "wb") as file:
-        msgpack.pack(report, file, unicode_errors="backslashreplace")
+        msgpack.pack(content, file, unicode_errors="backslashreplace")
     return fd
 
 
 def main(fd: int) -> None:
     """The process.  fd: its channel to control."""
     configure_logging()
+    os.nice(10)  # the workers answer first, also where they share a core with us
     gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
     run(Channel.of_fd(fd, KINDS))
 
@@ -407,8 +447,20 @@ def run(channel: Channel) -> None:
         raise TypeError(f"planner: the first message is {type(begin).__name__}, wanted PlanBegin")
     config_fd, *fds = fds
     config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.config_path))
+    bell = os.eventfd(0, os.EFD_CLOEXEC)
     planner = Planner(config, begin.links, channel.send)
-    planner.number = begin.generation
+
+    def wait(future: Future[Any]) -> None:
+        future.add_done_callback(lambda _: os.eventfd_write(bell, 1))
+        while not future.done():
+            ready, _, _ = select.select([channel.fileno(), bell], [], [])
+            if bell in ready:
+                os.eventfd_read(bell)
+            if channel.fileno() in ready:
+                handle(planner, channel)
+
+    planner.wait = wait
+    planner.served.number = begin.generation
     if fds:
         planner.adopt(fds[0], fds[1] if len(fds) > 1 else -1)
         planner.relink(begin.links)  # the configuration may be another one, too
@@ -416,14 +468,23 @@ def run(channel: Channel) -> None:
         planner.load_from_disk()
     while True:
         try:
-            message, fds = channel.receive()
+            handle(planner, channel)
         except ChannelClosed:
-            return
-        close_all(fds)
-        if isinstance(message, Refresh):
-            planner.refresh(message.force)
-            gc.collect()
-        elif isinstance(message, LookUp):
-            planner.look_up(message.macs, message.names)
-        elif isinstance(message, Relink):
-            planner.relink(message.links)
+            os._exit(0)  # whatever the reader's thread still waits for
+
+
+def handle(planner: Planner, channel: Channel) -> None:
+    """One message.  During a refresh control sends look-ups and relinks only."""
+    message, fds = channel.receive()
+    close_all(fds)
+    if isinstance(message, Refresh):
+        planner.refresh(message.force)
+        gc.collect()
+    elif isinstance(message, LookUp):
+        planner.look_up(message.macs, message.names, message.asked)
+    elif isinstance(message, Relink):
+        planner.relink(message.links)
+    elif isinstance(message, Rollback):
+        planner.rollback()
+    elif isinstance(message, ListChanges):
+        planner.list_changes(message.offset, message.limit)

@@ -12,15 +12,27 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 
 from control.config import Config, resolve_refresh_interval
+from control.jobs import (
+    KINDS,
+    Failed,
+    ListChanges,
+    Listed,
+    LookUp,
+    PlanBegin,
+    Planned,
+    Progress,
+    Refresh,
+    Relink,
+    Rollback,
+)
 from control.links import LinkAddress
-from control.planner import KINDS, Failed, LookUp, PlanBegin, Planned, Progress, Refresh, Relink
 from control.table import ServedTable
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
@@ -29,6 +41,10 @@ log = logging.getLogger("bootstorm.refresh")
 JOB_LIMIT_S = 900.0  # far above any refresh that was ever measured: a planner that takes longer hangs
 RETRY_FIRST_S, RETRY_MAX_S = 2.0, 60.0
 CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
+
+
+# How refreshes ended: counters of `ctl status`.  doubtful: published, but for what could not be read or believed.
+OUTCOMES = ("published", "unchanged", "doubtful", "down", "shrunk", "pinned", "internal")
 
 
 class RefreshFailed(Exception):
@@ -48,7 +64,14 @@ class InventoryState:
     stages_s: dict[str, float] = field(default_factory=dict)
     quarantined: int = 0
     faults: dict[str, list[str]] = field(default_factory=dict)
+    faults_total: int = 0
     reasons: dict[str, str] = field(default_factory=dict)  # mac -> why it is not answered
+    doubts: list[str] = field(default_factory=list)  # what the last refresh could not read or believe
+    kept_hosts: int = 0  # that stay as they were for that
+    parts: int = 0
+    kept_parts: int = 0
+    pinned_s: float = 0.0  # since 1970; 0: nothing holds the table
+    outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
 
     def reasons_of(self, mac: str) -> str | None:
         return self.reasons.get(mac)
@@ -58,6 +81,15 @@ class InventoryState:
         if not self.failure and self.confirmed_s:
             return "ok"
         return "stale" if hosts else "down"
+
+
+Reply = Planned | Failed | tuple[Listed, list[dict[str, Any]]]
+JOB_OF = {"inventory": "refresh", "rollback": "refresh", "hosts": "hosts"}
+T = TypeVar("T")
+
+
+def reason_of(reply: Reply) -> str:
+    return reply.reason if isinstance(reply, Failed) else f"the planner answered {type(reply).__name__}"
 
 
 class Refresher:
@@ -75,8 +107,10 @@ class Refresher:
         self.job, self.starting = asyncio.Lock(), asyncio.Lock()
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
-        self.replies: asyncio.Queue[Planned | Failed] = asyncio.Queue()
+        self.waiting: dict[str, asyncio.Future[Reply]] = {}  # job -> who waits for its answer
+        self.looking_up = asyncio.Lock()
         self.poke = asyncio.Event()
+        self.followers: set[Callable[[Progress], None]] = set()  # of the refresh under way
 
     # --- the planner process -------------------------------------------------------------------------------------
 
@@ -130,34 +164,52 @@ class Refresher:
             return
         except ChannelClosed as gone:
             self.drop_channel()
-            self.replies.put_nowait(Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines"))
+            for job in list(self.waiting):
+                self.answer(job, Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines"))
             return
         if isinstance(message, Progress):
             self.state.stage, self.state.done, self.state.total = message.stage, message.done, message.total
+            for follower in self.followers:
+                follower(message)
         elif isinstance(message, Planned):
             self.on_planned(message, fds)
+        elif isinstance(message, Listed):
+            with os.fdopen(fds[0], "rb") as file:
+                file.seek(0)
+                self.answer("changes", (message, msgpack.unpack(file)))
         elif isinstance(message, Failed):
-            self.replies.put_nowait(message)
+            self.answer(message.job, message)
+
+    def answer(self, job: str, reply: Reply) -> None:
+        waiting = self.waiting.pop(job, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
 
     def on_planned(self, planned: Planned, fds: list[int]) -> None:
         report_fd, *table_fds = fds
         with os.fdopen(report_fd, "rb") as file:
             file.seek(0)
             report = msgpack.unpack(file, strict_map_key=False)
+        state = self.state
+        state.pinned_s = planned.pinned_s
         if planned.origin == "inventory":
-            self.state.faults, self.state.reasons = report["faults"], report["reasons"]
-            self.state.quarantined = planned.quarantined
+            state.faults, state.reasons = report["faults"], report["reasons"]
+            state.faults_total = report["faults_total"]
+            state.quarantined = planned.quarantined
         elif planned.origin == "hosts":
-            self.state.faults |= report["faults"]
-            self.state.reasons |= report["reasons"]
+            state.faults |= report["faults"]
+            state.faults_total = max(state.faults_total, len(state.faults))
+            state.reasons |= report["reasons"]
+        started = time.monotonic()
         if planned.published:
             self.generation = planned.generation
             self.publish(planned, table_fds)
+        planned.stages_s["publish"] = round(time.monotonic() - started, 4)
         close_all(table_fds)
         if planned.origin in ("inventory", "disk"):
             self.table.confirm(planned.confirmed_s)
-        if planned.origin in ("inventory", "hosts"):
-            self.replies.put_nowait(planned)
+        if planned.origin in JOB_OF:
+            self.answer(JOB_OF[planned.origin], planned)
         else:
             log.info("generation %d: %d hosts (%s)", planned.generation, planned.hosts, planned.origin)
 
@@ -178,61 +230,116 @@ class Refresher:
         """Read the inventory now.  Returns the figures of `refresh --json`; raises RefreshFailed with the reason.
 
         Who asked may go away meanwhile: the job goes on, or the next one would get its answer."""
-        return await asyncio.shield(asyncio.get_running_loop().create_task(self.do_refresh(force), name="job"))
+        return await self.whatever_happens(self.do_refresh(Refresh(force=force)))
 
-    async def look_up(self, macs: list[str], names: list[str] | None = None) -> tuple[dict[str, Any], list[str]]:
-        """Read single hosts now; the figures, and which MACs the inventory does not have.  Raises RefreshFailed."""
-        job = self.do_look_up(macs, names or [])
+    async def rollback(self) -> dict[str, Any]:
+        """Serve what was served before the last refresh, and stay there.  Figures as of a refresh."""
+        return await self.whatever_happens(self.do_refresh(Rollback()))
+
+    async def look_up(
+        self, macs: list[str], names: list[str] | None = None, asked: bool = False
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Read single hosts now, also during a refresh; the figures, and which MACs the inventory does not have.
+
+        Raises RefreshFailed."""
+        return await self.whatever_happens(self.do_look_up(LookUp(macs=macs, names=names or [], asked=asked)))
+
+    async def changes(self, offset: int, limit: int) -> dict[str, Any]:
+        """What the last refresh changed: {"generation", "origin", "total", "changes"}.  Raises RefreshFailed."""
+        return await self.whatever_happens(self.do_list(ListChanges(offset=offset, limit=limit)))
+
+    @contextlib.contextmanager
+    def followed_by(self, follower: Callable[[Progress], None]) -> Iterator[None]:
+        self.followers.add(follower)
+        try:
+            yield
+        finally:
+            self.followers.discard(follower)
+
+    async def whatever_happens(self, job: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(asyncio.get_running_loop().create_task(job, name="job"))
 
-    async def do_look_up(self, macs: list[str], names: list[str]) -> tuple[dict[str, Any], list[str]]:
-        async with self.job:
+    async def do_look_up(self, message: LookUp) -> tuple[dict[str, Any], list[str]]:
+        async with self.looking_up:
             started = time.monotonic()
-            reply = await self.give(LookUp(macs=macs, names=names))
-            if isinstance(reply, Failed):
-                raise RefreshFailed(reply.reason)
+            reply = await self.give(message, "hosts")
+            if not isinstance(reply, Planned):
+                raise RefreshFailed(reason_of(reply))
             return self.figures(reply, started), reply.missing
 
-    async def give(self, message: Refresh | LookUp) -> Planned | Failed:
-        """One job to the planner, and its answer; the caller holds self.job."""
+    async def do_list(self, message: ListChanges) -> dict[str, Any]:
+        async with self.job:
+            reply = await self.give(message, "changes")
+            if not isinstance(reply, tuple):
+                raise RefreshFailed(reason_of(reply))
+            listed, changes = reply
+            return {
+                "generation": listed.generation,
+                "origin": listed.origin,
+                "total": listed.total,
+                "changes": changes,
+            }
+
+    async def give(self, message: Any, job: str) -> Reply:
+        """One job to the planner, and its answer; the caller holds the job's lock."""
         try:
             channel = await self.running_planner()
-            while not self.replies.empty():
-                self.replies.get_nowait()  # of a planner that died between two jobs
+            waiting = self.waiting[job] = asyncio.get_running_loop().create_future()
             channel.send(message)
-            return await asyncio.wait_for(self.replies.get(), JOB_LIMIT_S)
+            return await asyncio.wait_for(waiting, JOB_LIMIT_S)
         except TimeoutError:
             await self.end_planner()
             return Failed(kind="internal", reason=f"the planner took over {JOB_LIMIT_S:.0f} s and was ended")
         except ChannelClosed as gone:
             self.drop_channel()
             return Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines")
+        except BlockingIOError:
+            return Failed(kind="internal", reason="the planner does not take messages: too many wait for it")
         except OSError as error:
             return Failed(kind="internal", reason=f"cannot start the planner: {error}")
+        finally:
+            self.waiting.pop(job, None)
 
-    async def do_refresh(self, force: bool) -> dict[str, Any]:
+    async def do_refresh(self, message: Refresh | Rollback) -> dict[str, Any]:
         async with self.job:
             started = time.monotonic()
-            reply = await self.give(Refresh(force=force))
-            self.state.last_duration_s = time.monotonic() - started
+            reply = await self.give(message, "refresh")
             self.state.stage = ""
-            if isinstance(reply, Failed):
+            if not isinstance(reply, Planned):
                 self.note_failure(reply)
-                raise RefreshFailed(reply.reason)
-            return self.note_success(reply, started)
+                raise RefreshFailed(reason_of(reply))
+            if reply.origin == "inventory":
+                self.state.last_duration_s = time.monotonic() - started
+                self.note_success(reply)
+            return self.figures(reply, started)
 
-    def note_failure(self, failed: Failed) -> None:
-        if self.state.failure != failed.reason:  # once, not at every try
-            log.warning("refresh failed: %s; generation %d serves on", failed.reason, self.table.generation)
-        self.state.failure = failed.reason
+    def note_failure(self, reply: Reply) -> None:
+        assert isinstance(reply, Failed)
+        state = self.state
+        if reply.kind in state.outcomes:
+            state.outcomes[reply.kind] += 1
+        if reply.kind in ("pinned", "nothing"):
+            return  # the inventory itself is not to blame
+        if state.failure != reply.reason:  # once, not at every try
+            log.warning("refresh failed: %s; generation %d serves on", reply.reason, self.table.generation)
+        state.failure = reply.reason
 
-    def note_success(self, planned: Planned, started: float) -> dict[str, Any]:
-        if self.state.failure:
+    def note_success(self, planned: Planned) -> None:
+        state = self.state
+        if state.failure:
             log.info("the inventory is back")
-        self.state.failure = ""
-        self.state.confirmed_s = planned.confirmed_s
-        self.state.stages_s = planned.stages_s
-        return self.figures(planned, started)
+        if planned.doubts != state.doubts:  # once, not at every refresh
+            for doubt in planned.doubts:
+                log.warning("in doubt: %s", doubt)
+            if not planned.doubts:
+                log.info("nothing of the inventory is in doubt any more")
+        state.failure = ""
+        state.confirmed_s = planned.confirmed_s
+        state.stages_s = planned.stages_s
+        state.doubts, state.kept_hosts = planned.doubts, planned.kept_hosts
+        state.parts, state.kept_parts = planned.parts, planned.kept_parts
+        state.outcomes["published" if planned.published else "unchanged"] += 1
+        state.outcomes["doubtful"] += bool(planned.doubts)
 
     def figures(self, planned: Planned, started: float) -> dict[str, Any]:
         """What `refresh --json` says of a job."""
@@ -265,7 +372,7 @@ class Refresher:
                 wait_s, delay_s = delay_s, min(delay_s * 2, RETRY_MAX_S)
             self.poke.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.poke.wait(), wait_s)
+                await asyncio.wait_for(self.poke.wait(), None if self.state.pinned_s else wait_s)
 
     async def reconfigure(self, config: Config) -> None:
         async with self.job:

@@ -11,22 +11,26 @@ import contextlib
 import logging
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
-from control.console import CommandFailed, Console
+from control.console import CommandFailed, Console, Report
 from control.events import Warnings
+from control.jobs import Planned
 from control.links import LinkAddress, watch_links
 from control.lookups import Lookups
 from control.plan import parse_mac, show_mac
-from control.planner import Planned
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
+from control.watch import wait_for_change, watched_path
 from fastpath.logs import configure_logging
 from fastpath.protocol import Accepted, Begin, Channel, ChannelClosed, Publish, Rejected, Reload, Restarted, Stop, memfd
 
 log = logging.getLogger("bootstorm.control")
+
+DIFF_ROWS_MAX = 1_000  # in one answer; the client asks for the rest
 
 
 class Stopped(Exception):
@@ -43,6 +47,7 @@ class Service:
         self.config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.settings.config_path))
         self.started_s = time.monotonic()
         self.links: list[LinkAddress] = []
+        self.configured = asyncio.Event()  # another configuration is in force
         self.table = ServedTable(site_fd, rest[:workers], adopted_bell)
         if begin.generation:
             self.table.serve(rest[workers:])
@@ -50,11 +55,13 @@ class Service:
         self.lookups = Lookups(self.refresher.look_up)
         state = self.refresher.state
         self.warnings = Warnings(
-            self.table, event_bell, self.interface_name, state.reasons_of, on_unknown=self.lookups.ask
+            self.table, event_bell, self.interface_name, state.reasons_of, on_unknown=self.on_unknown
         )
         handlers = {
             "status": self.status,
             "refresh": self.refresh,
+            "diff": self.diff,
+            "rollback": self.rollback,
             "lookup": self.lookup,
             "workers": self.workers,
             "recent": self.recent,
@@ -74,6 +81,7 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.follow_links(group), name="links")
                 group.create_task(self.console.run(), name="console")
+                group.create_task(self.follow_file(), name="file")
                 await stopped
                 raise Stopped
         except* Stopped:
@@ -96,6 +104,22 @@ class Service:
                 refreshing = True
                 group.create_task(self.refresher.run(), name="refresh")
                 group.create_task(self.lookups.run(), name="lookups")
+
+    def on_unknown(self, mac: str, place: str) -> None:
+        """A file is read as soon as it changes, and a pinned table is what somebody wants: nothing to look up there."""
+        if watched_path(self.config.dhcp.api_url) is None and not self.refresher.state.pinned_s:
+            self.lookups.ask(mac, place)
+
+    async def follow_file(self) -> None:
+        """An inventory that is a file is read again when it is written or replaced."""
+        while True:
+            path = watched_path(self.config.dhcp.api_url)
+            if path is None:
+                await self.configured.wait()
+            else:
+                await wait_for_change(path, self.configured)
+                self.refresher.poke.set()
+            self.configured.clear()
 
     def interface_name(self, ifindex: int) -> str:
         return next((link.name for link in self.links if link.ifindex == ifindex), f"interface {ifindex}")
@@ -139,6 +163,7 @@ class Service:
         if refused:
             return
         self.config = config
+        self.configured.set()
         with memfd("bootstorm-config", config.text) as fd:
             self.channel.send(Accepted(), [fd])
         self.console.allow_uids = {0, os.geteuid(), *config.control.allow_uids}
@@ -147,7 +172,7 @@ class Service:
 
     # --- commands ------------------------------------------------------------------------------------------------
 
-    async def status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+    async def status(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         table, state = self.table, self.refresher.state
         return {
             "generation": table.generation,
@@ -161,12 +186,18 @@ class Service:
             else 0,
             "inventory": state.word(table.hosts > 0),
             "inventory_reason": state.failure or (None if state.confirmed_s else "not read yet"),
+            "doubts": state.doubts,
+            "kept_hosts": state.kept_hosts,
+            "pinned_s": round(time.time() - state.pinned_s, 1) if state.pinned_s else None,
             "refresh": {
                 "stage": state.stage or None,
                 "done": state.done,
                 "total": state.total,
                 "last_seconds": round(state.last_duration_s, 3),
                 "stages_s": state.stages_s,
+                "parts": state.parts,
+                "kept_parts": state.kept_parts,
+                "outcomes": state.outcomes,
             },
             "workers": table.workers(),
             "restarts": self.restarts,
@@ -175,28 +206,52 @@ class Service:
             "warnings_suppressed": self.warnings.suppressed,
             "lookups": self.lookups.counts,
             "faults": dict(list(state.faults.items())[:20]),
-            "faults_total": len(state.faults),
+            "faults_total": state.faults_total,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
 
-    async def refresh(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def refresh(self, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
         mac, host = arguments.get("mac"), arguments.get("host")
         try:
             if mac is None and host is None:
-                figures = await self.refresher.refresh(bool(arguments.get("force")))
+                with self.refresher.followed_by(lambda progress: report(asdict(progress))):
+                    figures = await self.refresher.refresh(bool(arguments.get("force")))
             else:
                 macs = [show_mac(self.read_mac("refresh", mac))] if mac is not None else []
-                figures, _missing = await self.refresher.look_up(macs, [str(host)] if host is not None else [])
+                names = [str(host)] if host is not None else []
+                figures, _missing = await self.refresher.look_up(macs, names, asked=True)
         except RefreshFailed as failed:
             raise CommandFailed(str(failed)) from failed
         if arguments.get("wait"):
-            try:
-                await self.table.wait_adopted(figures["generation"], CONFIRM_S)
-            except NotAdopted as late:
-                raise CommandFailed(str(late)) from late
+            await self.all_adopted(figures["generation"])
         return figures
 
-    async def lookup(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def all_adopted(self, generation: int) -> None:
+        started = time.monotonic()
+        try:
+            await self.table.wait_adopted(generation, CONFIRM_S)
+        except NotAdopted as late:
+            raise CommandFailed(str(late)) from late
+        self.refresher.state.stages_s["ack"] = round(time.monotonic() - started, 4)
+
+    async def diff(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        offset, limit = int(arguments.get("offset", 0)), int(arguments.get("limit", DIFF_ROWS_MAX))
+        if offset < 0 or not 0 < limit <= DIFF_ROWS_MAX:
+            raise CommandFailed(f"diff: offset {offset}, limit {limit}; wanted 0 or more, and 1 to {DIFF_ROWS_MAX}")
+        try:
+            return await self.refresher.changes(offset, limit)
+        except RefreshFailed as failed:
+            raise CommandFailed(f"diff: {failed}") from failed
+
+    async def rollback(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        try:
+            figures = await self.refresher.rollback()
+        except RefreshFailed as failed:
+            raise CommandFailed(f"rollback: {failed}") from failed
+        await self.all_adopted(figures["generation"])
+        return figures
+
+    async def lookup(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         found = self.table.lookup(self.read_mac("lookup", arguments.get("mac")))
         if found is None:
             raise CommandFailed(
@@ -211,10 +266,10 @@ class Service:
             raise CommandFailed(f"{command}: {text!r} is no MAC address, wanted one such as 00:11:22:33:44:55")
         return mac
 
-    async def workers(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    async def workers(self, _arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:
         return self.table.workers()
 
-    async def recent(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    async def recent(self, arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:
         mac = arguments.get("mac")
         wanted = show_mac(self.read_mac("recent", mac)) if mac is not None else None
         return self.warnings.newest(int(arguments.get("most", 50)), wanted)

@@ -107,24 +107,28 @@ class ServedTable:
         row = self.pair.lookup(mac) if self.pair is not None else None
         if row is None:
             return None
-        return {
-            "mac": show_mac(mac),
-            "host": row["name"].decode("utf-8", "replace"),
-            "state": row["state"],
-            "leases": [
-                {
-                    "address": _dotted(lease["address"]),
-                    "prefix": lease["prefix"],
-                    "lease_s": lease["template"]["lease_s"],
-                    "renewal_s": lease["template"]["renewal_s"],
-                    "rebinding_s": lease["template"]["rebinding_s"],
-                    "siaddr": _dotted(lease["template"]["siaddr"]),
-                    "file": lease["template"]["file"].decode("utf-8", "replace"),
-                    "options": split_options(lease["template"]["options"] + row["own"]),
-                }
-                for lease in row["leases"]
-            ],
-        }
+        return {"mac": show_mac(mac), **describe_row(row)}
+
+
+def describe_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table as people read it: host, state, and a lease for each address."""
+    return {
+        "host": row["name"].decode("utf-8", "replace"),
+        "state": row["state"],
+        "leases": [
+            {
+                "address": _dotted(lease["address"]),
+                "prefix": lease["prefix"],
+                "lease_s": lease["template"]["lease_s"],
+                "renewal_s": lease["template"]["renewal_s"],
+                "rebinding_s": lease["template"]["rebinding_s"],
+                "siaddr": _dotted(lease["template"]["siaddr"]),
+                "file": lease["template"]["file"].decode("utf-8", "replace"),
+                "options": split_options(lease["template"]["options"] + row["own"]),
+            }
+            for lease in row["leases"]
+        ],
+    }
 
 
 def split_options(blob: bytes) -> dict[str, str]:

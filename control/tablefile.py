@@ -22,7 +22,27 @@ class TableStore:
         self.state_dir = state_dir
         self.base_path = state_dir / "table.base"
         self.delta_path = state_dir / "table.delta"
+        self.pin_path = state_dir / "pinned"
         self.base_on_disk = self.delta_on_disk = 0
+
+    # A rollback holds over restarts, or the table that somebody went away from would come back by itself.
+
+    def pinned_s(self) -> float:
+        """Since 1970: when `ctl rollback` pinned the table on disk; 0 when it did not."""
+        try:
+            return self.pin_path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def pin(self, since_s: float) -> None:
+        try:
+            self.pin_path.touch()
+            os.utime(self.pin_path, (since_s, since_s))
+        except OSError as error:
+            log.error("cannot write %s: %s; a restart would end the rollback", self.pin_path, error.strerror)
+
+    def unpin(self) -> None:
+        self.pin_path.unlink(missing_ok=True)
 
     def load(self) -> tuple[int, int, float] | None:
         """(base fd, delta fd or -1, seconds since 1970 of the inventory's last word), or None when there is none."""

@@ -35,7 +35,7 @@ INVENTORY = {
 PXD_ORDER = ["rfc2131", "wire", "verdict", "net", "parse", "leases", "judge", "encode", "answer", "page", "table"]
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",
-    "control/refresh.py", "control/ctl.py", "control/lookups.py",
+    "control/refresh.py", "control/ctl.py", "control/lookups.py", "control/compile.py",
 }  # fmt: skip
 
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from control.clusto.attrs import AttrFilter, attrs_of
+from control.clusto.attrs import AttrFilter
 from control.clusto.drivers import PORT_ACTION_TYPES
 from control.clusto.errors import Answered, NoSuchEntity, Refused
-from control.clusto.reading import Entity, get_by_name, has_port, port_attr, ports_document, show
+from control.clusto.reading import Entity, attrs_document, get_by_name, has_port, port_attr, ports_document, show
 from control.clusto.writing import (
     Value,
     add_attr,
@@ -44,7 +44,7 @@ def _show(db: Connection, entity: Entity, _parameters: Parameters) -> Any:
 
 def _attrs(db: Connection, entity: Entity, parameters: Parameters) -> Any:
     wanted = AttrFilter.from_parameters(parameters)
-    return {"attrs": attrs_of(db, [entity.id], wanted)[entity.id]}
+    return {"attrs": attrs_document(db, entity, wanted)}
 
 
 def _required(parameters: Parameters, name: str) -> str:
@@ -167,6 +167,11 @@ ACTIONS: Final[Mapping[str, Action]] = {
 
 # Attributes of the original's handler object, which it would call (recording 150).
 _NOT_CALLABLE: Final = frozenset({"url", "obj"})
+
+
+def writes(name: str) -> bool:
+    """Whether an action of that name wants the writers' transaction; an unknown one does not."""
+    return name in ACTIONS and ACTIONS[name].writes
 
 
 def action_named(name: str, entity: Entity) -> Action:

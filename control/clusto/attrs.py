@@ -1,23 +1,27 @@
 """Attributes as answers show them: filter, bulk load, merge from containers; queries.py and actions.py build on it.
 
 CLUSTO-HTTPD 2 (merging), 5 (`attrs`), 7 (JSON).  Everything is loaded for many entities at once: the price of an answer
-is a handful of queries whatever its number of members.
+is a handful of queries whatever its number of members, and a row becomes its JSON text without an object between.
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, CursorResult, Select, func, select
 
 from control.clusto.drivers import known_driver, known_type
+from control.clusto.encoding import json_text
 from control.clusto.errors import Refused
-from control.clusto.store import attributes, entities
+from control.clusto.store import among, attributes, entities
 
 CONTAINS: Final = "_contains"
 IDS_PER_QUERY: Final = 2_000
+_FEW: Final = 50
 
 _PARAMETERS: Final = frozenset(
     {
@@ -33,9 +37,6 @@ _PARAMETERS: Final = frozenset(
         "clusto_drivers",
     }
 )
-
-AttrDoc = dict[str, Any]
-"""One attribute in JSON: {"datatype", "key", "number", "subkey", "value"} (CLUSTO-HTTPD 7)."""
 
 
 class _Unset:
@@ -62,7 +63,10 @@ _SELECT: Final[Select[Any]] = select(
 ).select_from(attributes.outerjoin(_target, attributes.c.relation_id == _target.c.id))
 
 AttrRow = tuple[Any, ...]
-"""A row of _SELECT as a plain tuple: a bulk read handles 100,000 of them, a look-up in SQLAlchemy's costs 1 us each."""
+"""A row of _SELECT as the driver gives it: a bulk read handles 100,000 of them, SQLAlchemy's costs 1 us each."""
+
+# SQLite's driver passes the GIL on at every row: two bulk reads at once would spend their time on that.
+_ONE_BULK_READ: Final = threading.Lock()
 
 ENTITY_ID, ID, KEY, SUBKEY, NUMBER, DATATYPE, INT, STRING, DATETIME, TARGET_TYPE, TARGET_NAME, TARGET_DRIVER = range(12)
 
@@ -75,26 +79,32 @@ def json_value(row: AttrRow) -> Any:
     if datatype == "relation":
         return None if row[TARGET_NAME] is None else f"/{row[TARGET_TYPE]}/{row[TARGET_NAME]}"
     if datatype == "datetime":
-        return None if row[DATETIME] is None else row[DATETIME].strftime("%Y-%m-%d %H:%M:%S")
+        # SQLite's is text, PostgreSQL's a datetime; both with microseconds.
+        return None if row[DATETIME] is None else str(row[DATETIME])[:19]
     return row[STRING]
 
 
-def attr_docs(rows: Iterable[AttrRow]) -> list[AttrDoc]:
-    """In the order of JSON's sorted keys; the two plain datatypes in line, for a bulk answer has 100,000 of them."""
-    return [
-        {
-            "datatype": row[DATATYPE],
-            "key": row[KEY],
-            "number": row[NUMBER],
-            "subkey": row[SUBKEY],
-            "value": row[STRING]
-            if row[DATATYPE] == "string"
-            else row[INT]
-            if row[DATATYPE] == "int"
-            else json_value(row),
-        }
-        for row in rows
-    ]
+class AttrTexts:
+    """Rows -> JSON objects {"datatype", "key", "number", "subkey", "value"} (CLUSTO-HTTPD 7), commas between.
+
+    What stands around number and value repeats from member to member and is made once.
+    """
+
+    def __init__(self) -> None:
+        self._around: dict[tuple[str, str, str | None], tuple[str, str]] = {}
+
+    def text(self, rows: Iterable[AttrRow]) -> str:
+        parts = []
+        for row in rows:
+            kind = (row[DATATYPE], row[KEY], row[SUBKEY])
+            if (around := self._around.get(kind)) is None:
+                around = self._around[kind] = (
+                    f'{{"datatype":{json_text(kind[0])},"key":{json_text(kind[1])},"number":',
+                    f',"subkey":{json_text(kind[2])},"value":',
+                )
+            number = "null" if row[NUMBER] is None else row[NUMBER]
+            parts.append(f"{around[0]}{number}{around[1]}{json_text(json_value(row))}}}")
+        return ",".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +222,11 @@ def load_rows(db: Connection, ids: Sequence[int], wanted: AttrFilter) -> dict[in
     """Own attributes of many entities that pass the filter, in natural order (the order of their making)."""
     rows_of: dict[int, list[AttrRow]] = {entity_id: [] for entity_id in ids}
     tests = wanted.tests()
+    narrowed = wanted.narrowed(_SELECT)
     for chunk in chunked(ids):
-        found = list(map(tuple, db.execute(wanted.narrowed(_SELECT).where(attributes.c.entity_id.in_(chunk)))))
+        # One id spares SQLite the list of them; it is what most requests ask for.
+        one = attributes.c.entity_id == chunk[0] if len(chunk) == 1 else among(db, attributes.c.entity_id, chunk)
+        found = driver_rows(db, narrowed.where(one), bulk=len(chunk) > _FEW)
         for row in [row for row in found if all(test(row) for test in tests)] if tests else found:
             rows_of[row[ENTITY_ID]].append(row)
     for rows in rows_of.values():
@@ -221,15 +234,24 @@ def load_rows(db: Connection, ids: Sequence[int], wanted: AttrFilter) -> dict[in
     return rows_of
 
 
-def attrs_of(db: Connection, ids: Sequence[int], wanted: AttrFilter) -> dict[int, list[AttrDoc]]:
-    """What `attrs` with this filter answers, for many entities at once."""
+def driver_rows(db: Connection, statement: Select[Any], *, bulk: bool = False) -> list[tuple[Any, ...]]:
+    """All rows, as the database's driver gives them."""
+    with _ONE_BULK_READ if bulk else nullcontext():
+        result = db.execute(statement)
+        try:
+            return cast("list[tuple[Any, ...]]", cast(CursorResult[Any], result).cursor.fetchall())
+        finally:
+            result.close()
+
+
+def attrs_of(db: Connection, ids: Sequence[int], wanted: AttrFilter, texts: AttrTexts | None = None) -> dict[int, str]:
+    """What `attrs` with this filter answers, for many entities at once: the inside of a JSON list each."""
     rows_of = merged_rows(db, ids, wanted) if wanted.merge_container_attrs else load_rows(db, ids, wanted)
-    docs: dict[int, list[AttrDoc]] = {}
-    for entity_id, rows in rows_of.items():
-        if wanted.sort_by_keys:
+    texts = texts or AttrTexts()
+    if wanted.sort_by_keys:
+        for rows in rows_of.values():
             rows.sort(key=itemgetter(KEY))
-        docs[entity_id] = attr_docs(rows)
-    return docs
+    return {entity_id: texts.text(rows) for entity_id, rows in rows_of.items()}
 
 
 def merged_rows(db: Connection, ids: Sequence[int], wanted: AttrFilter) -> dict[int, list[AttrRow]]:
@@ -263,7 +285,7 @@ class Containers:
             found: dict[int, set[int]] = {entity_id: set() for entity_id in frontier}
             for chunk in chunked(frontier):
                 statement = select(attributes.c.relation_id, attributes.c.entity_id).where(
-                    attributes.c.relation_id.in_(chunk), attributes.c.key == CONTAINS
+                    among(db, attributes.c.relation_id, chunk), attributes.c.key == CONTAINS
                 )
                 for member_id, container_id in db.execute(statement):
                     found[member_id].add(container_id)

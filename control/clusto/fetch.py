@@ -1,4 +1,4 @@
-"""Reads the whole inventory over HTTP: containers once, members once, merged on our side.
+"""Reads the inventory over HTTP: containers once, members once in bulk, merged on our side.
 
 model.py parses what comes, plan.py draws conclusions.  The order of requests is what the real
 daemon bears (docs/inventory.md): it is single-threaded, stalls for seconds
@@ -7,19 +7,28 @@ with more than a few connections, and takes an hour to merge 10,000 servers by i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
 
 from control.clusto.model import (
+    CLUSTO_INT_OFFSET,
+    Batch,
     Inventory,
+    InventoryDown,
     InventoryMalformed,
+    PartLost,
+    Reading,
     Thing,
     name_of,
     parse_attributes,
@@ -31,14 +40,17 @@ from control.clusto.model import (
 
 CONNECTIONS = 4  # its listen queue is 5; a sixth connection waits for whole seconds
 CONNECT_TIMEOUT_S = 5.0
+AHEAD = 2  # bulk answers of 12 MB each that wait to be parsed
+SINGLES = 200  # hosts in no container of size: so many make a batch
 READ_TIMEOUT_S = 120.0  # one bulk request blocks the real daemon for 15 s at 10,000 hosts
 _ADDRESSABLE = re.compile(r"[A-Za-z0-9_-]+\Z")  # other names are cut off in a path, and another object answers
+_BY_NAME = "/query/get_by_name"
 Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
 
 
-class InventoryDown(Exception):
-    """The inventory cannot be read: unreachable, too slow, or answering garbage.  The last table serves on."""
+class AnswerSpoiled(InventoryDown):
+    """It answered, and the answer is none: cut off, no JSON, another status.  Others may be good."""
 
 
 class Fetcher:
@@ -52,6 +64,9 @@ class Fetcher:
 
     def get(self, path: str, **parameters: str) -> Any:
         """The JSON of one answer.  Raises InventoryDown naming the request and what came back."""
+        return self.decode(path, self.get_raw(path, **parameters))
+
+    def get_raw(self, path: str, **parameters: str) -> bytes:
         if not hasattr(self.local, "session"):
             self.local.session = requests.Session()
             self.local.session.trust_env = False  # neither a proxy of the shell's nor a .netrc in place of our token
@@ -61,21 +76,27 @@ class Fetcher:
             answer = self.local.session.get(
                 self.url + path, params=parameters, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), allow_redirects=False
             )
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            raise AnswerSpoiled(f"GET {self.url}{path}: cut off in the middle ({error})") from error
         except requests.RequestException as error:
             raise InventoryDown(f"GET {self.url}{path}: {_reason(error)}") from error
         except UnicodeError as error:  # half a letter in a name that the inventory gave
-            raise InventoryDown(f"GET {self.url}{path} {ascii(parameters)[:200]}: no text") from error
+            raise AnswerSpoiled(f"GET {self.url}{path} {ascii(parameters)[:200]}: no text") from error
         if answer.status_code != 200:
             last = answer.text.strip().rpartition("\n")[2][:200]
-            raise InventoryDown(f"GET {self.url}{path}: status {answer.status_code}, wanted 200: {last}")
+            raise AnswerSpoiled(f"GET {self.url}{path}: status {answer.status_code}, wanted 200: {last}")
+        content: bytes = answer.content
+        return content
+
+    def decode(self, path: str, content: bytes) -> Any:
         try:
-            return answer.json()
-        except requests.JSONDecodeError as error:
-            raise InventoryDown(
-                f"GET {self.url}{path}: no JSON ({error.msg} at {error.pos} of {len(answer.text)} characters)"
+            return json.loads(content)
+        except json.JSONDecodeError as error:
+            raise AnswerSpoiled(
+                f"GET {self.url}{path}: no JSON ({error.msg} at {error.pos} of {len(content)} characters)"
             ) from error
         except (ValueError, RecursionError) as error:  # a number of thousands of digits; nesting without end
-            raise InventoryDown(f"GET {self.url}{path}: no usable JSON ({str(error)[:200]})") from error
+            raise AnswerSpoiled(f"GET {self.url}{path}: no usable JSON ({str(error)[:200]})") from error
 
     def entities(self, **filters: Any) -> list[str]:
         # clusto-httpd decodes the JSON text a second time
@@ -88,12 +109,6 @@ class Fetcher:
         if thing.path != path:
             raise InventoryMalformed(f"get_by_name {name}: found {thing.path}, wanted {path}")
         return thing, contents
-
-    def members(self, path: str) -> list[Thing]:
-        """Own attributes of all direct members, in one request."""
-        name = name_of(path)
-        body = self.get("/query/get_by_name", name=name, prefetch_attrs="[{}]")
-        return list(parse_members(body, f"get_by_name {name}"))
 
     def manager(self, path: str) -> Thing:
         """Its properties alone: a show document of a manager costs a hundred times as much."""
@@ -118,7 +133,11 @@ class Fetcher:
             self._add_hosts(inventory, paths)
             addresses = {address.text for path in inventory.hosts for address in inventory.things[path].addresses()}
             if addresses:
-                claims = [{"key": "ip", "subkey": "ipstring", "value": text} for text in sorted(addresses)]
+                claims: list[dict[str, Any]] = [
+                    {"key": "ip", "subkey": "ipstring", "value": text} for text in sorted(addresses)
+                ]
+                numbers = filter(None, map(_as_number, sorted(addresses)))
+                claims += [{"key": "ip", "subkey": None, "value": number} for number in numbers]
                 self._add_hosts(inventory, self.entities(attrs=claims))
         except InventoryMalformed as error:
             raise InventoryDown(f"{self.url}: {error}") from error
@@ -136,75 +155,179 @@ class Fetcher:
         todo = [path]
         while todo:
             at = todo.pop()
-            name = at.rpartition("/")[2]
+            name = name_of(at)
             body = self.get("/query/get_by_name", name=name)
             inventory.things[at] = parse_show(body, f"get_by_name {name}")[0]
             parents = sorted(parse_parents(body, f"get_by_name {name}"))
             inventory.parents[at] = parents
             todo += [parent for parent in parents if parent not in inventory.things]
 
-    def read(self) -> Inventory:
-        """Everything that a plan needs.  Raises InventoryDown; never returns half an inventory."""
+    def read(self) -> Reading:
+        """Everything that a plan needs, the hosts in parts.  Raises InventoryDown; never gives half a frame."""
         try:
-            with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch") as pool:
-                return self._read(pool)
+            return self._read()
         except InventoryMalformed as error:
             raise InventoryDown(f"{self.url}: {error}") from error
 
-    def _read(self, pool: ThreadPoolExecutor) -> Inventory:
-        self.progress("list", 0, 3)
-        containers, hosts, managers = pool.map(
-            lambda filters: self.entities(**filters),
-            (
-                {"attrs": [{"key": "_contains"}]},
-                {"attrs": [{"key": "port-nic-eth", "subkey": "mac", "number": 1}]},
-                {"clusto_drivers": ["ipmanager"]},
-            ),
-        )
-        inventory = Inventory(hosts=sorted(set(hosts)), managers=sorted(managers))
-        contents: dict[str, list[str]] = {}
-        for thing, inside in self._all(pool, "containers", self.show, containers):
-            inventory.things[thing.path] = thing
-            contents[thing.path] = inside
-            for path in inside:
-                inventory.parents.setdefault(path, []).append(thing.path)
-        wanted = set(hosts) - set(containers)
-        cover = covering(contents, wanted)
-        for things in self._all(pool, "members", self.members, cover):
-            inventory.things.update((thing.path, thing) for thing in things if thing.path not in contents)
-        left = sorted(wanted - inventory.things.keys())
-        for thing, _contents in self._all(pool, "single hosts", self.show, left):
-            inventory.things[thing.path] = thing
-        unread = [path for path in inventory.managers if path not in inventory.things]
-        for thing in self._all(pool, "managers", self.manager, unread):
-            inventory.things[thing.path] = thing
-        return inventory
+    def _read(self) -> Reading:
+        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch") as pool:
+            self.progress("list", 0, 3)
+            containers, listed, managers = pool.map(
+                lambda filters: self.entities(**filters),
+                (
+                    {"attrs": [{"key": "_contains"}]},
+                    {"attrs": [{"key": "port-nic-eth", "subkey": "mac", "number": 1}, {"key": "ip"}]},
+                    {"clusto_drivers": ["ipmanager"]},
+                ),
+            )
+            frame = Inventory(managers=sorted(managers))
+            wanted = {path: path for path in listed}
+            inside: dict[str, list[str]] = {}
+            tuples: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
+            for thing, contents in self._all(pool, "containers", self.show, sorted(containers)):
+                frame.things[thing.path] = thing
+                inside[thing.path] = [wanted[path] for path in contents if path in wanted]
+                for path in contents:
+                    # A million hosts share a few hundred tuples, and each path is kept once.
+                    before = tuple(frame.parents.get(path, ()))
+                    after = tuples.setdefault((before, thing.path), (*before, thing.path))
+                    frame.parents[wanted.get(path, path)] = after
+            unread = [path for path in frame.managers if path not in frame.things]
+            for thing in self._all(pool, "managers", self.manager, unread):
+                frame.things[thing.path] = thing
+        parts = list(covering(inside, [path for path in wanted if path not in frame.things]))
+        themselves = [path for path in wanted if path in frame.things]
+        return Reading(frame, self._batches(parts, [frame.things[path] for path in themselves]))
 
-    def _all(self, pool: ThreadPoolExecutor, stage: str, work: Callable[[str], T], paths: Iterable[str]) -> list[T]:
+    def _batches(self, parts: list[_Part], containers: list[Thing]) -> Iterator[Batch]:
+        """In order, some ahead of who takes them.  The containers that are hosts themselves are read already."""
+        if containers:
+            digest = _digest(repr(containers).encode("utf-8", "backslashreplace"))
+            yield Batch("containers", [thing.path for thing in containers], digest, lambda: containers)
+        total, done = sum(len(part.paths) for part in parts), 0
+        self.progress("hosts", 0, total)
+        pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
+        try:
+            ahead: deque[tuple[_Part, Future[list[bytes]]]] = deque()
+            todo = iter(parts)
+            while True:
+                for part in todo:
+                    ahead.append((part, pool.submit(self._twice, part)))
+                    if len(ahead) >= (AHEAD if part.container else CONNECTIONS):
+                        break
+                if not ahead:
+                    return
+                part, answer = ahead.popleft()
+                yield self._batch(part, answer)
+                done += len(part.paths)
+                self.progress("hosts", done, total)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _twice(self, part: _Part) -> list[bytes]:
+        """The answers of a part; a spoiled one is asked for twice."""
+        try:
+            return self._content(part)
+        except AnswerSpoiled:
+            return self._content(part)
+
+    def _content(self, part: _Part) -> list[bytes]:
+        """Single hosts: b"" for each that is not to be had."""
+        if part.container is not None:
+            return [self.get_raw(_BY_NAME, name=name_of(part.container), prefetch_attrs="[{}]")]
+        return [self._single(path) for path in part.paths]
+
+    def _single(self, path: str) -> bytes:
+        try:
+            return self.get_raw(_BY_NAME, name=name_of(path))
+        except AnswerSpoiled:
+            return b""
+
+    def _batch(self, part: _Part, answer: Future[list[bytes]]) -> Batch:
+        content: list[bytes] = []
+        lost: AnswerSpoiled | None = None
+        try:
+            content = answer.result()
+        except AnswerSpoiled as error:
+            lost = error
+        faults: dict[str, list[str]] = {}
+
+        def things() -> Iterator[Thing]:
+            if lost is not None:
+                raise PartLost(str(lost)) from lost
+            if part.container is None:
+                yield from self._singles(part.paths, content, faults)
+                return
+            try:
+                body = self._decoded(part, content)
+                yield from parse_members(body, f"get_by_name {name_of(part.container)}")
+            except (InventoryMalformed, AnswerSpoiled) as error:
+                raise PartLost(str(error)) from error
+
+        key = part.container or f"single hosts from {part.paths[0]}"
+        return Batch(key, part.paths, _digest(b"\0".join(content)) if lost is None else b"", things, faults)
+
+    def _decoded(self, part: _Part, content: list[bytes]) -> Any:
+        """What is no JSON may have been cut off: it is asked for twice."""
+        try:
+            return self.decode(_BY_NAME, content.pop())
+        except AnswerSpoiled:
+            return self.decode(_BY_NAME, self._content(part)[0])
+
+    def _singles(self, paths: list[str], content: list[bytes], faults: dict[str, list[str]]) -> Iterator[Thing]:
+        for path, text in zip(paths, content, strict=True):
+            name = name_of(path)
+            try:
+                # Asked again where nothing came: now its reason counts.
+                body = self.decode(_BY_NAME, text) if text else self.get(_BY_NAME, name=name)
+                thing = parse_show(body, f"get_by_name {name}")[0]
+            except (InventoryMalformed, AnswerSpoiled) as error:
+                faults[name] = [f"cannot be read: {error}"]
+                continue
+            yield thing
+
+    def _all(self, pool: ThreadPoolExecutor, stage: str, work: Callable[[str], T], paths: Iterable[str]) -> Iterator[T]:
         todo = list(paths)
-        done = []
         self.progress(stage, 0, len(todo))
-        for result in pool.map(work, todo):
-            done.append(result)
-            self.progress(stage, len(done), len(todo))
-        return done
+        for done, result in enumerate(pool.map(work, todo), 1):
+            yield result
+            self.progress(stage, done, len(todo))
 
 
-def covering(contents: dict[str, list[str]], wanted: set[str]) -> list[str]:
-    """Containers whose members, read in bulk, cover the wanted things; greedy, largest first.
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one batch is made of.  container: whose members are read in bulk; None: each path by itself."""
+
+    container: str | None
+    paths: list[str]
+
+
+def covering(inside: dict[str, list[str]], wanted: Iterable[str]) -> Iterator[_Part]:
+    """Containers whose members, read in bulk, cover the wanted things, the largest first; each thing in one part.
 
     What only a container of one or two would add is left to single requests."""
-    left = {path: wanted.intersection(inside) for path, inside in contents.items()}
-    chosen = []
-    while left:
-        best = max(left, key=lambda path: (len(left[path]), path))
-        gained = left.pop(best)
-        if len(gained) < 3:
-            break
-        chosen.append(best)
-        for path in list(left):
-            left[path] -= gained
-    return chosen
+    left = dict.fromkeys(wanted)
+    for container in sorted(inside, key=lambda path: (-len(inside[path]), path)):
+        gained = [path for path in inside[container] if path in left]
+        if len(gained) >= 3:
+            for path in gained:
+                del left[path]
+            yield _Part(container, gained)
+    singles = sorted(left)
+    for at in range(0, len(singles), SINGLES):
+        yield _Part(None, singles[at : at + SINGLES])
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _as_number(text: str) -> int | None:
+    """As clusto keeps an address: minus 2147483648.  None for what is no address."""
+    try:
+        return int(IPv4Address(text)) - CLUSTO_INT_OFFSET
+    except AddressValueError:
+        return None
 
 
 def _dashed(mac: str) -> tuple[str, str]:

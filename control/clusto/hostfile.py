@@ -1,31 +1,57 @@
-"""Files of networks, pools and hosts, YAML or CSV -> rows and back; loading.py brings rows into the store.  Pure.
+"""Files of networks, containers and hosts, YAML or CSV -> rows and back; loading.py brings rows into the store.  Pure.
 
-YAML has `networks`, `pools`, `hosts`.  CSV has tables with a header each, a blank line between: `base,mask,gateway` for
-networks, `name,mac,address,pool,dhcp.OPTION...` for hosts; a field takes several addresses or pools.
+YAML has `networks`, `pools`, `containers`, `hosts`.  CSV has tables with a header each, a blank line between:
+`base,mask,gateway` for networks, `name,mac,address,pool,dhcp.OPTION...` for hosts; a field takes several addresses or
+pools.  Rows are read one by one: a file of a million hosts is never in memory as a whole.
 """
 
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TextIO
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
 
-from control.clusto.drivers import DRIVERS
+from control.clusto.drivers import DRIVERS, POOL_DRIVERS
 
-OptionValue = str | int
+KINDS: Final = ("networks", "pools", "containers", "hosts")
+CONTAINER_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if d.container in ("place", "rack"))
+HOST_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if "nic-eth" in d.ports)
 
 _NAME: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_OPTION: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_OPTION: Final = re.compile(r"[A-Za-z_][\w-]{0,255}", re.ASCII)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+
+
+class Unreadable(ValueError):
+    """The file as a whole is none of ours (no YAML, no mapping, no UTF-8); nothing may be concluded from it."""
 
 
 class BadRow(ValueError):
     """A field that cannot be taken: what it is, what came, what was wanted."""
+
+
+class Numbered(NamedTuple):
+    """One of several values of an option, with its attribute's number."""
+
+    number: int | None
+    value: str | int
+
+
+OptionValue = str | int | tuple[Numbered, ...]
+"""What the file says of an option: one value without a number, or all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +64,22 @@ class NetworkRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRow:
+    """A pool or another container; pools and containers: those that it is in itself."""
+
     where: str
     name: str
+    driver: str = "pool"
     pools: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
     dhcp: Mapping[str, OptionValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRow:
-    """mac and addresses are None when the file does not speak of them: then what is there stays."""
+    """mac, addresses, hostname, rack are None when the file does not speak of them: then what is there stays.
+
+    osportnames: of the addresses that have one.  ru: the units of the rack that it takes.
+    """
 
     where: str
     name: str
@@ -55,6 +88,21 @@ class HostRow:
     addresses: tuple[IPv4Address, ...] | None = None
     pools: tuple[str, ...] = ()
     dhcp: Mapping[str, OptionValue] = field(default_factory=dict)
+    hostname: str | None = None
+    osportnames: Mapping[IPv4Address, str] = field(default_factory=dict)
+    containers: tuple[str, ...] = ()
+    rack: str | None = None
+    ru: tuple[int, ...] = ()
+
+
+Row = NetworkRow | PoolRow | HostRow
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One line that names a bad row, or what is wrong with the whole file."""
+
+    text: str
 
 
 @dataclass(slots=True)
@@ -65,31 +113,64 @@ class HostFile:
     pools: list[PoolRow] = field(default_factory=list)
     hosts: list[HostRow] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    containers: list[PoolRow] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.networks) + len(self.pools) + len(self.hosts)
+        return len(self.networks) + len(self.pools) + len(self.containers) + len(self.hosts)
+
+    def add(self, row: Row | Fault) -> None:
+        if isinstance(row, Fault):
+            self.errors.append(row.text)
+        elif isinstance(row, NetworkRow):
+            self.networks.append(row)
+        elif isinstance(row, HostRow):
+            self.hosts.append(row)
+        elif row.driver in POOL_DRIVERS:
+            self.pools.append(row)
+        else:
+            self.containers.append(row)
+
+
+def numbered(value: OptionValue) -> tuple[Numbered, ...]:
+    """All values of an option, whichever way the file says them."""
+    return value if isinstance(value, tuple) else (Numbered(None, value),)
 
 
 def parse(text: str, name: str) -> HostFile:
-    """name: the file's; its ending tells CSV from YAML.  Never raises for what a row says, see HostFile.errors."""
+    """name: the file's; its ending tells CSV from YAML.  Never raises for what it says, see HostFile.errors."""
     found = HostFile()
-    rows = _csv_rows(text, name) if name.lower().endswith(".csv") else _yaml_rows(text, name, found.errors)
-    for kind, where, fields in rows:
-        try:
-            if kind == "networks":
-                found.networks.append(_network(where, fields))
-            elif kind == "pools":
-                found.pools.append(_pool(where, fields))
-            else:
-                found.hosts.append(_host(where, fields))
-        except BadRow as error:
-            found.errors.append(f"{where}: {error}")
+    try:
+        for row in read_rows(io.StringIO(text), name):
+            found.add(row)
+    except Unreadable as error:
+        found.errors.append(str(error))
     return found
 
 
-# One row --------------------------------------------------------------------------------------------------------------
+def rows_of(path: Path, kinds: Collection[str] = KINDS) -> Iterator[Row | Fault]:
+    """The rows of a file, see read_rows.  Raises OSError, too."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        yield from read_rows(stream, path.name, kinds)
 
-_Row = tuple[str, str, dict[str, Any]]
+
+def read_rows(stream: TextIO, name: str, kinds: Collection[str] = KINDS) -> Iterator[Row | Fault]:
+    """Rows of these kinds, in the order of the file; a bad one is a Fault in its place.
+
+    Raises Unreadable, wherever in the file it turns out that it is none of ours.
+    """
+    raw = _csv_rows(stream, name, kinds) if name.lower().endswith(".csv") else _yaml_rows(stream, name, kinds)
+    for item in raw:
+        if isinstance(item, Fault):
+            yield item
+            continue
+        kind, where, fields = item
+        try:
+            yield _ROW_OF[kind](where, fields)
+        except BadRow as error:
+            yield Fault(f"{where}: {error}")
+
+
+# One row --------------------------------------------------------------------------------------------------------------
 
 
 def _network(where: str, fields: dict[str, Any]) -> NetworkRow:
@@ -107,28 +188,71 @@ def _network(where: str, fields: dict[str, Any]) -> NetworkRow:
 
 
 def _pool(where: str, fields: dict[str, Any]) -> PoolRow:
-    _only(fields, "name", "pool", "pools", "dhcp")
-    return PoolRow(where=where, name=_name(fields.get("name")), pools=_pools(fields), dhcp=_dhcp(fields))
+    return _container(where, fields, POOL_DRIVERS, "pool")
+
+
+def _place(where: str, fields: dict[str, Any]) -> PoolRow:
+    return _container(where, fields, CONTAINER_DRIVERS, None)
+
+
+def _container(where: str, fields: dict[str, Any], drivers: Collection[str], default: str | None) -> PoolRow:
+    _only(fields, "name", "driver", "pool", "pools", "container", "containers", "dhcp")
+    driver = fields.get("driver") or default
+    if not isinstance(driver, str) or driver not in drivers:
+        raise BadRow(f"driver {driver!r}; wanted one of {', '.join(sorted(drivers))}")
+    return PoolRow(
+        where=where,
+        name=_name(fields.get("name")),
+        driver=driver,
+        pools=_names(fields, "pool", "pools"),
+        containers=_names(fields, "container", "containers"),
+        dhcp=_dhcp(fields),
+    )
+
+
+_HOST_FIELDS: Final = (
+    *("name", "driver", "mac", "address", "addresses", "pool", "pools", "dhcp"),
+    *("hostname", "container", "containers", "rack", "ru"),
+)
 
 
 def _host(where: str, fields: dict[str, Any]) -> HostRow:
-    _only(fields, "name", "driver", "mac", "address", "addresses", "pool", "pools", "dhcp")
+    _only(fields, *_HOST_FIELDS)
     driver = fields.get("driver") or "basicserver"
-    if driver not in DRIVERS or "nic-eth" not in DRIVERS[driver].ports:
+    if driver not in HOST_DRIVERS:
         raise BadRow(f"driver {driver!r}; wanted one with network ports, for instance basicserver")
-    addresses = None
+    addresses: tuple[IPv4Address, ...] | None = None
+    osportnames: dict[IPv4Address, str] = {}
     if "address" in fields or "addresses" in fields:
-        addresses = tuple(_address("address", text) for text in _listed(fields, "address", "addresses"))
-    mac = None if fields.get("mac") in (None, "") else _mac(fields["mac"])
+        bound = [_bound_address(item) for item in _listed(fields, "address", "addresses")]
+        addresses = tuple(address for address, _ in bound)
+        osportnames = {address: osportname for address, osportname in bound if osportname is not None}
+    hostname = fields.get("hostname")
+    rack, ru = fields.get("rack"), _units(fields)
+    if (rack is None) != (not ru):
+        raise BadRow(f"rack {rack!r} with ru {fields.get('ru')!r}; wanted both, or neither")
     return HostRow(
         where=where,
         name=_name(fields.get("name")),
         driver=driver,
-        mac=mac,
+        mac=None if fields.get("mac") in (None, "") else _mac(fields["mac"]),
         addresses=addresses,
-        pools=_pools(fields),
+        pools=_names(fields, "pool", "pools"),
         dhcp=_dhcp(fields),
+        hostname=None if hostname is None else _text("hostname", hostname),
+        osportnames=osportnames,
+        containers=_names(fields, "container", "containers"),
+        rack=None if rack is None else _name(rack),
+        ru=ru,
     )
+
+
+_ROW_OF: Final[Mapping[str, Callable[[str, dict[str, Any]], Row]]] = {
+    "networks": _network,
+    "pools": _pool,
+    "containers": _place,
+    "hosts": _host,
+}
 
 
 def _only(fields: Mapping[str, Any], *known: str) -> None:
@@ -143,11 +267,50 @@ def _name(value: Any) -> str:
     return value
 
 
+def is_name(name: str) -> bool:
+    """Whether a row can have that name; a store holds others, too."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_option(name: str) -> bool:
+    return _OPTION.fullmatch(name) is not None
+
+
+def normal_mac(text: str) -> str | None:
+    """Lower case with colons; None when it is no MAC."""
+    lower = text.lower().replace("-", ":")
+    return lower if _MAC.fullmatch(lower) else None
+
+
 def _mac(value: Any) -> str:
-    text = str(value).lower().replace("-", ":")
-    if not _MAC.fullmatch(text):
+    mac = normal_mac(str(value))
+    if mac is None:
         raise BadRow(f"mac {value!r}; wanted six octets like 00:11:22:33:44:55 (in YAML within quotes)")
-    return text
+    return mac
+
+
+def _text(what: str, value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise BadRow(f"{what} {value!r}; wanted a text without NUL")
+    return value
+
+
+def _units(fields: Mapping[str, Any]) -> tuple[int, ...]:
+    units = tuple(
+        int(unit) if isinstance(unit, str) and _INTEGER.fullmatch(unit) else unit
+        for unit in _listed(fields, "ru", "ru")
+    )
+    if not all(type(unit) is int for unit in units) or len(set(units)) != len(units):
+        raise BadRow(f"ru {fields['ru']!r}; wanted a rack unit, or a list of different ones")
+    return units
+
+
+def _bound_address(value: Any) -> tuple[IPv4Address, str | None]:
+    """An address, or {address: ..., osportname: ...}."""
+    if not isinstance(value, dict):
+        return _address("address", value), None
+    _only(value, "address", "osportname")
+    return _address("address", value.get("address")), _text("osportname", value.get("osportname"))
 
 
 def _address(what: str, value: Any) -> IPv4Address:
@@ -165,59 +328,145 @@ def _listed(fields: Mapping[str, Any], one: str, many: str) -> list[Any]:
     return value.split() if isinstance(value, str) else list(value) if isinstance(value, list) else [value]
 
 
-def _pools(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(_name(name) for name in _listed(fields, "pool", "pools"))
+def _names(fields: Mapping[str, Any], one: str, many: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_name(name) for name in _listed(fields, one, many)))
 
 
 def _dhcp(fields: Mapping[str, Any]) -> dict[str, OptionValue]:
     options = fields.get("dhcp") or {}
     if not isinstance(options, dict):
         raise BadRow(f"dhcp {options!r}; wanted a mapping of option to value")
-    for option, value in options.items():
+    for option in options:
         if not isinstance(option, str) or not _OPTION.fullmatch(option):
             raise BadRow(f"dhcp option {option!r}; wanted a name like tftp_server")
-        if not isinstance(value, str | int):
-            raise BadRow(f"dhcp option {option}: {value!r}; wanted text or an integer")
-    return {option: int(value) if isinstance(value, int) else value for option, value in options.items()}
+    return {option: _option(option, value) for option, value in options.items()}
+
+
+def _option(option: str, value: Any) -> OptionValue:
+    if not isinstance(value, list):
+        return _option_value(option, value)
+    values = []
+    for position, item in enumerate(value):
+        if isinstance(item, dict):
+            _only(item, "number", "value")
+            number = item.get("number")
+            if number is not None and (type(number) is not int or not _INT_MIN <= number <= _INT_MAX):
+                raise BadRow(f"dhcp option {option}: number {number!r}; wanted an integer of 64 bits, or null")
+            values.append(Numbered(number, _option_value(option, item.get("value"))))
+        else:
+            values.append(Numbered(position, _option_value(option, item)))
+    return tuple(values)
+
+
+def _option_value(option: str, value: Any) -> str | int:
+    if isinstance(value, int) and _INT_MIN <= value <= _INT_MAX:
+        return int(value)
+    if not isinstance(value, str) or "\0" in value:
+        raise BadRow(f"dhcp option {option}: {value!r}; wanted text or an integer, or a list of them")
+    return value
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
 
+_RawRow = tuple[str, str, dict[str, Any]]
 
-def _yaml_rows(text: str, name: str, errors: list[str]) -> Iterator[_Row]:
+
+class _PythonParser(Reader, Scanner, Parser):
+    """Where PyYAML was built without libyaml."""
+
+    def __init__(self, stream: TextIO) -> None:
+        Reader.__init__(self, stream)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
+_Events: Any = getattr(getattr(yaml, "cyaml", None), "CParser", _PythonParser)
+
+
+class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[misc]
+    """The parser in C, whose events the composer of Python takes item by item instead of a document at once."""
+
+    def __init__(self, stream: TextIO) -> None:
+        _Events.__init__(self, stream)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+
+    def item(self) -> Any:
+        """The next key, value or list item."""
+        return self.construct_document(self.compose_node(None, None))  # type: ignore[arg-type]
+
+    def skip(self) -> None:
+        """Past the next item, but for what is anchored in it: a later item may refer to that."""
+        depth = 0
+        while True:
+            if not self.check_event(yaml.AliasEvent) and getattr(self.peek_event(), "anchor", None) is not None:
+                self.compose_node(None, None)  # type: ignore[arg-type]
+                if depth == 0:
+                    return
+                continue
+            event = self.get_event()
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth == 0:
+                return
+
+
+def _yaml_rows(stream: TextIO, name: str, kinds: Collection[str]) -> Iterator[_RawRow | Fault]:
     try:
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        errors.append(f"{name}: not YAML: {error}")
-        return
-    if not isinstance(document, dict):
-        errors.append(f"{name}: {type(document).__name__}; wanted a mapping with networks, pools, hosts")
-        return
-    for kind, rows in document.items():
-        if kind not in ("networks", "pools", "hosts") or not isinstance(rows, list | None):
-            errors.append(f"{name}: {kind!r}; wanted lists named networks, pools, hosts")
-            continue
-        for number, row in enumerate(rows or [], 1):
-            if isinstance(row, dict):
-                yield kind, f"{name}: {kind} {number} ({row.get('name', row.get('base', '?'))})", row
-            else:
-                errors.append(f"{name}: {kind} {number}: {row!r}; wanted a mapping")
+        loader = _Loader(stream)
+        while not loader.check_event(yaml.StreamEndEvent):
+            if isinstance(loader.get_event(), yaml.DocumentStartEvent):
+                break
+        if not loader.check_event(yaml.MappingStartEvent):
+            raise Unreadable(f"{name}: no mapping; wanted one with {', '.join(KINDS)}")
+        loader.get_event()
+        while not loader.check_event(yaml.MappingEndEvent):
+            yield from _yaml_list(loader, name, kinds)
+        # What stands behind is read as well: it may be no YAML.
+        while not loader.check_event(yaml.StreamEndEvent):
+            if isinstance(loader.get_event(), yaml.DocumentStartEvent):
+                raise Unreadable(f"{name}: several documents; wanted one")
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise Unreadable(f"{name}: not YAML: {error}") from error
 
 
-def _csv_rows(text: str, name: str) -> Iterator[_Row]:
-    header: list[str] = []
-    reader = csv.reader(io.StringIO(text))
-    for values in reader:
-        where = f"{name}: line {reader.line_num}"
-        if not any(value.strip() for value in values):
-            header = []
-        elif not header:
-            header = [value.strip() for value in values]
-        elif "base" in header:
-            yield "networks", where, _csv_fields(header, values)
+def _yaml_list(loader: _Loader, name: str, kinds: Collection[str]) -> Iterator[_RawRow | Fault]:
+    kind = loader.item()
+    if kind not in KINDS or not loader.check_event(yaml.SequenceStartEvent):
+        if loader.item() is not None or kind not in KINDS:
+            yield Fault(f"{name}: {kind!r}; wanted lists named {', '.join(KINDS)}")
+        return
+    if kind not in kinds:
+        loader.skip()
+        return
+    loader.get_event()
+    number = 0
+    while not loader.check_event(yaml.SequenceEndEvent):
+        number += 1
+        row = loader.item()
+        if isinstance(row, dict):
+            yield kind, f"{name}: {kind} {number} ({row.get('name', row.get('base', '?'))})", row
         else:
-            kind = "hosts" if {"mac", "address", "addresses"} & set(header) else "pools"
-            yield kind, where, _csv_fields(header, values)
+            yield Fault(f"{name}: {kind} {number}: {row!r}; wanted a mapping")
+    loader.get_event()
+
+
+def _csv_rows(stream: TextIO, name: str, kinds: Collection[str]) -> Iterator[_RawRow]:
+    header: list[str] = []
+    kind = ""
+    reader = csv.reader(stream)
+    try:
+        for values in reader:
+            if not any(value.strip() for value in values):
+                header = []
+            elif not header:
+                header = [value.strip() for value in values]
+                is_host = not {"mac", "address", "addresses"}.isdisjoint(header)
+                kind = "networks" if "base" in header else "hosts" if is_host else "pools"
+            elif kind in kinds:
+                yield kind, f"{name}: line {reader.line_num}", _csv_fields(header, values)
+    except (csv.Error, UnicodeError) as error:
+        raise Unreadable(f"{name}: line {reader.line_num}: no CSV in UTF-8: {error}") from error
 
 
 def _csv_fields(header: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
@@ -237,32 +486,58 @@ def _csv_fields(header: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
 
 def render(found: HostFile) -> str:
     """YAML that parses back to the same rows."""
-    document = {
-        "networks": [
-            _present(
-                name=row.name,
-                base=str(row.network.network_address),
-                mask=str(row.network.netmask),
-                gateway=None if row.gateway is None else str(row.gateway),
-            )
-            for row in found.networks
-        ],
-        "pools": [_present(name=row.name, pools=list(row.pools), dhcp=dict(row.dhcp)) for row in found.pools],
-        "hosts": [
-            _present(
-                name=row.name,
-                driver=row.driver if row.driver != "basicserver" else None,
-                mac=row.mac,
-                addresses=[str(address) for address in row.addresses or ()],
-                pools=list(row.pools),
-                dhcp=dict(row.dhcp),
-            )
-            for row in found.hosts
-        ],
-    }
+    lists: tuple[Sequence[Row], ...] = (found.networks, found.pools, found.containers, found.hosts)
+    named = zip(KINDS, lists, strict=True)
+    return "".join(f"{kind}:\n{render_rows(rows)}" if rows else f"{kind}: []\n" for kind, rows in named)
+
+
+def render_rows(rows: Iterable[Row]) -> str:
+    """Items of one list, to stand after its name and after one another."""
+    documents = [_network_fields(row) if isinstance(row, NetworkRow) else _fields(row) for row in rows]
     dump: Callable[..., str] = yaml.dump
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=2000)
+    return dump(documents, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=2000)
+
+
+def _network_fields(row: NetworkRow) -> dict[str, Any]:
+    return _present(
+        name=row.name,
+        base=str(row.network.network_address),
+        mask=str(row.network.netmask),
+        gateway=None if row.gateway is None else str(row.gateway),
+    )
+
+
+def _fields(row: PoolRow | HostRow) -> dict[str, Any]:
+    memberships = {"pools": list(row.pools), "containers": list(row.containers)}
+    options = {"dhcp": {option: _option_fields(value) for option, value in row.dhcp.items()}}
+    if isinstance(row, PoolRow):
+        return _present(name=row.name, driver=row.driver if row.driver != "pool" else None, **memberships, **options)
+    addresses: list[Any] = [
+        {"address": str(address), "osportname": row.osportnames[address]}
+        if address in row.osportnames
+        else str(address)
+        for address in row.addresses or ()
+    ]
+    return _present(
+        name=row.name,
+        driver=row.driver if row.driver != "basicserver" else None,
+        mac=row.mac,
+        hostname=row.hostname,
+        addresses=addresses,
+        rack=row.rack,
+        ru=row.ru[0] if len(row.ru) == 1 else list(row.ru),
+        **memberships,
+        **options,
+    )
+
+
+def _option_fields(value: OptionValue) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    if [item.number for item in value] == list(range(len(value))):
+        return [item.value for item in value]
+    return [{"number": item.number, "value": item.value} for item in value]
 
 
 def _present(**fields: Any) -> dict[str, Any]:

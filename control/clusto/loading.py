@@ -1,19 +1,23 @@
-"""Brings a file of networks, pools and hosts into the store, and a store into a file; hostfile.py reads and writes it.
+"""Brings a file of networks, containers and hosts into the store; hostfile.py has the format, dumping.py the way back.
 
-All or nothing: one transaction, and none when a row is bad.  Loading the same file again changes nothing.  What the
-file does not speak of stays: other hosts, other options; a host's addresses become exactly those of its row.
+All or nothing: one transaction, undone when a row is bad.  Loading the same file again changes nothing.  What the file
+does not speak of stays: other hosts, other options.  A host's addresses, an option's values, a host's rack and the
+place it is in become exactly those of its row.  Rows pass through in batches: a million hosts fit.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TextIO
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, delete, insert, select, update
 
+from control.clusto import dumping
 from control.clusto.attrs import (
     CONTAINS,
+    DATATYPE,
     ID,
     INT,
     KEY,
@@ -26,17 +30,63 @@ from control.clusto.attrs import (
     chunked,
     load_rows,
 )
-from control.clusto.drivers import DRIVERS
-from control.clusto.hostfile import HostFile, HostRow, NetworkRow, OptionValue, PoolRow, parse, render
-from control.clusto.reading import ADDRESS_BIAS, Entity, entities_where, ip_managers
-from control.clusto.store import Store, attributes, counters, entities
-from control.clusto.writing import Value
+from control.clusto.drivers import DRIVERS, POOL_DRIVERS, driver_of
+from control.clusto.hostfile import (
+    Fault,
+    HostFile,
+    HostRow,
+    NetworkRow,
+    OptionValue,
+    PoolRow,
+    Row,
+    Unreadable,
+    normal_mac,
+    numbered,
+    read_rows,
+)
+from control.clusto.reading import (
+    ADDRESS_BIAS,
+    NIC_KEY,
+    Entity,
+    Manager,
+    Membership,
+    entities_where,
+    ip_managers,
+    memberships,
+)
+from control.clusto.store import ID_TYPE, Store, among, attributes, counters, entities
+from control.clusto.writing import insert_rows
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, of)."""
 
-_NIC: Final = "port-nic-eth"
-_NAMES_PER_QUERY: Final = 1_000
+ROWS_PER_BATCH: Final = 5_000
+
+_COLUMN_OF: Final = {"int": INT, "string": STRING, "relation": TARGET_NAME}
+
+dump_file = dumping.dump_file
+
+# Who is in the file, for what can only be judged when all of it has been read.
+_loaded: Final = Table(
+    "loaded",
+    MetaData(),
+    Column("entity_id", ID_TYPE, primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("has_mac", Integer, nullable=False),
+    Column("has_addresses", Integer, nullable=False),
+    prefixes=["TEMPORARY"],
+)
+_ATTRIBUTE_COLUMNS: Final = (
+    "entity_id",
+    "key",
+    "subkey",
+    "number",
+    "datatype",
+    "int_value",
+    "string_value",
+    "relation_id",
+)
 
 
 @dataclass(slots=True)
@@ -53,361 +103,448 @@ class LoadReport:
 
 def load_file(store: Store, path: Path, *, dry_run: bool = False, on_progress: Progress | None = None) -> LoadReport:
     """Raises OSError when the file cannot be read; what is wrong inside it is in LoadReport.errors."""
-    found = parse(path.read_text(encoding="utf-8"), path.name)
-    report = LoadReport(rows=len(found), errors=found.errors)
-    if report.errors:
-        return report
-    with store.read() if dry_run else store.write() as db:
-        plan = _Plan(db, found, on_progress or (lambda _step, _done, _of: None))
-        plan.make()
-        report.added, report.changed, report.unchanged = plan.counts()
-        report.errors += plan.errors
-        if not dry_run and not report.errors:
-            plan.write()
+    with path.open(encoding="utf-8", newline="") as stream, store.write(bulk=True) as db:
+        loading = _Loading(db, on_progress or (lambda _step, _done, _of: None))
+        try:
+            loading.load(stream, path)
+        except Unreadable as error:
+            loading.report.errors.append(str(error))
+        report = loading.report
+        if dry_run or report.errors:
+            db.rollback()
+        else:
             report.written = True
     return report
 
 
-def dump_file(store: Store, path: Path) -> int:
-    """Writes every network, pool and host as YAML; how many there were."""
-    with store.read() as db:
-        found = _read_all(db)
-    path.write_text(render(found), encoding="utf-8")
-    return len(found)
+class _Wanted(NamedTuple):
+    """An attribute that has to be there.  shown: its value as the file says it, a name for a relation."""
 
+    key: str
+    subkey: str | None
+    number: int | None
+    datatype: str
+    shown: str | int
+    stored: str | int
 
-# Loading --------------------------------------------------------------------------------------------------------------
+    @classmethod
+    def of(cls, key: str, subkey: str | None, number: int | None, value: str | int) -> "_Wanted":
+        return cls(key, subkey, number, "int" if isinstance(value, int) else "string", value, value)
 
-_Slot = tuple[str, str | None, int | None]
+    def is_row(self, row: AttrRow) -> bool:
+        same = (row[KEY], row[SUBKEY], row[NUMBER], row[DATATYPE]) == self[:4]
+        return same and self.shown == row[_COLUMN_OF[self.datatype]]
 
 
 @dataclass(slots=True)
 class _Target:
-    """One entity of the file: what is there and what has to be."""
+    """One row of the file with its entity: what is there, and what has to come and to go."""
 
-    where: str
-    name: str
-    driver: str
-    entity: Entity | None = None
+    row: Row
+    entity: Entity
+    is_new: bool
     rows: list[AttrRow] = field(default_factory=list)
-    wanted: dict[_Slot, Value] = field(default_factory=dict)
+    memberships: list[Membership] = field(default_factory=list)
+    added: list[_Wanted] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
-    pools: tuple[str, ...] = ()
-    joins: list[str] = field(default_factory=list)
+    joined: list[tuple[Entity, int | None]] = field(default_factory=list)
 
     @property
     def changes(self) -> bool:
-        return bool(self.wanted or self.dropped or self.joins)
+        return bool(self.added or self.dropped or self.joined)
 
-    def want(self, key: str, subkey: str | None, number: int | None, value: Value) -> None:
-        """As `set`: an equal one stays, every other one in its place goes (CLUSTO-HTTPD 1.2)."""
-        there = [row for row in self.rows if (row[KEY], row[SUBKEY], row[NUMBER]) == (key, subkey, number)]
-        column = INT if value.column == "int_value" else STRING
-        equal = [row for row in there if value.column != "relation_id" and row[column] == value.value]
-        if not equal:
-            self.wanted[key, subkey, number] = value
-        self.dropped += [row[ID] for row in there if row not in equal[:1]]
+    def where(self, key: str, subkey: str | None, number: int | None) -> list[AttrRow]:
+        return [row for row in self.rows if (row[KEY], row[SUBKEY], row[NUMBER]) == (key, subkey, number)]
+
+    def replace(self, there: Iterable[AttrRow], wanted: Iterable[_Wanted]) -> None:
+        """Of what is there stays what is wanted; the rest goes, and what is missing comes."""
+        left = list(there)
+        for want in wanted:
+            same = next((position for position, row in enumerate(left) if want.is_row(row)), None)
+            if same is None:
+                self.added.append(want)
+            else:
+                del left[same]
+        self.dropped += [row[ID] for row in left]
 
 
-class _Plan:
-    """Everything is looked up in bulk, compared in memory, and written in bulk."""
+class _Networks:
+    """The managers, found by address."""
 
-    def __init__(self, db: Connection, found: HostFile, progress: Progress) -> None:
-        self.db = db
-        self.found = found
-        self.progress = progress
-        self.errors: list[str] = []
-        self.targets: dict[str, _Target] = {}
-        self.managers: list[tuple[str, IPv4Network]] = []
+    def __init__(self, managers: Iterable[Manager]) -> None:
+        self._everywhere: list[Manager] = []
+        self._by_base: dict[int, dict[int, list[Manager]]] = {}
+        for manager in managers:
+            if manager.network is None:
+                self._everywhere.append(manager)
+            else:
+                of_mask = self._by_base.setdefault(int(manager.network.netmask), {})
+                of_mask.setdefault(int(manager.network.network_address), []).append(manager)
 
-    def make(self) -> None:
-        self._names_of_networks()
-        for network in self.found.networks:
-            self._target(network.where, network.name, "ipmanager")
-        for pool in self.found.pools:
-            self._target(pool.where, pool.name, "pool", pool.pools)
-        for host in self.found.hosts:
-            self._target(host.where, host.name, host.driver, host.pools)
-        self._pools_by_name()
-        self._look_up()
-        for network in self.found.networks:
-            self._network(network)
-        self._all_managers()
-        for pool in self.found.pools:
-            self._options(self.targets[pool.name], pool.dhcp)
-        self._refuse_taken()
-        for done, host in enumerate(self.found.hosts):
-            if done % 1000 == 0:
-                self.progress("compare", done, len(self.found.hosts))
-            self._host(host)
-
-    def _names_of_networks(self) -> None:
-        """A network that a manager of any name has is that one: a second one would make its addresses unmanaged."""
-        name_of = {manager.network: manager.entity.name for manager in ip_managers(self.db)}
-        rows = self.found.networks
-        self.found.networks = [replace(row, name=name_of.get(row.network, row.name)) for row in rows]
-
-    def _target(self, where: str, name: str, driver: str, pools: tuple[str, ...] = ()) -> None:
-        if name in self.targets:
-            self.errors.append(f"{where}: name {name} is also at {self.targets[name].where}; wanted one row a name")
-        else:
-            self.targets[name] = _Target(where, name, driver, pools=pools)
-
-    def _pools_by_name(self) -> None:
-        """A pool that rows only name is made like one that has a row."""
-        for target in list(self.targets.values()):
-            for pool in target.pools:
-                self.targets.setdefault(pool, _Target(target.where, pool, "pool"))
-
-    def _look_up(self) -> None:
-        names = list(self.targets)
-        by_id: dict[int, _Target] = {}
-        for start in range(0, len(names), _NAMES_PER_QUERY):
-            self.progress("look up", start, len(names))
-            for entity in entities_where(self.db, entities.c.name.in_(names[start : start + _NAMES_PER_QUERY])):
-                target = self.targets[entity.name]
-                target.entity = entity
-                by_id[entity.id] = target
-                if DRIVERS[target.driver].type != entity.type:
-                    self.errors.append(f"{target.where}: {entity.path} exists; wanted a {DRIVERS[target.driver].type}")
-        for entity_id, rows in load_rows(self.db, list(by_id), AttrFilter()).items():
-            by_id[entity_id].rows = rows
-        containers = self._containers_of(list(by_id))
-        for target in self.targets.values():
-            inside = containers.get(target.entity.id, set()) if target.entity else set()
-            for pool in target.pools:
-                there = self.targets[pool].entity
-                if there is None or there.id not in inside:
-                    target.joins.append(pool)
-
-    def _containers_of(self, ids: list[int]) -> dict[int, set[int]]:
-        found: dict[int, set[int]] = {}
-        for chunk in chunked(ids):
-            statement = select(attributes.c.relation_id, attributes.c.entity_id)
-            statement = statement.where(attributes.c.relation_id.in_(chunk), attributes.c.key == CONTAINS)
-            for member, container in self.db.execute(statement):
-                found.setdefault(member, set()).add(container)
+    def of(self, address: IPv4Address) -> list[Manager]:
+        found = list(self._everywhere)
+        for mask, by_base in self._by_base.items():
+            found += by_base.get(int(address) & mask, ())
         return found
 
-    def _network(self, row: NetworkRow) -> None:
-        target = self.targets[row.name]
-        target.want("baseip", "property", None, Value.of(str(row.network.network_address)))
-        target.want("netmask", "property", None, Value.of(str(row.network.netmask)))
-        if row.gateway is not None:
-            target.want("gateway", "property", None, Value.of(str(row.gateway)))
 
-    def _all_managers(self) -> None:
-        ours = {row.name for row in self.found.networks}
-        self.managers = [(row.name, row.network) for row in self.found.networks]
-        everywhere = IPv4Network("0.0.0.0/0")
-        self.managers += [
-            (m.entity.name, m.network or everywhere) for m in ip_managers(self.db) if m.entity.name not in ours
-        ]
+class _Loading:
+    """Looks up a batch of rows, compares it in memory and writes it, all in bulk."""
+
+    def __init__(self, db: Connection, progress: Progress) -> None:
+        self.db = db
+        self.progress = progress
+        self.report = LoadReport()
+        self.containers: dict[str, Entity] = {}
+        self.networks = _Networks(())
+        self.units_of: dict[int, tuple[int, int]] = {}
+        self.sequence = 0
+
+    def load(self, stream: TextIO, path: Path) -> None:
+        """Twice through the file: hosts may stand before what they are in."""
+        _loaded.create(self.db)
+        frame = HostFile()
+        for row in read_rows(stream, path.name, ("networks", "pools", "containers")):
+            frame.add(row)
+        self.report.errors += frame.errors
+        self._batch(self._named_networks(frame.networks))
+        self.networks = _Networks(ip_managers(self.db))
+        self._batch([*frame.pools, *frame.containers])
+        stream.seek(0)
+        size = path.stat().st_size
+        rows = read_rows(stream, path.name, ("hosts",))
+        while batch := list(islice(rows, ROWS_PER_BATCH)):
+            self.progress("hosts", min(stream.buffer.tell(), size), size)
+            faults = [row.text for row in batch if isinstance(row, Fault)]
+            self.report.errors += [text for text in faults if text not in frame.errors]
+            self._batch([row for row in batch if not isinstance(row, Fault)])
+        self.progress("check", size, size)
+        self._refuse_taken("mac", "has_mac", "string_value", NIC_KEY, "mac", 1)
+        self._refuse_taken("address", "has_addresses", "int_value", "ip", None, None)
+        self._refuse_shared_units()
+        _loaded.drop(self.db)
+
+    def _error(self, row: Row, text: str) -> None:
+        self.report.errors.append(f"{row.where}: {text}")
+
+    def _named_networks(self, rows: Iterable[NetworkRow]) -> list[NetworkRow]:
+        """A network that a manager of any name has is that one: a second one would make its addresses unmanaged."""
+        name_of = {manager.network: manager.entity.name for manager in ip_managers(self.db)}
+        return [replace(row, name=name_of.get(row.network, row.name)) for row in rows]
+
+    def _batch(self, rows: Sequence[Row]) -> None:
+        self.report.rows += len(rows)
+        targets = self._targets(rows)
+        self._find_containers([target.row for target in targets])
+        for target in targets:
+            if isinstance(target.row, NetworkRow):
+                self._network(target, target.row)
+                continue
+            self._options(target, target.row.dhcp)
+            if isinstance(target.row, HostRow):
+                self._host(target, target.row)
+            self._memberships(target, target.row)
+        self._write(targets)
+        self.report.added += sum(target.is_new for target in targets)
+        self.report.changed += sum(target.changes and not target.is_new for target in targets)
+        self.report.unchanged += sum(not target.changes and not target.is_new for target in targets)
+
+    # Looking up -------------------------------------------------------------------------------------------------------
+
+    def _targets(self, rows: Iterable[Row]) -> list[_Target]:
+        """Rows with their entities, made when they are missing; a second row of one name is an error."""
+        row_of: dict[str, Row] = {}
+        for row in rows:
+            if row.name in row_of:
+                self._name_taken(row, row_of[row.name].where)
+            else:
+                row_of[row.name] = row
+        there = {e.name: e for e in entities_where(self.db, among(self.db, entities.c.name, list(row_of)))}
+        places = self._places([entity.id for entity in there.values()])
+        missing = [row for row in row_of.values() if row.name not in there]
+        drivers = [DRIVERS[_driver(row)] for row in missing]
+        made = [(row.name, driver.type, driver.name) for row, driver in zip(missing, drivers, strict=True)]
+        insert_rows(self.db, entities, ("name", "type", "driver"), made)
+        new = {
+            e.name: e for e in entities_where(self.db, among(self.db, entities.c.name, [row.name for row in missing]))
+        }
+        targets = []
+        for row in row_of.values():
+            entity = new.get(row.name) or there[row.name]
+            wanted = DRIVERS[_driver(row)].type
+            if entity.id in places:
+                self._name_taken(row, places[entity.id])
+            elif entity.type != wanted:
+                self._error(row, f"{entity.path} exists; wanted a {wanted}")
+            else:
+                targets.append(_Target(row, entity, row.name in new))
+        self._look_up([target for target in targets if not target.is_new])
+        return targets
+
+    def _name_taken(self, row: Row, place: str) -> None:
+        self._error(row, f"name {row.name} is also at {place}; wanted one row a name")
+
+    def _places(self, ids: list[int]) -> dict[int, str]:
+        statement = select(_loaded.c.entity_id, _loaded.c.place).where(among(self.db, _loaded.c.entity_id, ids))
+        return {row.entity_id: row.place for row in self.db.execute(statement)}
+
+    def _look_up(self, targets: list[_Target]) -> None:
+        by_id = {target.entity.id: target for target in targets}
+        for entity_id, rows in load_rows(self.db, list(by_id), AttrFilter()).items():
+            by_id[entity_id].rows = rows
+        for membership in memberships(self.db, list(by_id)):
+            by_id[membership.member_id].memberships.append(membership)
+
+    def _find_containers(self, rows: Sequence[Row]) -> None:
+        """Everything that these rows are in; a pool that rows only name is made like one that has a row."""
+        self.containers.update(
+            (target.name, target)
+            for target in entities_where(
+                self.db, among(self.db, entities.c.name, [row.name for row in rows if isinstance(row, PoolRow)])
+            )
+        )
+        pools: dict[str, str] = {}
+        others: set[str] = set()
+        for row in rows:
+            if not isinstance(row, NetworkRow):
+                pools.update((name, row.where) for name in row.pools if name not in self.containers)
+                others.update(row.containers)
+            if isinstance(row, HostRow) and row.rack is not None:
+                others.add(row.rack)
+        unknown = list(others - self.containers.keys())
+        if unknown:
+            there = entities_where(self.db, among(self.db, entities.c.name, unknown))
+            self.containers.update((entity.name, entity) for entity in there)
+        implied = [PoolRow(where=where, name=name) for name, where in pools.items()]
+        if implied:
+            self._batch(implied)
+            self.report.rows -= len(implied)
+
+    # Comparing --------------------------------------------------------------------------------------------------------
+
+    def _network(self, target: _Target, row: NetworkRow) -> None:
+        said = {"baseip": row.network.network_address, "netmask": row.network.netmask, "gateway": row.gateway}
+        for key, value in said.items():
+            if value is not None:
+                wanted = _Wanted.of(key, "property", None, str(value))
+                target.replace(target.where(key, "property", None), [wanted])
 
     def _options(self, target: _Target, dhcp: Mapping[str, OptionValue]) -> None:
         for option, value in dhcp.items():
-            target.want("dhcp", option, None, Value.of(value))
+            there = [row for row in target.rows if row[KEY] == "dhcp" and row[SUBKEY] == option]
+            target.replace(there, [_Wanted.of("dhcp", option, number, item) for number, item in numbered(value)])
 
-    def _refuse_taken(self) -> None:
-        """One MAC and one address belong to one host, in the file and in the store."""
-        for what, of_host, column, key, subkey in (
-            ("mac", _macs_of, "string_value", _NIC, "mac"),
-            ("address", _addresses_of, "int_value", "ip", None),
-        ):
-            owner_of: dict[str | int, str] = {}
-            giving_up = {h.name: (h.mac if what == "mac" else h.addresses) is not None for h in self.found.hosts}
-            for host in self.found.hosts:
-                for shown, value in of_host(host):
-                    if owner_of.setdefault(value, host.name) != host.name:
-                        self.errors.append(
-                            f"{host.where}: {what} {shown} is also of {owner_of[value]}; wanted one host"
-                        )
-            for value, name in self._owners(list(owner_of), column, key, subkey):
-                # A host that the file speaks of keeps only what its row says.
-                if name != owner_of[value] and not giving_up.get(name, False):
-                    where = self.targets[owner_of[value]].where
-                    self.errors.append(f"{where}: {what} {_shown(value)} belongs to {name}; wanted a free one")
+    def _host(self, target: _Target, row: HostRow) -> None:
+        if row.hostname is not None:
+            wanted = _Wanted.of("hostname", None, None, row.hostname)
+            target.replace(target.where("hostname", None, None), [wanted])
+        if row.mac is not None:
+            there = target.where(NIC_KEY, "mac", 1)
+            # Another spelling of the same MAC is no change.
+            same = (attr[STRING] for attr in there if attr[STRING] and normal_mac(attr[STRING]) == row.mac)
+            target.replace(there, [_Wanted.of(NIC_KEY, "mac", 1, next(same, row.mac))])
+        if row.addresses is not None:
+            self._addresses(target, row, row.addresses)
 
-    def _owners(
-        self, values: list[str | int], column: str, key: str, subkey: str | None
-    ) -> Iterator[tuple[str | int, str]]:
-        of_subkey = attributes.c.subkey.is_(None) if subkey is None else attributes.c.subkey == subkey
-        for start in range(0, len(values), _NAMES_PER_QUERY):
-            statement = (
-                select(attributes.c[column], entities.c.name)
-                .join_from(attributes, entities, attributes.c.entity_id == entities.c.id)
-                .where(attributes.c[column].in_(values[start : start + _NAMES_PER_QUERY]))
-                .where(attributes.c.key == key, of_subkey)
-            )
-            yield from ((value, name) for value, name in self.db.execute(statement))
-
-    def _host(self, host: HostRow) -> None:
-        target = self.targets[host.name]
-        if host.mac is not None:
-            target.want(_NIC, "mac", 1, Value.of(host.mac))
-        self._options(target, host.dhcp)
-        if host.addresses is None:
-            return
-        number_of = {row[INT]: row[NUMBER] for row in target.rows if row[KEY] == "ip" and row[SUBKEY] is None}
-        kept = {number_of[value] for _, value in _addresses_of(host) if value in number_of}
-        target.dropped += [row[ID] for row in target.rows if row[KEY] == "ip" and row[NUMBER] not in kept]
+    def _addresses(self, target: _Target, row: HostRow, bound: tuple[IPv4Address, ...]) -> None:
+        there = [attr for attr in target.rows if attr[KEY] == "ip"]
+        number_of = {attr[INT]: attr[NUMBER] for attr in there if attr[SUBKEY] is None}
         free = 1 + max((number for number in number_of.values() if number is not None), default=-1)
-        for address in host.addresses:
-            managers = [(name, network) for name, network in self.managers if address in network]
-            if len(managers) != 1:
-                names = ", ".join(name for name, _ in managers) or "none"
-                self.errors.append(f"{host.where}: address {address} is in networks: {names}; wanted exactly one")
+        wanted, kept = [], {}
+        for address in dict.fromkeys(bound):
+            managers = self.networks.of(address)
+            if len(managers) != 1 or managers[0].network is None:
+                names = ", ".join(manager.entity.name for manager in managers) or "none"
+                self._error(row, f"address {address} is in networks: {names}; wanted exactly one with a base")
                 continue
+            manager, network = managers[0].entity, managers[0].network
             value = int(address) - ADDRESS_BIAS
             number = number_of.get(value)
             if number is None:
                 number, free = free, free + 1
-            manager, network = managers[0]
-            target.want("ip", None, number, Value.of(value))
-            said = [row for row in target.rows if (row[KEY], row[SUBKEY], row[NUMBER]) == ("ip", "manager", number)]
-            if [row[TARGET_NAME] for row in said] != [manager]:
-                target.dropped += [row[ID] for row in said]
-                target.wanted["ip", "manager", number] = Value("relation", "relation_id", manager)
-            target.want("ip", "ipstring", number, Value.of(str(address)))
-            target.want("ip", "cidr", number, Value.of(f"{address}/{network.prefixlen}"))
+            kept[number] = row.osportnames.get(address)
+            wanted += [
+                _Wanted.of("ip", None, number, value),
+                _Wanted("ip", "manager", number, "relation", manager.name, manager.id),
+                _Wanted.of("ip", "ipstring", number, str(address)),
+                _Wanted.of("ip", "cidr", number, f"{address}/{network.prefixlen}"),
+            ]
+            if kept[number] is not None:
+                wanted.append(_Wanted.of("ip", "osportname", number, kept[number] or ""))
+        # What else is said of an address that stays is none of the row's business.
+        ours = (None, "manager", "ipstring", "cidr")
+        target.replace(
+            (
+                attr
+                for attr in there
+                if attr[NUMBER] not in kept
+                or attr[SUBKEY] in ours
+                or (attr[SUBKEY] == "osportname" and kept[attr[NUMBER]] is not None)
+            ),
+            wanted,
+        )
 
-    def counts(self) -> tuple[int, int, int]:
-        added = sum(target.entity is None for target in self.targets.values())
-        changed = sum(target.entity is not None and target.changes for target in self.targets.values())
-        return added, changed, len(self.targets) - added - changed
+    def _memberships(self, target: _Target, row: PoolRow | HostRow) -> None:
+        inside = {membership.container.id for membership in target.memberships}
+        pools = self._known(row, row.pools, "pool")
+        target.joined += [(pool, None) for pool in pools if pool.id not in inside]
+        self._check_pools(target, pools)
+        places = self._known(row, row.containers, "place")
+        for place in places:
+            if sum(other.driver == place.driver for other in places) > 1:
+                self._error(row, f"container {place.name} is one of several {place.driver}; wanted at most one")
+            others = [m for m in target.memberships if m.container.driver == place.driver and m.container != place]
+            target.dropped += [membership.attribute_id for membership in others]
+            if place.id not in inside:
+                target.joined.append((place, None))
+        if isinstance(row, HostRow) and row.rack is not None:
+            for rack in self._known(row, (row.rack,), "rack"):
+                self._rack(target, row, rack)
+
+    def _known(self, row: Row, names: Iterable[str], kind: str) -> list[Entity]:
+        """The containers of these names, if they are of that kind ("pool", "place" or "rack")."""
+        found = []
+        for name in names:
+            entity = self.containers.get(name)
+            rule = None if entity is None else driver_of(entity.driver).container
+            if entity is None:
+                self._error(row, f"container {name}: there is none; wanted a row for it, or one in the inventory")
+            elif entity.name == row.name:
+                self._error(row, f"container {name}: it cannot be in itself")
+            elif rule != kind and not (kind == "pool" and entity.driver in POOL_DRIVERS):
+                self._error(row, f"{entity.path} exists; wanted a {kind}")
+            else:
+                found.append(entity)
+        return found
+
+    def _check_pools(self, target: _Target, pools: list[Entity]) -> None:
+        """CLUSTO-HTTPD 1.3."""
+        held = {m.container for m in target.memberships if m.container.driver in POOL_DRIVERS} | set(pools)
+        exclusive = [pool.name for pool in held if pool.driver == "exclusive_pool"]
+        unique = [pool.name for pool in held if pool.driver == "unique_pool"]
+        if exclusive and len(held) > 1:
+            names = ", ".join(sorted(pool.name for pool in held))
+            self._error(target.row, f"in pools {names}; wanted {exclusive[0]}, an exclusive_pool, alone")
+        if len(unique) > 1:
+            self._error(target.row, f"in pools {', '.join(sorted(unique))}; wanted one unique_pool")
+
+    def _rack(self, target: _Target, row: HostRow, rack: Entity) -> None:
+        if rack.id not in self.units_of:
+            said = {r[KEY]: r[INT] for r in load_rows(self.db, [rack.id], AttrFilter(subkey="property"))[rack.id]}
+            self.units_of[rack.id] = said.get("minu") or 1, said.get("maxu") or 45
+        lowest, highest = self.units_of[rack.id]
+        for unit in row.ru:
+            if not lowest <= unit <= highest:
+                self._error(row, f"ru {unit} of rack {rack.name}; wanted {lowest} to {highest}")
+        wanted = [(rack, unit) for unit in row.ru]
+        for membership in target.memberships:
+            if driver_of(membership.container.driver).container == "rack":
+                there = (membership.container, membership.number)
+                if there in wanted:
+                    wanted.remove(there)
+                else:
+                    target.dropped.append(membership.attribute_id)
+        target.joined += wanted
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    def write(self) -> None:
-        new = [target for target in self.targets.values() if target.entity is None]
-        if new:
-            rows = [{"name": t.name, "type": DRIVERS[t.driver].type, "driver": t.driver} for t in new]
-            self.db.execute(insert(entities), rows)
-        id_of = self._ids()
-        dropped = [attribute_id for target in self.targets.values() for attribute_id in target.dropped]
-        for chunk in chunked(dropped):
-            self.db.execute(delete(attributes).where(attributes.c.id.in_(chunk)))
-        rows = [row for target in self.targets.values() for row in self._rows(target, id_of)]
-        for pool, members in self._members().items():
-            rows += self._membership(id_of[pool], [id_of[member] for member in members])
-        for start in range(0, len(rows), 10 * _NAMES_PER_QUERY):
-            self.progress("write", start, len(rows))
-            self.db.execute(insert(attributes), rows[start : start + 10 * _NAMES_PER_QUERY])
+    def _write(self, targets: Sequence[_Target]) -> None:
+        for chunk in chunked([attribute_id for target in targets for attribute_id in target.dropped]):
+            self.db.execute(delete(attributes).where(among(self.db, attributes.c.id, chunk)))
+        rows = [_attribute_row(target.entity.id, want) for target in targets for want in target.added]
+        rows += [row for target in targets if target.is_new for row in _driver_properties(target)]
+        joins: dict[Entity, list[int]] = {}
+        for target in targets:
+            for container, unit in target.joined:
+                if unit is None:
+                    joins.setdefault(container, []).append(target.entity.id)
+                else:
+                    rows.append((container.id, CONTAINS, "ru", unit, "relation", None, None, target.entity.id))
+        for container, member_ids in joins.items():
+            first = self._take_numbers(container, len(member_ids))
+            rows += [
+                (container.id, CONTAINS, None, number, "relation", None, None, member_id)
+                for number, member_id in enumerate(member_ids, first)
+            ]
+        insert_rows(self.db, attributes, _ATTRIBUTE_COLUMNS, rows)
+        loaded = []
+        for target in targets:
+            self.sequence += 1
+            mac, bound = getattr(target.row, "mac", None), getattr(target.row, "addresses", None)
+            loaded.append((target.entity.id, self.sequence, target.row.where, int(bool(mac)), int(bool(bound))))
+        insert_rows(self.db, _loaded, tuple(column.name for column in _loaded.c), loaded)
 
-    def _ids(self) -> dict[str, int]:
-        id_of: dict[str, int] = {}
-        names = [*self.targets, *(name for name, _ in self.managers)]
-        for start in range(0, len(names), _NAMES_PER_QUERY):
-            statement = select(entities.c.name, entities.c.id)
-            statement = statement.where(entities.c.name.in_(names[start : start + _NAMES_PER_QUERY]))
-            id_of.update((name, entity_id) for name, entity_id in self.db.execute(statement))
-        return id_of
-
-    def _rows(self, target: _Target, id_of: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-        for (key, subkey, number), value in target.wanted.items():
-            held = id_of[value.value] if value.column == "relation_id" else value.value
-            yield _row(id_of[target.name], key, subkey, number, value.datatype, value.column, held)
-
-    def _members(self) -> dict[str, list[str]]:
-        members: dict[str, list[str]] = {}
-        for target in self.targets.values():
-            for pool in target.joins:
-                members.setdefault(pool, []).append(target.name)
-        return members
-
-    def _membership(self, pool_id: int, member_ids: list[int]) -> list[dict[str, Any]]:
-        this = (counters.c.entity_id == pool_id) & (counters.c.key == CONTAINS)
+    def _take_numbers(self, container: Entity, count: int) -> int:
+        """The first of so many numbers of a container's counter (CLUSTO-HTTPD 1.5)."""
+        this = (counters.c.entity_id == container.id) & (counters.c.key == CONTAINS)
         last = self.db.execute(select(counters.c.value).where(this)).scalar()
-        first = 0 if last is None else int(last) + 1
-        value = first + len(member_ids) - 1
         if last is None:
-            self.db.execute(insert(counters).values(entity_id=pool_id, key=CONTAINS, value=value))
-        else:
-            self.db.execute(update(counters).where(this).values(value=value))
-        return [
-            _row(pool_id, CONTAINS, None, number, "relation", "relation_id", member_id)
-            for number, member_id in enumerate(member_ids, first)
-        ]
+            self.db.execute(insert(counters).values(entity_id=container.id, key=CONTAINS, value=count - 1))
+            return 0
+        self.db.execute(update(counters).where(this).values(value=last + count))
+        return int(last) + 1
 
+    # What only the whole file tells -----------------------------------------------------------------------------------
 
-def _row(
-    entity_id: int, key: str, subkey: str | None, number: int | None, datatype: str, column: str, value: Any
-) -> dict[str, Any]:
-    row = {"entity_id": entity_id, "key": key, "subkey": subkey, "number": number, "datatype": datatype}
-    return {**row, "int_value": None, "string_value": None, "relation_id": None, column: value}
+    def _refuse_taken(
+        self, what: str, flag: str, column: str, key: str, subkey: str | None, number: int | None
+    ) -> None:
+        """One MAC and one address belong to one host, in the file and in the store."""
+        mine, other, owner, theirs = attributes.alias(), attributes.alias(), entities.alias(), _loaded.alias()
 
+        def like(attribute: Any) -> Any:
+            this = (attribute.c.key == key) & attribute.c.subkey.is_not_distinct_from(subkey)
+            return this if number is None else this & (attribute.c.number == number)
 
-def _macs_of(host: HostRow) -> Iterable[tuple[str, str | int]]:
-    return [] if host.mac is None else [(host.mac, host.mac)]
-
-
-def _addresses_of(host: HostRow) -> Iterable[tuple[str, str | int]]:
-    return [(str(address), int(address) - ADDRESS_BIAS) for address in host.addresses or ()]
-
-
-def _shown(value: str | int) -> str:
-    return str(IPv4Address(value + ADDRESS_BIAS)) if isinstance(value, int) else value
-
-
-# Dumping --------------------------------------------------------------------------------------------------------------
-
-
-def _read_all(db: Connection) -> HostFile:
-    found = HostFile()
-    for manager in ip_managers(db):
-        if manager.network is not None:
-            gateway = _address_or_none(manager.gateway)
-            found.networks.append(
-                NetworkRow(where="", name=manager.entity.name, network=manager.network, gateway=gateway)
-            )
-    pools = entities_where(db, entities.c.driver == "pool")
-    hosts = [host for host in entities_where(db) if host.driver in DRIVERS and "nic-eth" in DRIVERS[host.driver].ports]
-    ids = [entity.id for entity in (*pools, *hosts)]
-    rows_of = load_rows(db, ids, AttrFilter())
-    pools_of = _pools_of(db, {pool.id: pool.name for pool in pools})
-    for pool in pools:
-        found.pools.append(
-            PoolRow(where="", name=pool.name, pools=pools_of.get(pool.id, ()), dhcp=_dhcp_of(rows_of[pool.id]))
+        statement = (
+            select(mine.c[column], _loaded.c.place, owner.c.name, theirs.c.place)
+            .select_from(_loaded)
+            .join(mine, (mine.c.entity_id == _loaded.c.entity_id) & like(mine))
+            .join(other, (other.c[column] == mine.c[column]) & like(other) & (other.c.entity_id != mine.c.entity_id))
+            .join(owner, owner.c.id == other.c.entity_id)
+            .outerjoin(theirs, (theirs.c.entity_id == other.c.entity_id) & (theirs.c[flag] == 1))
+            .where(_loaded.c[flag] == 1, theirs.c.sequence.is_(None) | (theirs.c.sequence < _loaded.c.sequence))
+            .order_by(_loaded.c.sequence, owner.c.id)
         )
-    for host in hosts:
-        rows = rows_of[host.id]
-        macs = [row[STRING] for row in rows if row[KEY] == _NIC and row[SUBKEY] == "mac" and row[NUMBER] == 1]
-        addresses = [_address_or_none(row[STRING]) for row in rows if row[KEY] == "ip" and row[SUBKEY] == "ipstring"]
-        found.hosts.append(
-            HostRow(
-                where="",
-                name=host.name,
-                driver=host.driver,
-                mac=macs[0] if macs else None,
-                addresses=tuple(address for address in addresses if address is not None),
-                pools=pools_of.get(host.id, ()),
-                dhcp=_dhcp_of(rows),
+        for value, place, name, also in self.db.execute(statement):
+            shown = IPv4Address(value + ADDRESS_BIAS) if isinstance(value, int) else value
+            taken = f"belongs to {name}; wanted a free one" if also is None else f"is also of {name}; wanted one host"
+            self.report.errors.append(f"{place}: {what} {shown} {taken}")
+
+    def _refuse_shared_units(self) -> None:
+        mine, other, owner, rack = attributes.alias(), attributes.alias(), entities.alias(), entities.alias()
+        statement = (
+            select(mine.c.number, _loaded.c.place, owner.c.name, rack.c.name)
+            .join_from(mine, _loaded, mine.c.relation_id == _loaded.c.entity_id)
+            .join(
+                other,
+                (other.c.entity_id == mine.c.entity_id)
+                & (other.c.key == CONTAINS)
+                & (other.c.subkey == "ru")
+                & (other.c.number == mine.c.number)
+                & (other.c.relation_id < mine.c.relation_id),
             )
+            .join(owner, owner.c.id == other.c.relation_id)
+            .join(rack, rack.c.id == mine.c.entity_id)
+            .where(mine.c.key == CONTAINS, mine.c.subkey == "ru")
+            .where(among(self.db, mine.c.entity_id, list(self.units_of)))
         )
-    return found
+        for unit, place, name, rack_name in self.db.execute(statement):
+            self.report.errors.append(f"{place}: ru {unit} of rack {rack_name} is also of {name}; wanted a free one")
 
 
-def _pools_of(db: Connection, pools: Mapping[int, str]) -> dict[int, tuple[str, ...]]:
-    found: dict[int, tuple[str, ...]] = {}
-    for chunk in chunked(list(pools)):
-        statement = select(attributes.c.relation_id, attributes.c.entity_id).order_by(attributes.c.id)
-        statement = statement.where(attributes.c.entity_id.in_(chunk), attributes.c.key == CONTAINS)
-        for member, pool in db.execute(statement):
-            found[member] = (*found.get(member, ()), pools[pool])
-    return found
+def _driver(row: Row) -> str:
+    return "ipmanager" if isinstance(row, NetworkRow) else row.driver
 
 
-def _dhcp_of(rows: Iterable[AttrRow]) -> dict[str, OptionValue]:
-    options: dict[str, OptionValue] = {}
-    for row in rows:
-        value = row[INT] if row[INT] is not None else row[STRING]
-        if row[KEY] == "dhcp" and row[SUBKEY] is not None and value is not None:
-            options.setdefault(row[SUBKEY], value)
-    return options
+def _attribute_row(entity_id: int, want: _Wanted) -> tuple[Any, ...]:
+    values = tuple(want.stored if want.datatype == kind else None for kind in ("int", "string", "relation"))
+    return (entity_id, want.key, want.subkey, want.number, want.datatype, *values)
 
 
-def _address_or_none(text: str | None) -> IPv4Address | None:
-    try:
-        return None if text is None else IPv4Address(text)
-    except AddressValueError:
-        return None
+def _driver_properties(target: _Target) -> Iterator[tuple[Any, ...]]:
+    """What an entity has from its making (CLUSTO-HTTPD 1.4), unless the row says it."""
+    said = {want.key for want in target.added if want.subkey == "property"}
+    for key, value in DRIVERS[target.entity.driver].properties.items():
+        if key not in said:
+            yield _attribute_row(target.entity.id, _Wanted.of(key, "property", None, value))

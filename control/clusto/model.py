@@ -7,10 +7,10 @@ attributes that share a number; ports are `port-<type>` attributes that share on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 CLUSTO_INT_OFFSET = 1 << 31  # an `ip` int attribute is the address minus this
 
@@ -34,6 +34,7 @@ class Address(NamedTuple):
     text: str  # dotted quad, or what stands there instead
     manager: str | None  # path
     port_name: str | None
+    other: str | None = None  # what the record's number says, when its text says something, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ class Thing:
 
     def first(self, key: str, subkey: str | None) -> Any:
         return next(iter(self.values(key, subkey)), None)
+
+    def of_key(self, key: str) -> list[Attribute]:
+        return [a for a in self.attributes if a.key == key]
 
     def mac(self) -> list[str]:
         """`port-nic-eth` / 1 / `mac`, as written; more than one is a fault of the record."""
@@ -77,43 +81,96 @@ class Thing:
         found = []
         for number, group in sorted(groups.items()):
             text = group.get("ipstring")
-            if text is None and isinstance(group.get(None), int):
-                text = dotted(group[None] + CLUSTO_INT_OFFSET)
+            other = dotted(group[None] + CLUSTO_INT_OFFSET) if isinstance(group.get(None), int) else None
+            if text is None:
+                text, other = other, None
             if text is not None:
-                found.append(Address(number, str(text), group.get("manager"), group.get("osportname")))
+                found.append(Address(number, str(text), group.get("manager"), group.get("osportname"), other))
         return found
 
 
 @dataclass(slots=True)
 class Inventory:
-    """All that a plan needs.  parents: path -> paths of its direct containers, sorted by name."""
+    """All that a plan needs, or its frame alone.  parents: path -> paths of its direct containers."""
 
     things: dict[str, Thing] = field(default_factory=dict)
-    parents: dict[str, list[str]] = field(default_factory=dict)
+    parents: dict[str, Sequence[str]] = field(default_factory=dict)
     hosts: list[str] = field(default_factory=list)  # paths of what has a nic-eth 1 MAC
     managers: list[str] = field(default_factory=list)  # paths of IP managers
 
     def frame(self) -> Inventory:
-        """Containers and managers alone: what a look-up of single hosts needs of the last full read."""
-        containers = {parent for parents in self.parents.values() for parent in parents}
-        kept = containers.union(self.managers)
-        return Inventory(
-            things={path: self.things[path] for path in kept if path in self.things},
-            parents={path: parents for path, parents in self.parents.items() if path in containers},
-            managers=self.managers,
-        )
+        """Of a Reading's frame what a look-up of single hosts needs: without the hosts' parents, which are many."""
+        parents = {path: self.parents[path] for path in self.things if path in self.parents}
+        return Inventory(things=self.things, parents=parents, managers=self.managers)
 
     def levels(self, path: str) -> Iterator[list[str]]:
-        """Containers of a thing, level by level; each once, so that a cycle of containers ends."""
+        return self.levels_above(self.parents.get(path, ()))
+
+    def levels_above(self, parents: Sequence[str]) -> Iterator[list[str]]:
+        """Containers level by level, each level by name; each once, so that a cycle of containers ends."""
         seen: set[str] = set()  # without the thing itself: its level depends on its parents alone
-        level = self.parents.get(path, [])
+        level = parents
         while level:
             level = sorted({p for p in level if p not in seen}, key=lambda p: (name_of(p), p))
             if not level:
                 return
             yield level
             seen.update(level)
-            level = [parent for p in level for parent in self.parents.get(p, [])]
+            level = [parent for p in level for parent in self.parents.get(p, ())]
+
+
+@dataclass(slots=True)
+class Batch:
+    """A part of the inventory, the same part at every read.
+
+    things(): once at most; raises PartLost.  What of `paths` it does not give could not be read, faults says why."""
+
+    key: str
+    paths: Sequence[str]  # what it was read for: hosts, and whatever else has addresses
+    digest: bytes  # of the content as it came; b"" when it did not
+    things: Callable[[], Iterable[Thing]]
+    faults: dict[str, list[str]] = field(default_factory=dict)  # name -> what the reader itself found
+
+
+class PartLost(Exception):
+    """A part of the inventory cannot be read although the rest can; the text says what came."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """An inventory on its way.  frame: all containers and managers, and everybody's parents; batches: the hosts.
+
+    Never all at once: a million hosts would not fit.  The iterator may raise InventoryDown: then conclude nothing."""
+
+    frame: Inventory
+    batches: Iterator[Batch]
+
+    def whole(self) -> Inventory:
+        """All of it, for who can afford that.  Raises PartLost."""
+        made = Inventory(dict(self.frame.things), dict(self.frame.parents), [], self.frame.managers)
+        for batch in self.batches:
+            wanted = set(batch.paths)
+            # A source may know a host's parents for as long as its batch is the last one.
+            made.parents.update((path, self.frame.parents[path]) for path in wanted & self.frame.parents.keys())
+            made.things.update((thing.path, thing) for thing in batch.things() if thing.path in wanted)
+        made.hosts = sorted(path for path, thing in made.things.items() if thing.mac())
+        return made
+
+
+class InventoryDown(Exception):
+    """The inventory cannot be read: unreachable, too slow, or answering garbage.  The last table serves on."""
+
+
+class Source(Protocol):
+    """An inventory, whatever it is behind: fetch.py over HTTP, filesource.py in a file."""
+
+    def read(self) -> Reading:
+        """Raises InventoryDown."""
+
+    def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
+        """Single hosts and who else has one of their addresses, in the frame of the last full read.
+
+        macs: lower case with colons.  What does not exist is not in the answer.  Raises InventoryDown."""
 
 
 def name_of(path: str) -> str:

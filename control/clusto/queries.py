@@ -2,14 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from control.clusto.attrs import CONTAINS, AttrFilter, chunked
 from control.clusto.drivers import POOL_DRIVERS, driver_of, known_driver, known_type
+from control.clusto.encoding import JsonItems
 from control.clusto.errors import Answered, Refused
 from control.clusto.order import in_set_order
 from control.clusto.reading import (
@@ -17,20 +18,20 @@ from control.clusto.reading import (
     INT_MIN,
     Entity,
     entities_of_ids,
-    entities_where,
-    entities_with,
     find_by_name,
     get_by_name,
+    has_attribute,
     manager_of,
     matching_entities,
     owners_of,
     parse_ipv4,
+    paths_where,
     prefetched,
     show,
     show_prefetched,
     value_is,
 )
-from control.clusto.store import attributes, entities
+from control.clusto.store import among, attributes, entities
 
 Parameters = Mapping[str, str]
 Query = Callable[[Connection, Parameters], Any]
@@ -41,7 +42,7 @@ _ENTITY_PARAMETERS: Final = ("names", "clusto_types", "clusto_drivers", "attrs")
 _ATTR_PARAMETERS: Final = frozenset({"key", "subkey", "number", "value"})
 
 
-def _get_entities(db: Connection, parameters: Parameters) -> list[str]:
+def _get_entities(db: Connection, parameters: Parameters) -> JsonItems:
     """Paths; parameters are ANDed, entries of attrs ORed, only own attributes count."""
     asked: dict[str, Any] = {}
     for name, text in parameters.items():
@@ -56,22 +57,33 @@ def _get_entities(db: Connection, parameters: Parameters) -> list[str]:
         conditions.append(entities.c.type.in_([known_type(name) for name in asked["clusto_types"]]))
     if asked.get("clusto_drivers"):
         conditions.append(entities.c.driver.in_([known_driver(name) for name in asked["clusto_drivers"]]))
-    names = asked.get("names")
+    names = _texts(asked.get("names") or (), "names")
     if names:
-        conditions.append(entities.c.name.in_(names))
-    if not asked.get("attrs"):
-        # SQLite answers names in the order of its index on them (recording 070).
-        return [entity.path for entity in entities_where(db, *conditions, by_name=bool(names))]
-    found: dict[int, Entity] = {}
-    for entry in asked["attrs"]:
-        for entity in entities_with(db, _entry_conditions(entry), conditions):
-            found[entity.id] = entity
-    order = sorted(found.values(), key=lambda entity: entity.name) if names else _by_id(found)
-    return [entity.path for entity in order]
+        conditions.append(among(db, entities.c.name, names))
+    entries = [_entry_conditions(entry) for entry in asked.get("attrs") or ()]
+    if len(entries) == 1:
+        conditions.append(has_attribute(*entries[0]))
+    elif entries:
+        # One statement each: SQLite has no index for an OR of them.
+        ids = {entity_id for entry in entries for entity_id in _ids_where(db, has_attribute(*entry), *conditions)}
+        conditions = [among(db, entities.c.id, sorted(ids))]
+    # SQLite answers names in the order of its index on them (recording 070).
+    return paths_where(db, *conditions, by_name=bool(names))
 
 
-def _by_id(found: Mapping[int, Entity]) -> list[Entity]:
-    return [found[entity_id] for entity_id in sorted(found)]
+def _ids_where(db: Connection, *conditions: ColumnElement[bool]) -> Iterator[int]:
+    yield from db.execute(select(entities.c.id).where(*conditions)).scalars()
+
+
+def _texts(values: Iterable[Any], parameter: str) -> list[str]:
+    """A number counts as its text, as on SQLite."""
+    texts = []
+    for value in values:
+        if not isinstance(value, str | int | float | None):
+            raise Refused("InterfaceError", f"{parameter} holds {type(value).__name__}; wanted texts")
+        if value is not None:
+            texts.append(str(value))
+    return texts
 
 
 def _entry_conditions(entry: Any) -> list[ColumnElement[bool]]:
@@ -165,7 +177,7 @@ def _members_at_all_depths(db: Connection, pool: Entity) -> set[int]:
         found: set[int] = set()
         for chunk in chunked(frontier):
             statement = select(attributes.c.relation_id).where(
-                attributes.c.entity_id.in_(chunk),
+                among(db, attributes.c.entity_id, chunk),
                 attributes.c.key == CONTAINS,
                 attributes.c.relation_id.is_not(None),
             )
@@ -185,14 +197,14 @@ def _get_ip_manager(db: Connection, parameters: Parameters) -> Any:
     return manager.entity.path
 
 
-def search(db: Connection, parameters: Parameters) -> list[str]:
+def search(db: Connection, parameters: Parameters) -> Any:
     """Paths of entities whose name contains q, case-sensitive."""
     if "q" not in parameters:
         raise Answered(400, "No query specified")
     wanted = parameters["q"]
-    found = entities_where(db, entities.c.name.contains(wanted, autoescape=True))
-    # LIKE ignores case on SQLite.
-    return [entity.path for entity in found if wanted in entity.name]
+    # LIKE would ignore case on SQLite.
+    position = func.strpos if db.dialect.name == "postgresql" else func.instr
+    return paths_where(db, position(entities.c.name, wanted) > 0)
 
 
 def _prefetch_filters(parameters: Parameters) -> list[AttrFilter]:

@@ -16,17 +16,18 @@ from control.clusto.attrs import (
     STRING,
     SUBKEY,
     TARGET_NAME,
-    AttrDoc,
     AttrFilter,
+    AttrTexts,
     attrs_of,
     chunked,
+    driver_rows,
     json_value,
     load_rows,
 )
 from control.clusto.drivers import PORT_ACTION_TYPES, driver_of
-from control.clusto.encoding import JsonItems
+from control.clusto.encoding import JsonItems, json_text
 from control.clusto.errors import NoSuchEntity, Refused
-from control.clusto.store import attributes, entities
+from control.clusto.store import among, attributes, entities, string_is
 
 ACTIONS: Final = ("addattr", "attrs", "delattr", "insert", "remove", "setattr", "show")
 PORT_ACTIONS: Final = ("get_port_attr", "ports", "set_port_attr")
@@ -35,6 +36,8 @@ ADDRESS_BIAS: Final = 2**31
 """An address is stored as unsigned 32-bit integer minus this (CLUSTO-HTTPD 1.7)."""
 
 ENTITIES_PER_PIECE: Final = 1_000
+PATHS_PER_PIECE: Final = 10_000
+NIC_KEY: Final = "port-nic-eth"
 
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**63 - 1
@@ -85,8 +88,19 @@ def entities_of_ids(db: Connection, ids: Iterable[int]) -> list[Entity]:
     """In the order of their making."""
     found: list[Entity] = []
     for chunk in chunked(sorted(ids)):
-        found += entities_where(db, entities.c.id.in_(chunk))
+        found += entities_where(db, among(db, entities.c.id, chunk))
     return found
+
+
+def paths_where(db: Connection, *conditions: ColumnElement[bool], by_name: bool = False) -> JsonItems:
+    """The list of paths, by id or by name; a million of them never are objects at the same time."""
+    statement = select(entities.c.type, entities.c.name).where(*conditions)
+    statement = statement.order_by(entities.c.name if by_name else entities.c.id)
+    items = JsonItems()
+    found = db.execute(statement, execution_options={"stream_results": True, "max_row_buffer": PATHS_PER_PIECE})
+    for piece in found.partitions(PATHS_PER_PIECE):
+        items.extend(",".join([json_text(f"/{type_}/{name}") for type_, name in piece]))
+    return items
 
 
 def contents(db: Connection, entity: Entity) -> list[Entity]:
@@ -96,7 +110,7 @@ def contents(db: Connection, entity: Entity) -> list[Entity]:
         .select_from(attributes.join(entities, attributes.c.relation_id == entities.c.id))
         .where(attributes.c.entity_id == entity.id, attributes.c.key == CONTAINS)
     )
-    return _distinct(db.execute(statement))
+    return _distinct(driver_rows(db, statement, bulk=True))
 
 
 def parents(db: Connection, entity: Entity) -> list[Entity]:
@@ -106,6 +120,29 @@ def parents(db: Connection, entity: Entity) -> list[Entity]:
         .where(attributes.c.relation_id == entity.id, attributes.c.key == CONTAINS)
     )
     return _distinct(db.execute(statement))
+
+
+class Membership(NamedTuple):
+    """A `_contains` attribute; number: in a rack the unit."""
+
+    attribute_id: int
+    member_id: int
+    subkey: str | None
+    number: int | None
+    container: Entity
+
+
+def memberships(db: Connection, member_ids: Sequence[int]) -> Iterator[Membership]:
+    """Those of many entities, in the order in which they were put there."""
+    for chunk in chunked(member_ids):
+        statement = (
+            select(attributes.c.id, attributes.c.relation_id, attributes.c.subkey, attributes.c.number, *ENTITY_COLUMNS)
+            .join_from(attributes, entities, attributes.c.entity_id == entities.c.id)
+            .where(among(db, attributes.c.relation_id, chunk), attributes.c.key == CONTAINS)
+            .order_by(attributes.c.id)
+        )
+        for attribute_id, member_id, subkey, number, *entity in db.execute(statement):
+            yield Membership(attribute_id, member_id, subkey, number, Entity(*entity))
 
 
 def _distinct(rows: Iterable[Any]) -> list[Entity]:
@@ -131,8 +168,12 @@ def entities_with(
     db: Connection, of_attribute: Sequence[ColumnElement[bool]], of_entity: Sequence[ColumnElement[bool]] = ()
 ) -> list[Entity]:
     """Entities that have an own attribute like this, each once."""
-    having = select(attributes.c.entity_id).where(*of_attribute)
-    return entities_where(db, entities.c.id.in_(having), *of_entity)
+    return entities_where(db, has_attribute(*of_attribute), *of_entity)
+
+
+def has_attribute(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition on an entity that one of its own attributes is like this."""
+    return entities.c.id.in_(select(attributes.c.entity_id).where(*conditions))
 
 
 def value_is(value: Any) -> ColumnElement[bool]:
@@ -141,7 +182,7 @@ def value_is(value: Any) -> ColumnElement[bool]:
         return attributes.c.int_value == int(value) if INT_MIN <= value <= INT_MAX else false()
     if value is None:
         return (attributes.c.datatype == "string") & attributes.c.string_value.is_(None)
-    return attributes.c.string_value == str(value)
+    return string_is(str(value))
 
 
 # Documents ------------------------------------------------------------------------------------------------------------
@@ -169,7 +210,7 @@ def _document(
 ) -> Document:
     return {
         "actions": sorted((*ACTIONS, *PORT_ACTIONS)) if ports else list(ACTIONS),
-        "attrs": attrs_of(db, [entity.id], AttrFilter())[entity.id],
+        "attrs": attrs_document(db, entity, AttrFilter()),
         "contents": members,
         "driver": entity.driver,
         "object": entity.path,
@@ -177,20 +218,24 @@ def _document(
     }
 
 
-def prefetched(db: Connection, found: Sequence[Entity], filters: Sequence[AttrFilter]) -> JsonItems:
-    """[{path: {"attrs": [...]}}]; the answers of the filters one after the other, overlaps repeat (CLUSTO-HTTPD 6)."""
+def attrs_document(db: Connection, entity: Entity, wanted: AttrFilter) -> JsonItems:
     items = JsonItems()
-    for start in range(0, len(found), ENTITIES_PER_PIECE):
-        piece = found[start : start + ENTITIES_PER_PIECE]
-        answers = [attrs_of(db, [entity.id for entity in piece], wanted) for wanted in filters]
-        items.extend([{entity.path: {"attrs": _joined(answers, entity.id)}} for entity in piece])
+    items.extend(attrs_of(db, [entity.id], wanted)[entity.id])
     return items
 
 
-def _joined(answers: Sequence[dict[int, list[AttrDoc]]], entity_id: int) -> list[AttrDoc]:
-    if len(answers) == 1:
-        return answers[0][entity_id]
-    return [doc for answer in answers for doc in answer[entity_id]]
+def prefetched(db: Connection, found: Sequence[Entity], filters: Sequence[AttrFilter]) -> JsonItems:
+    """[{path: {"attrs": [...]}}]; the answers of the filters one after the other, overlaps repeat (CLUSTO-HTTPD 6)."""
+    items, texts = JsonItems(), AttrTexts()
+    for start in range(0, len(found), ENTITIES_PER_PIECE):
+        piece = found[start : start + ENTITIES_PER_PIECE]
+        answers = [attrs_of(db, [entity.id for entity in piece], wanted, texts) for wanted in filters]
+        members = []
+        for entity in piece:
+            attrs = ",".join(filter(None, (answer[entity.id] for answer in answers)))
+            members.append(f'{{{json_text(entity.path)}:{{"attrs":[{attrs}]}}}}')
+        items.extend(",".join(members))
+    return items
 
 
 # Ports ----------------------------------------------------------------------------------------------------------------

@@ -13,19 +13,20 @@ import threading
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from waitress.server import create_server
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
-from control.clusto.actions import EMPTY, action_named, allocate
+from control.clusto.actions import EMPTY, action_named, allocate, writes
 from control.clusto.drivers import TYPES, known_type
 from control.clusto.encoding import encode
 from control.clusto.errors import Answered, NoSuchEntity, Refused
 from control.clusto.queries import QUERIES, search
-from control.clusto.reading import entities_where, find_by_name, get_by_name, show
+from control.clusto.reading import find_by_name, get_by_name, paths_where, show
 from control.clusto.store import Store, entities
 from control.clusto.writing import create_entity, delete_entity, driver_named
 
@@ -40,8 +41,9 @@ BODY_BYTES_MAX: Final = 8 * 1024 * 1024
 THREADS: Final = 8
 IDLE_S: Final = 60
 CONNECTIONS_MAX: Final = 500
-# A bulk answer of 10 MB stays in memory; one of a million servers goes through a file.
-ANSWER_BYTES_IN_MEMORY: Final = 64 * 1024 * 1024
+# What a client has not taken yet waits in memory up to here, beyond in a file; no thread ever waits for a client.
+ANSWER_BYTES_IN_MEMORY: Final = 1024 * 1024
+ANSWER_BYTES_WAITING_MAX: Final = 2**40
 # A bulk answer makes 100,000 dicts and no garbage; Python's 700 would look through all of them again and again.
 GC_THRESHOLD: Final = 50_000
 
@@ -82,6 +84,9 @@ class Inventory:
             return Response(f"{refused.last_line}\n", 500, content_type=_PLAIN)
         except HTTPException as error:
             return Response(f"{error.code} {error.name}\n", error.code, content_type=_HTML)
+        except DataError as error:
+            # PostgreSQL takes no NUL in a text; SQLite does.
+            return Response(f"DataError: {error.orig}\n", 500, content_type=_PLAIN)
         except (SQLAlchemyError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             log.exception("inventory: %s %s failed", request.method, request.path)
             return Response(f"{type(error).__name__}: {request.path} failed, see the log\n", 500, content_type=_PLAIN)
@@ -118,7 +123,7 @@ class Inventory:
         return _json(request, answer)
 
     def _list(self, request: Request, type_: str) -> Response:
-        return self._read(request, lambda db: [entity.path for entity in entities_where(db, entities.c.type == type_)])
+        return self._read(request, lambda db: paths_where(db, entities.c.type == type_))
 
     def _query(self, request: Request, name: str) -> Response:
         query = QUERIES.get(name)
@@ -133,18 +138,16 @@ class Inventory:
             return self._delete(request)
         if request.method != "GET":
             raise Answered(501)
-        with self.store.read() as db:
-            entity = find_by_name(db, name)
-        if entity is None:
-            raise Answered(404)
-        if entity.type != type_:
-            # The query string is lost in the original, too (recording 141).
-            location = f"{request.host_url.rstrip('/')}{entity.path}/{action_name}"
-            return Response("", 302, {"Location": location}, content_type=_HTML)
-        action = action_named(action_name or "show", entity)
         parameters = _parameters(request)
-        with self.store.write() if action.writes else self.store.read() as db:
-            answer = action.run(db, get_by_name(db, name), parameters)
+        with self.store.write() if writes(action_name) else self.store.read() as db:
+            entity = find_by_name(db, name)
+            if entity is None:
+                raise Answered(404)
+            if entity.type != type_:
+                # The query string is lost in the original, too (recording 141).
+                location = f"{request.host_url.rstrip('/')}{quote(entity.path)}/{action_name}"
+                return Response("", 302, {"Location": location}, content_type=_HTML)
+            answer = action_named(action_name or "show", entity).run(db, entity, parameters)
         return Response("", 200, content_type=_HTML) if answer is EMPTY else _json(request, answer)
 
     def _create(self, request: Request) -> Response:
@@ -189,11 +192,11 @@ def _parameters(request: Request) -> dict[str, str]:
 
 
 def _json(request: Request, answer: Any, status: int = 200) -> Response:
-    text = encode(answer)
+    parts = encode(answer)
     callback = request.args.get("callback")
     if callback is not None:
-        return Response(f"{callback}({text})", status, content_type=_SCRIPT)
-    return Response(text, status, content_type="application/json")
+        return Response([f"{callback}(".encode(), *parts, b")"], status, content_type=_SCRIPT)
+    return Response(parts, status, content_type="application/json")
 
 
 def application(store: Store, token: str | None = None) -> "WSGIApplication":
@@ -227,6 +230,7 @@ def listen(app: "WSGIApplication", bind: str) -> RunningServer:
             connection_limit=CONNECTIONS_MAX,
             channel_timeout=IDLE_S,
             outbuf_overflow=ANSWER_BYTES_IN_MEMORY,
+            outbuf_high_watermark=ANSWER_BYTES_WAITING_MAX,
             cleanup_interval=IDLE_S // 2,
             max_request_header_size=HEADER_BYTES_MAX,
             max_request_body_size=BODY_BYTES_MAX,

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import console
-from control.console import REQUEST_BYTES_MAX, BadRequest, CommandFailed, Console, Handler, Requests
+from control.console import REQUEST_BYTES_MAX, BadRequest, CommandFailed, Console, Handler, Report, Requests
 
 
 def packed(cmd: Any = "ping", **fields: Any) -> bytes:
@@ -29,14 +29,17 @@ def packed(cmd: Any = "ping", **fields: Any) -> bytes:
 @pytest.mark.parametrize(
     "request_, want",
     [
-        pytest.param({"id": 7, "cmd": "x", "args": {"a": 1}}, {"id": 7, "cmd": "x", "args": {"a": 1}}, id="whole"),
-        pytest.param({"cmd": "x"}, {"id": None, "cmd": "x", "args": {}}, id="no-id-no-args"),
-        pytest.param({"id": "t", "cmd": "x", "args": None}, {"id": "t", "cmd": "x", "args": {}}, id="args-null"),
-        pytest.param({"cmd": "x", "more": 1}, {"id": None, "cmd": "x", "args": {}}, id="unknown-fields-are-ignored"),
+        pytest.param({"id": 7, "cmd": "x", "args": {"a": 1}}, {"id": 7, "args": {"a": 1}}, id="whole"),
+        pytest.param({"cmd": "x"}, {}, id="no-id-no-args"),
+        pytest.param({"id": "t", "cmd": "x", "args": None}, {"id": "t"}, id="args-null"),
+        pytest.param({"cmd": "x", "more": 1}, {}, id="unknown-fields-are-ignored"),
+        pytest.param({"cmd": "x", "progress": True}, {"progress": True}, id="progress"),
+        pytest.param({"cmd": "x", "progress": 1}, {}, id="progress-is-true-or-nothing"),
     ],
 )
 def test_requests(request_: dict[str, Any], want: dict[str, Any]) -> None:
-    assert list(Requests().feed(msgpack.packb(request_))) == [want]
+    plain = {"id": None, "cmd": "x", "args": {}, "progress": False}
+    assert list(Requests().feed(msgpack.packb(request_))) == [plain | want]
 
 
 @settings(deadline=None, max_examples=50)
@@ -87,19 +90,19 @@ def test_random_bytes_are_a_bad_request_or_nothing_yet(data: bytes) -> None:
 # --- a served socket -------------------------------------------------------------------------------------------------
 
 
-async def ping(arguments: dict[str, Any]) -> Any:
+async def ping(arguments: dict[str, Any], _report: Report) -> Any:
     return {"pong": arguments.get("text")}
 
 
-async def fail(_arguments: dict[str, Any]) -> Any:
+async def fail(_arguments: dict[str, Any], _report: Report) -> Any:
     raise CommandFailed("not today")
 
 
-async def crash(_arguments: dict[str, Any]) -> Any:
+async def crash(_arguments: dict[str, Any], _report: Report) -> Any:
     raise KeyError("bug")
 
 
-async def unspeakable(_arguments: dict[str, Any]) -> Any:
+async def unspeakable(_arguments: dict[str, Any], _report: Report) -> Any:
     return {"object": object()}
 
 
@@ -201,11 +204,11 @@ def _all(data: bytes) -> list[dict[str, Any]]:
 def test_replies_come_as_they_are_done_each_with_its_id(tmp_path: Path) -> None:
     release = asyncio.Event()
 
-    async def slow(_arguments: dict[str, Any]) -> Any:
+    async def slow(_arguments: dict[str, Any], _report: Report) -> Any:
         await release.wait()
         return "slow"
 
-    async def quick(_arguments: dict[str, Any]) -> Any:
+    async def quick(_arguments: dict[str, Any], _report: Report) -> Any:
         asyncio.get_running_loop().call_soon(release.set)
         return "quick"
 
@@ -222,6 +225,69 @@ def test_replies_come_as_they_are_done_each_with_its_id(tmp_path: Path) -> None:
             return replies
 
     assert [(reply["id"], reply["result"]) for reply in asyncio.run(run())] == [(2, "quick"), (1, "slow")]
+
+
+async def counting(arguments: dict[str, Any], report: Report) -> Any:
+    for done in range(3):
+        report({"stage": "hosts", "done": done, "total": 2})
+    return arguments
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_progress_goes_to_who_asked_for_it_before_the_reply(tmp_path: Path, wanted: bool) -> None:
+    async def run() -> list[dict[str, Any]]:
+        async with served(tmp_path / "c", {"counting": counting}):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "c")
+            writer.write(packed("counting", id=5, progress=wanted))
+            writer.write_eof()
+            replies = _all(await asyncio.wait_for(reader.read(), 30))
+            writer.close()
+            return replies
+
+    *told, reply = asyncio.run(run())
+    steps = [{"stage": "hosts", "done": done, "total": 2} for done in range(3)]
+    assert told == ([{"id": 5, "progress": step} for step in steps] if wanted else [])
+    assert reply == {"id": 5, "ok": True, "result": {}}
+
+
+def test_progress_of_two_commands_on_one_connection_is_told_apart(tmp_path: Path) -> None:
+    async def run() -> list[dict[str, Any]]:
+        async with served(tmp_path / "c", {"counting": counting}):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "c")
+            writer.write(packed("counting", id=1, progress=True) + packed("counting", id=2, progress=True))
+            writer.write_eof()
+            replies = _all(await asyncio.wait_for(reader.read(), 30))
+            writer.close()
+            return replies
+
+    replies = asyncio.run(run())
+    for number in (1, 2):
+        mine = [reply for reply in replies if reply["id"] == number]
+        assert [reply["progress"]["done"] for reply in mine[:-1]] == [0, 1, 2] and mine[-1]["ok"]
+
+
+def test_progress_for_a_client_that_went_away_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gone = asyncio.Event()
+    ended: list[str] = []
+
+    async def late(_arguments: dict[str, Any], report: Report) -> Any:
+        await gone.wait()
+        for done in range(100):
+            report({"stage": "hosts", "done": done, "total": 100})
+        ended.append("well")
+
+    async def run() -> None:
+        async with served(tmp_path / "c", {"late": late}) as served_console:
+            _reader, writer = await asyncio.open_unix_connection(tmp_path / "c")
+            writer.write(packed("late", progress=True))
+            await until(lambda: served_console.connections == 1, lambda: asyncio.sleep(0.01))
+            writer.transport.abort()
+            gone.set()
+            await until(lambda: served_console.connections == 0, lambda: asyncio.sleep(0.01))
+
+    asyncio.run(run())
+    assert ended == ["well"]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 # --- who may ---------------------------------------------------------------------------------------------------------
@@ -263,7 +329,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(tmp_path: Path, caplog: py
     """Also in the middle of a command: that is given a second to end, then cancelled."""
     states: list[str] = []
 
-    async def endless(_arguments: dict[str, Any]) -> Any:
+    async def endless(_arguments: dict[str, Any], _report: Report) -> Any:
         states.append("begun")
         try:
             await asyncio.Event().wait()

@@ -1,5 +1,6 @@
 """control/clusto/fetch.py: reads what is there as a plain reader of every object would, or says what went wrong."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +10,8 @@ import requests
 from werkzeug.wrappers import Request, Response
 
 from control.clusto import fetch
-from control.clusto.fetch import CONNECTIONS, Fetcher, InventoryDown, covering
-from control.clusto.model import Inventory, parse_attributes, parse_show
+from control.clusto.fetch import CONNECTIONS, SINGLES, Fetcher, covering
+from control.clusto.model import Inventory, InventoryDown, PartLost, parse_attributes, parse_show
 from control.clusto.server import application
 from control.clusto.store import Store
 from control.config import Dhcp
@@ -88,7 +89,7 @@ def test_the_same_as_a_plain_reader(store: Store, content: str) -> None:
     with spoiling(application(store)) as server:
         want = plainly(server.url)
         server.targets.clear()
-        got = Fetcher(server.url + "/").read()
+        got = Fetcher(server.url + "/").read().whole()
         assert len(server.targets) < len(want.things), "fewer requests than objects"
     assert (got.hosts, got.managers) == (want.hosts, want.managers) and got.hosts
     assert parents(got) == parents(want)
@@ -106,7 +107,7 @@ def test_everybody_in_the_datacenter_is_served(store: Store) -> None:
     """So that the comparison above does not compare nothing."""
     datacenter().store_in(store)
     with spoiling(application(store)) as server:
-        plan = plan_hosts(Fetcher(server.url).read(), Dhcp())
+        plan = plan_hosts(Fetcher(server.url).read().whole(), Dhcp())
     assert not plan.faults
     assert [row.name for row in plan.rows if row.state is not State.SERVED] == []
     assert len(plan.rows) == 12
@@ -120,7 +121,7 @@ def test_a_manager_that_is_a_host_or_a_container_keeps_its_attributes(store: Sto
         site.host(f"h{number}", f"10.1.0.1{number}", pools=["net"], dhcp={})
     site.store_in(store)
     with spoiling(application(store)) as server:
-        got = Fetcher(server.url).read()
+        got = Fetcher(server.url).read().whole()
     assert got.things["/resourcemanager/net"].first("dhcp", "domain") == "net.example"
     assert [row.state for row in plan_hosts(got, Dhcp()).rows] == [State.SERVED] * 3 + [State.NO_ADDRESS]
 
@@ -129,7 +130,7 @@ def test_an_empty_inventory_is_one(store: Store) -> None:
     """A new site has no hosts; whether an empty answer may take hosts away is the shrink guard's to say."""
     _empty(store)
     with spoiling(application(store)) as server:
-        assert Fetcher(server.url).read() == Inventory()
+        assert Fetcher(server.url).read().whole() == Inventory()
 
 
 def _empty(store: Store) -> None:
@@ -148,7 +149,7 @@ def test_at_most_four_connections_are_open_and_all_are_used(store: Store) -> Non
             together.wait(30)
 
     with spoiling(application(store), hold) as server:
-        Fetcher(server.url).read()
+        Fetcher(server.url).read().whole()
         assert server.most == CONNECTIONS == 4
         assert len(server.targets) > 2 * CONNECTIONS, "connections are kept"
 
@@ -157,19 +158,19 @@ def test_progress_is_told_by_stage(store: Store) -> None:
     datacenter().store_in(store)
     told: list[tuple[str, int, int]] = []
     with spoiling(application(store)) as server:
-        Fetcher(server.url, None, lambda *step: told.append(step)).read()
-    assert list(dict.fromkeys(stage for stage, _done, _total in told)) == [
-        "list", "containers", "members", "single hosts", "managers",
-    ]  # fmt: skip
-    for stage in ("containers", "members", "single hosts", "managers"):
+        Fetcher(server.url, None, lambda *step: told.append(step)).read().whole()
+    assert list(dict.fromkeys(stage for stage, _done, _total in told)) == ["list", "containers", "managers", "hosts"]
+    for stage in ("containers", "managers"):
         steps = [(done, total) for name, done, total in told if name == stage]
         assert steps == [(done, len(steps) - 1) for done in range(len(steps))] and len(steps) > 1
+    dones = [done for stage, done, total in told if stage == "hosts" and total == 13]
+    assert dones == sorted(dones) and (dones[0], dones[-1]) == (0, 13) and len(dones) > 2
 
 
 def test_the_token_is_shown(store: Store) -> None:
     _empty(store)
     with spoiling(application(store, "secret")) as server:
-        assert Fetcher(server.url, "secret").read() == Inventory()
+        assert Fetcher(server.url, "secret").read().whole() == Inventory()
         with pytest.raises(InventoryDown, match="status 401, wanted 200"):
             Fetcher(server.url, "guess").read()
 
@@ -193,7 +194,7 @@ def remembered(store: Store) -> Any:
         return answers[url](environ, start)
 
     with spoiling(answer) as server:
-        Fetcher(server.url).read()
+        Fetcher(server.url).read().whole()
         host = server.url
     known = {url.removeprefix(host): response for url, response in answers.items()}
 
@@ -225,7 +226,7 @@ DOCUMENTS = ("container", "members", "single-host", "manager")
         pytest.param(b"hello\r\n\r\n", "", HTTP, id="no-HTTP"),
         pytest.param(http('{"object": "/po', length=5000), "", HTTP, id="cut-in-the-middle"),
         pytest.param(http('["/server/a", "/ser'), "no JSON (", ANY, id="invalid-JSON-in-the-middle"),
-        pytest.param(http(b'["\xff\xfe"'), "no JSON (", HTTP, id="no-UTF-8"),
+        pytest.param(http(b'["\xff\xfe"'), "no usable JSON", HTTP, id="no-UTF-8"),
         pytest.param(http(""), "no JSON (Expecting value at 0", HTTP, id="empty-body"),
         pytest.param(http("[" * 100_000), "no usable JSON", HTTP, id="nested-without-end"),
         pytest.param(http("1" * 10_000), "no usable JSON", HTTP, id="number-without-end"),
@@ -246,17 +247,43 @@ DOCUMENTS = ("container", "members", "single-host", "manager")
     ],
 )  # fmt: skip
 def test_garbage(remembered: Any, raw: bytes, reason: str, which: tuple[str, ...]) -> None:
-    """Any garbage at any request: InventoryDown in one short line that names the request; never half an inventory."""
+    """Any garbage at any request: one short line that names the request; never half an inventory.
+
+    In the frame it costs all, in a bulk answer that part, in one host's record that host; an answer that is not even
+    HTTP costs all, for then nobody knows what else is wrong."""
     spoiled = ""
     with spoiling(remembered, lambda target: raw if matches(target, spoiled) else None) as server:
         for name in which:
             spoiled = REQUESTS[name]
-            with pytest.raises(InventoryDown) as caught:
-                Fetcher(server.url).read()
-            said = str(caught.value)
-            assert server.url in said and reason in said, name
+            cost, said = cost_of(Fetcher(server.url))
+            assert cost == ("down" if not raw.startswith(b"HTTP") else COSTS.get(name, "down")), name
+            assert reason in said, name
             assert names_the_request(said, spoiled), said
             assert len(said) < 600 and said.isprintable()
+
+
+COSTS = {"members": "part", "single-host": "host"}
+
+
+def cost_of(fetcher: Fetcher) -> tuple[str, str]:
+    """What could not be read, and why; what else there is has to come."""
+    came: set[str] = set()
+    cost = reason = ""
+    try:
+        for batch in fetcher.read().batches:
+            try:
+                came.update(thing.name for thing in batch.things())
+            except PartLost as lost:
+                cost, reason = "part", str(lost)
+                assert fetcher.url in reason or "get_by_name rack" in reason
+            for name, (fault,) in batch.faults.items():
+                cost, reason = "host", fault
+                assert name == "alone"
+    except InventoryDown as down:
+        assert fetcher.url in str(down)
+        return "down", str(down)
+    assert came == {"": {"h0", "h1", "h2", "alone"}, "part": {"alone"}, "host": {"h0", "h1", "h2"}}[cost]
+    return cost, reason
 
 
 def matches(target: str, spoiled: str) -> bool:
@@ -306,6 +333,122 @@ def test_a_failure_ends_the_reading_at_once(store: Store) -> None:
         assert len(server.targets) < 30
 
 
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def small() -> Site:
+    site = Site()
+    site.pool("rack", type_="rack", enabled=1)
+    for number in range(3):
+        site.host(f"h{number}", f"10.1.0.1{number}", pools=["rack"], dhcp={})
+    site.host("alone", "10.1.0.30")
+    return site
+
+
+def digests(url: str) -> dict[str, bytes]:
+    return {batch.key: batch.digest for batch in Fetcher(url).read().batches}
+
+
+def test_a_part_has_the_same_name_and_digest_at_every_read_until_its_content_changes(store: Store) -> None:
+    site = small()
+    site.store_in(store)
+    with spoiling(application(store)) as server:
+        first = digests(server.url)
+        assert sorted(first) == ["/rack/rack", "single hosts from /server/alone"] and all(first.values())
+        assert digests(server.url) == first
+        site.things["/server/h1"].append(attribute("dhcp", "domain", "x.example"))
+        site.store_in(store)
+        second = digests(server.url)
+    assert {key for key in first if first[key] != second[key]} == {"/rack/rack"}
+
+
+def test_what_is_listed_twice_or_came_uninvited_is_in_one_part_only(store: Store) -> None:
+    """Hosts of two racks are read with the first one; who is no host and has no address is not asked for."""
+    site = Site()
+    for rack in ("r1", "r2"):
+        site.pool(rack, type_="rack")
+    for number in range(8):
+        site.host(f"h{number}", f"10.1.0.1{number}", pools=["r1", "r2"] if number < 4 else ["r2"])
+    site.store_in(store)
+    with spoiling(application(store)) as server:
+        batches = list(Fetcher(server.url).read().batches)
+    assert [(batch.key, len(batch.paths)) for batch in batches] == [("/rack/r2", 8)]
+
+
+@pytest.mark.parametrize("spoiled", [1, 2, 3], ids=["once", "twice", "for-ever"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(http('{"contents": [', length=5000), id="cut-in-the-middle"),
+        pytest.param(http("busy", "503 Busy", None, "Connection: close"), id="status"),
+        pytest.param(http('{"contents": [{"/server'), id="no-JSON"),
+    ],
+)
+def test_a_spoiled_bulk_answer_is_asked_for_once_more(store: Store, raw: bytes, spoiled: int) -> None:
+    small().store_in(store)
+    left = threading.Semaphore(spoiled)
+
+    def spoil(target: str) -> bytes | None:
+        return raw if "prefetch_attrs" in target and left.acquire(blocking=False) else None
+
+    with spoiling(application(store), spoil) as server:
+        reading = Fetcher(server.url).read()
+        if spoiled == 1:
+            assert len(reading.whole().hosts) == 4
+        else:
+            with pytest.raises(PartLost, match="get_by_name"):
+                reading.whole()
+        assert len([target for target in server.targets if "prefetch_attrs" in target]) == 2
+
+
+def test_a_connection_that_is_lost_in_the_middle_of_the_hosts_is_an_inventory_that_is_down(store: Store) -> None:
+    small().store_in(store)
+    with spoiling(application(store), lambda target: b"" if "prefetch_attrs" in target else None) as server:
+        reading = Fetcher(server.url).read()
+        with pytest.raises(InventoryDown, match="cannot connect"):
+            list(reading.batches)
+
+
+def test_who_gives_a_reading_up_asks_for_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "SINGLES", 2)
+    site = Site()
+    for number in range(40):
+        site.host(f"h{number:02}")
+    site.store_in(store)
+    with spoiling(application(store)) as server:
+        reading = Fetcher(server.url).read()
+        batch = next(reading.batches)
+        assert len(batch.paths) == 2 and not batch.faults
+        reading.batches.close()  # type: ignore[attr-defined]
+        assert next(reading.batches, None) is None
+        assert len([target for target in server.targets if "name=h" in target]) < 30
+
+
+@pytest.mark.parametrize("looking_up", [False, True])
+def test_there_are_never_more_than_four_connections(
+    store: Store, monkeypatch: pytest.MonkeyPatch, looking_up: bool
+) -> None:
+    """Its listen queue holds five; also between the frame and the hosts, also with a look-up meanwhile, and also when
+    nobody collects garbage: the planner does not."""
+    monkeypatch.setattr(fetch, "SINGLES", 2)
+    site = datacenter()
+    for number in range(40):
+        site.host(f"single{number}", mac=f"02:00:00:00:00:{number:02x}")
+    site.store_in(store)
+    gc.disable()
+    try:
+        with spoiling(application(store)) as server:
+            fetcher = Fetcher(server.url)
+            reading = fetcher.read()
+            for batch in reading.batches:
+                list(batch.things())
+                if looking_up:
+                    fetcher.read_hosts(["00:11:22:33:44:01"], [], reading.frame.frame())
+            assert 1 < server.most <= CONNECTIONS
+    finally:
+        gc.enable()
+
+
 # --- covering --------------------------------------------------------------------------------------------------------
 
 
@@ -318,12 +461,21 @@ def test_a_failure_ends_the_reading_at_once(store: Store) -> None:
         pytest.param({"p": list("abc"), "q": list("abcdef")}, set("abcdef"), ["q"], id="the-largest-first"),
         pytest.param({"p": list("abcd"), "q": list("cdefg")}, set("abcdefg"), ["q"], id="what-is-left-of-a-container"),
         pytest.param({"p": list("abcde"), "q": list("efgh")}, set("abcdefgh"), ["p", "q"], id="overlap"),
-        pytest.param({"p": list("abc"), "q": list("abc")}, set("abc"), ["q"], id="equal-ones-are-read-once"),
+        pytest.param({"p": list("abc"), "q": list("abc")}, set("abc"), ["p"], id="equal-ones-are-read-once"),
         pytest.param({"p": list("abc"), "q": ["x"] * 90}, set("abc"), ["p"], id="only-wanted-members-count"),
     ],
 )
 def test_covering(contents: dict[str, list[str]], wanted: set[str], want: list[str]) -> None:
-    assert covering(contents, wanted) == want
+    parts = list(covering(contents, sorted(wanted)))
+    assert [part.container for part in parts if part.container is not None] == want
+    covered = [path for part in parts for path in part.paths]
+    assert sorted(covered) == sorted(wanted), "each in one part, nobody forgotten"
+    assert all(set(part.paths) <= set(contents[part.container]) for part in parts if part.container is not None)
+
+
+def test_single_hosts_come_in_parts_of_so_many() -> None:
+    parts = list(covering({}, [f"{number:04}" for number in range(2 * SINGLES + 1)]))
+    assert [(part.container, len(part.paths)) for part in parts] == [(None, SINGLES), (None, SINGLES), (None, 1)]
 
 
 def test_a_fake_that_says_the_truth_is_the_server(store: Store) -> None:

@@ -1,6 +1,7 @@
 """control/clusto/model.py: what the original said, as recorded, and what it never says."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,18 @@ import pytest
 from control.clusto.model import (
     Address,
     Attribute,
+    Batch,
     Inventory,
+    InventoryDown,
     InventoryMalformed,
+    PartLost,
+    Reading,
     Thing,
     dotted,
     name_of,
     parse_attributes,
     parse_members,
+    parse_parents,
     parse_paths,
     parse_show,
 )
@@ -42,12 +48,12 @@ def test_members_of_a_pool() -> None:
     assert list(things) == ["/server/ex0000", "/server/ex0001", "/server/ex0003"]
     first = things["/server/ex0000"]
     assert (first.name, first.mac(), first.host_name()) == ("ex0000", ["00:11:22:33:44:55"], "ex0000")
-    assert first.addresses() == [Address(0, "192.168.1.50", NET, "eth0")]
+    assert first.addresses() == [Address(0, "192.168.1.50", NET, "eth0", "192.168.1.50")]
     third = things["/server/ex0003"]
     assert third.mac() == ["00:11:22:33:44:58"], "its second port has a MAC as well"
     assert third.addresses() == [
-        Address(6, "192.168.1.53", NET, "eth0"),
-        Address(7, "8.20.30.53", "/resourcemanager/net-public", "eth1"),
+        Address(6, "192.168.1.53", NET, "eth0", "192.168.1.53"),
+        Address(7, "8.20.30.53", "/resourcemanager/net-public", "eth1", "8.20.30.53"),
     ]
     assert third.first("dhcp", "domain") == "own.example.org"
 
@@ -131,11 +137,15 @@ def test_addresses_are_groups_in_the_order_of_their_numbers() -> None:
         row("ip", "manager", "/resourcemanager/n", 2),
         row("ip", "cidr", "10.0.0.3/24", 3),
         row("ip", "ipstring", "10.0.0.4"),
+        row("ip", "ipstring", "10.0.0.11", 11),
+        row("ip", None, 0x0A00000C - (1 << 31), 11),
+        row("ip", "ipstring", "10.0.0.13", 11),
     )
     assert Thing("/server/a", attributes).addresses() == [
         Address(2, "10.0.0.2", "/resourcemanager/n", None),
         Address(9, "10.0.0.9", None, "eth1"),
-    ], "number 3 has no address, the last has no number"
+        Address(11, "10.0.0.11", None, None, "10.0.0.12"),
+    ], "number 3 has no address, one has no number; text and number that disagree are both kept"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +188,72 @@ def test_levels(parents: dict[str, list[str]], want: list[list[str]]) -> None:
     assert list(Inventory(parents=parents).levels("/s/a")) == want
 
 
+def test_the_levels_above_are_the_same_for_all_who_have_these_parents() -> None:
+    inventory = Inventory(parents={"/s/a": ["/p/x"], "/p/x": ["/p/y"], "/p/y": ["/s/a"]})
+    assert list(inventory.levels_above(("/p/x",))) == [["/p/x"], ["/p/y"], ["/s/a"]] == list(inventory.levels("/s/a"))
+    assert list(inventory.levels_above(())) == []
+
+
+def test_a_frame_is_what_a_look_up_needs() -> None:
+    """Containers with their parents, and managers; not the parents of a million hosts."""
+    things = {path: Thing(path, ()) for path in ("/pool/p", "/pool/q", "/resourcemanager/n")}
+    parents = {"/server/a": ("/pool/p",), "/pool/p": ("/pool/q",)}
+    whole = Inventory(things, parents, ["/server/a"], ["/resourcemanager/n"])
+    assert whole.frame() == Inventory(things, {"/pool/p": ("/pool/q",)}, [], ["/resourcemanager/n"])
+
+
+# --- a reading -------------------------------------------------------------------------------------------------------
+
+
+def server(name: str, *rows: Attribute) -> Thing:
+    return Thing(f"/server/{name}", (row("port-nic-eth", "mac", f"mac-{name}", 1), *rows))
+
+
+def batch(key: str, names: str, *given: Thing) -> Batch:
+    return Batch(key, [f"/server/{name}" for name in names], key.encode(), lambda: given)
+
+
+def test_a_whole_reading() -> None:
+    """What comes along without having been asked for is left out; who is listed and not given is not there."""
+    pool, switch = Thing("/pool/p", ()), Thing("/networkswitch/s", ())
+    frame = Inventory({"/pool/p": pool}, {"/server/a": ("/pool/p",)}, [], [])
+    second = Batch("q", ["/server/b", "/networkswitch/s"], b"", lambda: [switch, server("b")])
+    whole = Reading(frame, iter([batch("p", "ac", server("a"), server("x")), second])).whole()
+    assert whole.hosts == ["/server/a", "/server/b"]
+    assert sorted(whole.things) == ["/networkswitch/s", "/pool/p", "/server/a", "/server/b"]
+    assert whole.parents == frame.parents and frame.things == {"/pool/p": pool}, "the frame itself stays one"
+
+
+def test_a_whole_reading_knows_parents_that_are_there_with_their_batch_only() -> None:
+    """As filesource.py gives them: a million hosts' parents would be as large as the hosts."""
+    frame = Inventory({"/pool/p": Thing("/pool/p", ())})
+
+    def batches() -> Iterator[Batch]:
+        for name in "ab":
+            frame.parents[f"/server/{name}"] = ("/pool/p",)
+            yield batch(name, name, server(name))
+            del frame.parents[f"/server/{name}"]
+
+    assert Reading(frame, batches()).whole().parents == {"/server/a": ("/pool/p",), "/server/b": ("/pool/p",)}
+
+
+def test_a_reading_with_a_part_lost_is_not_whole() -> None:
+    def lost() -> Iterator[Thing]:
+        raise PartLost("status 500")
+
+    with pytest.raises(PartLost, match="status 500"):
+        Reading(Inventory(), iter([batch("p", "a", server("a")), Batch("q", ["/server/b"], b"", lost)])).whole()
+
+
+def test_an_inventory_that_falls_silent_in_the_middle_is_down() -> None:
+    def batches() -> Iterator[Batch]:
+        yield batch("p", "a", server("a"))
+        raise InventoryDown("no answer")
+
+    with pytest.raises(InventoryDown, match="no answer"):
+        Reading(Inventory(), batches()).whole()
+
+
 # --- what is not clusto ----------------------------------------------------------------------------------------------
 
 GOOD = {"key": "k", "subkey": None, "number": None, "value": 1, "datatype": "int"}
@@ -214,6 +290,13 @@ def test_an_object_as_value_becomes_its_json_text_as_in_the_original() -> None:
 def test_malformed_show_documents(body: Any) -> None:
     with pytest.raises(InventoryMalformed, match=r"^here"):
         parse_show(body, "here")
+
+
+@pytest.mark.parametrize("parents", ["text", {}, [5], [None], ["no-slash"], [["/pool/p"]]], ids=str)
+def test_malformed_parents(parents: Any) -> None:
+    assert parse_parents({"parents": ["/pool/p"]}, "here") == ["/pool/p"]
+    with pytest.raises(InventoryMalformed, match=r"^here.parents: found .*, wanted a list of paths"):
+        parse_parents({"parents": parents}, "here")
 
 
 @pytest.mark.parametrize("contents", [None, "text", {}, [5], [None]])

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgpack
 import pytest
-from ext.table import Generation, Pair, Surroundings
+from ext.builder import Surroundings
+from ext.table import Generation, Pair
 
 from control import planner as planner_module
 from control.clusto.server import application

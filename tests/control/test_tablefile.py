@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ext.table import Builder, Generation, Pair, Surroundings
+from ext.builder import Builder, Surroundings
+from ext.table import Generation, Pair
 
 from control.tablefile import TableStore
 

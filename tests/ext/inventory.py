@@ -3,6 +3,7 @@
 from typing import Any
 
 import yaml
+from ext.builder import Builder, Surroundings
 from ext.codec import Reply
 
 from ext import codec, table
@@ -40,7 +41,7 @@ def networks() -> list[tuple[int, int, str, str]]:
 
 
 def pair() -> table.Pair:
-    builder = table.Builder()
+    builder = Builder()
     nets = networks()
     indexes = [
         builder.add_template(
@@ -57,7 +58,7 @@ def pair() -> table.Pair:
             leases.append((address, nets[at][1], indexes[at]))
         builder.add_host(mac, name=name.encode(), own=tlv(12, name.encode()), leases=tuple(leases))
     ranges = tuple((first, last_of(first, prefix)) for first, prefix, _, _ in nets)
-    return table.Pair(generation(builder, around=table.Surroundings(networks=ranges, links=LINKS)))
+    return table.Pair(generation(builder, around=Surroundings(networks=ranges, links=LINKS)))
 
 
 def last_of(first: int, prefix: int) -> int:

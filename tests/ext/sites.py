@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from ext.builder import Builder, Surroundings
 from ext.codec import Reply
 
 from ext import codec, table
@@ -30,11 +31,11 @@ LINKS = (
 OPTIONS = tlv(1, "255.255.255.0") + tlv(3, "10.1.0.254")
 
 
-def surroundings(**changes: Any) -> table.Surroundings:
-    return table.Surroundings(**{"networks": NETWORKS, "links": LINKS, **changes})
+def surroundings(**changes: Any) -> Surroundings:
+    return Surroundings(**{"networks": NETWORKS, "links": LINKS, **changes})
 
 
-def generation(builder: table.Builder, number: int = 1, around: table.Surroundings | None = None) -> table.Generation:
+def generation(builder: Builder, number: int = 1, around: Surroundings | None = None) -> table.Generation:
     """Seal, map, verify."""
     fd = builder.seal(number, around or surroundings(), created_s=5)
     try:
@@ -45,8 +46,8 @@ def generation(builder: table.Builder, number: int = 1, around: table.Surroundin
     return made
 
 
-def hosts() -> table.Builder:
-    builder = table.Builder()
+def hosts() -> Builder:
+    builder = Builder()
     plain = builder.add_template(options=OPTIONS, file=b"/pxelinux.0", siaddr=ip("10.1.0.5"))
     own_id = builder.add_template(options=OPTIONS, server_id=ip("10.99.0.7"))
     builder.add_host(ALICE, name=b"alice", own=tlv(12, b"alice"), leases=((ip("10.1.0.50"), 24, plain),))
@@ -76,7 +77,7 @@ def one_host(
     around: dict[str, Any] | None = None,
     **template: Any,
 ) -> table.Pair:
-    builder = table.Builder()
+    builder = Builder()
     index = builder.add_template(options=options, **template)
     builder.add_host(mac, name=b"one", own=own, leases=((ip(address), prefix, index),))
     return table.Pair(generation(builder, around=surroundings(**(around or {}))))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
+from ext.builder import Builder
 from ext.verdict import Verdict
 
 from ext import table
@@ -381,11 +382,11 @@ class TestDelta:
 
     BASE = generation(hosts())
 
-    def pair(self, builder: table.Builder, **around: Any) -> table.Pair:
+    def pair(self, builder: Builder, **around: Any) -> table.Pair:
         return table.Pair(self.BASE, generation(builder, 2, surroundings(**around)))
 
     def test_other_address(self) -> None:
-        builder = table.Builder(self.BASE)
+        builder = Builder(self.BASE)
         index = builder.add_template(options=OPTIONS)
         builder.add_host(ALICE, name=b"alice", leases=((ip("10.1.0.99"), 24, index),))
         pair = self.pair(builder)
@@ -395,7 +396,7 @@ class TestDelta:
         assert Parsed.of(ask(pair, discover(TWO)).data).yiaddr == "10.1.0.60"
 
     def test_tombstone(self) -> None:
-        builder = table.Builder(self.BASE)
+        builder = Builder(self.BASE)
         builder.add_tombstone(ALICE)
         pair = self.pair(builder)
         for packet in (discover(ALICE), request(ALICE, requested="10.1.0.50"), request(ALICE, ciaddr="10.1.0.50")):
@@ -403,25 +404,25 @@ class TestDelta:
         assert ask(pair, discover(TWO)).verdict == V.OFFERED
 
     def test_new_host(self) -> None:
-        builder = table.Builder(self.BASE)
+        builder = Builder(self.BASE)
         index = builder.add_template(options=OPTIONS)
         builder.add_host(STRANGER, name=b"new", leases=((ip("10.1.0.200"), 24, index),))
         assert Parsed.of(ask(self.pair(builder), discover(STRANGER)).data).yiaddr == "10.1.0.200"
 
     def test_quarantine(self) -> None:
-        builder = table.Builder(self.BASE)
+        builder = Builder(self.BASE)
         builder.add_host(ALICE, name=b"alice", state=4)
         assert ask(self.pair(builder), discover(ALICE)).verdict == V.IGNORED_QUARANTINED
 
     def test_surroundings(self) -> None:
-        pair = self.pair(table.Builder(self.BASE), links=((7, ip("10.1.0.2"), 24, 1500, True),))
+        pair = self.pair(Builder(self.BASE), links=((7, ip("10.1.0.2"), 24, 1500, True),))
         assert ask(pair, discover(ALICE)).verdict == V.IGNORED_OTHER_LINK
         reply = ask(pair, discover(ALICE), **broadcast(7, "10.1.0.2"))
         assert (reply.verdict, Parsed.of(reply.data).server_id) == (V.OFFERED, "10.1.0.2")
 
 
 def test_bmc_rows_are_not_the_host() -> None:
-    builder = table.Builder()
+    builder = Builder()
     index = builder.add_template(options=OPTIONS)
     builder.add_host(ALICE, name=b"bmc", leases=((ip("10.1.0.150"), 24, index),), role=1)
     assert ask(table.Pair(generation(builder)), discover(ALICE)).verdict == V.IGNORED_UNKNOWN_MAC
@@ -430,7 +431,7 @@ def test_bmc_rows_are_not_the_host() -> None:
 
 
 def test_the_id_of_our_own_offer_is_accepted_for_a_second_address() -> None:
-    builder = table.Builder()
+    builder = Builder()
     here = builder.add_template(options=OPTIONS)
     there = builder.add_template(options=OPTIONS, server_id=ip("10.99.0.9"))
     builder.add_host(TWO, name=b"two", leases=((ip("10.1.0.60"), 24, here), (ip("10.9.0.60"), 24, there)))

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ext.table import Builder, Generation, Pair, Surroundings, TableInvalid, compare, delta_builder
+from ext.builder import Builder, Surroundings, delta_builder, merged
+from ext.table import Generation, Pair, TableInvalid, compare
 from ext.verdict import Verdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ext import table
 from tests.ext.packets import discover, ip, tlv
 from tests.ext.sites import ALICE, OPTIONS, TWO, ask, generation, hosts, surroundings
 
@@ -521,7 +521,7 @@ def test_copy_of_a_host_that_is_not_there() -> None:
     ],
 )
 def test_merged(networks: Any, want: Any) -> None:
-    assert table.merged(networks) == want
+    assert merged(networks) == want
 
 
 def test_unsealed_after_a_failure_leaks_no_fd() -> None:

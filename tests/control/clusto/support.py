@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, text
 from waitress import wasyncore
 
 from control.clusto.server import application, listen
@@ -21,8 +21,12 @@ STOP_POLL_S = 0.05
 COLUMN_OF = {"int": "int_value", "string": "string_value", "json": "string_value"}
 
 
+def sqlite_dsn(folder: Path) -> str:
+    return f"sqlite:///{folder / 'inventory.db'}"
+
+
 def new_store(folder: Path) -> Store:
-    return Store(f"sqlite:///{folder / 'inventory.db'}")
+    return Store(sqlite_dsn(folder))
 
 
 def load_fixture(store: Store) -> None:
@@ -38,6 +42,10 @@ def load_fixture(store: Store) -> None:
         for counter in fixture["counters"]:
             row = {"entity_id": id_of[counter["entity"]], "key": counter["key"], "value": counter["value"]}
             db.execute(insert(counters).values(**row))
+        if db.dialect.name == "postgresql":
+            # Its sequences do not see ids that are given.
+            for table in ("entities", "attributes"):
+                db.execute(text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"))
 
 
 def _row(attribute: dict[str, Any], id_of: dict[str, int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Differential: the original's 251 recorded answers against ours, over real HTTP and in their order."""
+"""Differential: the original's 251 recorded answers against ours, over real HTTP, in their order, on both databases."""
 
 import http.client
 import json
@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from control.clusto.differences import DIFFERENCES
+from control.clusto.store import Store
 from tests.control.clusto.support import RECORDINGS
 
 COUNT = 251
@@ -83,7 +84,8 @@ def faults(number: int, theirs: Answer, ours: Answer) -> list[str]:
     return found
 
 
-def test_every_recording(fixture_url: str) -> None:
+def test_every_recording(fixture_url: str, store: Store) -> None:
+    database = store.engine.dialect.name
     paths = sorted(RECORDINGS.glob("[0-9][0-9][0-9]-*.json"))
     assert len(paths) == COUNT
     connection = http.client.HTTPConnection(urlsplit(fixture_url).netloc, timeout=10)
@@ -98,7 +100,8 @@ def test_every_recording(fixture_url: str) -> None:
             same += 1
     deliberate = DELIBERATE & different.keys()
     unwanted = [fault for number, found in different.items() if number not in DELIBERATE for fault in found]
-    print(f"same {same} / deliberate {len(deliberate)} / different {len(different) - len(deliberate)}")
+    counts = f"same {same} / deliberate {len(deliberate)} / different {len(different) - len(deliberate)}"
+    print(f"\n{counts} ({database})")
     assert unwanted == []
     assert deliberate == DELIBERATE, "a listed difference that is none"
 

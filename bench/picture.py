@@ -1,0 +1,122 @@
+"""Pictures of the benches (SVG or PNG, by the file's ending): latency over time, searches, funnels, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.outcome import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 9.0, 5.0
+BLUE, ORANGE, GREEN, RED, GREY = "#1f6feb", "#d9730d", "#2da44e", "#cf222e", "#8c959f"
+
+
+class NoPictures(RuntimeError):
+    """matplotlib is not there."""
+
+
+def _figure(rows: int = 1) -> tuple[Figure, Any]:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise NoPictures("pictures need matplotlib: pip install 'bootstorm[bench]'") from error
+    matplotlib.use("Agg")  # no window, no display
+    matplotlib.rcParams["svg.hashsalt"] = "bootstorm"  # the same figures give the same bytes
+    from matplotlib import pyplot
+
+    return pyplot.subplots(rows, 1, figsize=(WIDTH, HEIGHT), sharex=rows > 1, layout="constrained")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    from matplotlib import pyplot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    pyplot.close(figure)
+    return path
+
+
+def _plain(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_load(result: Result, path: Path, title: str) -> Path:
+    """Requests and replies over time above, the worst latency of each moment below."""
+    figure, (above, below) = _figure(2)
+    times = [at for at, *_ in result.timeline]
+    width = times[1] - times[0] if len(times) > 1 else 1.0
+    above.step(times, [row[1] / width for row in result.timeline], where="post", color=GREY, label="offered/s")
+    above.step(times, [row[2] / width for row in result.timeline], where="post", color=BLUE, label="answered/s")
+    above.set_title(title)
+    above.legend()
+    _plain(above, "", "a second")
+    worst = [(at, 1000 * row_worst) for at, _sent, answered, _late, row_worst in result.timeline if answered]
+    below.plot([at for at, _ in worst], [value for _, value in worst], color=ORANGE, linewidth=1)
+    below.axhline(1000 * result.limit_s, color=RED, linewidth=0.8, linestyle="--")
+    below.set_yscale("log")
+    _plain(below, "seconds", "worst latency, ms")
+    return _save(figure, path)
+
+
+def draw_search(trials: Mapping[str, Sequence[Result]], path: Path, title: str) -> Path:
+    """Offered against answered, a curve for each of the servers (name -> what was tried)."""
+    figure, axes = _figure()
+    most = 0.0
+    for color, (name, results) in zip((BLUE, GREEN, ORANGE, RED), trials.items(), strict=False):
+        points = sorted((trial.offered_rate, trial.answered_rate) for trial in results)
+        most = max([most, *(x for x, _ in points)])
+        axes.plot([x for x, _ in points], [y for _, y in points], marker="o", color=color, label=name)
+    axes.plot([0, most], [0, most], color=GREY, linewidth=0.8, linestyle="--")
+    axes.set_title(title)
+    axes.legend()
+    _plain(axes, "requests offered a second", "replies a second")
+    return _save(figure, path)
+
+
+def draw_funnel(funnel: dict[str, list[tuple[float, int]]], hosts: int, path: Path, title: str) -> Path:
+    """How many hosts had got how far, over time: a curve a step (name -> (seconds, hosts so far))."""
+    figure, axes = _figure()
+    from matplotlib import colormaps
+
+    shades = colormaps["viridis"]
+    for i, (name, points) in enumerate(funnel.items()):
+        color = shades(0.9 * i / max(1, len(funnel) - 1))
+        axes.step([at for at, _ in points], [count for _, count in points], where="post", color=color, label=name)
+    axes.axhline(hosts, color=GREY, linewidth=0.8, linestyle="--")
+    axes.set_title(title)
+    axes.legend(fontsize="small", ncols=2)
+    _plain(axes, "seconds after power-on", "hosts")
+    return _save(figure, path)
+
+
+def draw_core(points: Sequence[tuple[int, float, float]], path: Path, title: str) -> Path:
+    """Hosts against ns a packet, least and median."""
+    figure, axes = _figure()
+    axes.plot([hosts for hosts, *_ in points], [least for _, least, _ in points], marker="o", color=BLUE, label="least")
+    axes.plot([hosts for hosts, *_ in points], [mid for *_, mid in points], marker="o", color=GREY, label="median")
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_title(title)
+    axes.legend()
+    _plain(axes, "hosts in the table", "ns a packet")
+    return _save(figure, path)
+
+
+def draw_comparison(rows: Sequence[tuple[str, float, float]], path: Path, title: str) -> Path:
+    """Change of each figure in percent with its noise bound (name, change, noise)."""
+    figure, axes = _figure()
+    names = [name for name, *_ in rows]
+    axes.barh(names, [change for _, change, _ in rows], xerr=[noise for *_, noise in rows], color=BLUE, capsize=3)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_title(title)
+    axes.invert_yaxis()
+    _plain(axes, "change in %, with the bound of noise", "")
+    return _save(figure, path)

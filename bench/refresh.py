@@ -1,0 +1,254 @@
+"""How long a change takes: from the inventory's word to every worker, by stage, at several sizes; and who notices.
+
+`python -m bench.refresh` runs it all; `probe` is the part that runs beside the server, in its namespace.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import msgpack
+import requests
+
+from bench import load, record
+from bench.lab import Host
+from bench.site import ENVIRONMENT, INVENTORY, RunningSite
+from bench.stage import FIRST_ADDRESS, FIRST_MAC, NETWORK, SERVER, invented, two_cores, two_hosts
+
+POOL_HOSTS = 10_000
+PARENT = "site"
+ONE_HOST_TIMES, GENERATIONS = 20, 50
+STAGES = ("fetch", "parse", "plan", "build", "pack", "publish", "ack")
+COMPILE = STAGES[2:]
+LATE_S = 0.005
+ANSWER_S = 900.0
+
+
+def host_file(count: int, boot_file: str = "/pxelinux.0") -> Iterator[str]:
+    """CSV of `count` hosts in pools of POOL_HOSTS, all in one pool that says what they boot."""
+    yield f"base,mask,gateway\n{NETWORK.network_address},{NETWORK.netmask},{SERVER}\n\n"
+    yield "name,pool,dhcp.enabled,dhcp.tftp_server,dhcp.tftp_filename\n"
+    yield f"{PARENT},,1,{SERVER},{boot_file}\n"
+    for number in range((count + POOL_HOSTS - 1) // POOL_HOSTS):
+        yield f"pool{number},{PARENT},,,\n"
+    yield "\nname,mac,address,pool\n"
+    for number in range(count):
+        mac = (FIRST_MAC + number).to_bytes(6, "big").hex(":")
+        address = ".".join(map(str, (FIRST_ADDRESS + number).to_bytes(4, "big")))
+        yield f"node{number:07d},{mac},{address},pool{number // POOL_HOSTS}\n"
+
+
+# --- beside the server -----------------------------------------------------------------------------------------------
+
+
+def ask(console: str, command: str, **arguments: Any) -> Any:
+    """One call of the control socket.  RuntimeError with the service's word when it fails."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(ANSWER_S)
+        sock.connect(console)
+        sock.sendall(msgpack.packb({"id": 1, "cmd": command, "args": arguments}))
+        unpacker = msgpack.Unpacker()
+        while data := sock.recv(1 << 16):
+            unpacker.feed(data)
+            for reply in unpacker:
+                if not reply["ok"]:
+                    raise RuntimeError(f"{command} {arguments}: {reply['error']}")
+                return reply["result"]
+    raise RuntimeError(f"{command}: the control socket was closed without an answer")
+
+
+class Site:
+    """Changes something in the inventory and waits for the workers."""
+
+    def __init__(self, console: str, file: str) -> None:
+        self.console, self.file = console, Path(file) if file else None
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def set(self, path: str, subkey: str, value: str) -> None:
+        parameters = {"key": "dhcp", "subkey": subkey, "value": value}
+        self.session.get(f"http://{INVENTORY}{path}/setattr", params=parameters, timeout=60).raise_for_status()
+
+    def change_all(self, hosts: int, number: int) -> None:
+        boot_file = f"/boot{number}"
+        if self.file is None:
+            self.set(f"/pool/{PARENT}", "tftp_filename", boot_file)
+            return
+        aside = self.file.with_suffix(".new")
+        with aside.open("w") as out:
+            out.writelines(host_file(hosts, boot_file))
+        aside.rename(self.file)
+
+    def refresh(self, **arguments: Any) -> dict[str, Any]:
+        """Its figures, with the seconds from here to the last worker, and by stage."""
+        started = time.monotonic()
+        figures: dict[str, Any] = ask(self.console, "refresh", wait=True, force=True, **arguments)
+        stages = ask(self.console, "status")["refresh"]["stages_s"] if not arguments else {}
+        return figures | {"total_s": round(time.monotonic() - started, 4), "stages_s": stages}
+
+    def one_host(self, number: int) -> float:
+        """Seconds from the inventory's reply to a change of one host until every worker answers with it."""
+        self.set(f"/server/node{number:07d}", "domain", f"d{time.monotonic_ns()}.example")
+        started = time.monotonic()
+        ask(self.console, "refresh", wait=True, host=f"node{number:07d}")
+        return time.monotonic() - started
+
+
+@click.group()
+def probe() -> None:
+    """In the server's namespace; prints JSON."""
+
+
+@probe.command()
+@click.argument("console")
+@click.argument("hosts", type=int)
+@click.option("--file", default="")
+def sizes(console: str, hosts: int, file: str) -> None:
+    site = Site(console, file)
+    site.change_all(hosts, 1)
+    found: dict[str, Any] = {"full_change": site.refresh(), "no_change": site.refresh()}
+    if not file:
+        times = [site.one_host(number * 7 % hosts) for number in range(ONE_HOST_TIMES)]
+        found["one_host_ms"] = [round(seconds * 1000, 1) for seconds in times]
+    click.echo(json.dumps(found))
+
+
+@probe.command()
+@click.argument("console")
+@click.argument("hosts", type=int)
+def generations(console: str, hosts: int) -> None:
+    """Full changes one after the other; says "ready" first."""
+    site = Site(console, "")
+    click.echo("ready")
+    for number in range(GENERATIONS):
+        site.change_all(hosts, 100 + number)
+        figures = site.refresh()
+        if figures["changed"] != hosts:
+            raise RuntimeError(f"refresh {number} changed {figures['changed']} hosts, wanted {hosts}")
+    click.echo("done")
+
+
+# --- the bench -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(server: Host, hosts: int, file: bool, workers: int) -> Iterator[RunningSite]:
+    path = server.scratch / "hosts.csv"
+    with path.open("w") as out:
+        out.writelines(host_file(hosts))
+    site = RunningSite(server, workers, **({"api_url": f"file://{path}"} if file else {}))
+    if not file:
+        site.load(path)
+        site.start_inventory()
+    try:
+        site.serve()
+        site.await_status(lambda s: s["hosts"] == hosts and all(w["generation"] for w in s["workers"]), ANSWER_S)
+        yield site
+    finally:
+        site.stop()
+
+
+def peak_mb(pid: int) -> dict[str, float]:
+    """Of one process: the most that it ever had, and what of today's is its own (not the shared table)."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return {
+        name: round(int(re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)[1]) / 1024, 1)  # type: ignore[index]
+        for name, field in (("peak", "VmHWM"), ("own", "RssAnon"))
+    }
+
+
+def memory(site: RunningSite) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pid, words in site.processes():
+        found.setdefault({"run": "control"}.get(words[-2], words[-2]), []).append(peak_mb(pid))
+    return found
+
+
+def at_size(hosts: int, file: bool) -> dict[str, Any]:
+    with two_hosts() as stage, serving(stage.server, hosts, file, workers=2) as site:
+        first = site.ctl("status")["refresh"]
+        command = [sys.executable, "-m", "bench.refresh", "probe", "sizes", str(site.console), str(hosts)]
+        if file:
+            command += ["--file", str(site.host.scratch / "hosts.csv")]
+        found: dict[str, Any] = json.loads(stage.server.run(command, timeout=ANSWER_S, env=ENVIRONMENT).stdout)
+        found["first"] = {"total_s": first["last_seconds"], "stages_s": first["stages_s"]}
+        found["table_bytes_a_host"] = round(site.ctl("status")["table_bytes"] / hosts, 1)
+        return found | {"hosts": hosts, "inventory": "file" if file else "http", "memory_mb": memory(site)}
+
+
+def under_load(hosts: int, rate: float) -> dict[str, Any]:
+    """GENERATIONS full changes in a row, while all hosts ask at a steady rate."""
+    people = invented(hosts)
+    with two_hosts() as stage, serving(stage.server, hosts, False, workers=1) as site:
+        command = [sys.executable, "-m", "bench.refresh", "probe", "generations", str(site.console), str(hosts)]
+        calm = load.start(stage.target, people, rate, int(rate * 5), limit_s=LATE_S, core=two_cores()[1]).wait()
+        process = stage.server.popen(command, env=ENVIRONMENT)
+        process.wait_for("ready", 60.0)
+        loading = load.start(stage.target, people, rate, int(rate * ANSWER_S), limit_s=LATE_S, core=two_cores()[1])
+        try:
+            process.wait_for("done", ANSWER_S)
+        finally:
+            loading.stop()
+        meanwhile = loading.wait()
+        return {
+            "hosts": hosts,
+            "rate": rate,
+            "generations": GENERATIONS,
+            "without": calm.record(),
+            "with": meanwhile.record(),
+        }
+
+
+def show(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['hosts']:>9,} hosts, inventory over {found['inventory']}; {found['table_bytes_a_host']} bytes a host"
+    yield f"    {'s':>14}" + "".join(f"{stage:>9}" for stage in STAGES) + f"{'total':>9}   compile + publish"
+    for name in ("first", "full_change", "no_change"):
+        run = found[name]
+        seconds = [run["stages_s"].get(stage) for stage in STAGES]
+        cells = "".join(f"{'-' if value is None else f'{value:.3f}':>9}" for value in seconds)
+        compiled = sum(run["stages_s"].get(stage, 0.0) for stage in COMPILE)
+        yield f"    {name.replace('_', ' '):>14}{cells}{run['total_s']:>9.2f}   {compiled:.3f}"
+    if "one_host_ms" in found:
+        times = found["one_host_ms"]
+        middle = statistics.median(times)
+        yield f"    one host in all workers: median {middle:.1f} ms, worst {max(times)} ms of {len(times)}"
+    for kind, processes in sorted(found["memory_mb"].items()):
+        yield f"    {kind}: peak " + ", ".join(f"{p['peak']} MB ({p['own']} its own)" for p in processes)
+
+
+@click.command()
+@click.option("--sizes", "wanted", default="10000,100000,1000000", show_default=True, help="Numbers of hosts.")
+@click.option("--load-hosts", default=10_000, show_default=True, help="For the generations under load; 0: none.")
+@click.option("--rate", default=2_000.0, show_default=True, help="Requests a second meanwhile.")
+@click.option("--out", default="refresh.json", type=click.Path(path_type=Path), show_default=True)
+def main(wanted: str, load_hosts: int, rate: float, out: Path) -> None:
+    """Refreshes by stage and size, one host's change, and what hosts notice of 50 generations in a row."""
+    counts = [int(word) for word in wanted.split(",") if word]
+    made = record.begin("refresh", {"sizes": counts, "load_hosts": load_hosts, "rate": rate}, 0)
+    watch = record.Watch()
+    made["sizes"] = []
+    for count in counts:
+        click.echo(f"{count:,} hosts ...", err=True)
+        made["sizes"].append(found := at_size(count, file=count > 100_000))
+        click.echo("\n".join(show(found)))
+    if load_hosts:
+        click.echo(f"{GENERATIONS} generations of {load_hosts:,} hosts under load ...", err=True)
+        made["under_load"] = found = under_load(load_hosts, rate)
+        for name in ("without", "with"):
+            click.echo(f"    {name} changes: {json.dumps(found[name])}")
+    made["disturbance"] = watch.figures()
+    click.echo(f"machine: {json.dumps(made['machine'])}\n{json.dumps(made['disturbance'])}\n{record.write(out, made)}")
+
+
+if __name__ == "__main__":
+    (probe(sys.argv[2:]) if sys.argv[1:2] == ["probe"] else main())

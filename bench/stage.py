@@ -1,0 +1,102 @@
+"""A server and the generator on one machine: two laboratory hosts on a wire, one core each.
+
+server  sv 10.96.0.1/12  ------  cl 10.96.0.2 and on, one address a relay  generator
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from bench.lab import Host, Lab
+from bench.machine import cpu_s, dropped, pinned
+from bench.site import ENVIRONMENT, many_hosts, running_site
+from bench.target import Population, Target, population
+
+NETWORK = IPv4Network("10.96.0.0/12")
+SERVER, RELAY, FIRST_ADDRESS = "10.96.0.1", "10.96.0.2", int(IPv4Address("10.96.1.0"))
+FIRST_MAC = 0x020000000000
+HOSTS_MAX, RELAYS_MAX = 1_000_000, 250
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """server, client: laboratory hosts; cores: (the server's, the generator's)."""
+
+    server: Host
+    client: Host
+    cores: tuple[int, int]
+    target: Target
+
+    def service(self) -> dict[str, float]:
+        """What the server's processes and sockets used and lost so far: CPU seconds, datagrams without room."""
+        return {"cpu_s": cpu_s(self.server), "dropped": dropped(self.server)}
+
+    def since(self, before: dict[str, float]) -> dict[str, Any]:
+        """The same, from an earlier `service()` to now."""
+        return {name: round(value - before[name], 2) for name, value in self.service().items()}
+
+
+def two_cores() -> tuple[int, int]:
+    """The server's core and the generator's; the same twice where there is one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[0], cores[1 % len(cores)]
+
+
+def invented(hosts: int, relays: int = 1) -> Population:
+    """MACs and addresses counted up, as `many_hosts` writes them into an inventory."""
+    return population(range(FIRST_MAC, FIRST_MAC + hosts), range(FIRST_ADDRESS, FIRST_ADDRESS + hosts), relays)
+
+
+@contextmanager
+def two_hosts(relays: int = 1) -> Iterator[Stage]:
+    """A laboratory with the wire, and nothing on the server yet."""
+    if not 1 <= relays <= RELAYS_MAX:
+        raise ValueError(f"{relays} relays, wanted 1 to {RELAYS_MAX}")
+    giaddrs = tuple(str(IPv4Address(RELAY) + i) for i in range(relays))
+    with Lab() as lab:
+        server, client = lab.host("server"), lab.host("client")
+        prefix = NETWORK.prefixlen
+        lab.wire(server, client, a_if="sv", b_if="cl", a_addr=f"{SERVER}/{prefix}", b_addr=f"{RELAY}/{prefix}")
+        client.ip(*(f"address add {giaddr}/{prefix} dev cl" for giaddr in giaddrs[1:]))
+        yield Stage(server, client, two_cores(), Target(SERVER, giaddrs, host=client))
+
+
+@contextmanager
+def own_site(people: Population, relays: int = 1, workers: int = 1) -> Iterator[Stage]:
+    """Our own server with these hosts in its inventory, all of it on the first core."""
+    network = f"{NETWORK.network_address}/{NETWORK.netmask}/{SERVER}"
+    macs = [int.from_bytes(mac, "big") for mac in people.macs]
+    with two_hosts(relays) as stage, pinned(stage.cores[0]):
+        file = many_hosts(len(macs), network, FIRST_ADDRESS, FIRST_MAC)
+        if macs != list(range(FIRST_MAC, FIRST_MAC + len(macs))):
+            file = _named(file, macs)
+        with running_site(stage.server, file, len(macs), workers=workers):
+            yield stage
+
+
+def _named(host_file: str, macs: list[int]) -> str:
+    """The host file with other MACs, in order."""
+    content = json.loads(host_file)
+    for host, mac in zip(content["hosts"], macs, strict=True):
+        host["mac"] = mac.to_bytes(6, "big").hex(":")
+    return json.dumps(content)
+
+
+@contextmanager
+def echo_server(stage: Stage, *, bare: bool, reply_bytes: int) -> Iterator[None]:
+    """The echo (bench/echo.pyx) in the server's place, on its core."""
+    command = [sys.executable, "-m", "bench.limit", SERVER, "bare" if bare else "full", str(reply_bytes), RELAY]
+    with pinned(stage.cores[0]):
+        process = stage.server.popen(command, env=ENVIRONMENT)
+    try:
+        process.wait_for("ready", 20.0)
+        yield
+    finally:
+        process.stop()

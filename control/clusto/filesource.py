@@ -1,0 +1,243 @@
+"""An inventory that is a file: `dhcp.api_url` = file:///etc/bootstorm/hosts.csv, in the format of `inventory load`.
+
+The same things come out as if the file had been loaded into an inventory and read over HTTP, so the same rules decide.
+A bad row costs that row and is reported; a file that is no such file, or that changes while it is read, costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from control.clusto.drivers import DRIVERS
+from control.clusto.fetch import Progress
+from control.clusto.hostfile import (
+    KINDS,
+    Fault,
+    HostRow,
+    NetworkRow,
+    OptionValue,
+    PoolRow,
+    Unreadable,
+    numbered,
+    rows_of,
+)
+from control.clusto.model import Attribute, Batch, Inventory, InventoryDown, Reading, Thing
+
+SCHEME = "file://"
+ROWS_A_BATCH = 5_000
+Row = NetworkRow | PoolRow | HostRow | Fault
+
+
+class FileSource:
+    """progress(stage, done, total) is called while the hosts are read; done and total are rows."""
+
+    def __init__(self, url: str, progress: Progress = lambda *_: None) -> None:
+        self.path = Path(unquote(urlsplit(url).path))
+        self.progress = progress
+        self.containers: dict[str, str] = {}  # name -> path
+        self.frame_faults: list[str] = []
+
+    def read(self) -> Reading:
+        version = self.version()
+        frame, networks = self.read_frame()
+        return Reading(frame, self.batches(frame, networks, version))
+
+    def version(self) -> tuple[int, int, int]:
+        """Another one is another content."""
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise InventoryDown(f"{self.path}: {error.strerror}") from error
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def rows(self, *kinds: str) -> Iterator[Row]:
+        try:
+            yield from rows_of(self.path, kinds or KINDS)
+        except OSError as error:
+            raise InventoryDown(f"{self.path}: {error.strerror}") from error
+        except Unreadable as error:
+            raise InventoryDown(str(error)) from error
+
+    def lines(self) -> int:
+        """How many there are, hosts or not: what progress is measured by."""
+        with self.path.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+    def read_frame(self) -> tuple[Inventory, Networks]:
+        """First pass: networks and containers."""
+        frame, networks = Inventory(), Networks()
+        self.containers = {}
+        self.frame_faults = []
+        above: dict[str, tuple[str, ...]] = {}
+        for row in self.rows("networks", "pools", "containers"):
+            if isinstance(row, NetworkRow):
+                path = path_of("ipmanager", row.name)
+                frame.things[path] = Thing(path, manager_attributes(row))
+                frame.managers.append(path)
+                networks.add(path, int(row.network.network_address), row.network.prefixlen)
+            elif isinstance(row, PoolRow):
+                path = self.containers[row.name] = path_of(row.driver, row.name)
+                frame.things[path] = Thing(path, dhcp_attributes(row.dhcp))
+                above[path] = above_of(row)
+                for name in row.pools:
+                    self.name_pool(name, frame)
+            elif isinstance(row, Fault):
+                self.frame_faults.append(row.text)
+        frame.parents |= {path: self.paths_of(names) for path, names in above.items()}
+        return frame, networks
+
+    def name_pool(self, name: str, frame: Inventory) -> None:
+        """A pool that is only named is one."""
+        if name not in self.containers:
+            path = self.containers[name] = path_of("pool", name)
+            frame.things[path] = Thing(path, ())
+
+    def paths_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Of containers; one that nobody described is as good as none, the row's fault says so."""
+        return tuple(self.containers[name] for name in names if name in self.containers)
+
+    def parents_of(self, row: HostRow, faults: dict[str, list[str]]) -> tuple[str, ...]:
+        names = above_of(row)
+        for name in names:
+            if name not in self.containers:
+                faults.setdefault(row.name, []).append(f"{row.where}: container {name}: wanted one that has a row")
+        return self.paths_of(names)
+
+    def batches(self, frame: Inventory, networks: Networks, version: tuple[int, int, int]) -> Iterator[Batch]:
+        """Second pass.  The parents of a batch's hosts are in the frame for as long as the batch is the last one."""
+        if self.frame_faults:
+            faults = {self.path.name: self.frame_faults}
+            yield Batch("networks and pools", [], digest_of(faults), lambda: (), faults)
+        rows, lines = self.rows("hosts"), self.lines()
+        done = 0
+        seen: set[int] = set()  # hashes: a million names would not fit
+        self.progress("hosts", 0, lines)
+        while part := list(islice(rows, ROWS_A_BATCH)):
+            yield self.batch(part, done, frame, networks, seen)
+            for row in part:
+                if isinstance(row, HostRow):
+                    frame.parents.pop(path_of(row.driver, row.name), None)
+            done += len(part)
+            self.progress("hosts", done, lines)
+        if self.version() != version:
+            raise InventoryDown(f"{self.path}: was written to while it was read; once more")
+
+    def batch(self, part: list[Row], before: int, frame: Inventory, networks: Networks, seen: set[int]) -> Batch:
+        hosts: dict[str, HostRow] = {}
+        faults: dict[str, list[str]] = {}
+        for row in part:
+            if isinstance(row, HostRow):
+                path = path_of(row.driver, row.name)
+                if hash(path) in seen:
+                    faults.setdefault(row.name, []).append(f"{row.where}: this name stands twice in the file")
+                    continue
+                seen.add(hash(path))
+                hosts[path] = row
+                for name in row.pools:
+                    self.name_pool(name, frame)
+                frame.parents[path] = self.parents_of(row, faults)
+            elif isinstance(row, Fault):
+                faults.setdefault(self.path.name, []).append(row.text)
+        content = [
+            (
+                path,
+                row.mac,
+                tuple(map(int, row.addresses or ())),
+                row.hostname,
+                dict(row.dhcp),
+                list(row.osportnames.values()),
+            )
+            for path, row in hosts.items()
+        ]
+
+        def things() -> Iterable[Thing]:
+            return [Thing(path, host_attributes(row, networks)) for path, row in hosts.items()]
+
+        return Batch(f"rows from {before + 1}", list(hosts), digest_of((content, faults)), things, faults)
+
+    def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
+        """The rows that are asked for, and those that have one of their addresses."""
+        wanted_macs, wanted_names = set(macs), set(names)
+        own_frame, networks = self.read_frame()
+        wanted: set[IPv4Address] = set()
+        for row in self.rows("hosts"):
+            if isinstance(row, HostRow) and (row.mac in wanted_macs or row.name in wanted_names):
+                wanted.update(row.addresses or ())
+        for row in self.rows("hosts"):
+            if not isinstance(row, HostRow):
+                continue
+            if row.mac in wanted_macs or row.name in wanted_names or wanted.intersection(row.addresses or ()):
+                path = path_of(row.driver, row.name)
+                own_frame.things[path] = Thing(path, host_attributes(row, networks))
+                for name in row.pools:
+                    self.name_pool(name, own_frame)
+                own_frame.parents[path] = self.paths_of(above_of(row))
+                if row.mac is not None:
+                    own_frame.hosts.append(path)
+        return own_frame
+
+
+def digest_of(content: object) -> bytes:
+    return hashlib.blake2b(repr(content).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+
+
+class Networks:
+    """Which IP managers contain an address."""
+
+    def __init__(self) -> None:
+        self.by_prefix: dict[int, dict[int, list[str]]] = {}
+
+    def add(self, path: str, first: int, prefix: int) -> None:
+        self.by_prefix.setdefault(prefix, {}).setdefault(first >> (32 - prefix), []).append(path)
+
+    def containing(self, address: int) -> list[str]:
+        return [
+            path for prefix, networks in self.by_prefix.items() for path in networks.get(address >> (32 - prefix), ())
+        ]
+
+
+def above_of(row: PoolRow | HostRow) -> tuple[str, ...]:
+    """Names of the containers that a row is in, each once."""
+    rack = (row.rack,) if isinstance(row, HostRow) and row.rack is not None else ()
+    return tuple(dict.fromkeys((*row.pools, *row.containers, *rack)))
+
+
+def path_of(driver: str, name: str) -> str:
+    return f"/{DRIVERS[driver].type}/{name}"
+
+
+def manager_attributes(row: NetworkRow) -> tuple[Attribute, ...]:
+    said = [("baseip", str(row.network.network_address)), ("netmask", str(row.network.netmask))]
+    if row.gateway is not None:
+        said.append(("gateway", str(row.gateway)))
+    return tuple(Attribute(key, "property", None, value, "string") for key, value in said)
+
+
+def dhcp_attributes(options: Mapping[str, OptionValue]) -> tuple[Attribute, ...]:
+    return tuple(
+        Attribute("dhcp", subkey, number, value, "int" if isinstance(value, int) else "string")
+        for subkey, said in options.items()
+        for number, value in numbered(said)
+    )
+
+
+def host_attributes(row: HostRow, networks: Networks) -> tuple[Attribute, ...]:
+    found = []
+    if row.mac is not None:
+        found.append(Attribute("port-nic-eth", "mac", 1, row.mac, "string"))
+    if row.hostname is not None:
+        found.append(Attribute("hostname", None, None, row.hostname, "string"))
+    for number, address in enumerate(row.addresses or ()):
+        found.append(Attribute("ip", "ipstring", number, str(address), "string"))
+        managers = networks.containing(int(address))
+        if len(managers) == 1:
+            found.append(Attribute("ip", "manager", number, managers[0], "relation"))
+        if address in row.osportnames:
+            found.append(Attribute("ip", "osportname", number, row.osportnames[address], "string"))
+    return (*found, *dhcp_attributes(row.dhcp))

@@ -1,0 +1,210 @@
+"""Parts of an inventory -> rows of the table; a part that has not changed since the last refresh is not planned again.
+
+A Segment holds the rows of one batch, natively; assembling some hundred of them, with the conflicts between them,
+takes milliseconds.  What decides about a segment: its batch's content, its hosts' contexts, the rules' own digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ext.builder import Builder
+from ext.table import Pair
+
+from control.clusto.model import Batch, Inventory, PartLost, name_of
+from control.config import Dhcp
+from control.contexts import Context, Faults
+from control.plan import Row, Rules, State, Template, conflicts, show_mac
+
+REPORT_LINES_MAX = 10_000
+
+
+@dataclass(slots=True)
+class Segment:
+    """reasons: MAC -> why it is not answered, the first REPORT_LINES_MAX."""
+
+    digest: bytes
+    rows: Builder = field(default_factory=Builder)
+    faults: Faults = field(default_factory=Faults)
+    reasons: dict[str, str] = field(default_factory=dict)
+    quarantined: int = 0
+    lost: list[str] = field(default_factory=list)  # names whose records could not be read
+
+
+@dataclass(slots=True)
+class Assembled:
+    """All rows, and what there is to say about them."""
+
+    rows: Builder
+    faults: Faults
+    reasons: dict[str, str]
+    quarantined: int
+
+
+class Compiler:
+    """Keeps segments and contexts from one refresh to the next.  One configuration for its whole life."""
+
+    def __init__(self, config: Dhcp) -> None:
+        self.config = config
+        self.segments: dict[str, Segment] = {}
+        self.contexts: Mapping[bytes, Context] = {}
+
+    def begin(self, frame: Inventory) -> Compilation:
+        return Compilation(self, Rules(frame, self.config, self.contexts))
+
+    def keep(self, done: Compilation) -> None:
+        """The next refresh may build on this one."""
+        self.segments = done.segments
+        self.contexts = done.rules.contexts.in_use()
+
+
+class Compilation:
+    """One refresh under way.  doubts: parts that could not be read, with the reason."""
+
+    def __init__(self, compiler: Compiler, rules: Rules) -> None:
+        self.before = compiler.segments
+        self.rules = rules
+        self.digest = rules.digest
+        self.segments: dict[str, Segment] = {}
+        self.doubts: list[str] = []
+        self.lost: set[str] = set()  # names
+        self.hosts = self.kept_segments = 0
+        self.parse_s = self.plan_s = 0.0
+
+    def add(self, batch: Batch) -> None:
+        started = time.monotonic()
+        self.hosts += len(batch.paths)
+        digest = self.digest_of(batch)
+        known = self.before.get(batch.key)
+        if known is not None and known.digest == digest and batch.digest:
+            self.segments[batch.key] = known
+            self.kept_segments += 1
+            self.plan_s += time.monotonic() - started
+            return
+        segment = Segment(digest)
+        try:
+            missing, plan_s = self.fill(segment, batch)
+        except PartLost as lost:
+            self.doubts.append(f"{lost}; its {len(batch.paths)} objects stay as they were")
+            self.lost.update(map(name_of, batch.paths))
+            return
+        self.segments[batch.key] = segment
+        segment.faults.include(batch.faults)
+        if missing:
+            self.note_missing(batch, segment, missing)
+        self.plan_s += plan_s
+        self.parse_s += time.monotonic() - started - plan_s
+
+    def fill(self, segment: Segment, batch: Batch) -> tuple[set[str], float]:
+        """Each thing as it is parsed, while the caches have it.  What is missing, and the seconds of planning."""
+        missing = set(batch.paths)
+        rules, rows_of_segment, filler = self.rules, segment.rows, Filler(segment.rows)
+        rules.faults = segment.faults
+        plan_s, clock = 0.0, time.perf_counter
+        for thing in batch.things():
+            if thing.path not in missing:
+                continue
+            started = clock()
+            missing.discard(thing.path)
+            rows, claims = rules.plan(thing)
+            for row in rows:
+                filler.add(row)
+                if row.reason:
+                    segment.quarantined += row.state is State.QUARANTINED
+                    if len(segment.reasons) < REPORT_LINES_MAX:
+                        segment.reasons[show_mac(row.mac)] = row.reason
+            for address, name in claims:
+                rows_of_segment.add_claim(address, encoded(name))
+            plan_s += clock() - started
+        return missing, plan_s
+
+    def note_missing(self, batch: Batch, segment: Segment, missing: set[str]) -> None:
+        """Listed and then not given: an error of that record's, or it moved while we read.  The next read will tell."""
+        segment.digest = b""
+        segment.lost = sorted(map(name_of, missing))
+        self.lost.update(segment.lost)
+        reason = next((batch.faults[name][0] for name in segment.lost if name in batch.faults), "listed but not given")
+        self.doubts.append(f"{len(missing)} objects of {batch.key} stay as they were: {segment.lost[0]} {reason}")
+
+    def digest_of(self, batch: Batch) -> bytes:
+        """Of everything that decides about a segment."""
+        digest = hashlib.blake2b(self.digest + batch.digest, digest_size=16)
+        context, parents = self.rules.context, self.rules.frame.parents
+        known: dict[object, bytes] = {}
+        parts = []
+        for path in batch.paths:
+            above = parents.get(path, ())
+            said = known.get(above) if above.__class__ is tuple else None
+            if said is None:
+                said = context(path).digest
+                if above.__class__ is tuple:
+                    known[above] = said
+            parts.append(path.encode("utf-8", "backslashreplace") + said)
+        digest.update(b"\0".join(parts))
+        return digest.digest()
+
+    def assemble(self, served: Pair | None, carried: set[int]) -> Assembled:
+        """All segments as one; the hosts of the MACs in `carried` exactly as they are served now, or not at all."""
+        faults = self.rules.all_faults()
+        reasons: dict[str, str] = {}
+        for segment in self.segments.values():
+            faults.include(segment.faults)
+            if len(reasons) < REPORT_LINES_MAX:
+                reasons |= segment.reasons
+        builder = self.merged(served, carried, frozenset())
+        macs, addresses = builder.contested()
+        if macs or addresses:
+            losers = conflicts(
+                {mac: [decoded(name) for name in names] for mac, names in macs.items()},
+                {address: [(mac, decoded(name)) for mac, name in found] for address, found in addresses.items()},
+                faults,
+            )
+            builder = self.merged(served, carried, frozenset(losers))
+            Filler(builder).add_all(losers.values())
+            reasons = {show_mac(row.mac): row.reason for row in losers.values()} | reasons
+        return Assembled(builder, faults, reasons, sum(segment.quarantined for segment in self.segments.values()))
+
+    def merged(self, served: Pair | None, carried: set[int], left_out: frozenset[int]) -> Builder:
+        builder = Builder()
+        skipped = left_out.union(carried)
+        for segment in self.segments.values():
+            builder.append(segment.rows, skipped)
+        if served is not None:
+            for mac in carried - left_out:
+                if served.lookup(mac) is not None:
+                    builder.copy_host(served.holder_of(mac), mac)
+        return builder
+
+
+class Filler:
+    """Puts rows into a Builder; templates that it has had are known by their content."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.indexes: dict[Template, int] = {}
+
+    def add(self, row: Row) -> None:
+        leases = [(address, prefix, self.index(template)) for address, prefix, template in row.leases]
+        self.builder.add_host(row.mac, state=int(row.state), name=encoded(row.name), own=row.own, leases=leases)
+
+    def add_all(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.add(row)
+
+    def index(self, template: Template) -> int:
+        index = self.indexes.get(template)
+        if index is None:
+            index = self.indexes[template] = self.builder.add_template(**template._asdict())
+        return index
+
+
+def encoded(name: str) -> bytes:
+    """As the table keeps a name: half a letter does not stop it, nor does length."""
+    return name.encode("utf-8", "backslashreplace")[:255]
+
+
+def decoded(name: bytes) -> str:
+    return name.decode("utf-8", "replace")

@@ -1,0 +1,177 @@
+"""The `dhcp` attributes of objects and of the containers above them, merged and encoded.  Pure.
+
+The nearest level that says anything about an option decides; hosts with the same containers share one Context, and a
+Context is good for as long as its containers say the same, over many refreshes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from control.clusto.model import Attribute, Inventory, Thing
+from control.networks import BadRecord, quote
+from control.options import OptionRejected, Vocabulary, encode, tlv
+
+ENABLED = "enabled"
+ON, OFF = {"1", "true", "yes"}, {"0", "false", "no", ""}
+Blame = Callable[[str, str], None]
+"""Called with the object's name and what is wrong with it."""
+
+
+class Values(NamedTuple):
+    """The attributes of one subkey on one object, and which object that is."""
+
+    subkey: str
+    values: tuple[Any, ...]
+    origin: str
+
+
+Merged = dict[str, Values]  # by identity of the option: its code, or the folded subkey
+
+
+class Faults(dict[str, list[str]]):
+    """Name of an object -> why its record, or a part of it, is not used."""
+
+    def blame(self, name: str, reason: str) -> None:
+        reasons = self.setdefault(name, [])
+        if reason not in reasons:
+            reasons.append(reason)
+
+    def include(self, others: Mapping[str, Iterable[str]]) -> None:
+        for name, reasons in others.items():
+            for reason in reasons:
+                self.blame(name, reason)
+
+
+class Reader:
+    """Reads and encodes `dhcp` attributes with one vocabulary; remembers what it worked out about subkeys."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.identities: dict[str, str] = {}
+        self.hints: dict[str, str] = {}
+
+    def identity(self, subkey: str) -> str:
+        """Two spellings of one option are one option."""
+        known = self.identities.get(subkey)
+        if known is None:
+            option = self.vocabulary.find(subkey)
+            known = self.identities[subkey] = str(option.code) if option is not None else subkey.lower()
+        return known
+
+    def own(self, thing: Thing) -> Merged:
+        """What an object itself says."""
+        grouped: dict[str, list[Attribute]] = {}
+        for attribute in thing.attributes:
+            if attribute.key == "dhcp" and attribute.subkey is not None:
+                grouped.setdefault(self.identity(attribute.subkey), []).append(attribute)
+        found = {}
+        for identity, attributes in grouped.items():
+            attributes.sort(key=lambda a: (a.number is not None, a.number or 0))
+            values = tuple(a.value for a in attributes)
+            found[identity] = Values(str(attributes[0].subkey), values, thing.name)
+        return found
+
+    def level(self, things: Iterable[Thing], blame: Blame) -> Merged:
+        """What one level says; among several objects the first by name counts, and a tie is reported."""
+        merged: Merged = {}
+        for thing in things:
+            for identity, values in self.own(thing).items():
+                other = merged.setdefault(identity, values)
+                if other.values != values.values:
+                    blame(
+                        thing.name,
+                        f"dhcp {values.subkey} = {quote(values.values[0])} competes with {quote(other.values[0])} of "
+                        f"{other.origin} on the same level; the first by name counts",
+                    )
+        return merged
+
+    def payloads(self, merged: Merged, blame: Blame) -> dict[int, bytes]:
+        """Encoded values by code.  A value that cannot be sent costs that option, not the host, and is reported."""
+        found = {}
+        for values in merged.values():
+            if values.subkey.lower() == ENABLED:
+                continue
+            option = self.vocabulary.find(values.subkey)
+            if option is None:
+                blame(values.origin, f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}")
+                continue
+            try:
+                payload = encode(option, values.values)
+                tlv(option.code, payload)
+            except (OptionRejected, ValueError) as fault:
+                blame(values.origin, str(fault))
+                continue
+            found[option.code] = payload
+        return found
+
+    def hint(self, subkey: str) -> str:
+        """Remembered: a guess takes half a millisecond, and ten thousand hosts may have the same unknown attribute."""
+        if subkey not in self.hints:
+            nearest = self.vocabulary.nearest(subkey)
+            self.hints[subkey] = f"; did you mean {nearest}?" if nearest else ""
+        return self.hints[subkey]
+
+
+@dataclass(slots=True)
+class Context:
+    """What all containers above some hosts say.  templates: of those hosts, by what else decides; see plan.py."""
+
+    digest: bytes
+    merged: Merged
+    payloads: dict[int, bytes]
+    faults: Faults
+    templates: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def enabled(self) -> Values | None:
+        return self.merged.get(ENABLED)
+
+
+class Contexts:
+    """The contexts of one inventory.  known: those of the last one, by digest; what is unchanged comes from there."""
+
+    def __init__(self, inventory: Inventory, reader: Reader, known: Mapping[bytes, Context]) -> None:
+        self.inventory = inventory
+        self.reader = reader
+        self.known = known
+        self.by_parents: dict[tuple[str, ...], Context] = {}
+
+    def of(self, parents: tuple[str, ...]) -> Context:
+        context = self.by_parents.get(parents)
+        if context is None:
+            context = self.by_parents[parents] = self.make(parents)
+        return context
+
+    def make(self, parents: tuple[str, ...]) -> Context:
+        things = self.inventory.things
+        levels = [[things[p] for p in level if p in things] for level in self.inventory.levels_above(parents)]
+        says = [[(thing.name, thing.of_key("dhcp")) for thing in level] for level in levels]
+        digest = hashlib.blake2b(repr(says).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+        known = self.known.get(digest)
+        if known is not None:
+            return known
+        faults = Faults()
+        merged: Merged = {}
+        for level in levels:
+            for identity, values in self.reader.level(level, faults.blame).items():
+                merged.setdefault(identity, values)
+        return Context(digest, merged, self.reader.payloads(merged, faults.blame), faults)
+
+    def in_use(self) -> dict[bytes, Context]:
+        return {context.digest: context for context in self.by_parents.values()}
+
+
+def is_enabled(values: Values | None) -> bool:
+    """Raises BadRecord for a value that is neither on nor off."""
+    if values is None:
+        return False
+    text = str(values.values[0]).strip().lower() if values.values[0] is not None else ""
+    if text in ON:
+        return True
+    if text in OFF:
+        return False
+    raise BadRecord(f"dhcp enabled = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no")

@@ -1,0 +1,73 @@
+"""When the inventory's word is not believed: too many hosts gone at once, and hosts that flip to and fro.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ext.table import Changes, Generation, Pair
+
+FLIPS = 3  # back to what it was before, so often in a row
+STEADY = 3  # reads that agree release a host
+WATCHED_MAX = 10_000  # more changes than this at once are no flipping, they are somebody's work
+
+
+def shrinking(served: Pair, full: Generation, changes: Changes, limit: float) -> str | None:
+    """Why this content may not replace what is served; None when it may.  limit: dhcp.max_shrink."""
+    before: int = served.top.host_count
+    gone = sum(served.lookup(*key)["state"] == "served" for key in changes.removed)
+    lost: dict[str, int] = {}
+    for key in changes.changed:
+        now = full.lookup(*key)["state"]
+        if now != "served" and served.lookup(*key)["state"] == "served":
+            lost[now] = lost.get(now, 0) + 1
+    total = gone + sum(lost.values())
+    if before == 0 or total <= limit * before:
+        return None
+    how = [f"{gone} removed"] * bool(gone) + [f"{count} {state}" for state, count in sorted(lost.items())]
+    return (
+        f"{total} of {before} hosts would no longer be answered ({', '.join(how)}), dhcp.max_shrink allows {limit:.0%}"
+        f"; the table of generation {served.top.number} serves on; if this is meant: bootstorm ctl refresh --force"
+    )
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One host's last contents (0: not there), and how often in a row it went back to the one before."""
+
+    before: int
+    last: int
+    returns: int = 0
+    steady: int = 1  # reads in a row that said `last`
+    held: bool = False
+
+
+class Flips:
+    """Remembers what changed lately.  A host that goes back to its former content FLIPS times in a row is held: it
+    stays as it is served until STEADY reads in a row agree."""
+
+    def __init__(self) -> None:
+        self.watched: dict[int, _Watched] = {}
+
+    def note(self, changed: Iterable[int], served: Callable[[int], int], read: Callable[[int], int]) -> set[int]:
+        """After one read.  changed: MACs that differ from what is served; served, read: their content, hashed.
+        Returns the MACs to hold."""
+        changed = set(changed)
+        for mac in self.watched.keys() | (changed if len(changed) <= WATCHED_MAX else set()):
+            self.see(mac, served(mac), read(mac))
+        return {mac for mac, watched in self.watched.items() if watched.held}
+
+    def see(self, mac: int, served: int, read: int) -> None:
+        watched = self.watched.get(mac)
+        if watched is None:
+            if len(self.watched) < WATCHED_MAX:
+                self.watched[mac] = _Watched(before=served, last=read)
+            return
+        if read == watched.last:
+            watched.steady += 1
+            if watched.steady >= STEADY:
+                del self.watched[mac]
+            return
+        watched.returns = watched.returns + 1 if read == watched.before else 0
+        watched.before, watched.last, watched.steady = watched.last, read, 1
+        watched.held = watched.held or watched.returns >= FLIPS

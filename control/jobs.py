@@ -1,0 +1,107 @@
+"""What control and its planner say to each other: frozen dataclasses over a fastpath.protocol.Channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanBegin:
+    """Control -> planner, first.  links: (ifindex, name, address, prefix, mtu).  fds: the text of services.conf, then
+    base (and delta) being served."""
+
+    config_path: str
+    links: list[list[int | str]]
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh:
+    """Read the inventory and plan anew.  force: even if it takes most hosts away, or the table is pinned."""
+
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookUp:
+    """Read these hosts only, also while a refresh is under way.  macs: lower case with colons; names: of objects.
+
+    asked: by a person, not because somebody was seen on the wire."""
+
+    macs: list[str]
+    names: list[str]
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relink:
+    """The interfaces changed: same hosts, new surroundings."""
+
+    links: list[list[int | str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """Serve what was served before the last refresh, and stay there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListChanges:
+    """What the last refresh changed, from the offset-th on.  Answered with Listed."""
+
+    offset: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """fds: report, then base and delta when `published`.  confirmed_s: seconds since 1970 of the inventory's word."""
+
+    origin: str  # "inventory", "hosts" (a look-up), "disk", "links", "rollback"
+    generation: int
+    base: int
+    published: bool
+    confirmed_s: float
+    hosts: int
+    quarantined: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    stages_s: dict[str, float] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)  # of a look-up: MACs that the inventory does not have
+    doubts: list[str] = field(default_factory=list)  # what could not be read or believed, and stays as it was
+    kept_hosts: int = 0  # rows that stay as they were, in doubt
+    kept_parts: int = 0  # parts of the inventory that had not changed and were not planned again
+    parts: int = 0
+    pinned_s: float = 0.0  # since 1970; 0 while no rollback holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Nothing was published; what was served goes on.  job: whose answer this is."""
+
+    kind: str  # "down", "shrunk", "pinned", "nothing"; control adds "internal" for a planner that ended
+    reason: str
+    job: str = "refresh"  # or "hosts", "changes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """fds: a memfd with msgpack, [{"mac", "host", "old", "new"}]; old or new is None where there was no host."""
+
+    generation: int  # that the last refresh made
+    origin: str
+    total: int
+
+
+KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (PlanBegin, Refresh, LookUp, Relink, Rollback, ListChanges, Progress, Planned, Failed, Listed)
+}

@@ -1,0 +1,457 @@
+"""Writes generations: collects rows, finds who claims what somebody else has, seals; the layout is leases.pxd's.
+
+Builder -> sealed memfd; ext/table.pyx reads what this writes.
+"""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from libc.errno cimport errno as c_errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport qsort
+from libc.string cimport memcpy, memset
+
+import fcntl
+import os
+from dataclasses import dataclass
+
+from ext.leases cimport *
+from ext.net cimport MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+from ext.table cimport Generation, are_options, lease_hash, mix, unsummed, view_of
+from ext.table import FILE_BYTES_MAX, OWN_BYTES_MAX, STATES, TableInvalid, checksum, new_memfd
+from ext.wire cimport swap32
+
+
+TEMPLATE_FIELDS = ("options", "file", "siaddr", "server_id", "lease_s", "renewal_s", "rebinding_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the site knows of itself.  Addresses are ints in host order, networks (first, last), prefixes 0..32."""
+    networks: tuple = ()           # (first, last), any order, may overlap
+    links: tuple = ()              # (ifindex, address, prefix, mtu, served), the primary address of an interface first
+    interfaces_limited: bool = False
+    server_id: int = 0
+    server_ids: tuple = ()
+    relays: tuple = ()             # (address, prefix)
+    max_nak_age_s: int = 86400
+
+
+cdef object check_blob(bytes options):
+    if not are_options(<const uint8_t *><const char *>options, len(options)):
+        raise TableInvalid(f"options {options.hex()}: not whole options one after the other")
+
+
+def merged(networks) -> list:
+    """Networks (first, last) -> their union, sorted and disjoint."""
+    union = []
+    reach = -2
+    for first, last in sorted(networks):
+        if first > reach + 1:
+            union.append((first, last))
+        elif last > reach:
+            union.append((union.pop()[0], last))
+        reach = max(reach, last)
+    return union
+
+
+cdef struct Claim:                 # an address that an object has without being answered with it
+    uint32_t address
+    uint32_t name_at
+    uint8_t name_bytes
+
+
+cdef int by_value(const void *left, const void *right) noexcept nogil:
+    cdef uint64_t a = (<const uint64_t *>left)[0], b = (<const uint64_t *>right)[0]
+    return (a > b) - (a < b)
+
+
+cdef void *room_for(void *old, uint64_t count, size_t size) except NULL:
+    cdef void *grown = PyMem_Realloc(old, count * size)
+    if grown == NULL:
+        raise MemoryError(f"{count} rows of {size} bytes")
+    return grown
+
+
+cdef class Builder:
+    """Collects hosts and templates; seal() makes a generation of them.  base: the Generation that a delta belongs to."""
+    cdef Lease *leases
+    cdef uint32_t lease_count, lease_room, host_rows
+    cdef Claim *claims
+    cdef uint32_t claim_count, claim_room
+    cdef int64_t host_count
+    cdef uint64_t digest
+    cdef bytearray heap
+    cdef list templates
+    cdef dict template_index
+    cdef list template_hashes
+    cdef Generation base
+
+    def __cinit__(self, base=None):
+        self.base = base
+        self.heap = bytearray()
+        self.templates = []
+        self.template_hashes = []
+        self.template_index = {}
+        if base is not None:
+            self.host_count = self.base.table.header.host_count
+            self.digest = self.base.table.header.digest
+
+    def __dealloc__(self):
+        PyMem_Free(self.leases)
+        PyMem_Free(self.claims)
+
+    def __len__(self) -> int:
+        """Rows."""
+        return self.host_rows
+
+    def add_template(self, *, bytes options=b"", bytes file=b"", uint32_t siaddr=0, uint32_t server_id=0,
+                     uint32_t lease_s=3600, uint32_t renewal_s=1600, uint32_t rebinding_s=3150) -> int:
+        """Index of the template with this content; equal ones are one.  options: encoded, without 51, 53, 54, 58, 59."""
+        key = (options, file, siaddr, server_id, lease_s, renewal_s, rebinding_s)
+        known = self.template_index.get(key)
+        if known is not None:
+            return known
+        if len(file) > FILE_BYTES_MAX:
+            raise TableInvalid(f"boot file of {len(file)} bytes: the field takes {FILE_BYTES_MAX}")
+        if len(options) > OWN_BYTES_MAX:
+            raise TableInvalid(f"options of {len(options)} bytes: a template takes {OWN_BYTES_MAX}")
+        check_blob(options)
+        content = repr(key).encode()
+        self.template_index[key] = len(self.templates)
+        self.template_hashes.append(mix(1, <const uint8_t *>content, len(content)))
+        self.templates.append((self.store(options), self.store(file), key))
+        return len(self.templates) - 1
+
+    cdef uint32_t store(self, bytes content) except? 0xffffffff:
+        return self.store_all(content)
+
+    cdef uint32_t store_all(self, content) except? 0xffffffff:
+        at = len(self.heap)
+        if at + len(content) >= 0xffffffff:
+            raise TableInvalid("the heap of one generation takes 4 GiB")
+        self.heap += content
+        return at
+
+    cdef Lease *new_leases(self, uint32_t count) except NULL:
+        """Room for some more behind the last; filled with zeros."""
+        cdef Lease *fresh
+        if self.lease_room - self.lease_count < count:
+            room = max(1024, self.lease_room + self.lease_room // 2, self.lease_count + count)
+            self.leases = <Lease *>room_for(self.leases, room, sizeof(Lease))
+            self.lease_room = room
+        fresh = self.leases + self.lease_count
+        memset(fresh, 0, count * sizeof(Lease))
+        self.lease_count += count
+        return fresh
+
+    def add_claim(self, uint32_t address, bytes name not None):
+        """An object that is not answered with this address, but has it: nobody else may get it."""
+        cdef Claim *claim
+        if self.claim_count == self.claim_room:
+            room = max(64, self.claim_room * 2)
+            self.claims = <Claim *>room_for(self.claims, room, sizeof(Claim))
+            self.claim_room = room
+        claim = self.claims + self.claim_count
+        claim.address, claim.name_bytes = address, <uint8_t>min(255, len(name))
+        claim.name_at = self.store(name)
+        self.claim_count += 1
+
+    def add_host(self, uint64_t mac, *, int state=0, bytes name=b"", bytes own=b"", leases=(), int role=0):
+        """One host.  mac: 48-bit int; name: the object's, at most 255 bytes; own: encoded options of this host alone;
+        leases: (address, prefix, template index), the preferred first; needed for state 0 (served) only."""
+        cdef Lease *lease
+        cdef uint32_t own_at, name_at
+        cdef int left = len(leases)
+        if (left == 0) == (state == SERVED) or left > 255:
+            raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {left} addresses in state {STATES[state]}")
+        if mac >> 48:
+            raise TableInvalid(f"MAC {mac:#x} has more than 48 bits")
+        check_blob(own)
+        for address, prefix, template in leases:
+            if not (0 < address <= 0xffffffff and 0 <= prefix <= 32 and 0 <= template < len(self.templates)):
+                raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: no lease ({address}, {prefix}, {template})")
+        if len(own) > OWN_BYTES_MAX or len(name) > 255:
+            raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {len(own)} bytes of options, "
+                               f"{len(name)} of name; a lease takes {OWN_BYTES_MAX} and 255")
+        own_at = self.store(own)
+        inside = own.find(name)    # nearly always the host name option holds it already
+        name_at = own_at + inside if inside >= 0 else self.store(name)
+        first = self.lease_count
+        for address, prefix, template in (leases or ((0, 0, 0),)):
+            lease = self.new_leases(1)
+            for i in range(6):
+                lease.mac[i] = (mac >> (40 - 8 * i)) & 0xff
+            lease.role, lease.state = role, state
+            lease.address_be = swap32(address)
+            lease.prefix = prefix
+            lease.template_index = template
+            lease.own_at, lease.own_bytes = own_at, len(own)
+            lease.name_at, lease.name_bytes = name_at, len(name)
+            lease.lease_count = left or 1
+            left -= 1
+        self.count_host(first, role, state)
+
+    cdef void count_host(self, uint32_t first, int role, int state) except *:
+        """Keep host_count and digest of the pair: a delta's row stands for the base's row of the same host."""
+        cdef const Lease *old = NULL
+        self.host_rows += 1
+        if self.base is not None:
+            old = find_in(&self.base.table, key_of(self.leases[first].mac, role))
+        if old != NULL:
+            self.digest -= self.base.host_hash(old)
+            self.host_count -= old.state == SERVED
+        if state != TOMBSTONE:
+            self.digest += self.row_hash(first)
+            self.host_count += state == SERVED
+
+    cdef uint64_t row_hash(self, uint32_t first) except? 0:
+        cdef uint64_t value = 0
+        cdef uint32_t i
+        cdef const uint8_t *heap = <const uint8_t *><char *>self.heap
+        for i in range(self.leases[first].lease_count):
+            value = lease_hash(value, &self.leases[first + i], heap,
+                               self.template_hashes[self.leases[first + i].template_index]
+                               if self.leases[first].state == SERVED else 0)
+        return value
+
+    def append(self, Builder other not None, skip=frozenset()):
+        """Take over the rows and claims of another builder, except the rows of the MACs in `skip`.  Neither has a base."""
+        cdef uint32_t heap_at = len(self.heap), at = 0, i
+        cdef const Lease *first
+        cdef Lease *copy
+        cdef Claim claim
+        cdef list indexes = [self.add_template(**dict(zip(TEMPLATE_FIELDS, key))) for _options, _file, key in other.templates]
+        if self.base is not None or other.base is not None:
+            raise TableInvalid("rows of a delta cannot be taken over: they count against its base")
+        heap_at = self.store_all(other.heap)
+        while at < other.lease_count:
+            first = other.leases + at
+            at += first.lease_count
+            if skip and key_of(first.mac, 0) & 0xffffffffffff in skip:
+                continue
+            copy = self.new_leases(first.lease_count)
+            memcpy(copy, first, first.lease_count * sizeof(Lease))
+            for i in range(first.lease_count):
+                copy[i].own_at += heap_at
+                copy[i].name_at += heap_at
+                if first.state == SERVED:
+                    copy[i].template_index = indexes[copy[i].template_index]
+            self.host_rows += 1
+            self.host_count += first.state == SERVED
+            if skip:
+                self.digest += self.row_hash(<uint32_t>(copy - self.leases))
+        if not skip:
+            self.digest += other.digest
+        if other.claim_count:
+            self.claims = <Claim *>room_for(self.claims, self.claim_count + other.claim_count, sizeof(Claim))
+            self.claim_room = self.claim_count + other.claim_count
+            for i in range(other.claim_count):
+                claim = other.claims[i]
+                claim.name_at += heap_at
+                self.claims[self.claim_count] = claim
+                self.claim_count += 1
+
+    def contested(self) -> tuple:
+        """({mac: [name]}, {address: [(mac or None, name)]}) of what several rows, or objects of different names, claim."""
+        return self.contested_macs(), self.contested_addresses()
+
+    cdef dict contested_macs(self):
+        cdef uint64_t *keys = <uint64_t *>PyMem_Malloc((self.host_rows + 1) * sizeof(uint64_t))
+        cdef uint32_t at = 0, count = 0, i
+        if keys == NULL:
+            raise MemoryError(f"{self.host_rows} keys")
+        while at < self.lease_count:
+            keys[count] = key_of(self.leases[at].mac, self.leases[at].role)
+            at += self.leases[at].lease_count
+            count += 1
+        qsort(keys, count, sizeof(uint64_t), by_value)
+        twice = {keys[i] for i in range(1, count) if keys[i] == keys[i - 1]}
+        PyMem_Free(keys)
+        found = {}
+        at = 0
+        while twice and at < self.lease_count:
+            key = key_of(self.leases[at].mac, self.leases[at].role)
+            if key in twice:
+                found.setdefault(key & 0xffffffffffff, []).append(
+                    self.name_of(self.leases[at].name_at, self.leases[at].name_bytes))
+            at += self.leases[at].lease_count
+        return found
+
+    cdef dict contested_addresses(self):
+        """Sorted (address, ordinal): leases first, then claims."""
+        cdef uint64_t total = <uint64_t>self.lease_count + self.claim_count
+        cdef uint64_t *owned = <uint64_t *>PyMem_Malloc((total + 1) * sizeof(uint64_t))
+        cdef uint32_t count = 0, i
+        if owned == NULL:
+            raise MemoryError(f"{total} addresses")
+        for i in range(self.lease_count):
+            if self.leases[i].state == SERVED:
+                owned[count] = (<uint64_t>swap32(self.leases[i].address_be) << 32) | i
+                count += 1
+        for i in range(self.claim_count):
+            owned[count] = (<uint64_t>self.claims[i].address << 32) | (self.lease_count + i)
+            count += 1
+        qsort(owned, count, sizeof(uint64_t), by_value)
+        groups = {}
+        for i in range(1, count):
+            if owned[i] >> 32 == owned[i - 1] >> 32:
+                group = groups.setdefault(owned[i] >> 32, [])
+                if not group:
+                    group.append(self.owner(owned[i - 1] & 0xffffffff))
+                group.append(self.owner(owned[i] & 0xffffffff))
+        PyMem_Free(owned)
+        return {address: owners for address, owners in groups.items() if len({name for _mac, name in owners}) > 1}
+
+    cdef tuple owner(self, uint32_t ordinal):
+        cdef const Lease *lease
+        cdef const Claim *claim
+        if ordinal < self.lease_count:
+            lease = self.leases + ordinal
+            return key_of(lease.mac, 0) & 0xffffffffffff, self.name_of(lease.name_at, lease.name_bytes)
+        claim = self.claims + (ordinal - self.lease_count)
+        return None, self.name_of(claim.name_at, claim.name_bytes)
+
+    cdef bytes name_of(self, uint32_t at, uint8_t length):
+        return bytes(self.heap[at:at + length])
+
+    def add_tombstone(self, uint64_t mac, int role=0):
+        """A delta's word that the host left."""
+        self.add_host(mac, state=TOMBSTONE, role=role)
+
+    def copy_host(self, Generation source not None, uint64_t mac, int role=0):
+        """Take a host over from another generation, its templates with it."""
+        row = source.lookup(mac, role)
+        if row is None:
+            raise TableInvalid(f"generation {source.number} has no host {mac:012x}")
+        leases = tuple((lease["address"], lease["prefix"], self.add_template(**lease["template"]))
+                       for lease in row["leases"])
+        self.add_host(mac, state=STATES.index(row["state"]), name=row["name"], own=row["own"], leases=leases, role=role)
+
+    def seal(self, uint64_t generation, surroundings, *, int64_t created_s) -> int:
+        """A sealed memfd with everything added so far; the caller owns the fd.  Raises TableInvalid on a MAC given twice.
+
+        generation: its number, above the base's.  created_s: seconds since 1970 of the inventory's word."""
+        cdef Header header
+        memset(&header, 0, sizeof(header))
+        header.magic, header.version = TABLE_MAGIC_LOW, TABLE_VERSION
+        header.generation = generation
+        header.base = self.base.number if self.base is not None else generation
+        header.base_checksum = self.base.table.header.checksum if self.base is not None else 0
+        header.created_s = created_s
+        header.digest = self.digest
+        header.host_count = self.host_count
+        header.lease_count = self.lease_count
+        header.slot_count = 16
+        while header.slot_count < 2 * self.host_rows or header.slot_count <= self.lease_count:
+            header.slot_count *= 2
+        sections = self.sections(&header, surroundings)
+        fd = new_memfd(f"bootstorm-table-{generation}")
+        try:
+            self.write(fd, &header, sections)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS,
+                        fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    cdef list sections(self, Header *header, surroundings):
+        """Fill in counts and offsets; the small sections' bytes in the order in which they are written."""
+        cdef Template template
+        cdef Link link
+        cdef Relay relay
+        cdef uint64_t at = padded(sizeof(Header))
+        templates, links, relays, networks, ids = (bytearray() for _ in range(5))
+        for i, (options_at, file_at, key) in enumerate(self.templates):
+            memset(&template, 0, sizeof(template))
+            template.options_at, template.file_at = options_at, file_at
+            template.options_bytes, template.file_bytes = len(key[0]), len(key[1])
+            template.siaddr_be, template.server_id_be = swap32(key[2]), swap32(key[3])
+            template.lease_s, template.renewal_s, template.rebinding_s = key[4:]
+            template.content_hash = self.template_hashes[i]
+            templates += (<const char *>&template)[:sizeof(template)]
+        for ifindex, address, prefix, mtu, served in surroundings.links:
+            memset(&link, 0, sizeof(link))
+            link.ifindex, link.address_be, link.prefix, link.mtu = ifindex, swap32(address), prefix, mtu
+            link.flags = LINK_SERVED if served else 0
+            links += (<const char *>&link)[:sizeof(link)]
+        for address, prefix in surroundings.relays:
+            memset(&relay, 0, sizeof(relay))
+            relay.address_be, relay.prefix = swap32(address), prefix
+            relays += (<const char *>&relay)[:sizeof(relay)]
+        union = merged(surroundings.networks)
+        for first, last in union:
+            networks += first.to_bytes(4, "little") + last.to_bytes(4, "little")
+        for address in surroundings.server_ids:
+            ids += address.to_bytes(4, "big")
+        header.template_count, header.link_count = len(self.templates), len(surroundings.links)
+        header.relay_count, header.network_count = len(surroundings.relays), len(union)
+        header.server_id_count = len(surroundings.server_ids)
+        header.server_id_be = swap32(surroundings.server_id)
+        header.max_nak_age_s = surroundings.max_nak_age_s
+        header.flags = FLAG_INTERFACES_LIMITED if surroundings.interfaces_limited else 0
+        header.slots_at = at
+        header.leases_at = at = padded(at + <uint64_t>header.slot_count * sizeof(Slot))
+        header.templates_at = at = padded(at + <uint64_t>self.lease_count * sizeof(Lease))
+        header.networks_at = at = padded(at + len(templates))
+        header.links_at = at = padded(at + len(networks))
+        header.server_ids_at = at = padded(at + len(links))
+        header.relays_at = at = padded(at + len(ids))
+        header.heap_at = at = padded(at + len(relays))
+        header.heap_bytes = len(self.heap)
+        header.total_bytes = padded(at + len(self.heap))
+        return [(header.templates_at, templates), (header.networks_at, networks), (header.links_at, links),
+                (header.server_ids_at, ids), (header.relays_at, relays), (header.heap_at, self.heap)]
+
+    cdef void write(self, int fd, Header *header, list sections) except *:
+        cdef uint8_t *at
+        cdef uint32_t i
+        cdef bint twice = False
+        os.ftruncate(fd, header.total_bytes)
+        at = <uint8_t *>mmap(NULL, header.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0)
+        if at == MAP_FAILED:
+            raise OSError(c_errno, f"cannot map a new generation of {header.total_bytes} bytes")
+        try:
+            with nogil:
+                if self.lease_count:
+                    memcpy(at + header.leases_at, self.leases, <size_t>self.lease_count * sizeof(Lease))
+                i = 0
+                while i < self.lease_count and not twice:
+                    twice = not put_slot(<Slot *>(at + header.slots_at), header.slot_count,
+                                         key_of(self.leases[i].mac, self.leases[i].role), i)
+                    i += 0 if twice else self.leases[i].lease_count
+            if twice:
+                raise TableInvalid(f"MAC {(<const char *>self.leases[i].mac)[:6].hex(':')} was added twice")
+            for offset, content in sections:
+                memcpy(at + <uint64_t>offset, <const char *><char *>(<bytearray>content), len(content))
+            header.checksum = checksum(view_of(at + sizeof(Header), header.total_bytes - sizeof(Header)),
+                                       unsummed(header))
+            memcpy(at, header, sizeof(Header))
+        finally:
+            munmap(at, header.total_bytes)
+
+
+cdef inline uint64_t padded(uint64_t at) noexcept nogil:
+    return (at + 63) & ~<uint64_t>63
+
+
+cdef inline bint put_slot(Slot *slots, uint32_t slot_count, uint64_t key, uint32_t lease) noexcept nogil:
+    cdef uint32_t at = slot_of(key, slot_count)
+    while slots[at].key != 0:
+        if slots[at].key == key:
+            return False
+        at = (at + 1) & (slot_count - 1)
+    slots[at].key = key
+    slots[at].lease = lease
+    return True
+
+
+
+
+def delta_builder(Generation base not None, Generation new not None, changes) -> Builder:
+    """A Builder of the delta that turns `base` into `new`; changes = compare(Pair(base), new)."""
+    builder = Builder(base)
+    for mac, role in (*changes.added, *changes.changed):
+        builder.copy_host(new, mac, role)
+    for mac, role in changes.removed:
+        builder.add_tombstone(mac, role)
+    return builder
