@@ -47,6 +47,21 @@ asan: build             ## the packet path's tests under AddressSanitizer and UB
 bench-perfdhcp: build   ## replies a second on one core, and Kea's in the same run (perfdhcp, 10,000 hosts)
 	$(V)/python -m bench.perfdhcp
 
+bench-load: build       ## the highest rate that our server sustains on one core, open loop, every reply checked
+	$(V)/python -m bench load --json load.json --picture load.svg
+
+bench-storm: build      ## 10,000 machines switched on at once, until the last ACK
+	$(V)/python -m bench storm --json storm.json --picture storm.svg
+
+bench-limit: build      ## the machine's own limit: echo and bare echo, and our server beside them
+	$(V)/python -m bench limit --json limit.json --picture limit.svg
+
+bench-core: build       ## the packet path without I/O: ns and instructions a packet, 1,000 to 1,000,000 hosts
+	$(V)/python -m bench core --json core.json --picture core.svg
+
+bench-replay: build     ## real clients' captures by 1,000 hosts, ten times as fast
+	$(V)/python -m bench replay tests/data/pcaps/udhcpc.pcap tests/data/pcaps/dhclient.pcap tests/data/pcaps/dhcpcd.pcap tests/data/pcaps/ipxe-bios.pcap --hosts 1000 --speed 10 --spread 1 --json replay.json --picture replay.svg
+
 bench-refresh: build    ## a change's way into all workers by stage, at 10,000 to 1,000,000 hosts, and under load
 	$(V)/python -m bench.refresh
 
@@ -59,6 +74,6 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 	$(PYTEST) tests/test_tidy.py
 
 clean:                  ## everything that was built
-	rm -rf build .venv ext/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build .venv ext/*.so bench/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan bench-perfdhcp bench-refresh lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan bench-perfdhcp bench-load bench-storm bench-limit bench-core bench-replay bench-refresh lint tidy clean

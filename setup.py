@@ -50,6 +50,7 @@ extensions = [
     )
     for name in (
         "ext.verdict",
+        "ext.classify",
         "ext.table",
         "ext.builder",
         "ext.page",

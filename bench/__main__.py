@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.commands import limit_command, load_command, replay_command
+from bench.compare import main as compare
 from bench.core_run import main as core
 from bench.crowd import main as crowd
 from bench.demo import main as demo
@@ -18,6 +19,7 @@ def main() -> None:
     """Load, laboratories and comparisons."""
 
 
+main.add_command(compare, "compare")
 main.add_command(core, "core")
 main.add_command(crowd, "crowd")
 main.add_command(demo, "demo")

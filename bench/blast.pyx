@@ -13,6 +13,7 @@ from ext.net cimport load_acquire_int
 
 cdef enum:
     GRACE_NS = 50000000            # after the last reply: a second one would come right behind
+    DRAINS = 1000                  # what is read before the backlog is counted
     TURN_NS = 4000000              # a turn of the loop takes a fraction of that: beyond it, somebody else had the core
     SHOT_RIGHT = 1
     SHOT_WRONG = 2
@@ -40,7 +41,7 @@ cdef class Blast(Wire):
 
     limit_ns: a reply later than that after its request was due counts as late.  moment_ns: resolution of timeline()."""
     cdef Shot *shots
-    cdef uint32_t shot_count, next, first_xid, awaited
+    cdef uint32_t shot_count, next, first_xid, awaited, backlog
     cdef int64_t start_ns, ended_ns, limit_ns, tail_ns, moment_ns, last_reply_ns
     cdef uint64_t answered_count, late_count, late_after_send_count, duplicate_count, stray_count
     cdef int64_t worst_ns, worst_send_ns, stalled_ns
@@ -111,6 +112,10 @@ cdef class Blast(Wire):
             wake_on_time()
             self.start_ns = now_ns() + 1000000
             self.send_all()
+            for _ in range(DRAINS):
+                if self.receive() == 0:
+                    break
+            self.backlog = self.awaited - <uint32_t>min(<uint64_t>self.awaited, self.answered_count)
             self.await_rest()
             self.ended_ns = now_ns()
 
@@ -231,7 +236,7 @@ cdef class Blast(Wire):
             "duplicate": self.duplicate_count, "stray": self.stray_count, "late": self.late_count,
             "late_after_send": self.late_after_send_count, "sending_ns": span, "ran_ns": self.ended_ns - self.start_ns,
             "worst_ns": self.worst_ns, "worst_send_ns": self.worst_send_ns,
-            "stalled_ns": self.stalled_ns,
+            "stalled_ns": self.stalled_ns, "backlog": self.backlog,
         }
 
     def histograms(self) -> dict:

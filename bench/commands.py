@@ -182,7 +182,7 @@ def _server_record(found: Search, used: dict[str, Any]) -> dict[str, Any]:
     answered = sum(trial.answered for trial in found.trials)
     return {
         "limit": found.limit,
-        "replies_s": round(max((trial.answered_rate for trial in found.trials if trial.good), default=0.0)),
+        "replies_s": round(max((trial.answered_rate for trial in found.trials if trial.sustained), default=0.0)),
         "best": found.best.record() if found.best else None,
         "cpu_us_a_reply": round(1e6 * used["cpu_s"] / answered, 3) if answered else None,
         "generator_cpu_us_a_request": round(

@@ -154,20 +154,23 @@ class Search:
     @property
     def best(self) -> Result | None:
         """The highest rate with an acceptable loss that the generator really sent."""
-        good = (trial for trial in self.trials if trial.good and trial.kept_up)
+        good = (trial for trial in self.trials if trial.sustained and trial.kept_up)
         return max(good, key=lambda trial: trial.offered_rate, default=None)
 
     @property
     def limit(self) -> str:
-        """Who ended the search: "server", "generator", or "steps" when neither did."""
-        failed = [trial for trial in self.trials if not (trial.good and trial.kept_up)]
+        """Who ended the search: "server", "generator", "others" who took the cores from both, or "steps": nobody."""
+        failed = [trial for trial in self.trials if not (trial.sustained and trial.kept_up)]
         if not failed:
             return "steps"
-        return "generator" if not any(trial.kept_up for trial in failed) else "server"
+        clear = [trial for trial in failed if not trial.disturbed]
+        if not clear:
+            return "others"
+        return "server" if any(trial.kept_up for trial in clear) else "generator"
 
 
 def highest(measure: Callable[[float], Result], first: float, steps: int = 14) -> Search:
-    """Highest rate with less than LOSS_MAX lost: doubling while it goes well, then bisection until PRECISION.
+    """Highest rate that is sustained with less than LOSS_MAX lost: doubling, then bisection until PRECISION.
 
     A rate counts as too high when it failed twice: on a shared machine one failure says little."""
     trials: list[Result] = []
@@ -177,7 +180,7 @@ def highest(measure: Callable[[float], Result], first: float, steps: int = 14) -
         trials.append(trial)
         if trial.wrong or trial.duplicate:
             break  # no figure for a server that answers wrongly
-        if trial.good and trial.kept_up:
+        if trial.sustained and trial.kept_up:
             low, failed = rate, False
         elif not failed:
             failed = True

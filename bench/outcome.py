@@ -10,9 +10,11 @@ from typing import Any
 from bench.blast import Blast
 from bench.figures import Histogram, milliseconds
 from bench.forms import OPTIONS_AT, kind_of
+from bench.record import DISTURBED
 
 LOSS_MAX = 0.001
 KEPT_UP = 0.98  # share of the asked rate that the generator has to reach
+BACKLOG_MAX = 0.02  # share of the requests that may wait when the last one is sent
 LATE_SEND_S, LATE_SENDS_MAX = 0.002, 0.01  # sends that late, and the share of them from which a run is not punctual
 FAULTS_SHOWN = 5
 COUNTS = ("offered", "answered", "wrong", "lost", "silent", "duplicate", "stray", "late", "late_after_send")
@@ -46,6 +48,7 @@ class Result:
     examples: list[str]
     own_drops: int  # replies that our own socket had no room for
     send_errors: int
+    backlog: int  # requests without a reply when the last one was sent: a queue that only grew is no rate
     stalled_s: float  # that the generator was ready to run and somebody else had its core
     generator_cpu_s: float
 
@@ -66,7 +69,8 @@ class Result:
     @property
     def kept_up(self) -> bool:
         """The generator sent what it was asked to in the time that it had for it, and lost nothing itself."""
-        return self.offered_rate >= KEPT_UP * self.asked_rate and not (self.own_drops or self.send_errors)
+        had = max(self.seconds - self.stalled_s, 1e-9)
+        return (self.offered - 1) / had >= KEPT_UP * self.asked_rate and not (self.own_drops or self.send_errors)
 
     @property
     def punctual(self) -> bool:
@@ -74,8 +78,18 @@ class Result:
         return self.lateness.above(LATE_SEND_S) <= LATE_SENDS_MAX * self.offered
 
     @property
+    def disturbed(self) -> bool:
+        """The generator had no core for a good part of the run; most likely the server had none either."""
+        return self.stalled_s > DISTURBED * self.seconds
+
+    @property
     def good(self) -> bool:
         return self.loss < LOSS_MAX and not self.wrong and not self.duplicate
+
+    @property
+    def sustained(self) -> bool:
+        """The server kept pace: what it owed at the end was no queue that had grown all the time."""
+        return self.good and self.backlog <= max(BACKLOG_MAX * self.offered, 1)
 
     def record(self) -> dict[str, Any]:
         counts = {
@@ -99,6 +113,8 @@ class Result:
             "loss": round(self.loss, 6),
             "limit_ms": 1000 * self.limit_s,
             "seconds": round(self.seconds, 6),
+            "backlog": self.backlog,
+            "sustained": self.sustained,
             "latency_ms": self.latency.record(),
             "service_ms": self.service.record(),
             "send_lateness_ms": self.lateness.record(),
@@ -169,6 +185,7 @@ def result(blast: Blast, rate: float, limit_s: float, own_drops: int, cpu_s: flo
         examples=examples[:FAULTS_SHOWN],
         own_drops=own_drops,
         send_errors=wire["send_errors"],
+        backlog=tally["backlog"],
         stalled_s=tally["stalled_ns"] / 1e9,
         generator_cpu_s=cpu_s,
     )

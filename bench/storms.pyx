@@ -31,6 +31,7 @@ cdef enum:
 
 cdef enum Phase:
     OFF
+    BETWEEN                        # on its way to the next stage
     DISCOVERING
     COLLECTING                     # has an offer and waits for better ones
     REQUESTING
@@ -246,7 +247,8 @@ cdef class Storm(Wire):
     cdef void fire(self, int32_t at, int64_t now) noexcept nogil:
         cdef Host *host = &self.hosts[at]
         cdef const Firmware *firmware = &self.firmwares[host.stage]
-        if host.phase == OFF:
+        if host.phase == OFF or host.phase == BETWEEN:
+            host.stage += host.phase == BETWEEN
             host.phase, host.tries = DISCOVERING, 0
             host.discovers = host.offers = host.requests = host.acks = 0
             self.send(at, now)
@@ -379,9 +381,8 @@ cdef class Storm(Wire):
             self.up_count += 1
             count_ns(self.boot, when_ns - self.start_ns)
             return
-        host.stage += 1
-        host.phase = OFF
-        self.arm(at, when_ns + self.between(&self.firmwares[host.stage]))
+        host.phase = BETWEEN           # still of this stage: a second ACK is recognised as one
+        self.arm(at, when_ns + self.between(&self.firmwares[host.stage + 1]))
 
     cdef int64_t between(self, const Firmware *firmware) noexcept nogil:
         """Evenly spread, reproducible by the seed (xorshift64)."""

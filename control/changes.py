@@ -44,4 +44,6 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
         words[f"address{mark}"] = f"{lease['address']}/{lease['prefix']}"
         words |= {f"{word}{mark}": lease[word] for word in ("file", "siaddr", "lease_s", "renewal_s", "rebinding_s")}
         words |= {f"option {code}{mark}": value for code, value in lease["options"].items()}
+        for name, said in lease["classes"].items():
+            words |= {f"{word}{mark} for {name}": value for word, value in said.items()}
     return words

@@ -126,8 +126,9 @@ class Compilation:
         segment.digest = b""
         segment.lost = sorted(map(name_of, missing))
         self.lost.update(segment.lost)
-        reason = next((batch.faults[name][0] for name in segment.lost if name in batch.faults), "listed but not given")
-        self.doubts.append(f"{len(missing)} objects of {batch.key} stay as they were: {segment.lost[0]} {reason}")
+        name = next((name for name in segment.lost if name in batch.faults), segment.lost[0])
+        reason = batch.faults.get(name, ["listed but not given"])[0]
+        self.doubts.append(f"{len(missing)} objects of {batch.key} stay as they were: {name} {reason}")
 
     def digest_of(self, batch: Batch) -> bytes:
         """Of everything that decides about a segment."""
@@ -197,7 +198,7 @@ class Filler:
     def index(self, template: Template) -> int:
         index = self.indexes.get(template)
         if index is None:
-            index = self.indexes[template] = self.builder.add_template(**template._asdict())
+            index = self.indexes[template] = self.builder.add_template(**template.fields())
         return index
 
 

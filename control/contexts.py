@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from control.classes import CLASSES, SEPARATOR, URL_KEY, is_url, split_class
 from control.clusto.model import Attribute, Inventory, Thing
 from control.networks import BadRecord, quote
 from control.options import OptionRejected, Vocabulary, encode, tlv
 
 ENABLED = "enabled"
+_BOOT_FILE = "67"
 ON, OFF = {"1", "true", "yes"}, {"0", "false", "no", ""}
 Blame = Callable[[str, str], None]
 """Called with the object's name and what is wrong with it."""
@@ -29,7 +31,10 @@ class Values(NamedTuple):
     origin: str
 
 
-Merged = dict[str, Values]  # by identity of the option: its code, or the folded subkey
+Merged = dict[str, Values]
+"""By key: the option's identity (its code, or the folded subkey), and `--class` when it is said to one class alone."""
+Payloads = dict[str, bytes | None]
+"""By the same keys; None where the value cannot be sent."""
 
 
 class Faults(dict[str, list[str]]):
@@ -58,8 +63,13 @@ class Reader:
         """Two spellings of one option are one option."""
         known = self.identities.get(subkey)
         if known is None:
-            option = self.vocabulary.find(subkey)
-            known = self.identities[subkey] = str(option.code) if option is not None else subkey.lower()
+            name, said_to = split_class(subkey)
+            option = self.vocabulary.find(name)
+            if option is not None:
+                known = str(option.code)
+            else:
+                known = URL_KEY if name.lower().replace("_", "-") == URL_KEY else name.lower()
+            known = self.identities[subkey] = f"{known}{SEPARATOR}{said_to}" if said_to else known
         return known
 
     def own(self, thing: Thing) -> Merged:
@@ -89,13 +99,15 @@ class Reader:
                     )
         return merged
 
-    def payloads(self, merged: Merged, blame: Blame) -> dict[int, bytes]:
-        """Encoded values by code.  A value that cannot be sent costs that option, not the host, and is reported."""
-        found = {}
-        for values in merged.values():
-            if values.subkey.lower() == ENABLED:
+    def payloads(self, merged: Merged, blame: Blame) -> Payloads:
+        """Encoded values.  One that cannot be sent costs that option, not the host, and is reported."""
+        found: Payloads = {}
+        for key, values in merged.items():
+            if key == ENABLED:
                 continue
-            option = self.vocabulary.find(values.subkey)
+            found[key] = None
+            identity = key.partition(SEPARATOR)[0]
+            option = self.vocabulary.find(_BOOT_FILE if identity == URL_KEY else split_class(values.subkey)[0])
             if option is None:
                 blame(values.origin, f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}")
                 continue
@@ -105,14 +117,26 @@ class Reader:
             except (OptionRejected, ValueError) as fault:
                 blame(values.origin, str(fault))
                 continue
-            found[option.code] = payload
+            if identity == URL_KEY:
+                payload = payload.rstrip(b"\0")
+                if not is_url(payload):
+                    blame(
+                        values.origin,
+                        f"dhcp {values.subkey}: found {quote(values.values[0])}, wanted http:// or https://",
+                    )
+                    continue
+            found[key] = payload
         return found
 
     def hint(self, subkey: str) -> str:
         """Remembered: a guess takes half a millisecond, and ten thousand hosts may have the same unknown attribute."""
         if subkey not in self.hints:
-            nearest = self.vocabulary.nearest(subkey)
-            self.hints[subkey] = f"; did you mean {nearest}?" if nearest else ""
+            name, _, said_to = subkey.rpartition(SEPARATOR)
+            if name and self.vocabulary.find(name) is not None:
+                self.hints[subkey] = f" for class {said_to}; the classes are {', '.join(CLASSES)}"
+            else:
+                nearest = self.vocabulary.nearest(subkey)
+                self.hints[subkey] = f"; did you mean {nearest}?" if nearest else ""
         return self.hints[subkey]
 
 
@@ -122,7 +146,7 @@ class Context:
 
     digest: bytes
     merged: Merged
-    payloads: dict[int, bytes]
+    payloads: Payloads
     faults: Faults
     templates: dict[Any, Any] = field(default_factory=dict)
 

@@ -155,6 +155,9 @@ def render_lookup(found: dict[str, Any]) -> list[str]:
         lines.append(f"  {lease['address']}/{lease['prefix']}  lease {lease['lease_s']} s")
         lines.append(f"    next server {lease['siaddr']}, boot file {lease['file'] or '-'}")
         lines += [f"    option {code:>3} = {value}" for code, value in lease["options"].items()]
+        for name, said in lease["classes"].items():
+            words = (f"{word} = {'-' if value is None else value}" for word, value in sorted(said.items()))
+            lines.append(f"    but for {name}: {', '.join(words)}")
     return lines
 
 

@@ -15,8 +15,10 @@ from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NamedTuple
 
+from ext.classify import ClientClass
 from ext.table import OWN_BYTES_MAX
 
+from control.classes import SEPARATOR, URL_KEY, manners, resolve
 from control.clusto.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing
 from control.config import Dhcp
 from control.contexts import Context, Contexts, Faults, Merged, Reader, is_enabled
@@ -47,7 +49,9 @@ _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
 _HOST_NAME, _SERVER_ID = 12, 54
 _LEASE, _RENEWAL, _REBINDING, _TFTP_SERVER, _TFTP_FILENAME, _MAGIC = 51, 58, 59, 66, 67, 208
 _TIMES = (_LEASE, _RENEWAL, _REBINDING)
-_APART = {*_TIMES, _SERVER_ID, _TFTP_SERVER, _TFTP_FILENAME}  # fields of the template, wherever the attribute stands
+_VENDOR_SPECIFIC, _VENDOR_CLASS, _IPXE = 43, 60, 175
+# Fields of the template, or what classes have manners about: in the template wherever the attribute stands.
+_APART = {*_TIMES, _SERVER_ID, _TFTP_SERVER, _TFTP_FILENAME, _VENDOR_SPECIFIC, _VENDOR_CLASS, _IPXE}
 
 
 class State(IntEnum):
@@ -61,7 +65,7 @@ class State(IntEnum):
 
 
 class Template(NamedTuple):
-    """What many hosts share; the fields of ext.builder.Builder.add_template."""
+    """What many hosts share; the fields of ext.builder.Builder.add_template.  variants: (ClientClass, Template)."""
 
     options: bytes
     file: bytes
@@ -70,6 +74,11 @@ class Template(NamedTuple):
     lease_s: int
     renewal_s: int
     rebinding_s: int
+    variants: tuple[tuple[int, Template], ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """As add_template takes them."""
+        return self._asdict() | {"variants": {client: variant.fields() for client, variant in self.variants}}
 
 
 class Row(NamedTuple):
@@ -289,59 +298,83 @@ class Rules:
     # --- options -------------------------------------------------------------------------------------------------
 
     def own_options(self, thing: Thing, own: Merged, context: Context) -> bytes:
-        """What goes to this host alone: its name, unless somebody set another, and its own attributes."""
+        """What goes to this host alone, whatever class asks: its name, unless somebody set another, and its own
+        attributes that nobody says to a class."""
+        shared = self.in_template(own, context)
         payloads = {
-            code: data for code, data in self.reader.payloads(own, self.faults.blame).items() if code not in _APART
+            int(key): data
+            for key, data in self.reader.payloads(own, self.faults.blame).items()
+            if data is not None and key not in shared
         }
-        if str(_HOST_NAME) not in own and str(_HOST_NAME) not in context.merged:
+        if not self.name_is_set(own, context):
             try:
                 payloads[_HOST_NAME] = host_name(thing)
             except OptionRejected as fault:
                 self.faults.blame(thing.name, str(fault))
         return render(payloads)
 
+    @staticmethod
+    def name_is_set(own: Merged, context: Context) -> bool:
+        return any(key.partition(SEPARATOR)[0] == str(_HOST_NAME) for key in (*own, *context.merged))
+
+    @staticmethod
+    def in_template(own: Merged, context: Context) -> set[str]:
+        """The keys of a host's own attributes that decide about its template, and are not in its own options."""
+        classed = {key.partition(SEPARATOR)[0] for key in (*own, *context.merged) if SEPARATOR in key}
+        return {
+            key
+            for key in own
+            if (identity := key.partition(SEPARATOR)[0]) in classed
+            or identity == URL_KEY
+            or (identity.isdigit() and int(identity) in _APART)
+        }
+
     def template(self, own: Merged, context: Context, manager: Manager) -> Template:
         """What this host shares with others of its containers and its network, less what it overrides."""
-        if not own and str(_HOST_NAME) not in context.merged:
+        if not own and not self.name_is_set(own, context):
             key: Any = manager.key
         else:
-            apart = tuple((key, own[key].values) for key in sorted(own) if key.isdigit() and int(key) in _APART)
-            hidden = tuple(sorted(key for key in own if key.isdigit()))
+            shared = self.in_template(own, context)
+            apart = tuple((key, own[key].values) for key in sorted(shared))
+            hidden = tuple(sorted(own.keys() - shared))
             magic = pxelinux_magic(values.subkey for values in own.values())
             key = (manager.key, apart, hidden, magic)
         known: Template | None = context.templates.get(key)
         if known is None:
             known = self.make_template(own, context, manager)
-            check_size(known.options)
             context.templates[key] = known
         return known
 
     def make_template(self, own: Merged, context: Context, manager: Manager) -> Template:
-        payloads = manager.options()
-        payloads.update(context.payloads)
+        """For everybody, and variants for the classes that get something else.  Raises BadRecord."""
+        shared = self.in_template(own, context)
         theirs = self.reader.payloads(own, self.faults.blame)
-        for identity in own:  # also where the host's own value is not usable: the wider one may be the wrong boot file
-            if identity.isdigit():
-                payloads.pop(int(identity), None)
-        payloads.update({code: data for code, data in theirs.items() if code in _APART})
-        for code, data in manager.options().items():
-            if code in (SUBNET_MASK, ROUTER) and str(code) in own and code not in theirs:
-                payloads[code] = data  # the network itself is right, whatever somebody mistyped
+        hidden = {key for key in own if key not in shared and key.isdigit()}
+        layers = ({key: theirs.get(key) for key in own if key in shared}, context.payloads)
         subkeys = [values.subkey for values in (*context.merged.values(), *own.values())]
-        if pxelinux_magic(subkeys) and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
-            payloads[_MAGIC] = MAGIC
-        lease, renewal, rebinding = lease_times(*(payloads.pop(code, None) for code in _TIMES))
-        server_id = payloads.pop(_SERVER_ID, b"")
-        file = payloads.get(_TFTP_FILENAME, b"").rstrip(b"\0")
-        return Template(
-            options=render(payloads),
-            file=file if len(file) <= FILE_BYTES_MAX else b"",
-            siaddr=literal_address(payloads.get(_TFTP_SERVER, b"")),
-            server_id=int.from_bytes(server_id, "big"),
-            lease_s=lease,
-            renewal_s=renewal,
-            rebinding_s=rebinding,
-        )
+        magic = pxelinux_magic(subkeys)
+        made: dict[tuple[tuple[int, bytes], ...], Template] = {}
+        variants = {}
+        for client in ClientClass:
+            payloads = manager.options()
+            said = resolve(client, layers)
+            for key, data in said.items():
+                if key.isdigit():
+                    payloads[int(key)] = data
+            url = said.get(URL_KEY)
+            manners(client, payloads, url)
+            if magic and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
+                payloads[_MAGIC] = MAGIC
+            for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
+                if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):
+                    payloads.pop(int(key), None)
+            content = tuple(sorted(payloads.items()))
+            if content not in made:
+                made[content] = rendered(payloads)
+            variants[client] = made[content]
+        everybody = variants[ClientClass.OS]
+        others = tuple((int(client), variant) for client, variant in variants.items() if variant is not everybody)
+        return everybody._replace(variants=others)
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -388,6 +421,24 @@ def conflicts(
         for name in names:
             faults.blame(name, f"{what} belongs to {' and '.join(names)}")
     return losers
+
+
+def rendered(payloads: dict[int, bytes]) -> Template:
+    """Raises BadRecord for what no table can hold."""
+    lease, renewal, rebinding = lease_times(*(payloads.pop(code, None) for code in _TIMES))
+    server_id = payloads.pop(_SERVER_ID, b"")
+    file = payloads.get(_TFTP_FILENAME, b"").rstrip(b"\0")
+    options = render(payloads)
+    check_size(options)
+    return Template(
+        options=options,
+        file=file if len(file) <= FILE_BYTES_MAX else b"",
+        siaddr=literal_address(payloads.get(_TFTP_SERVER, b"")),
+        server_id=int.from_bytes(server_id, "big"),
+        lease_s=lease,
+        renewal_s=renewal,
+        rebinding_s=rebinding,
+    )
 
 
 def check_size(options: bytes) -> None:

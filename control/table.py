@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+from ext.classify import ClientClass
 from ext.page import SiteWords, WorkerPage
 from ext.table import Generation, Pair
 
@@ -125,9 +126,28 @@ def describe_row(row: dict[str, Any]) -> dict[str, Any]:
                 "siaddr": _dotted(lease["template"]["siaddr"]),
                 "file": lease["template"]["file"].decode("utf-8", "replace"),
                 "options": split_options(lease["template"]["options"] + row["own"]),
+                "classes": {
+                    ClientClass(client).name.lower().replace("_", "-"): describe_variant(lease["template"], variant)
+                    for client, variant in lease["template"].get("variants", {}).items()
+                },
             }
             for lease in row["leases"]
         ],
+    }
+
+
+def describe_variant(everybody: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
+    """What a client class gets otherwise than everybody; an option that it does not get is None."""
+    found = {
+        word: variant[word] for word in ("lease_s", "renewal_s", "rebinding_s") if variant[word] != everybody[word]
+    }
+    if variant["siaddr"] != everybody["siaddr"]:
+        found["siaddr"] = _dotted(variant["siaddr"])
+    if variant["file"] != everybody["file"]:
+        found["file"] = variant["file"].decode("utf-8", "replace")
+    before, now = split_options(everybody["options"]), split_options(variant["options"])
+    return found | {
+        f"option {code}": now.get(code) for code in before.keys() | now.keys() if before.get(code) != now.get(code)
     }
 
 

@@ -3,6 +3,7 @@
 Pure: no I/O, no clock, no allocation.  The worker, the tests, the fuzzer, the bench and `bootstorm explain` all call this.
 """
 
+from ext.classify cimport classify
 from ext.encode cimport Reply, encode_reply
 from ext.judge cimport Decision, Packet, check_place, judge
 from ext.leases cimport ROLE_HOST, Site, find_lease
@@ -32,6 +33,7 @@ cdef inline Verdict answer(const Site *site, const Packet *packet, Request *requ
     # Octets beyond hlen are no address (RFC 2131 section 2); InfiniBand has none at all (RFC 4390).
     if request.bootp.hlen < 6 or not find_lease(site, request.bootp.chaddr, ROLE_HOST, &decision.host):
         return IGNORED_UNKNOWN_MAC
+    decision.client_class = classify(request)
     verdict = judge(site, packet, request, decision)
     if is_answer(verdict):
         if is_broadcast_of(request.bootp.giaddr_be, decision.host.lease.address_be, decision.host.lease.prefix):

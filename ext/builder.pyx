@@ -13,6 +13,7 @@ import fcntl
 import os
 from dataclasses import dataclass
 
+from ext.classify cimport CLASS_COUNT
 from ext.leases cimport *
 from ext.net cimport MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from ext.table cimport Generation, are_options, lease_hash, mix, unsummed, view_of
@@ -104,9 +105,15 @@ cdef class Builder:
         return self.host_rows
 
     def add_template(self, *, bytes options=b"", bytes file=b"", uint32_t siaddr=0, uint32_t server_id=0,
-                     uint32_t lease_s=3600, uint32_t renewal_s=1600, uint32_t rebinding_s=3150) -> int:
-        """Index of the template with this content; equal ones are one.  options: encoded, without 51, 53, 54, 58, 59."""
-        key = (options, file, siaddr, server_id, lease_s, renewal_s, rebinding_s)
+                     uint32_t lease_s=3600, uint32_t renewal_s=1600, uint32_t rebinding_s=3150, dict variants=None) -> int:
+        """Index of the template with this content; equal ones are one.  options: encoded, without 51, 53, 54, 58, 59.
+
+        variants: ClientClass -> the same arguments but this one, for clients that get something else."""
+        fields = (options, file, siaddr, server_id, lease_s, renewal_s, rebinding_s)
+        others = {int(client): self.add_template(**other) for client, other in sorted((variants or {}).items())}
+        if any(not 0 <= client < CLASS_COUNT for client in others):
+            raise TableInvalid(f"client classes {list(others)}: wanted 0 to {CLASS_COUNT - 1}")
+        key = (fields, tuple(others.items()))
         known = self.template_index.get(key)
         if known is not None:
             return known
@@ -115,11 +122,19 @@ cdef class Builder:
         if len(options) > OWN_BYTES_MAX:
             raise TableInvalid(f"options of {len(options)} bytes: a template takes {OWN_BYTES_MAX}")
         check_blob(options)
-        content = repr(key).encode()
+        said = repr((fields, [(client, self.template_hashes[index]) for client, index in others.items()])).encode()
         self.template_index[key] = len(self.templates)
-        self.template_hashes.append(mix(1, <const uint8_t *>content, len(content)))
-        self.templates.append((self.store(options), self.store(file), key))
+        self.template_hashes.append(mix(1, <const uint8_t *><const char *>said, len(said)))
+        self.templates.append((self.store(options), self.store(file), fields, others))
         return len(self.templates) - 1
+
+    cdef dict template(self, uint32_t index):
+        """As add_template takes it."""
+        _options_at, _file_at, fields, others = self.templates[index]
+        made = dict(zip(TEMPLATE_FIELDS, fields))
+        if others:
+            made["variants"] = {client: self.template(other) for client, other in others.items()}
+        return made
 
     cdef uint32_t store(self, bytes content) except? 0xffffffff:
         return self.store_all(content)
@@ -219,7 +234,7 @@ cdef class Builder:
         cdef const Lease *first
         cdef Lease *copy
         cdef Claim claim
-        cdef list indexes = [self.add_template(**dict(zip(TEMPLATE_FIELDS, key))) for _options, _file, key in other.templates]
+        cdef list indexes = [self.add_template(**other.template(index)) for index in range(len(other.templates))]
         if self.base is not None or other.base is not None:
             raise TableInvalid("rows of a delta cannot be taken over: they count against its base")
         heap_at = self.store_all(other.heap)
@@ -361,8 +376,10 @@ cdef class Builder:
         cdef Relay relay
         cdef uint64_t at = padded(sizeof(Header))
         templates, links, relays, networks, ids = (bytearray() for _ in range(5))
-        for i, (options_at, file_at, key) in enumerate(self.templates):
+        for i, (options_at, file_at, key, others) in enumerate(self.templates):
             memset(&template, 0, sizeof(template))
+            for client in range(CLASS_COUNT):
+                template.variants[client] = others.get(client, i)
             template.options_at, template.file_at = options_at, file_at
             template.options_bytes, template.file_bytes = len(key[0]), len(key[1])
             template.siaddr_be, template.server_id_be = swap32(key[2]), swap32(key[3])

@@ -6,6 +6,8 @@ from libc.string cimport memset
 from dataclasses import dataclass
 
 from ext.answer cimport answer as c_answer
+from ext.classify cimport classify
+from ext.classify import ClientClass
 from ext.encode cimport Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.judge cimport Decision, Packet
 from ext.leases cimport Site
@@ -53,6 +55,7 @@ def parse(bytes datagram not None) -> dict:
         "client_id": span(request.client_id.at, request.client_id.length),
         "parameter_list": span(request.parameter_list.at, request.parameter_list.length),
         "vendor_class": span(request.vendor_class.at, request.vendor_class.length),
+        "client_class": ClientClass(<int>classify(&request)),
         "relay_agent": span(request.relay_agent.at, request.relay_agent.length),
     }
 

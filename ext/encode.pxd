@@ -109,7 +109,7 @@ cdef inline void put_fitting(const Request *request, const Decision *decision, R
     (RFC 2132 section 9.3); what fits nowhere is left out."""
     cdef const Table *table = decision.host.table
     cdef const Lease *lease = decision.host.lease
-    cdef const Template *template = table.templates + lease.template_index
+    cdef const Template *template = decision.template
     cdef Bootp *bootp = <Bootp *>reply.data
     cdef Sink[3] sinks
     cdef uint8_t overload = 0
@@ -139,7 +139,7 @@ cdef inline void put_lease(const Request *request, const Decision *decision, Rep
     """What an OFFER and an ACK say: times (not for INFORM, RFC 2131 section 4.3.5), template, the host's own."""
     cdef const Table *table = decision.host.table
     cdef const Lease *lease = decision.host.lease
-    cdef const Template *template = table.templates + lease.template_index
+    cdef const Template *template = decision.template
     cdef Bootp *bootp = <Bootp *>reply.data
     bootp.siaddr_be = template.siaddr_be
     memcpy(bootp.file, table.heap + template.file_at, template.file_bytes)

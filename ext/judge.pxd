@@ -6,6 +6,7 @@ table alone answers both, so a restarted or a second server says the same.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from ext.classify cimport ClientClass
 from ext.leases cimport *
 from ext.parse cimport Request
 from ext.rfc2131 cimport *
@@ -29,6 +30,8 @@ cdef struct Decision:
     uint8_t reply_type             # DHCPOFFER, DHCPACK, DHCPNAK
     bint with_address              # yiaddr and the lease times go into the reply (not for INFORM, not for NAK)
     bint to_ciaddr                 # the client has its address configured and wants the answer there
+    const Template *template       # of that lease, for the client's class
+    ClientClass client_class
     uint32_t server_id_be
     uint32_t source_be             # an address of this machine
 
@@ -117,14 +120,18 @@ cdef inline const Lease *lease_at(const Lease *first, uint32_t address_be) noexc
     return NULL
 
 
-cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const Host *host,
+cdef inline const Template *template_for(const Host *host, const Lease *lease, ClientClass client) noexcept nogil:
+    return host.table.templates + host.table.templates[lease.template_index].variants[<int>client]
+
+
+cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const Decision *decision,
                                    uint32_t id_be) noexcept nogil:
     """True for every id that one of our replies may have carried, and for dhcp.server_ids (other replicas, VIPs)."""
     cdef uint32_t i
     if id_be == site.own.server_id_be:
         return True
-    for i in range(host.lease.lease_count):                # host.lease is the first: any of them may have been offered
-        if id_be == host.table.templates[host.lease[i].template_index].server_id_be:
+    for i in range(decision.host.lease.lease_count):       # it is the first: any of them may have been offered
+        if id_be == template_for(&decision.host, decision.host.lease + i, decision.client_class).server_id_be:
             return True
     if id_be == packet.destination_be and packet.local_be == packet.destination_be:
         return True
@@ -138,9 +145,9 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
                             Decision *decision) noexcept nogil:
     """server-id and source address (DESIGN section 3).  False when there is nothing to answer with."""
     cdef const Lease *lease = decision.host.lease
-    cdef const Template *template = decision.host.table.templates + lease.template_index
     cdef const Link *link = link_in(site, packet.ifindex, lease.address_be, lease.prefix)
     cdef uint32_t ours
+    decision.template = template_for(&decision.host, lease, decision.client_class)
     if packet.local_be == packet.destination_be:
         ours = packet.destination_be
     else:
@@ -150,8 +157,8 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
     decision.server_id_be = ours
     if site.own.server_id_be != 0:
         decision.server_id_be = site.own.server_id_be
-    if template.server_id_be != 0:
-        decision.server_id_be = template.server_id_be
+    if decision.template.server_id_be != 0:
+        decision.server_id_be = decision.template.server_id_be
     if request.server_id_be != 0 and request.message_type == DHCPREQUEST:
         decision.server_id_be = request.server_id_be       # accepted before: the client compares it with the OFFER's
     decision.source_be = decision.server_id_be if is_ours(site, decision.server_id_be) else ours
@@ -196,7 +203,7 @@ cdef inline Verdict judge_request(const Site *site, const Packet *packet, const 
     cdef const Lease *first = decision.host.lease
     cdef const Lease *lease
     cdef uint32_t ciaddr = request.bootp.ciaddr_be
-    if request.server_id_be != 0 and not accepts_server_id(site, packet, &decision.host, request.server_id_be):
+    if request.server_id_be != 0 and not accepts_server_id(site, packet, decision, request.server_id_be):
         return IGNORED_OTHER_SERVER
     decision.reply_type = DHCPACK
     decision.with_address = True
@@ -262,7 +269,7 @@ cdef inline Verdict judge(const Site *site, const Packet *packet, const Request 
         verdict = judge_inform(site, request, decision)
     elif request.message_type == DHCPRELEASE:
         return NOTED_RELEASE
-    elif request.server_id_be != 0 and not accepts_server_id(site, packet, &decision.host, request.server_id_be):
+    elif request.server_id_be != 0 and not accepts_server_id(site, packet, decision, request.server_id_be):
         return IGNORED_OTHER_SERVER
     else:
         return NOTED_DECLINE

@@ -11,6 +11,7 @@ Addresses ending in _be are in network order; everything else is in host order. 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stddef cimport size_t
 
+from ext.classify cimport CLASS_COUNT
 from ext.wire cimport same_network, swap32
 
 
@@ -23,7 +24,7 @@ cdef extern from *:
 
 cdef enum:
     TABLE_MAGIC_LOW = 0x74736F62   # "bost"
-    TABLE_VERSION = 2              # of the layout and of slot_of(): old tables are refused, not misread
+    TABLE_VERSION = 3              # of the layout and of slot_of(): old tables are refused, not misread
     ROLE_HOST = 0
     ROLE_BMC = 1                   # told apart by the inventory's rules; one MAC may have both (shared LOM)
     FLAG_INTERFACES_LIMITED = 1    # only the links with LINK_SERVED may be answered on
@@ -93,7 +94,7 @@ cdef packed struct Lease:          # 32 bytes, two a cache line; a host's leases
     uint8_t reserved[3]
 
 
-cdef packed struct Template:       # what many hosts share
+cdef packed struct Template:       # what many hosts share; or a variant of that for one client class
     uint32_t options_at            # heap: options, ready to copy
     uint32_t file_at               # heap: boot file name
     uint32_t siaddr_be
@@ -104,7 +105,9 @@ cdef packed struct Template:       # what many hosts share
     uint16_t options_bytes
     uint8_t file_bytes             # at most 127: fits bootp.file with its NUL
     uint8_t reserved
-    uint64_t content_hash          # of all that the fields above say, wherever it stands
+    uint64_t content_hash          # of all that the fields above and the variants say, wherever it stands
+    uint32_t variants[CLASS_COUNT] # index of the template for each client class, often its own
+    uint32_t reserved_too
 
 
 cdef packed struct Network:        # the union of the IP managers' networks: sorted, disjoint, host order

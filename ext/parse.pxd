@@ -31,6 +31,10 @@ cdef struct Request:
     Span parameter_list            # option 55
     Span vendor_class              # option 60
     Span relay_agent               # option 82, echoed as it came
+    Span user_class                # option 77
+    Span architecture              # option 93
+    Span machine_guid              # option 97
+    Span ipxe                      # option 175
 
 
 cdef inline void parse_relay_agent(Request *request, const uint8_t *at, uint16_t length) noexcept nogil:
@@ -45,6 +49,11 @@ cdef inline void parse_relay_agent(Request *request, const uint8_t *at, uint16_t
         at += 2 + at[1]
 
 
+cdef inline void keep_span(Span *span, const uint8_t *at, uint8_t length) noexcept nogil:
+    span.at = at
+    span.length = length
+
+
 cdef inline void parse_option(Request *request, uint8_t code, const uint8_t *at, uint8_t length) noexcept nogil:
     if code == OPTION_MESSAGE_TYPE:
         if length == 1 and request.message_type == 0:
@@ -56,14 +65,20 @@ cdef inline void parse_option(Request *request, uint8_t code, const uint8_t *at,
         if length == 4:
             request.server_id_be = load32(at)
     elif code == OPTION_PARAMETER_LIST:
-        request.parameter_list.at = at
-        request.parameter_list.length = length
+        keep_span(&request.parameter_list, at, length)
     elif code == OPTION_MAX_SIZE:
         if length == 2:
             request.max_size = (<uint16_t>at[0] << 8) | at[1]
     elif code == OPTION_VENDOR_CLASS:
-        request.vendor_class.at = at
-        request.vendor_class.length = length
+        keep_span(&request.vendor_class, at, length)
+    elif code == OPTION_USER_CLASS:
+        keep_span(&request.user_class, at, length)
+    elif code == OPTION_ARCHITECTURE:
+        keep_span(&request.architecture, at, length)
+    elif code == OPTION_MACHINE_GUID:
+        keep_span(&request.machine_guid, at, length)
+    elif code == OPTION_IPXE:
+        keep_span(&request.ipxe, at, length)
     elif code == OPTION_CLIENT_ID:
         if length >= 2 and request.client_id.length == 0:        # RFC 2132 section 9.14: at least 2
             request.client_id.at = at

@@ -13,7 +13,8 @@ cdef class Generation:
     cdef size_t bytes
 
     cdef uint64_t host_hash(self, const Lease *first) noexcept nogil
-    cdef object template_dict(self, uint32_t index)
+    cdef object template_dict(self, uint32_t index, bint whole=*)
+    cdef bint variants_exist(self, uint32_t index) noexcept
 
 
 cdef class Pair:

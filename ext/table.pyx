@@ -15,6 +15,7 @@ import os
 from array import array
 from dataclasses import dataclass
 
+from ext.classify cimport CLASS_COUNT
 from ext.leases cimport *
 from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from ext.wire cimport swap32
@@ -24,7 +25,7 @@ TABLE_LAYOUT = TABLE_VERSION
 OWN_BYTES_MAX = 0xffff
 FILE_BYTES_MAX = 127
 MFD_NOEXEC_SEAL = 8                # Linux 6.3; older kernels say EINVAL
-assert sizeof(Header) == 184 and sizeof(Slot) == 16 and sizeof(Lease) == 32 and sizeof(Template) == 40
+assert sizeof(Header) == 184 and sizeof(Slot) == 16 and sizeof(Lease) == 32 and sizeof(Template) == 80
 
 
 class TableInvalid(ValueError):
@@ -174,9 +175,15 @@ cdef class Generation:
                                if first.state == SERVED else 0)
         return value
 
-    cdef object template_dict(self, uint32_t index):
+    cdef object template_dict(self, uint32_t index, bint whole=True):
+        """whole: with what clients of other classes get, as far as it differs."""
         cdef const Template *template = self.table.templates + index
+        variants = {} if not whole else {
+            client: self.template_dict(template.variants[client], False)
+            for client in range(CLASS_COUNT) if template.variants[client] != index
+        }
         return {
+            **({"variants": variants} if variants else {}),
             "options": (<const char *>self.table.heap + template.options_at)[:template.options_bytes],
             "file": (<const char *>self.table.heap + template.file_at)[:template.file_bytes],
             "siaddr": swap32(template.siaddr_be), "server_id": swap32(template.server_id_be),
@@ -196,6 +203,13 @@ cdef class Generation:
                         "template": self.template_dict(first[i].template_index)}
                        for i in range(first.lease_count)] if first.state == SERVED else [],
         }
+
+    cdef bint variants_exist(self, uint32_t index) noexcept:
+        cdef uint32_t client
+        for client in range(CLASS_COUNT):
+            if self.table.templates[index].variants[client] >= self.table.header.template_count:
+                return False
+        return True
 
     def verify(self):
         """Check everything that a file from a disk can get wrong: checksum, every index, every heap reference.
@@ -229,7 +243,8 @@ cdef class Generation:
                     or self.table.templates[i].file_at + <uint64_t>self.table.templates[i].file_bytes > header.heap_bytes
                     or self.table.templates[i].file_bytes > FILE_BYTES_MAX
                     or not are_options(self.table.heap + self.table.templates[i].options_at,
-                                       self.table.templates[i].options_bytes)):
+                                       self.table.templates[i].options_bytes)
+                    or not self.variants_exist(i)):
                 raise TableInvalid(f"generation {self.number}: template {i} is impossible")
         for i in range(header.lease_count):
             lease = self.table.leases + i

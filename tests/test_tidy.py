@@ -32,7 +32,9 @@ INVENTORY = {
     "order", "loading", "hostfile", "encoding",
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
-PXD_ORDER = ["rfc2131", "wire", "verdict", "net", "parse", "leases", "judge", "encode", "answer", "page", "table"]
+PXD_ORDER = [
+    "rfc2131", "wire", "verdict", "net", "parse", "classify", "leases", "judge", "encode", "answer", "page", "table",
+]  # fmt: skip
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",
     "control/refresh.py", "control/ctl.py", "control/lookups.py", "control/compile.py",
@@ -43,8 +45,13 @@ def python_files(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def cython_files() -> list[Path]:
-    return sorted([*(ROOT / "ext").glob("*.pyx"), *(ROOT / "ext").glob("*.pxd")])
+def cython_files(package: str = "ext") -> list[Path]:
+    return sorted([*(ROOT / package).glob("*.pyx"), *(ROOT / package).glob("*.pxd")])
+
+
+def all_cython_files() -> list[Path]:
+    """With the native engines of the benches."""
+    return cython_files() + cython_files("bench")
 
 
 def named(path: Path) -> str:
@@ -81,6 +88,16 @@ def test_ext_imports_nothing_of_ours_but_ext() -> None:
         for path in cython_files()
         for name in cimports(path)
         if name.partition(".")[0] in PACKAGES and not name.startswith("ext")
+    ]
+    assert not faults
+
+
+def test_native_benches_import_ext_and_bench_only() -> None:
+    faults = [
+        f"{named(path)}: {name}"
+        for path in cython_files("bench")
+        for name in cimports(path)
+        if name.partition(".")[0] in PACKAGES and name.partition(".")[0] not in MAY_IMPORT["bench"]
     ]
     assert not faults
 
@@ -127,7 +144,7 @@ BANNED = {
 
 @pytest.mark.parametrize("pattern, why", BANNED.items())
 def test_banned(pattern: str, why: str) -> None:
-    files = [path for package in PACKAGES[:4] for path in python_files(package)] + cython_files()
+    files = [path for package in PACKAGES[:4] for path in python_files(package)] + all_cython_files()
     assert [named(path) for path in files if re.search(pattern, path.read_text())] == [], why
 
 
@@ -142,7 +159,7 @@ def test_the_clock_is_read_at_the_edges_only() -> None:
 
 
 def test_no_file_is_too_long() -> None:
-    files = [path for package in PACKAGES for path in python_files(package)] + cython_files()
+    files = [path for package in PACKAGES for path in python_files(package)] + all_cython_files()
     lines = {named(path): len(path.read_text().splitlines()) for path in files}
     assert {path for path, length in lines.items() if length > FILE_LINES_MAX * 1.2} <= LONG.keys()
 
@@ -164,7 +181,7 @@ def test_every_module_says_its_one_job() -> None:
     texts = {named(path): path.read_text() for path in files}
     silent = [path for path, text in texts.items() if text.strip() and not ast.get_docstring(ast.parse(text))]
     assert not silent
-    mute = [named(path) for path in cython_files() if not path.read_text().startswith('"""')]
+    mute = [named(path) for path in all_cython_files() if not path.read_text().startswith('"""')]
     assert not mute
 
 

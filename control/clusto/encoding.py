@@ -60,7 +60,6 @@ def _joined(parts: list[bytes]) -> Iterator[bytes]:
     yield b"".join(small)
 
 
-
 def json_text(value: Any) -> str:
     """One value; the common kinds without the encoder's detours."""
     if type(value) is str:

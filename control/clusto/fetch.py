@@ -39,6 +39,7 @@ from control.clusto.model import (
 )
 
 CONNECTIONS = 4  # its listen queue is 5; a sixth connection waits for whole seconds
+READERS = CONNECTIONS - 1  # of a full read; one is left for look-ups meanwhile, and for what is asked twice
 CONNECT_TIMEOUT_S = 5.0
 AHEAD = 2  # bulk answers of 12 MB each that wait to be parsed
 SINGLES = 200  # hosts in no container of size: so many make a batch
@@ -170,7 +171,7 @@ class Fetcher:
             raise InventoryDown(f"{self.url}: {error}") from error
 
     def _read(self) -> Reading:
-        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch") as pool:
+        with ThreadPoolExecutor(READERS, thread_name_prefix="fetch") as pool:
             self.progress("list", 0, 3)
             containers, listed, managers = pool.map(
                 lambda filters: self.entities(**filters),
@@ -206,14 +207,14 @@ class Fetcher:
             yield Batch("containers", [thing.path for thing in containers], digest, lambda: containers)
         total, done = sum(len(part.paths) for part in parts), 0
         self.progress("hosts", 0, total)
-        pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
+        pool = ThreadPoolExecutor(READERS, thread_name_prefix="fetch")
         try:
             ahead: deque[tuple[_Part, Future[list[bytes]]]] = deque()
             todo = iter(parts)
             while True:
                 for part in todo:
                     ahead.append((part, pool.submit(self._twice, part)))
-                    if len(ahead) >= (AHEAD if part.container else CONNECTIONS):
+                    if len(ahead) >= (AHEAD if part.container else READERS):
                         break
                 if not ahead:
                     return

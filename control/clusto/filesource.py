@@ -66,8 +66,11 @@ class FileSource:
 
     def lines(self) -> int:
         """How many there are, hosts or not: what progress is measured by."""
-        with self.path.open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        try:
+            with self.path.open("rb") as file:
+                return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        except OSError as error:
+            raise InventoryDown(f"{self.path}: {error.strerror}") from error
 
     def read_frame(self) -> tuple[Inventory, Networks]:
         """First pass: networks and containers."""
@@ -125,6 +128,9 @@ class FileSource:
                     frame.parents.pop(path_of(row.driver, row.name), None)
             done += len(part)
             self.progress("hosts", done, lines)
+        self.check_unchanged(version)
+
+    def check_unchanged(self, version: tuple[int, int, int]) -> None:
         if self.version() != version:
             raise InventoryDown(f"{self.path}: was written to while it was read; once more")
 
@@ -151,7 +157,7 @@ class FileSource:
                 tuple(map(int, row.addresses or ())),
                 row.hostname,
                 dict(row.dhcp),
-                list(row.osportnames.values()),
+                {int(address): name for address, name in row.osportnames.items()},
             )
             for path, row in hosts.items()
         ]
@@ -163,23 +169,29 @@ class FileSource:
 
     def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
         """The rows that are asked for, and those that have one of their addresses."""
+        version = self.version()
         wanted_macs, wanted_names = set(macs), set(names)
         own_frame, networks = self.read_frame()
         wanted: set[IPv4Address] = set()
         for row in self.rows("hosts"):
             if isinstance(row, HostRow) and (row.mac in wanted_macs or row.name in wanted_names):
                 wanted.update(row.addresses or ())
+        seen: set[int] = set()
         for row in self.rows("hosts"):
             if not isinstance(row, HostRow):
                 continue
+            path = path_of(row.driver, row.name)
+            if hash(path) in seen:  # as in batch()
+                continue
+            seen.add(hash(path))
             if row.mac in wanted_macs or row.name in wanted_names or wanted.intersection(row.addresses or ()):
-                path = path_of(row.driver, row.name)
                 own_frame.things[path] = Thing(path, host_attributes(row, networks))
                 for name in row.pools:
                     self.name_pool(name, own_frame)
                 own_frame.parents[path] = self.paths_of(above_of(row))
                 if row.mac is not None:
                     own_frame.hosts.append(path)
+        self.check_unchanged(version)
         return own_frame
 
 

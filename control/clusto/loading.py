@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, delete, insert, select, update
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, delete, insert, select, text, update
 
 from control.clusto import dumping
 from control.clusto.attrs import (
@@ -207,6 +207,7 @@ class _Loading:
         for row in read_rows(stream, path.name, ("networks", "pools", "containers")):
             frame.add(row)
         self.report.errors += frame.errors
+        named = set(frame.errors)
         self._batch(self._named_networks(frame.networks))
         self.networks = _Networks(ip_managers(self.db))
         self._batch([*frame.pools, *frame.containers])
@@ -216,9 +217,12 @@ class _Loading:
         while batch := list(islice(rows, ROWS_PER_BATCH)):
             self.progress("hosts", min(stream.buffer.tell(), size), size)
             faults = [row.text for row in batch if isinstance(row, Fault)]
-            self.report.errors += [text for text in faults if text not in frame.errors]
+            self.report.errors += [fault for fault in faults if fault not in named]
             self._batch([row for row in batch if not isinstance(row, Fault)])
         self.progress("check", size, size)
+        if self.db.dialect.name == "postgresql":
+            # Its planner knows nothing yet of what has just come in, and would compare every row with every other.
+            self.db.execute(text("ANALYZE entities, attributes, loaded"))
         self._refuse_taken("mac", "has_mac", "string_value", NIC_KEY, "mac", 1)
         self._refuse_taken("address", "has_addresses", "int_value", "ip", None, None)
         self._refuse_shared_units()
@@ -493,7 +497,7 @@ class _Loading:
         mine, other, owner, theirs = attributes.alias(), attributes.alias(), entities.alias(), _loaded.alias()
 
         def like(attribute: Any) -> Any:
-            this = (attribute.c.key == key) & attribute.c.subkey.is_not_distinct_from(subkey)
+            this = (attribute.c.key == key) & (attribute.c.subkey == subkey)
             return this if number is None else this & (attribute.c.number == number)
 
         statement = (

@@ -13,6 +13,7 @@ from control.clusto.attrs import (
     DATATYPE,
     KEY,
     NUMBER,
+    ONE_BULK_READ,
     STRING,
     SUBKEY,
     TARGET_NAME,
@@ -229,12 +230,13 @@ def prefetched(db: Connection, found: Sequence[Entity], filters: Sequence[AttrFi
     items, texts = JsonItems(), AttrTexts()
     for start in range(0, len(found), ENTITIES_PER_PIECE):
         piece = found[start : start + ENTITIES_PER_PIECE]
-        answers = [attrs_of(db, [entity.id for entity in piece], wanted, texts) for wanted in filters]
-        members = []
-        for entity in piece:
-            attrs = ",".join(filter(None, (answer[entity.id] for answer in answers)))
-            members.append(f'{{{json_text(entity.path)}:{{"attrs":[{attrs}]}}}}')
-        items.extend(",".join(members))
+        with ONE_BULK_READ:
+            answers = [attrs_of(db, [entity.id for entity in piece], wanted, texts) for wanted in filters]
+            members = []
+            for entity in piece:
+                attrs = ",".join(filter(None, (answer[entity.id] for answer in answers)))
+                members.append(f'{{{json_text(entity.path)}:{{"attrs":[{attrs}]}}}}')
+            items.extend(",".join(members))
     return items
 
 

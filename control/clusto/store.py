@@ -84,7 +84,8 @@ attributes: Final = Table(
 )
 
 Index("attributes_of_entity", attributes.c.entity_id, attributes.c.key)
-Index("attributes_named", attributes.c.key, attributes.c.subkey, attributes.c.number)
+# With the entity: "everything with a MAC on port 1" is answered without a look into a million rows.
+Index("attributes_named", attributes.c.key, attributes.c.subkey, attributes.c.number, attributes.c.entity_id)
 Index(
     "attributes_relation",
     attributes.c.relation_id,

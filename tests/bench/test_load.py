@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -173,7 +174,8 @@ def _trial(rate: float, limit: float, generator: float) -> Result:
         asked_rate=rate, offered=int(sent) + 1, answered=int(sent) + 1 - lost, wrong=0, lost=lost, silent=0,
         duplicate=0, stray=0, late=0, late_after_send=0,
         limit_s=0.005, seconds=1.0, latency=empty, service=empty, lateness=empty,
-        timeline=[], faults={}, examples=[], own_drops=0, send_errors=0, stalled_s=0.0, generator_cpu_s=0.0,
+        timeline=[], faults={}, examples=[],
+        own_drops=0, send_errors=0, backlog=lost, stalled_s=0.0, generator_cpu_s=0.0,
     )  # fmt: skip
 
 
@@ -185,6 +187,11 @@ def test_the_search_finds_the_limit_and_whose_it_is(server: float, generator: fl
     found = load.highest(lambda rate: _trial(rate, server, generator), 1000.0, 30)
     assert found.limit == limit
     assert found.best is not None and 0.93 * 40_000 < found.best.asked_rate <= 41_000
+
+
+def test_a_search_on_a_machine_that_stands_still_blames_neither() -> None:
+    found = load.highest(lambda rate: replace(_trial(rate, 4000, 900_000), stalled_s=0.4), 1000.0, 30)
+    assert found.limit == "others"
 
 
 def test_percentiles_are_within_a_sixty_fourth() -> None:

@@ -87,5 +87,6 @@ def http(body: bytes | str, status: str = "200 OK", length: int | None = None, *
     """A raw answer.  length: what Content-Length claims, when not the truth."""
     raw = body.encode() if isinstance(body, str) else body
     claimed = len(raw) if length is None else length
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {claimed}", *headers]
+    fixed = ["Content-Type: application/json", f"Content-Length: {claimed}", "Connection: close"]
+    lines = [f"HTTP/1.1 {status}", *fixed, *headers]
     return "\r\n".join([*lines, "", ""]).encode() + raw

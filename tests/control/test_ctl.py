@@ -1,7 +1,9 @@
 """control/ctl.py and the command line around it: what a person reads, and with which exit code."""
 
+import contextlib
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -22,9 +24,13 @@ WORKER = {"slot": 0, "pid": 4711, "generation": 12, "rx": 1234567, "tx": 1234000
 STATUS: dict[str, Any] = {
     "generation": 12, "base": 9, "digest": "00ff00ff00ff00ff", "hosts": 10000, "quarantined": 3, "table_age_s": 41.6,
     "table_bytes": 1048576, "inventory": "ok", "inventory_reason": None,
-    "refresh": {"stage": None, "done": 0, "total": 0, "last_seconds": 1.5, "stages_s": {}},
+    "doubts": [], "kept_hosts": 0, "pinned_s": None,
+    "refresh": {
+        "stage": None, "done": 0, "total": 0, "last_seconds": 1.5, "stages_s": {}, "parts": 3, "kept_parts": 2,
+        "outcomes": {"published": 4, "shrunk": 1},
+    },
     "workers": [WORKER], "restarts": {}, "counters": {"ACKED": 5, "OFFERED": 7}, "send_errors": {},
-    "warnings_suppressed": 0, "faults": {}, "faults_total": 0, "control_up_s": 60.0,
+    "warnings_suppressed": 0, "lookups": {"asked": 0}, "faults": {}, "faults_total": 0, "control_up_s": 60.0,
 }  # fmt: skip
 LOOKUP: dict[str, Any] = {
     "mac": "00:11:22:33:44:55", "host": "ex0000", "state": "served", "reason": None,
@@ -36,6 +42,14 @@ LOOKUP: dict[str, Any] = {
     ],
 }  # fmt: skip
 FIGURES = {"generation": 12, "hosts": 10, "added": 1, "changed": 2, "removed": 3, "quarantined": 4, "seconds": 0.123}
+DIFF: dict[str, Any] = {
+    "generation": 12, "origin": "inventory", "total": 3, "changes": [
+        {"mac": "02:00:00:00:00:01", "host": "new", "old": None, "new": {"state": "disabled"}},
+        {"mac": "02:00:00:00:00:02", "host": "h2", "old": {"address": "10.1.0.2/24", "option 6": "0a"},
+         "new": {"address": "10.1.0.3/24"}},
+        {"mac": "02:00:00:00:00:03", "host": "gone", "old": {"state": "served"}, "new": None},
+    ],
+}  # fmt: skip
 RECENT = {
     "seconds_ago": 2.25, "mac": "02:00:00:00:00:01", "host": None, "message": "DISCOVER",
     "reason": "not in the inventory", "verdict": "IGNORED_UNKNOWN_MAC", "detail": None, "interface": "eth0",
@@ -69,6 +83,10 @@ def test_status() -> None:
         pytest.param(
             {"refresh": {"stage": "members", "done": 3, "total": 9}}, "refreshing  members 3/9", id="under-way"
         ),
+        pytest.param(
+            {"pinned_s": 61.4}, "PINNED      for 61 s by ctl rollback; ctl refresh --force ends that", id="pinned"
+        ),
+        pytest.param({"doubts": ["one", "two"]}, "in doubt    two", id="in-doubt"),
         pytest.param({"send_errors": {"ENOBUFS": 1500}}, "         1,500  not sent: ENOBUFS", id="send-errors"),
         pytest.param(
             {"faults": {"ex1": ["one", "two"]}, "faults_total": 1}, "  ex1: one; two", id="faults-of-the-inventory"
@@ -110,6 +128,19 @@ def test_refresh() -> None:
     assert RENDER["refresh"](FIGURES) == [want]
 
 
+def test_diff() -> None:
+    assert RENDER["diff"](DIFF) == [
+        "generation 12 (inventory) changed 3 hosts",
+        "+ 02:00:00:00:00:01  new",
+        "    state: - -> disabled",
+        "~ 02:00:00:00:00:02  h2",
+        "    address: 10.1.0.2/24 -> 10.1.0.3/24",
+        "    option 6: 0a -> -",
+        "- 02:00:00:00:00:03  gone",
+        "    state: served -> -",
+    ]
+
+
 # --- a call ----------------------------------------------------------------------------------------------------------
 
 
@@ -144,7 +175,16 @@ def test_a_call_gives_the_result(tmp_path: Path) -> None:
     whole = reply(ok=True, result={"long": "x" * 200_000})
     with answering(tmp_path, whole[:7], whole[7:]) as (path, seen):
         assert Client(path).call("lookup", {"mac": "m"}) == {"long": "x" * 200_000}
-    assert seen == [{"id": 1, "cmd": "lookup", "args": {"mac": "m"}}]
+    assert seen == [{"id": 1, "cmd": "lookup", "args": {"mac": "m"}, "progress": False}]
+
+
+def test_progress_on_the_way_to_the_result(tmp_path: Path) -> None:
+    step = {"stage": "hosts", "done": 1, "total": 2}
+    told: list[dict[str, Any]] = []
+    whole = reply(progress=step) + reply(progress=step | {"done": 2}) + reply(ok=True, result="done")
+    with answering(tmp_path, whole[:9], whole[9:]) as (path, seen):
+        assert Client(path).call("refresh", {}, told.append) == "done"
+    assert told == [step, step | {"done": 2}] and seen[0]["progress"] is True
 
 
 @pytest.mark.parametrize(
@@ -203,6 +243,8 @@ def bootstorm(*arguments: str) -> Result:
             ["refresh", "--wait", "--force"], "refresh",
             {"wait": True, "force": True, "mac": None, "host": None}, FIGURES, "generation 12: 10 hosts",
         ),
+        (["rollback"], "rollback", {}, FIGURES, "generation 12: 10 hosts"),
+        (["diff"], "diff", {"offset": 0, "limit": 1000}, DIFF, "changed 3 hosts"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
@@ -212,7 +254,7 @@ def test_commands(
     with answering(tmp_path, reply(ok=True, result=result)) as (path, seen):
         ran = bootstorm("ctl", "--socket", path, *(["--json"] if as_json else []), *arguments)
     assert (ran.exit_code, ran.stderr) == (0, "")
-    assert seen == [{"id": 1, "cmd": cmd, "args": args}]
+    assert seen == [{"id": 1, "cmd": cmd, "args": args, "progress": False}], "no terminal, no bar"
     assert (json.loads(ran.stdout) == result) if as_json else (said in ran.stdout)
 
 
@@ -237,6 +279,104 @@ def test_a_command_that_failed_is_one_line_and_exit_1(tmp_path: Path) -> None:
 def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
     ran = bootstorm(*arguments)
     assert (ran.exit_code, ran.stdout) == (2, "") and ran.stderr
+
+
+class Paged:
+    """Answers `diff` from so many changes; the generation grows by `grows` with every answer."""
+
+    def __init__(self, folder: Path, total: int, grows: int = 0) -> None:
+        self.path = str(folder / "paged.sock")
+        self.changes = [{"mac": f"{number}", "host": "h", "old": None, "new": {}} for number in range(total)]
+        self.grows = grows
+        self.asked: list[tuple[int, int]] = []
+
+    def __enter__(self) -> "Paged":
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+        return self
+
+    def serve(self) -> None:
+        while True:
+            peer, _ = self.listener.accept()
+            with peer:
+                request = msgpack.unpackb(peer.recv(1 << 16))
+                if request["cmd"] == "end":
+                    return
+                offset, limit = request["args"]["offset"], request["args"]["limit"]
+                self.asked.append((offset, limit))
+                peer.sendall(
+                    reply(
+                        ok=True,
+                        result={
+                            "generation": 7 + self.grows * len(self.asked), "origin": "inventory",
+                            "total": len(self.changes), "changes": self.changes[offset : offset + limit],
+                        },
+                    )
+                )  # fmt: skip
+
+    def __exit__(self, *_: object) -> None:
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(self.path)
+            last.sendall(msgpack.packb({"cmd": "end"}))
+        self.thread.join(60)
+        self.listener.close()
+
+
+def test_a_diff_of_2500_changes_comes_in_pages(tmp_path: Path) -> None:
+    with Paged(tmp_path, 2500) as paged:
+        ran = bootstorm("ctl", "--socket", paged.path, "--json", "diff")
+    assert [change["mac"] for change in json.loads(ran.stdout)["changes"]] == [f"{number}" for number in range(2500)]
+    assert paged.asked == [(0, 1000), (1000, 1000), (2000, 1000)]
+
+
+def test_a_diff_that_a_refresh_overtakes_is_no_mixture(tmp_path: Path) -> None:
+    with Paged(tmp_path, 2500, grows=1) as paged:
+        ran = bootstorm("ctl", "--socket", paged.path, "diff")
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert ran.stderr == "bootstorm: diff: another refresh came meanwhile; ask again\n"
+
+
+def on_a_terminal(path: str, *arguments: str) -> tuple[str, str, int]:
+    """What a person sees on stderr, a terminal; stdout; the exit code."""
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-P", "-m", "control", "ctl", "--socket", path, *arguments]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: the other end of a terminal was closed
+            while data := os.read(ours, 4096):
+                seen += data
+        os.close(ours)
+        assert process.stdout is not None
+        said = process.stdout.read()
+        return seen.decode(), said, process.wait(60)
+
+
+STEPS = [{"stage": "hosts", "done": 5, "total": 10}, {"stage": "build", "done": 0, "total": 1}]
+
+
+def test_a_refresh_on_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+    replies = [*(reply(progress=step) for step in STEPS), reply(ok=True, result=FIGURES)]
+    with answering(tmp_path, *replies) as (path, seen):
+        bar, said, code = on_a_terminal(path, "refresh")
+    assert seen[0]["progress"] is True and code == 0
+    assert "refresh: hosts" in bar and "50%" in bar and "refresh: build" in bar
+    assert said == RENDER["refresh"](FIGURES)[0] + "\n", "the answer is not in the bar's way"
+
+
+def test_a_refresh_with_json_on_a_terminal_shows_none(tmp_path: Path) -> None:
+    with answering(tmp_path, reply(ok=True, result=FIGURES)) as (path, seen):
+        bar, said, code = on_a_terminal(path, "--json", "refresh")
+    assert (bar, json.loads(said), code, seen[0]["progress"]) == ("", FIGURES, 0, False)
+
+
+def test_a_refresh_that_fails_on_a_terminal(tmp_path: Path) -> None:
+    with answering(tmp_path, reply(progress=STEPS[0]), reply(ok=False, error="not today")) as (path, _seen):
+        bar, said, code = on_a_terminal(path, "refresh")
+    assert (said, code) == ("", 1) and "bootstorm: not today" in bar
 
 
 def test_check_lists_every_fault(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -140,6 +141,7 @@ def _empty(store: Store) -> None:
 
 
 def test_at_most_four_connections_are_open_and_all_are_used(store: Store) -> None:
+    """Three for the reading, one for a look-up meanwhile, which need not wait."""
     datacenter().store_in(store)
     together = threading.Barrier(CONNECTIONS)
     waited = threading.Semaphore(CONNECTIONS)
@@ -149,7 +151,11 @@ def test_at_most_four_connections_are_open_and_all_are_used(store: Store) -> Non
             together.wait(30)
 
     with spoiling(application(store), hold) as server:
-        Fetcher(server.url).read().whole()
+        fetcher = Fetcher(server.url)
+        with ThreadPoolExecutor(1) as other:
+            looked_up = other.submit(fetcher.read_hosts, [], ["alone"], Inventory())
+            assert len(fetcher.read().whole().hosts) == 12
+            assert looked_up.result(30).hosts == ["/server/alone"]
         assert server.most == CONNECTIONS == 4
         assert len(server.targets) > 2 * CONNECTIONS, "connections are kept"
 
@@ -380,7 +386,7 @@ def test_what_is_listed_twice_or_came_uninvited_is_in_one_part_only(store: Store
     "raw",
     [
         pytest.param(http('{"contents": [', length=5000), id="cut-in-the-middle"),
-        pytest.param(http("busy", "503 Busy", None, "Connection: close"), id="status"),
+        pytest.param(http("busy", "503 Busy"), id="status"),
         pytest.param(http('{"contents": [{"/server'), id="no-JSON"),
     ],
 )

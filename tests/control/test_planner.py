@@ -1,145 +1,37 @@
 """control/planner.py: how an inventory becomes a base, a delta or nothing new, and what is refused."""
 
 import os
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
-from ext.builder import Surroundings
-from ext.table import Generation, Pair
 
 from control import planner as planner_module
-from control.clusto.server import application
-from control.clusto.store import Store
-from control.config import Config, Dhcp
-from control.plan import Plan, Row, State
-from control.planner import (
-    KINDS,
-    Failed,
-    PlanBegin,
-    Planned,
-    Planner,
-    Progress,
-    Refresh,
-    Relink,
-    build,
-    run,
-    write_report,
-)
+from control import served as served_module
+from control.jobs import KINDS, Failed, PlanBegin, Planned, Progress, Refresh, Relink
+from control.planner import Planner, run, write_report
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
-from tests.control.clusto.support import new_store
 from tests.control.inventories import Site
-from tests.control.spoiling import Spoiling, http, spoiling
-
-LINKS: list[list[int | str]] = [[2, "eth0", 0x0A010002, 24, 1500], [3, "eth1", 0x0A020002, 24, 9000]]
-OTHER_LINKS: list[list[int | str]] = [[2, "eth0", 0x0A010003, 24, 1500]]
-
-
-def mac(number: int) -> int:
-    return 0x020000000000 + number
-
-
-def site(hosts: int = 6, *, gone: set[int] | None = None, changed: set[int] | None = None, off: bool = False) -> Site:
-    """Hosts h1, h2, ... in one pool; those of `changed` have an address 100 higher."""
-    made = Site()
-    made.pool("boot", enabled=0 if off else 1, domain="x.example")
-    for number in sorted(set(range(1, hosts + 1)) - (gone or set())):
-        address = f"10.1.0.{number + 10 + (100 if number in (changed or ()) else 0)}"
-        made.host(f"h{number}", address, mac=mac(number).to_bytes(6, "big").hex(":"), pools=["boot"], dhcp={})
-    return made
-
-
-class Inventory:
-    """The embedded inventory behind HTTP.  down: what it says instead of the truth."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.down: bytes | None = None
-        self.server: Spoiling
-
-    def spoil(self, _target: str) -> bytes | None:
-        return self.down
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inventory]:
-    store = new_store(tmp_path_factory.mktemp("inventory"))
-    made = Inventory(store)
-    with spoiling(application(store), made.spoil) as server:
-        made.server = server
-        yield made
-    store.close()
-
-
-@pytest.fixture
-def inventory(served: Inventory) -> Inventory:
-    served.down = None
-    site().store_in(served.store)
-    return served
-
-
-class Control:
-    """What control would see: messages in order, fds as sendmsg copies them."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-        self.fds: list[list[int]] = []
-
-    def send(self, message: Any, fds: list[int] | tuple[int, ...] = ()) -> None:
-        if not isinstance(message, Progress):
-            self.fds.append([os.dup(fd) for fd in fds])
-        self.sent.append(message)
-
-    @property
-    def said(self) -> list[Any]:
-        return [message for message in self.sent if not isinstance(message, Progress)]
-
-    @property
-    def last(self) -> Any:
-        return self.said[-1]
-
-    def report(self) -> dict[str, Any]:
-        with os.fdopen(os.dup(self.fds[-1][0]), "rb") as file:
-            file.seek(0)
-            return dict(msgpack.unpack(file))
-
-    def pair(self) -> Pair:
-        _report, base, *delta = self.fds[-1]
-        return Pair(Generation(base), Generation(delta[0]) if delta else None)
-
-    def close(self) -> None:
-        for fds in self.fds:
-            close_all(fds)
-
-
-@pytest.fixture
-def control() -> Iterator[Control]:
-    made = Control()
-    yield made
-    made.close()
-
-
-def config(inventory: Inventory, folder: Path, **dhcp: Any) -> Config:
-    return Config(dhcp=Dhcp(api_url=inventory.server.url, state_dir=folder, **dhcp))
-
-
-@pytest.fixture
-def planner(inventory: Inventory, control: Control, tmp_path: Path) -> Iterator[Planner]:
-    made = Planner(config(inventory, tmp_path), LINKS, control.send)
-    yield made
-    close_all([fd for fd in (made.base_fd, made.delta_fd) if fd >= 0])
-
-
-def figures(planned: Planned) -> tuple[int, int, int, int]:
-    return planned.hosts, planned.added, planned.changed, planned.removed
-
-
-def refresh(planner: Planner, inventory: Inventory, content: Site, force: bool = False) -> None:
-    content.store_in(inventory.store)
-    planner.refresh(force)
+from tests.control.planning import (
+    LINKS,
+    OTHER_LINKS,
+    Control,
+    Inventory,
+    config,
+    end,
+    figures,
+    mac,
+    number,
+    refresh,
+    site,
+    text,
+)
+from tests.control.spoiling import http
 
 
 # --- refresh ---------------------------------------------------------------------------------------------------------
@@ -151,7 +43,7 @@ def test_the_first_refresh_publishes_a_base(planner: Planner, control: Control) 
     assert (control.last.origin, control.last.published) == ("inventory", True)
     assert control.last.generation == control.last.base == 1
     assert figures(control.last) == (6, 6, 0, 0)
-    assert list(control.last.stages_s) == ["fetch", "plan", "build", "pack"]
+    assert list(control.last.stages_s) == ["fetch", "parse", "plan", "build", "pack"]
     pair = control.pair()
     pair.base.verify()
     assert pair.delta is None and pair.base.networks == ((0x0A010000, 0x0A0100FF),)
@@ -162,7 +54,7 @@ def test_the_first_refresh_publishes_a_base(planner: Planner, control: Control) 
 def test_progress_says_every_stage(planner: Planner, control: Control) -> None:
     planner.refresh(False)
     stages = [message.stage for message in control.sent if isinstance(message, Progress)]
-    assert list(dict.fromkeys(stages))[-2:] == ["plan", "build"] and "containers" in stages
+    assert list(dict.fromkeys(stages)) == ["list", "containers", "managers", "hosts", "build"]
 
 
 def test_one_changed_host_is_a_delta_on_the_same_base(planner: Planner, control: Control, inventory: Inventory) -> None:
@@ -209,13 +101,13 @@ def test_a_delta_and_a_new_base_have_one_content(
     assert other.pair().top.digest == control.pair().top.digest
     assert sorted(other.pair().keys()) == sorted(control.pair().keys())
     other.close()
-    os.close(fresh.base_fd)
+    end(fresh)
 
 
 def test_many_changes_are_a_new_base(
     planner: Planner, control: Control, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner_module, "DELTA_ROWS_MAX", 2)
+    monkeypatch.setattr(served_module, "DELTA_ROWS_MAX", 2)
     planner.refresh(False)
     refresh(planner, inventory, site(changed={1, 2}))
     assert (control.last.generation, control.last.base) == (2, 1)
@@ -252,26 +144,37 @@ def test_the_report_says_who_is_silent_and_why(planner: Planner, control: Contro
     refresh(planner, inventory, content)
     assert control.last.quarantined == 1
     report = control.report()
-    assert report["planned"] is True and report["reasons"]["02:00:00:00:00:63"] == "no address bound"
-    assert "broadcast" in report["reasons"]["02:00:00:00:00:64"] and list(report["faults"]) == ["bad"]
+    assert report["reasons"]["02:00:00:00:00:63"] == "no address bound"
+    assert "broadcast" in report["reasons"]["02:00:00:00:00:64"]
+    assert (sorted(report["faults"]), report["faults_total"]) == (["bad"], 1)
 
 
-def test_an_empty_report_of_what_was_not_planned() -> None:
-    fd = write_report(None)
+def unpacked(fd: int) -> Any:
     with os.fdopen(fd, "rb") as file:
         file.seek(0)
-        assert msgpack.unpack(file) == {"planned": False, "faults": {}, "reasons": {}}
+        return msgpack.unpack(file)
 
 
-def test_half_a_letter_in_a_name_harms_nothing() -> None:
-    """JSON can say it; neither the table nor msgpack can."""
-    plan = Plan(rows=[Row(mac(1), State.DISABLED, "h\ud800", b"", (), "why \ud800")], faults={"h\ud800": ["\ud800"]})
-    table_fd, report_fd = build(plan, Surroundings(), 1, 1), write_report(plan)
-    assert Generation(table_fd).lookup(mac(1))["name"] == b"h\\ud800"
-    with os.fdopen(report_fd, "rb") as file:
-        file.seek(0)
-        assert msgpack.unpack(file)["faults"] == {"h\\ud800": ["\\ud800"]}
-    os.close(table_fd)
+def test_an_empty_report() -> None:
+    assert unpacked(write_report({}, {})) == {"faults": {}, "reasons": {}, "faults_total": 0}
+
+
+def test_a_report_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner_module, "REPORT_LINES_MAX", 2)
+    names = [f"h{at}" for at in range(5)]
+    report = unpacked(write_report({name: ["why"] for name in names}, dict.fromkeys(names, "why")))
+    assert (list(report["faults"]), list(report["reasons"]), report["faults_total"]) == (names[:2], names[:2], 5)
+
+
+def test_half_a_letter_in_a_name_harms_nothing(planner: Planner, control: Control, inventory: Inventory) -> None:
+    """JSON can say it; neither the table nor msgpack nor a URL can: that host is not readable, the others are."""
+    raw = http('["/server/h1", "/server/h2", "/server/h3", "/server/h4", "/server/h5", "/server/h6", "/server/x\\ud800"]')
+    inventory.spoiled = {'get_entities?attrs=[{"key": "port-nic-eth"': raw}
+    for _again in range(2):
+        planner.refresh(False)
+        assert isinstance(control.last, Planned) and control.last.hosts == 6
+        assert len(control.last.doubts) == 1 and "1 objects of single hosts" in control.last.doubts[0]
+    assert unpacked(write_report({"h\ud800": ["\ud800"]}, {}))["faults"] == {"h\\ud800": ["\\ud800"]}
 
 
 def test_fds_do_not_pile_up(planner: Planner, control: Control, inventory: Inventory) -> None:
@@ -279,13 +182,13 @@ def test_fds_do_not_pile_up(planner: Planner, control: Control, inventory: Inven
     control.close()
     control.fds.clear()
     counts = []
-    for turn in range(4):
+    for turn in range(5):
         refresh(planner, inventory, site(changed={turn + 1}))
         planner.relink(LINKS if turn % 2 else OTHER_LINKS)
         control.close()
         control.fds.clear()
         counts.append(len([link for fd in os.listdir("/proc/self/fd") if "memfd" in (link := target(fd))]))
-    assert counts[0] == counts[-1], counts
+    assert counts[1] == counts[-1] <= 4, f"{counts}: the pair, the one before it, and no more"
 
 
 def target(fd: str) -> str:
@@ -322,13 +225,13 @@ def test_shrinking(
     assert isinstance(control.last, Failed if refused else Planned)
     if refused:
         assert control.last.kind == "shrunk"
-        assert "hosts would no longer be answered, dhcp.max_shrink allows" in control.last.reason
+        assert "hosts would no longer be answered (" in control.last.reason
         assert "generation 1 serves on" in control.last.reason and "--force" in control.last.reason
-        assert made.pair is not None and made.pair.top.number == 1
+        assert number(made) == 1
         made.refresh(True)
         assert isinstance(control.last, Planned) and control.last.published
         assert control.last.hosts == control.pair().top.host_count
-    close_all([fd for fd in (made.base_fd, made.delta_fd) if fd >= 0])
+    end(made)
 
 
 def test_an_inventory_that_is_down_changes_nothing(planner: Planner, control: Control, inventory: Inventory) -> None:
@@ -337,7 +240,7 @@ def test_an_inventory_that_is_down_changes_nothing(planner: Planner, control: Co
     planner.refresh(False)
     assert isinstance(control.last, Failed) and control.last.kind == "down"
     assert "status 500" in control.last.reason and control.fds[-1] == []
-    assert planner.pair is not None and planner.pair.top.number == 1
+    assert number(planner) == 1
     inventory.down = None
     refresh(planner, inventory, site(changed={1}))
     assert isinstance(control.last, Planned) and control.last.generation == 2
@@ -346,13 +249,11 @@ def test_an_inventory_that_is_down_changes_nothing(planner: Planner, control: Co
 # --- single hosts ----------------------------------------------------------------------------------------------------
 
 
-def text(number: int) -> str:
-    return mac(number).to_bytes(6, "big").hex(":")
-
-
 def test_a_look_up_before_a_whole_read_is_refused(planner: Planner, control: Control) -> None:
     planner.look_up([text(1)], [])
-    assert control.last == Failed(kind="down", reason="the inventory has not been read as a whole yet")
+    assert control.last == Failed(
+        kind="down", reason="the inventory has not been read as a whole yet", job="hosts"
+    )
 
 
 @pytest.mark.parametrize("by", ["mac", "name"])
@@ -395,7 +296,7 @@ def test_a_look_up_that_finds_somebody_s_address_silences_both(
     content.host("thief", "10.1.0.11", mac=text(50), pools=["boot"], dhcp={})
     content.store_in(inventory.store)
     planner.look_up([text(50)], [])
-    assert [control.pair().lookup(mac(number))["state"] for number in (1, 50)] == ["conflict", "conflict"]
+    assert [control.pair().lookup(mac(host))["state"] for host in (1, 50)] == ["conflict", "conflict"]
     assert control.report()["faults"].keys() == {"h1", "thief"}
 
 
@@ -412,7 +313,7 @@ def test_a_look_up_does_not_make_the_table_on_disk_look_fresh(
     cold = Planner(planner.config, LINKS, control.send)
     cold.load_from_disk()
     assert (control.last.confirmed_s, control.last.hosts) == (1_000_000.0, 7)
-    close_all([cold.base_fd, cold.delta_fd])
+    end(cold)
 
 
 # --- interfaces ------------------------------------------------------------------------------------------------------
@@ -425,7 +326,7 @@ def test_a_relink_keeps_hosts_and_delta(planner: Planner, control: Control, inve
     planner.relink(OTHER_LINKS)
     after = control.pair()
     assert (control.last.origin, control.last.generation, control.last.base) == ("links", 3, 1)
-    assert control.report()["planned"] is False
+    assert control.report() == {"faults": {}, "reasons": {}, "faults_total": 0}
     assert after.top.digest == before.top.digest and after.top.networks == before.top.networks
     assert after.top.created_s == before.top.created_s
     assert sorted(after.delta.keys()) == sorted(before.delta.keys())
@@ -471,12 +372,12 @@ def test_a_cold_start_serves_what_the_disk_has(
     assert control.last.published is False, "the inventory says the same as the disk"
     refresh(cold, inventory, site(gone={2, 3}))
     assert isinstance(control.last, Failed) and control.last.kind == "shrunk", "the guard counts from the disk's table"
-    close_all([cold.base_fd, cold.delta_fd])
+    end(cold)
 
 
 def test_a_cold_start_without_a_disk_says_nothing(planner: Planner, control: Control) -> None:
     planner.load_from_disk()
-    assert control.sent == [] and planner.pair is None
+    assert control.sent == [] and planner.served.pair is None
 
 
 def test_a_restart_takes_over_what_is_served(
@@ -486,43 +387,52 @@ def test_a_restart_takes_over_what_is_served(
     refresh(planner, inventory, site(changed={2}))
     _report, base, delta = control.fds[-1]
     next_one = Planner(config(inventory, tmp_path), LINKS, control.send)
-    next_one.number = 40
+    next_one.served.number = 40
     next_one.adopt(os.dup(base), os.dup(delta))
     next_one.relink(LINKS)
     assert (control.last.origin, control.last.generation, control.last.base) == ("links", 41, 1)
     next_one.refresh(False)
     assert (control.last.published, control.last.generation) == (False, 41)
-    close_all([next_one.base_fd, next_one.delta_fd])
+    end(next_one)
 
 
 # --- the process's loop ----------------------------------------------------------------------------------------------
 
 
-def test_run_answers_until_the_channel_is_closed(inventory: Inventory, tmp_path: Path) -> None:
+@contextmanager
+def process(inventory: Inventory, folder: Path, fds: list[int] | None = None) -> Iterator[Channel]:
+    """A planner process that has heard its beginning; when the channel is closed it ends, whatever it waits for."""
     ours, theirs = Channel.pair(KINDS)
     ours.sock.settimeout(60)
-    thread = threading.Thread(target=run, args=(theirs,), daemon=True)
-    thread.start()
+    argv = [sys.executable, "-P", "-m", "control", "planner", str(theirs.fileno())]
+    with subprocess.Popen(argv, pass_fds=[theirs.fileno()]) as running:
+        theirs.close()
+        content = f'{{"dhcp": {{"api_url": "{inventory.server.url}", "state_dir": "{folder}"}}}}'
+        with memfd("config", content.encode()) as config_fd:
+            begin = PlanBegin(config_path="services.conf", links=LINKS, generation=5)
+            ours.send(begin, [config_fd, *(fds or [])])
+        try:
+            yield ours
+        finally:
+            ours.close()
+            assert running.wait(60) == 0
 
-    def answer() -> Any:
-        while True:
-            message, fds = ours.receive()
-            close_all(fds)
-            if not isinstance(message, Progress):
-                return message
 
-    content = f'{{"dhcp": {{"api_url": "{inventory.server.url}", "state_dir": "{tmp_path}"}}}}'
-    with memfd("config", content.encode()) as config_fd:
-        ours.send(PlanBegin(config_path="services.conf", links=LINKS, generation=5), [config_fd])
-    ours.send(Refresh())
-    planned = answer()
-    assert (planned.origin, planned.generation, planned.hosts) == ("inventory", 6, 6)
-    ours.send(Relink(links=OTHER_LINKS))
-    assert answer().origin == "links"
-    ours.close()
-    thread.join(30)
-    assert not thread.is_alive()
-    theirs.close()
+def answer(channel: Channel) -> Any:
+    while True:
+        message, fds = channel.receive()
+        close_all(fds)
+        if not isinstance(message, Progress):
+            return message
+
+
+def test_a_planner_answers_until_the_channel_is_closed(inventory: Inventory, tmp_path: Path) -> None:
+    with process(inventory, tmp_path) as channel:
+        channel.send(Refresh())
+        planned = answer(channel)
+        assert (planned.origin, planned.generation, planned.hosts) == ("inventory", 6, 6)
+        channel.send(Relink(links=OTHER_LINKS))
+        assert answer(channel).origin == "links"
 
 
 def test_run_wants_its_beginning_first() -> None:

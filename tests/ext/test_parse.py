@@ -4,6 +4,7 @@ import struct
 from typing import Any
 
 import pytest
+from ext.classify import ClientClass
 from ext.codec import parse
 from ext.verdict import Verdict
 
@@ -38,6 +39,7 @@ def test_every_field_by_hex() -> None:
         "server_id": ip("10.88.0.1"),
         "link_selection": 0,
         "subnet_selection": 0,
+        "client_class": ClientClass.OS,
         "max_size": 1472,
         "relay_port": False,
         "client_id": bytes.fromhex("0102e2e0000011"),

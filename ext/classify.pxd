@@ -1,0 +1,95 @@
+"""Which stage of which machine's boot asks: a ClientClass for each request, from what firmware says of itself.
+
+Options 60 (RFC 2132), 77 (RFC 3004), 93 and 97 (RFC 4578), 175 (iPXE).  A class chooses among the variants of a template
+and never the address: one machine has one address in all of its stages.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t
+from libc.string cimport memcmp
+
+from ext.parse cimport Request, Span
+
+
+cpdef enum ClientClass:
+    OS                             # an operating system, an installer, a BMC: nothing of the below
+    BIOS_PXE
+    UEFI_IA32
+    UEFI_X64
+    UEFI_ARM64
+    HTTP_BOOT                      # UEFI HTTP boot: wants a URL, and 60 = HTTPClient back
+    IPXE
+    IPXE_HTTP                      # iPXE that can load over HTTP
+    RASPBERRY_PI
+
+
+cdef enum:
+    CLASS_COUNT = 9
+
+
+cdef inline bint begins(const Span *span, const char *text, uint16_t length) noexcept nogil:
+    return span.length >= length and memcmp(span.at, text, length) == 0
+
+
+cdef inline bint is_ipxe(const Request *request) noexcept nogil:
+    """iPXE says so in 77, as plain text or as an RFC 3004 list with one item; and it alone sends 175."""
+    cdef const Span *user = &request.user_class
+    return (request.ipxe.length != 0 or begins(user, b"iPXE", 4) or begins(user, b"gPXE", 4)
+            or (user.length == 5 and user.at[0] == 4 and memcmp(user.at + 1, b"iPXE", 4) == 0))
+
+
+cdef inline bint ipxe_can_http(const Request *request) noexcept nogil:
+    """Sub-option 19 of 175, one byte of value 1, among the features that a build has."""
+    cdef const uint8_t *at = request.ipxe.at
+    cdef const uint8_t *end = at + request.ipxe.length
+    while end - at >= 2 and end - at - 2 >= at[1]:
+        if at[0] == 19:
+            return at[1] == 1 and at[2] == 1
+        at += 2 + at[1]
+    return False
+
+
+cdef inline bint is_raspberry(const Request *request) noexcept nogil:
+    """Its ROM's GUID begins with "RPi" (4 and 5), or is the digit 4 all over (3)."""
+    cdef const Span *guid = &request.machine_guid
+    return begins(guid, b"\x00RPi", 4) or begins(guid, b"\x00DDDDDDDD", 9)
+
+
+cdef inline int architecture(const Request *request) noexcept nogil:
+    """The first type of option 93, else the digits of "PXEClient:Arch:00007:..." in 60; -1: it does not say."""
+    cdef const Span *vendor = &request.vendor_class
+    cdef int value = 0
+    cdef int i
+    if request.architecture.length >= 2:
+        return (<int>request.architecture.at[0] << 8) | request.architecture.at[1]
+    if vendor.length < 20 or memcmp(vendor.at + 9, b":Arch:", 6) != 0:
+        return -1
+    for i in range(15, 20):
+        if not c'0' <= vendor.at[i] <= c'9':
+            return -1
+        value = 10 * value + (vendor.at[i] - c'0')
+    return value
+
+
+cdef inline ClientClass classify(const Request *request) noexcept nogil:
+    """7 and 9 are both x64: RFC 4578 and the firmware disagree about which is which."""
+    cdef int arch
+    if is_ipxe(request):                   # it keeps the ROM's 60 and 93
+        return IPXE_HTTP if ipxe_can_http(request) else IPXE
+    if begins(&request.vendor_class, b"HTTPClient", 10):
+        return HTTP_BOOT
+    if not begins(&request.vendor_class, b"PXEClient", 9):
+        return OS
+    if is_raspberry(request):
+        return RASPBERRY_PI
+    arch = architecture(request)
+    if arch == 0 or arch == -1:
+        return BIOS_PXE
+    if arch == 6:
+        return UEFI_IA32
+    if arch == 7 or arch == 9:
+        return UEFI_X64
+    if arch == 11:
+        return UEFI_ARM64
+    if 15 <= arch <= 19:
+        return HTTP_BOOT
+    return OS

@@ -1,0 +1,1 @@
+"""ClientClass for Python; see classify.pxd."""

@@ -1,0 +1,54 @@
+"""The generator against our own server in a laboratory: behind relays and on the segment itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from bench import load
+from bench.lab import Lab
+from bench.stage import SERVER, Stage, invented, own_site
+from bench.target import Target
+
+HOSTS, RELAYS = 30, 3
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(Lab.available() is not None, reason=str(Lab.available())),
+]
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with own_site(invented(HOSTS), RELAYS) as running:
+        yield running
+
+
+def test_behind_relays_every_request_is_answered_rightly(stage: Stage) -> None:
+    result = load.start(stage.target, invented(HOSTS, RELAYS), 2000.0, 600).wait()
+    assert result.answered == result.offered == 600
+    assert result.good and result.stray == 0, result.lines()
+
+
+def test_on_the_segment_every_request_is_answered_rightly(stage: Stage) -> None:
+    target = Target(SERVER, ifname="cl", host=stage.client)
+    result = load.start(target, invented(HOSTS), 2000.0, 600).wait()
+    assert result.answered == result.offered == 600
+    assert result.good and result.stray == 0, result.lines()
+
+
+def test_strangers_get_nothing(stage: Stage) -> None:
+    people = invented(HOSTS + 2)
+    known = replace(people, addresses=[0] * len(people.macs))
+    result = load.start(stage.target, known, 2000.0, HOSTS + 2, tail_s=1.0).wait()
+    assert (result.answered, result.lost, result.wrong) == (HOSTS, 2, 0)
+
+
+def test_the_library_call(stage: Stage) -> None:
+    people = invented(HOSTS)
+    result = load.run(
+        SERVER, people.macs, 1000, 0.3, giaddr=stage.target.giaddrs, addresses=people.addresses, host=stage.client
+    )
+    assert result.answered == result.offered == 300
