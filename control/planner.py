@@ -22,7 +22,7 @@ from ext.table import Changes, Generation, Keys, compare
 from control.changes import describe_changes
 from control.clusto.model import Inventory, InventoryDown, Source
 from control.clusto.sources import open_source
-from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Filler
+from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Filler, encoded
 from control.config import MAX_FILE_BYTES, Config, parse
 from control.contexts import Faults
 from control.guards import Flips, shrinking
@@ -107,6 +107,7 @@ class Planner:
         """A cold start: the last good table, with today's interfaces.  Says nothing when there is none."""
         loaded = self.store.load()
         if loaded is None:
+            self.unpin()  # from nothing: there is no table to stay with
             return
         base_fd, delta_fd, confirmed_s = loaded
         self.adopt(base_fd, delta_fd)
@@ -252,7 +253,7 @@ class Planner:
         pair = self.served.pair
         carried = set(self.touched)
         if pair is not None and done.lost:
-            carried.update(mac for mac, _role in pair.with_names({name.encode()[:255] for name in done.lost}))
+            carried.update(mac for mac, _role in pair.with_names(set(map(encoded, done.lost))))
         number = self.served.number + 1
         surroundings = self.surroundings(tuple(done.rules.networks))
         assembled = done.assemble(pair, carried)
@@ -286,13 +287,13 @@ class Planner:
         self.report_refresh(done, assembled, changes, published, stages, held, len(carried | held))
 
     def held(self, changes: Changes, full: Generation, force: bool) -> set[int]:
-        """MACs of the hosts that flip to and fro, and differ from what is served."""
+        """MACs of the hosts that flip to and fro, also while they happen to agree with what is served."""
         pair = self.served.pair
         if force or pair is None:
             self.flips = Flips()
             return set()
         differing = {mac for keys in (changes.added, changes.changed, changes.removed) for mac, _role in keys}
-        return self.flips.note(differing, pair.content_hash, full.content_hash) & differing
+        return self.flips.note(differing, pair.content_hash, full.content_hash)
 
     def report_refresh(
         self,

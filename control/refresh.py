@@ -283,7 +283,10 @@ class Refresher:
     async def give(self, message: Any, job: str) -> Reply:
         """One job to the planner, and its answer; the caller holds the job's lock."""
         try:
-            channel = await self.running_planner()
+            try:
+                channel = await self.running_planner()
+            except OSError as error:  # among them EAGAIN of a fork, which is a BlockingIOError, too
+                return Failed(kind="internal", reason=f"cannot start the planner: {error}")
             waiting = self.waiting[job] = asyncio.get_running_loop().create_future()
             channel.send(message)
             return await asyncio.wait_for(waiting, JOB_LIMIT_S)
@@ -295,8 +298,6 @@ class Refresher:
             return Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines")
         except BlockingIOError:
             return Failed(kind="internal", reason="the planner does not take messages: too many wait for it")
-        except OSError as error:
-            return Failed(kind="internal", reason=f"cannot start the planner: {error}")
         finally:
             self.waiting.pop(job, None)
 

@@ -9,10 +9,11 @@ from ext.answer cimport answer as c_answer
 from ext.classify cimport classify
 from ext.classify import ClientClass
 from ext.encode cimport Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
-from ext.judge cimport Decision, Packet
-from ext.leases cimport Site
+from ext.judge cimport Decision, Packet, told_link
+from ext.leases cimport ROLE_BMC, TOMBSTONE, Link, Site
 from ext.parse cimport Request, parse_request
 from ext.table cimport Pair
+from ext.table import STATES
 from ext.verdict cimport VERDICT_COUNT, Verdict as CVerdict, is_answer
 from ext.verdict import Verdict
 from ext.wire cimport swap16, swap32
@@ -33,6 +34,22 @@ class Reply:
     mac: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A reply, and how far answer() went on the way to it.  Addresses are ints in host order, 0: none."""
+    reply: Reply
+    request: dict                  # as parse() says it; empty when the datagram could not be understood
+    told_by: str                   # what names the client's link: "link selection", "subnet selection", "giaddr", ""
+    link: int                      # that address; 0: the receiving interface is the link
+    mac: int                       # of the row found, 0: none was found, or looked for
+    role: str                      # "host", "bmc"
+    host: bytes                    # the object's name in the inventory
+    state: str                     # one of ext.table.STATES
+    address: int                   # of the lease that was chosen, or of the host's first
+    prefix: int
+    server_id: int                 # option 54 of the answer
+
+
 cdef bytes span(const uint8_t *at, uint16_t length):
     return (<const char *>at)[:length] if length else b""
 
@@ -43,6 +60,10 @@ def parse(bytes datagram not None) -> dict:
     cdef CVerdict verdict = parse_request(&request, <const uint8_t *><const char *>datagram, len(datagram))
     if verdict != VERDICT_COUNT:
         return {"verdict": Verdict(<int>verdict)}
+    return fields_of(&request)
+
+
+cdef dict fields_of(const Request *request):
     return {
         "message_type": request.message_type, "xid": swap32(request.bootp.xid_be),
         "chaddr": span(request.bootp.chaddr, request.bootp.hlen), "htype": request.bootp.htype,
@@ -55,7 +76,7 @@ def parse(bytes datagram not None) -> dict:
         "client_id": span(request.client_id.at, request.client_id.length),
         "parameter_list": span(request.parameter_list.at, request.parameter_list.length),
         "vendor_class": span(request.vendor_class.at, request.vendor_class.length),
-        "client_class": ClientClass(<int>classify(&request)),
+        "client_class": ClientClass(<int>classify(request)),
         "relay_agent": span(request.relay_agent.at, request.relay_agent.length),
     }
 
@@ -67,6 +88,14 @@ def answer(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t 
 
     destination: of the IP header; local: our own address that the kernel names (equal to destination for unicast).
     table None: no generation adopted yet.  Returns a Reply; data is empty when the verdict is silence."""
+    return trace(table, datagram, ifindex=ifindex, source=source, source_port=source_port, destination=destination,
+                 local=local, truncated=truncated, age_s=age_s, capacity=capacity).reply
+
+
+def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t source=0, uint16_t source_port=68,
+          uint32_t destination=0xffffffff, uint32_t local=0, bint truncated=False, int64_t age_s=0,
+          size_t capacity=1500) -> Trace:
+    """As answer(), and what answer() saw on its way: a Trace."""
     cdef uint8_t buffer[2048]
     cdef Packet packet
     cdef Request request
@@ -88,8 +117,41 @@ def answer(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t 
     reply.data = buffer
     reply.capacity = min(capacity, sizeof(buffer))
     verdict = c_answer(&site, &packet, &request, &decision, &reply)
-    if not is_answer(verdict):
-        return Reply(Verdict(<int>verdict), b"", "", 0, 0, 0, 0, b"")
-    return Reply(Verdict(<int>verdict), (<const char *>buffer)[:reply.length], ROUTES[reply.route], reply.ifindex,
-                 swap32(reply.destination_be), swap16(reply.port_be), swap32(reply.source_be),
-                 (<const char *>reply.mac)[:6])
+    if is_answer(verdict):
+        said = Reply(Verdict(<int>verdict), (<const char *>buffer)[:reply.length], ROUTES[reply.route], reply.ifindex,
+                     swap32(reply.destination_be), swap16(reply.port_be), swap32(reply.source_be),
+                     (<const char *>reply.mac)[:6])
+    else:
+        said = Reply(Verdict(<int>verdict), b"", "", 0, 0, 0, 0, b"")
+    return trace_of(said, &request, &decision)
+
+
+cdef object trace_of(said, const Request *request, const Decision *decision):
+    cdef bint understood = request.bootp != NULL and request.message_type != 0
+    cdef bint found = decision.host.lease != NULL and decision.host.lease.state != TOMBSTONE
+    cdef uint32_t link_be = told_link(request) if understood else 0
+    told_by = ""
+    if link_be != 0:
+        if link_be == request.link_selection_be and request.bootp.giaddr_be != 0:
+            told_by = "link selection"
+        else:
+            told_by = "subnet selection" if link_be == request.subnet_selection_be else "giaddr"
+    fields = fields_of(request) if understood else {}
+    if not found:
+        return Trace(said, fields, told_by, swap32(link_be), 0, "", b"", "", 0, 0, 0)
+    lease = decision.host.lease
+    return Trace(said, fields, told_by, swap32(link_be), int.from_bytes((<const char *>lease.mac)[:6], "big"),
+                 "bmc" if lease.role == ROLE_BMC else "host",
+                 (<const char *>decision.host.table.heap + lease.name_at)[:lease.name_bytes], STATES[lease.state],
+                 swap32(lease.address_be), lease.prefix, swap32(decision.server_id_be))
+
+
+def links_of(Pair table not None) -> list:
+    """(ifindex, address, prefix) of the interfaces that a table was made for, an interface's primary address first."""
+    cdef uint32_t i
+    cdef const Link *link
+    found = []
+    for i in range(table.site.own.link_count):
+        link = table.site.links + i
+        found.append((link.ifindex, swap32(link.address_be), link.prefix))
+    return found

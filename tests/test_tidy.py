@@ -29,7 +29,7 @@ ONE_FILE = {"pyroute2": "control/links.py", "waitress": "control/clusto/server.p
 # The embedded inventory is a process of its own: nothing of control comes in there.
 INVENTORY = {
     "server", "store", "actions", "api", "attrs", "differences", "drivers", "errors", "queries", "reading", "writing",
-    "order", "loading", "hostfile", "encoding",
+    "order", "loading", "dumping", "hostfile", "encoding",
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [

@@ -1,31 +1,20 @@
 """control/refresh.py: with the real planner process; what fails shows in the status and never in what is served."""
 
 import asyncio
-import contextlib
-import json
 import logging
-import os
-import signal
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ext.page import create_site_page, create_worker_page
 
 from control import refresh
-from control.clusto.server import application
-from control.clusto.store import Store
 from control.config import Config, Dhcp, load
 from control.links import LinkAddress
-from control.planner import Planned
 from control.refresh import RETRY_FIRST_S, RETRY_MAX_S, InventoryState, Refresher, RefreshFailed
-from control.table import ServedTable
-from fastpath.protocol import close_all
-from tests.control.clusto.support import new_store
 from tests.control.inventories import Site
-from tests.control.spoiling import Spoiling, http, spoiling
+from tests.control.refreshing import Control, Inventory, inventory_server, within
+from tests.control.spoiling import http
 
 LINKS = [LinkAddress(2, "eth0", 0x0A010002, 24, 1500)]
 OTHER_LINKS = [LinkAddress(2, "eth0", 0x0A010003, 24, 1500)]
@@ -39,103 +28,18 @@ def site(*names: str) -> Site:
     return made
 
 
-class Inventory:
-    """The embedded inventory behind HTTP.  down: what it says instead; hold(): the next request waits."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.down: bytes | None = None
-        self.asked, self.go_on = threading.Event(), threading.Event()
-        self.holding = False
-        self.server: Spoiling
-
-    def spoil(self, _target: str) -> bytes | None:
-        if self.holding:
-            self.asked.set()
-            self.go_on.wait(60)
-        return self.down
-
-    def hold(self) -> None:
-        self.asked.clear()
-        self.go_on.clear()
-        self.holding = True
-
-    def release(self) -> None:
-        self.holding = False
-        self.go_on.set()
-
-    async def wait_asked(self) -> None:
-        assert await asyncio.to_thread(self.asked.wait, 60)
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inventory]:
-    store = new_store(tmp_path_factory.mktemp("inventory"))
-    made = Inventory(store)
-    with spoiling(application(store), made.spoil) as server:
-        made.server = server
+    with inventory_server(tmp_path_factory.mktemp("inventory")) as made:
         yield made
-        made.release()
-    store.close()
 
 
 @pytest.fixture
 def inventory(served: Inventory) -> Iterator[Inventory]:
-    served.down = None
+    served.forget()
     site("a", "b", "c").store_in(served.store)
     yield served
     served.release()
-
-
-class Control:
-    """The parts of control around a Refresher: a table without workers, and what was published."""
-
-    def __init__(self, inventory: Inventory, folder: Path) -> None:
-        path = folder / "services.conf"
-        path.write_text(json.dumps({"dhcp": {"api_url": inventory.server.url, "state_dir": str(folder)}}))
-        fds = [create_site_page(), create_worker_page(0), os.eventfd(0)]
-        self.table = ServedTable(fds[0], [fds[1]], fds[2])
-        close_all(fds)
-        self.published: list[Planned] = []
-        self.news = asyncio.Event()
-        self.refresher = Refresher(load(path), self.table, self.publish, 0)
-
-    def publish(self, planned: Planned, fds: list[int]) -> None:
-        self.table.serve(fds)
-        self.published.append(planned)
-        self.news.set()
-
-    async def wait_published(self, count: int) -> None:
-        while len(self.published) < count:
-            self.news.clear()
-            await asyncio.wait_for(self.news.wait(), 60)
-
-    @property
-    def word(self) -> str:
-        return self.refresher.state.word(self.table.hosts > 0)
-
-    def pid(self) -> int:
-        assert self.refresher.process is not None
-        return self.refresher.process.pid
-
-    def kill(self) -> None:
-        """And wait until it is dead: what is sent to it from now on fails."""
-        os.kill(self.pid(), signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # asyncio's watcher was quicker
-            os.waitid(os.P_PID, self.pid(), os.WEXITED | os.WNOWAIT)
-
-
-def within(inventory: Inventory, folder: Path, scenario: Callable[[Control], Coroutine[Any, Any, None]]) -> None:
-    async def run() -> None:
-        control = Control(inventory, folder)
-        try:
-            await asyncio.wait_for(scenario(control), 120)
-        finally:
-            inventory.release()
-            await control.refresher.end_planner()
-            close_all(control.table.pair_fds)
-
-    asyncio.run(run())
 
 
 # --- with the real planner -------------------------------------------------------------------------------------------
@@ -155,7 +59,7 @@ def test_from_the_first_refresh_to_a_cold_start(
         }  # fmt: skip
         assert figures["seconds"] > 0 and control.word == "ok"
         assert control.table.lookup(FIRST) is not None and (control.table.age_s() or 0) < 60
-        assert list(control.refresher.state.stages_s) == ["fetch", "plan", "build", "pack"]
+        assert list(control.refresher.state.stages_s) == ["fetch", "parse", "plan", "build", "pack", "publish"]
         assert control.refresher.state.stage == ""
 
         content = site("a", "b", "c", "d")
