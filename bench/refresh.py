@@ -211,13 +211,14 @@ def under_load(hosts: int, rate: float) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['hosts']:>9,} hosts, inventory over {found['inventory']}; {found['table_bytes_a_host']} bytes a host"
-    yield f"    {'s':>14}" + "".join(f"{stage:>9}" for stage in STAGES) + f"{'total':>9}   compile + publish"
+    yield f"    {'s':>14}" + "".join(f"{stage:>9}" for stage in (*STAGES, "total", "cpu")) + "   compile + publish"
     for name in ("first", "full_change", "no_change"):
         run = found[name]
         seconds = [run["stages_s"].get(stage) for stage in STAGES]
         cells = "".join(f"{'-' if value is None else f'{value:.3f}':>9}" for value in seconds)
         compiled = sum(run["stages_s"].get(stage, 0.0) for stage in COMPILE)
-        yield f"    {name.replace('_', ' '):>14}{cells}{run['total_s']:>9.2f}   {compiled:.3f}"
+        cells += f"{run['total_s']:>9.2f}{run['stages_s'].get('cpu', 0.0):>9.2f}"
+        yield f"    {name.replace('_', ' '):>14}{cells}   {compiled:.3f}"
     if "one_host_ms" in found:
         times = found["one_host_ms"]
         middle = statistics.median(times)

@@ -53,15 +53,17 @@ Wait = Callable[["Future[Any]"], None]
 
 
 class Stages:
-    """Seconds a stage, by name, in order."""
+    """Seconds a stage, by name, in order; and `cpu`, the processor's seconds for all of them, whoever else was served."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.since = time.monotonic()
+        self.cpu_since = time.process_time()
 
     def done(self, name: str) -> None:
         now = time.monotonic()
         self.seconds[name] = round(now - self.since, 4)
+        self.seconds["cpu"] = round(time.process_time() - self.cpu_since, 4)
         self.since = now
 
 
@@ -346,8 +348,10 @@ class Planner:
         assert before is not None
         served.keep_former(before, changes, "rollback")
         self.pinned_s = time.time()
-        self.publish("rollback", top.created_s, changes)
+        # Before anybody hears of it: a crash must not bring back what somebody went away from.
+        self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s)
         self.store.pin(self.pinned_s)
+        self.publish("rollback", top.created_s, changes)
 
     def pinned(self) -> str:
         number = self.served.pair.top.number if self.served.pair is not None else 0

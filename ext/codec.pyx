@@ -71,6 +71,7 @@ cdef dict fields_of(const Request *request):
         "ciaddr": swap32(request.bootp.ciaddr_be), "giaddr": swap32(request.bootp.giaddr_be),
         "requested": swap32(request.requested_be), "server_id": swap32(request.server_id_be),
         "link_selection": swap32(request.link_selection_be),
+        "relay_server_id": swap32(request.relay_server_id_be),
         "subnet_selection": swap32(request.subnet_selection_be),
         "max_size": request.max_size, "relay_port": bool(request.relay_port),
         "client_id": span(request.client_id.at, request.client_id.length),

@@ -45,6 +45,11 @@ cdef inline uint32_t told_link(const Request *request) noexcept nogil:
     return request.bootp.giaddr_be
 
 
+cdef inline uint32_t relay_server_id(const Request *request) noexcept nogil:
+    """The id that clients behind this relay know us by (RFC 5107), 0 without; a relay's word, not a client's."""
+    return request.relay_server_id_be if request.bootp.giaddr_be != 0 else 0
+
+
 cdef inline bint is_connected(const Site *site, uint32_t ifindex, uint32_t address_be) noexcept nogil:
     """True when the address lies in a prefix of the interface itself."""
     cdef uint32_t i
@@ -124,11 +129,11 @@ cdef inline const Template *template_for(const Host *host, const Lease *lease, C
     return host.table.templates + host.table.templates[lease.template_index].variants[<int>client]
 
 
-cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const Decision *decision,
-                                   uint32_t id_be) noexcept nogil:
+cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const Request *request,
+                                   const Decision *decision, uint32_t id_be) noexcept nogil:
     """True for every id that one of our replies may have carried, and for dhcp.server_ids (other replicas, VIPs)."""
     cdef uint32_t i
-    if id_be == site.own.server_id_be:
+    if id_be == site.own.server_id_be or id_be == relay_server_id(request):
         return True
     for i in range(decision.host.lease.lease_count):       # it is the first: any of them may have been offered
         if id_be == template_for(&decision.host, decision.host.lease + i, decision.client_class).server_id_be:
@@ -159,6 +164,8 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
         decision.server_id_be = site.own.server_id_be
     if decision.template.server_id_be != 0:
         decision.server_id_be = decision.template.server_id_be
+    if relay_server_id(request) != 0:
+        decision.server_id_be = relay_server_id(request)
     if request.server_id_be != 0 and request.message_type == DHCPREQUEST:
         decision.server_id_be = request.server_id_be       # accepted before: the client compares it with the OFFER's
     decision.source_be = decision.server_id_be if is_ours(site, decision.server_id_be) else ours
@@ -203,7 +210,7 @@ cdef inline Verdict judge_request(const Site *site, const Packet *packet, const 
     cdef const Lease *first = decision.host.lease
     cdef const Lease *lease
     cdef uint32_t ciaddr = request.bootp.ciaddr_be
-    if request.server_id_be != 0 and not accepts_server_id(site, packet, decision, request.server_id_be):
+    if request.server_id_be != 0 and not accepts_server_id(site, packet, request, decision, request.server_id_be):
         return IGNORED_OTHER_SERVER
     decision.reply_type = DHCPACK
     decision.with_address = True
@@ -269,7 +276,7 @@ cdef inline Verdict judge(const Site *site, const Packet *packet, const Request 
         verdict = judge_inform(site, request, decision)
     elif request.message_type == DHCPRELEASE:
         return NOTED_RELEASE
-    elif request.server_id_be != 0 and not accepts_server_id(site, packet, decision, request.server_id_be):
+    elif request.server_id_be != 0 and not accepts_server_id(site, packet, request, decision, request.server_id_be):
         return IGNORED_OTHER_SERVER
     else:
         return NOTED_DECLINE

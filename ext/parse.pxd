@@ -26,6 +26,7 @@ cdef struct Request:
     uint32_t requested_be          # option 50, 0 when absent
     uint32_t server_id_be          # option 54, 0 when absent
     uint32_t link_selection_be     # option 82 sub-option 5 (RFC 3527)
+    uint32_t relay_server_id_be    # option 82 sub-option 11: the id that the relay wants clients to see (RFC 5107)
     uint32_t subnet_selection_be   # option 118 (RFC 3011)
     Span client_id                 # option 61
     Span parameter_list            # option 55
@@ -44,6 +45,8 @@ cdef inline void parse_relay_agent(Request *request, const uint8_t *at, uint16_t
     while end - at >= 2 and end - at - 2 >= at[1]:
         if at[0] == RELAY_LINK_SELECTION and at[1] == 4:
             request.link_selection_be = load32(at + 2)
+        elif at[0] == RELAY_SERVER_ID and at[1] == 4:
+            request.relay_server_id_be = load32(at + 2)
         elif at[0] == RELAY_SOURCE_PORT:
             request.relay_port = True
         at += 2 + at[1]

@@ -67,6 +67,7 @@ cdef enum:
     OPTION_IPXE = 175              # iPXE's own, what a build can do
     OPTION_END = 255
     RELAY_LINK_SELECTION = 5       # RFC 3527
+    RELAY_SERVER_ID = 11           # RFC 5107
     RELAY_SOURCE_PORT = 19         # RFC 8357
     OVERLOAD_FILE = 1
     OVERLOAD_SNAME = 2

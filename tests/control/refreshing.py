@@ -2,6 +2,9 @@
 
 async def scenario(control: Control) -> None: ...
 within(inventory, tmp_path, scenario)
+
+async def scenario(ctl: Ctl) -> None: ...          # the whole of control without a supervisor and without workers
+commanded(inventory.server.url, tmp_path, scenario)
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -22,10 +26,13 @@ from ext.page import create_site_page, create_worker_page
 from control.clusto.server import application
 from control.clusto.store import Store
 from control.config import load
+from control.ctl import Client
 from control.jobs import Planned
+from control.links import LinkAddress
 from control.refresh import Refresher
+from control.service import Service
 from control.table import ServedTable
-from fastpath.protocol import close_all
+from fastpath.protocol import Begin, Channel, Settings, close_all
 from tests.control.clusto.support import new_store
 from tests.control.spoiling import Spoiling, spoiling
 
@@ -129,5 +136,58 @@ def within(
             inventory.release()
             await control.refresher.end_planner()
             close_all(control.table.pair_fds)
+
+    asyncio.run(run())
+
+
+class Ctl:
+    """`bootstorm ctl` to a Service of this process: real socket, real planner."""
+
+    def __init__(self, service: Service, path: str) -> None:
+        self.service = service
+        self.path = path
+
+    async def __call__(
+        self, command: str, on_progress: Callable[[dict[str, Any]], None] | None = None, **arguments: Any
+    ) -> Any:
+        """Raises CallFailed."""
+        return await asyncio.to_thread(Client(self.path).call, command, arguments, on_progress)
+
+    async def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = await self("status")
+        assert len(json.dumps(found)) < 50_000, "whatever happens"
+        return found
+
+    async def state_of(self, mac: str) -> str:
+        return str((await self("lookup", mac=mac))["state"])
+
+
+def commanded(url: str, folder: Path, scenario: Callable[[Ctl], Coroutine[Any, Any, None]], **dhcp: Any) -> None:
+    async def run() -> None:
+        conf, path = folder / "services.conf", str(folder / "control.sock")
+        fields = {"api_url": url, "state_dir": str(folder), "refresh_interval": 3600} | dhcp
+        conf.write_text(json.dumps({"dhcp": fields, "control": {"socket": path}}))
+        ours, theirs = Channel.pair()
+        with socket.socket(socket.AF_UNIX) as listener, conf.open("rb") as file:
+            listener.bind(path)
+            listener.listen()
+            pages = [create_site_page(), os.eventfd(0), os.eventfd(0)]
+            settings = Settings(
+                config_path=str(conf), workers=0, port=0, state_dir=str(folder), console_path=path
+            )
+            service = Service(theirs, Begin(settings=settings), [file.fileno(), listener.fileno(), *pages])
+            console = asyncio.create_task(service.console.run())
+            try:
+                await service.refresher.relink([LinkAddress(2, "eth0", 0x0A010002, 24, 1500)])
+                await asyncio.wait_for(scenario(Ctl(service, path)), 120)
+            finally:
+                console.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await console
+                await service.refresher.end_planner()
+                close_all([*service.table.pair_fds, *pages])
+                ours.close()
+                theirs.close()
+                os.unlink(path)
 
     asyncio.run(run())

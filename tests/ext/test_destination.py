@@ -171,6 +171,7 @@ class Name(NamedTuple):
 
 
 OURS, SECOND, VIP, REPLICA = "10.1.0.1", "10.2.0.1", "10.99.0.1", "10.99.0.2"
+RELAY_ID = tlv(82, tlv(11, "10.9.0.1"))
 NAMES = {
     "link-in-the-lease's-network": Name(discover(ALICE), OURS, OURS),
     "link-in-the-lease's-network-not-the-primary": Name(discover(PUBLIC), SECOND, SECOND),
@@ -217,6 +218,17 @@ NAMES = {
     "RENEW-to-a-second-address-of-ours": Name(request(ALICE, ciaddr="10.1.0.50"), SECOND, SECOND, unicast(SECOND)),
     "REBIND": Name(request(PUBLIC, ciaddr="10.2.0.90"), SECOND, SECOND),
     "NAK": Name(request(ALICE, requested="10.1.0.77"), OURS, OURS),
+    "RFC5107-the-relay's-word": Name(
+        discover(REMOTE, giaddr="10.9.0.1", options=RELAY_ID), "10.9.0.1", OURS, relayed()
+    ),
+    "RFC5107-before-server_id": Name(
+        discover(REMOTE, giaddr="10.9.0.1", options=RELAY_ID), "10.9.0.1", OURS, relayed(), {"server_id": ip(VIP)}
+    ),
+    "RFC5107-REQUEST-that-names-it": Name(
+        request(REMOTE, requested="10.9.0.70", server_id="10.9.0.1", giaddr="10.9.0.1", options=RELAY_ID),
+        "10.9.0.1", OURS, relayed(),
+    ),
+    "RFC5107-without-giaddr-it-is-a-client's-word": Name(discover(ALICE, options=RELAY_ID), OURS, OURS),
     "two-addresses-relay": Name(discover(TWO, giaddr="10.9.0.1"), OURS, OURS, relayed()),
 }  # fmt: skip
 

@@ -148,6 +148,11 @@ CASES = {
     "4.3.2-SELECTING-a-broadcast-destination-is-no-id": Case(
         request(ALICE, requested="10.1.0.50", server_id="255.255.255.255"), V.IGNORED_OTHER_SERVER
     ),
+    "RFC5107-another-relay's-id": Case(
+        request(REMOTE, requested="10.9.0.70", server_id="10.9.0.9", giaddr="10.9.0.1",
+                options=tlv(82, tlv(11, "10.9.0.1"))),
+        V.IGNORED_OTHER_SERVER, place=via("10.9.0.1")
+    ),
     "4.3.2-SELECTING-wrong-address": Case(request(ALICE, requested="10.1.0.77", server_id="10.1.0.1"), V.NAKED),
     "4.3.2-SELECTING-relay": Case(
         request(TWO, requested="10.9.0.60", server_id="10.1.0.1", giaddr="10.9.0.1"), V.ACKED, "10.9.0.60",

@@ -1,0 +1,134 @@
+"""Verdicts, client classes and stages in the words of somebody who has never read an RFC.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ext.classify import ClientClass
+from ext.verdict import Verdict
+
+# Verdict -> (what it means, what to do; "" when there is nothing to do).
+VERDICTS: Final[dict[str, tuple[str, str]]] = {
+    "OFFERED": ("we offer it an address; it has to ask for it next", ""),
+    "ACKED": ("we confirm its address", ""),
+    "ACKED_INFORM": ("it has its address already, we tell it the rest", ""),
+    "NAKED": (
+        "we refuse the address that it asks for: it is not this machine's here",
+        "nothing, if once: it asks anew; again and again: look for a second server, or a client that remembers wrongly",
+    ),
+    "NOTED_RELEASE": ("it gives its address back; the address stays bound to it, and nothing is answered", ""),
+    "NOTED_DECLINE": (
+        "it refuses the address that we gave it: somebody else on its link uses it",
+        "find the other user of the address, for instance with arping",
+    ),
+    "IGNORED_NO_TABLE": (
+        "there is no table yet: the inventory has not been read",
+        "bring the inventory up; `bootstorm ctl status` says why it cannot be read",
+    ),
+    "IGNORED_TRUNCATED": ("it is longer than a receive buffer", "see what sends such a datagram: no DHCP client does"),
+    "IGNORED_SHORT": ("it is shorter than any DHCP message", "see what sends it: no DHCP client does"),
+    "IGNORED_NOT_REQUEST": ("it is a server's reply, not a request", ""),
+    "IGNORED_COOKIE": ("it lacks the four bytes that tell DHCP from old BOOTP", "a BOOTP client: not served"),
+    "IGNORED_HARDWARE": ("its hardware address has an impossible length", "see what sends it: it is broken or forged"),
+    "IGNORED_BOOTP": ("it says no message type: plain BOOTP", "switch the machine to DHCP; BOOTP is not served"),
+    "IGNORED_MESSAGE_TYPE": ("only servers send this message, or nobody", "see what sends it"),
+    "IGNORED_INTERFACE": (
+        "it came in on an interface that dhcp.interfaces leaves out",
+        "add the interface to dhcp.interfaces if it shall be served",
+    ),
+    "IGNORED_GIADDR": (
+        "the relay's address in it (giaddr) can be no relay's: ours, a broadcast, loopback or multicast",
+        "look at the relay with that address",
+    ),
+    "IGNORED_RELAY": ("its relay is not in dhcp.relays", "add the relay to the list if it is yours"),
+    "IGNORED_UNKNOWN_MAC": (
+        "the inventory has no machine with this MAC address",
+        "a new machine: add it; a known one: compare the MAC with its port-nic-eth 1 mac (another card?)",
+    ),
+    "IGNORED_DISABLED": (
+        "the machine is known, but DHCP is not enabled for it",
+        "set dhcp enabled = 1 on the machine or on a container of it",
+    ),
+    "IGNORED_NO_ADDRESS": ("the machine is known, but no address is bound to it", "bind one in the inventory"),
+    "IGNORED_CONFLICT": (
+        "its MAC or its address belongs to two objects of the inventory, or its address is the server's own",
+        "take it from the wrong one",
+    ),
+    "IGNORED_QUARANTINED": (
+        "the machine's record in the inventory cannot be used",
+        "correct what the reason names (`bootstorm ctl lookup` says it, too)",
+    ),
+    "IGNORED_OTHER_LINK": (
+        "none of its addresses belongs to the network that it asks from",
+        "plugged into another network than the inventory thinks? netmask of the IP manager, or the relay, wrong?",
+    ),
+    "IGNORED_OTHER_SERVER": (
+        "it takes another server's offer, and tells us so",
+        "nothing, if the other server is wanted; else find and stop it",
+    ),
+    "IGNORED_CIADDR": (
+        "it uses an address that is not its own",
+        "its address changed (it moves when its lease ends; restart its client), or was set by hand",
+    ),
+    "IGNORED_NAK_UNKNOWN_LINK": (
+        "it asks for a wrong address, on a network that no IP manager contains",
+        "make an IP manager for that network, or see why the machine came there",
+    ),
+    "IGNORED_NAK_STALE_TABLE": (
+        "it asks for another address than the table says, and the table is too old to be sure",
+        "bring the inventory back; until then nobody is refused",
+    ),
+    "IGNORED_NO_SERVER_ID": (
+        "the server has no address on the interface to answer with",
+        "give the interface an IPv4 address",
+    ),
+    "IGNORED_NO_ROOM": (
+        "not even what every reply must say fits into what it takes",
+        "a client or relay with a tiny limit: look at options 57, 61 and 82, and at the interface's MTU",
+    ),
+    "ABANDONED": ("such a datagram ended three workers", "a fault of ours: report it with this capture"),
+}  # fmt: skip
+
+CLASSES: Final[dict[str, str]] = {
+    "os": "an operating system, an installer or a management card",
+    "bios-pxe": "the network boot ROM of a BIOS (PXE)",
+    "uefi-ia32": "network boot of 32-bit UEFI firmware",
+    "uefi-x64": "network boot of 64-bit UEFI firmware",
+    "uefi-arm64": "network boot of 64-bit ARM UEFI firmware",
+    "http-boot": "UEFI firmware that boots from a URL",
+    "ipxe": "the boot loader iPXE",
+    "ipxe-http": "the boot loader iPXE, a build that can load over HTTP",
+    "raspberry-pi": "the boot ROM of a Raspberry Pi",
+}
+
+
+def verdict_words(name: str) -> tuple[str, str]:
+    return VERDICTS[Verdict[name].name]
+
+
+def class_name(client: ClientClass) -> str:
+    return client.name.lower().replace("_", "-")
+
+
+def stage_of(request: dict[str, Any], unicast: bool) -> tuple[str, str]:
+    """(name, words) of where a client stands, as it says itself.  request: ext.codec.Trace.request."""
+    kind = request["message_type"]
+    if kind == 1:
+        return "DISCOVER", "looks for a server and an address"
+    if kind == 4:
+        return "DECLINE", "refuses an address that somebody else uses"
+    if kind == 7:
+        return "RELEASE", "gives its address back"
+    if kind == 8:
+        return "INFORM", "has an address, asks for the rest"
+    if kind != 3:
+        return f"message type {kind}", "no client's message"
+    if request["server_id"]:
+        return "REQUEST, selecting", "takes an offer"
+    if request["ciaddr"] and unicast:
+        return "REQUEST, renewing", "asks its server to prolong its lease"
+    if request["ciaddr"]:
+        return "REQUEST, rebinding", "asks any server to prolong its lease"
+    if request["requested"]:
+        return "REQUEST, init-reboot", "has booted and wants the address that it had"
+    return "REQUEST", "asks for an address without naming one"
