@@ -9,8 +9,9 @@ help:                   ## this list
 demo: setup             ## a real DHCP client gets the document's address from the inventory, in private namespaces
 	$(V)/python -m bench.demo
 
-test: setup             ## sets everything up and runs all tests
-	$(PYTEST)
+test: setup             ## sets everything up and runs all tests: what may share the machine on all cores, then the rest
+	$(PYTEST) -n auto -m 'not netns and not faults'
+	$(PYTEST) -m 'netns or faults'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -44,6 +45,12 @@ test-clients: build     ## the same clients, with a table of what each did
 asan: build             ## the packet path's tests under AddressSanitizer and UBSan
 	$(PYTEST) -m sanitizer
 
+FUZZ_RUNS ?= 1000000
+
+fuzz: build             ## libFuzzer over the packet path under ASan and UBSan, FUZZ_RUNS=1000000 inputs; needs clang
+	@command -v clang >/dev/null || sh tests/packages.sh tests/fuzz/packages.txt
+	$(V)/python -m tests.fuzz --runs $(FUZZ_RUNS)
+
 bench-perfdhcp: build   ## replies a second on one core, and Kea's in the same run (perfdhcp, 10,000 hosts)
 	$(V)/python -m bench.perfdhcp
 
@@ -76,4 +83,4 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan bench-perfdhcp bench-load bench-storm bench-limit bench-core bench-replay bench-refresh lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan fuzz bench-perfdhcp bench-load bench-storm bench-limit bench-core bench-replay bench-refresh lint tidy clean

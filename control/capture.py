@@ -1,5 +1,8 @@
-"""Captures of tcpdump and Wireshark -> the DHCP datagrams in them: pcap and pcapng; Ethernet with or without VLAN tags, Linux
-cooked, or bare IPv4.  Frames that are no DHCP are counted by what they are instead."""
+"""Captures of tcpdump and Wireshark -> the DHCP datagrams in them.
+
+pcap and pcapng; Ethernet with or without VLAN tags, Linux cooked, or bare IPv4.  Frames that are no DHCP are counted by
+what they are instead.
+"""
 
 from __future__ import annotations
 

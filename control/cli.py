@@ -1,4 +1,4 @@
-"""The command line: serve, inventory, ctl, check; thin, the work is elsewhere."""
+"""The command line: serve, inventory, ctl, check, explain; thin, the work is elsewhere."""
 
 from __future__ import annotations
 
@@ -69,6 +69,53 @@ def check(path: str | None) -> None:
     click.echo(f"{config.path}: good; inventory {config.dhcp.api_url}, state in {config.dhcp.state_dir}")
 
 
+def read_knowledge(path: str | None, hosts: Path | None) -> Any:
+    """The table to explain from: of a host file, of the configuration's state folder; none where neither is named."""
+    from control.config import Dhcp
+    from control.explain_command import NOTHING, from_hosts, from_state
+
+    if hosts is not None:
+        return from_hosts(hosts, read_config(path).dhcp if path is not None else Dhcp())
+    if path is not None:
+        return from_state(read_config(path).dhcp)
+    try:
+        config, _passed_over = load_first(search_path(os.environ.get("HOME")))
+    except ConfigFaults:
+        return NOTHING
+    return from_state(config.dhcp, named=False)
+
+
+@main.command()
+@click.argument("subject", metavar="MAC|PCAP|HEX")
+@config_option
+@click.option("--hosts", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Answer from a host file.")
+@click.option(
+    "--interface", "interfaces", multiple=True, metavar="ADDRESS/PREFIX", help="Of the server; again for more."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def explain(subject: str, path: str | None, hosts: Path | None, interfaces: tuple[str, ...], as_json: bool) -> None:
+    """Explain a machine, a capture, or a datagram in hexadecimal: what is asked, what we would answer, and why.
+
+    The workers' own code answers, from the table in the state folder of -c, or from the file of --hosts."""
+    from control.explain_command import Unexplained, parse_interface
+    from control.explain_command import explain as explain_subject
+    from control.explain_text import RENDER
+
+    try:
+        given = [parse_interface(text) for text in interfaces]
+    except ValueError as error:
+        raise click.UsageError(f"--interface {error}") from error
+    try:
+        kind, result = explain_subject(subject, read_knowledge(path, hosts), given)
+    except Unexplained as failed:
+        click.echo(f"bootstorm: explain: {failed}", err=True)
+        sys.exit(FAILED)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        click.echo("\n".join(RENDER[kind](result)))
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
@@ -79,7 +126,11 @@ def bench(arguments: tuple[str, ...]) -> None:
 @main.group(invoke_without_command=True)
 @click.option("--dsn", default="sqlite:///inventory.db", show_default=True, help="SQLAlchemy URL of the database.")
 @click.option("--bind", default="127.0.0.1:9996", show_default=True, help="Address and port; port 0: any free one.")
-@click.option("--token", help="Bearer token that clients have to show.")
+@click.option(
+    "--token",
+    envvar="BOOTSTORM_API_TOKEN",
+    help="Bearer token that clients have to show; BOOTSTORM_API_TOKEN does not appear in the list of processes.",
+)
 @click.pass_context
 def inventory(context: click.Context, dsn: str, bind: str, token: str | None) -> None:
     """The embedded inventory: our own clusto-httpd, for demos, tests and sites without a clusto."""
@@ -190,6 +241,14 @@ def rollback(client: Any) -> None:
 def lookup(client: Any, mac: str) -> None:
     """What the workers know of a MAC address."""
     client.show("lookup", {"mac": mac})
+
+
+@ctl.command("explain")
+@click.argument("mac")
+@click.pass_obj
+def explain_running(client: Any, mac: str) -> None:
+    """What the workers would answer a machine, in each of its networks and stages of its boot, or why not."""
+    client.show("explain", {"mac": mac})
 
 
 @ctl.command()

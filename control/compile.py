@@ -57,7 +57,7 @@ class Compiler:
 
     def keep(self, done: Compilation) -> None:
         """The next refresh may build on this one."""
-        self.segments = done.segments
+        self.segments = done.segments | done.stale
         self.contexts = done.rules.contexts.in_use()
 
 
@@ -70,7 +70,10 @@ class Compilation:
         self.digest = rules.digest
         self.segments: dict[str, Segment] = {}
         self.doubts: list[str] = []
-        self.lost: set[str] = set()  # names
+        self.stale: dict[str, Segment] = {}  # of parts that could not be read: as they were at the last read
+        self.gone: set[int] = set()  # MACs in those that are not even listed any more
+        self.unread: set[str] = set()  # names that those are about
+        self.lost: set[str] = set()  # names that could not be read, and nothing is remembered of them
         self.hosts = self.kept_segments = 0
         self.parse_s = self.plan_s = 0.0
 
@@ -89,7 +92,12 @@ class Compilation:
             missing, plan_s = self.fill(segment, batch)
         except PartLost as lost:
             self.doubts.append(f"{lost}; its {len(batch.paths)} objects stay as they were")
-            self.lost.update(map(name_of, batch.paths))
+            if known is not None:
+                self.stale[batch.key] = known
+                self.unread.update(map(name_of, batch.paths))
+                self.gone |= known.rows.macs_of_others({encoded(name_of(path)) for path in batch.paths})
+            else:
+                self.lost.update(map(name_of, batch.paths))
             return
         self.segments[batch.key] = segment
         segment.faults.include(batch.faults)
@@ -97,6 +105,10 @@ class Compilation:
             self.note_missing(batch, segment, missing)
         self.plan_s += plan_s
         self.parse_s += time.monotonic() - started - plan_s
+
+    def stale_macs(self) -> set[int]:
+        """Of the hosts that stay as they were when their part was read the last time."""
+        return {mac for segment in self.stale.values() for mac in segment.rows.macs_of_others(frozenset())} - self.gone
 
     def fill(self, segment: Segment, batch: Batch) -> tuple[set[str], float]:
         """Each thing as it is parsed, while the caches have it.  What is missing, and the seconds of planning."""
@@ -151,28 +163,44 @@ class Compilation:
         """All segments as one; the hosts of the MACs in `carried` exactly as they are served now, or not at all."""
         faults = self.rules.all_faults()
         reasons: dict[str, str] = {}
-        for segment in self.segments.values():
+        for segment in (*self.segments.values(), *self.stale.values()):
             faults.include(segment.faults)
             if len(reasons) < REPORT_LINES_MAX:
                 reasons |= segment.reasons
+        if self.lost and served is not None:
+            # What they contested is not in the table: who is in conflict stays so.
+            carried = carried.union(mac for mac, _role in served.in_state("conflict"))
         builder = self.merged(served, carried, frozenset())
         macs, addresses = builder.contested()
+        moved = frozenset(mac for mac, names in macs.items() if len(set(names)) == 1)
+        if moved:  # one object, in a part as it was and in another as it is
+            builder = self.merged(served, carried, frozenset(), moved)
+            macs, addresses = builder.contested()
         if macs or addresses:
             losers = conflicts(
                 {mac: [decoded(name) for name in names] for mac, names in macs.items()},
                 {address: [(mac, decoded(name)) for mac, name in found] for address, found in addresses.items()},
                 faults,
             )
-            builder = self.merged(served, carried, frozenset(losers))
+            builder = self.merged(served, carried, frozenset(losers), moved)
             Filler(builder).add_all(losers.values())
             reasons = {show_mac(row.mac): row.reason for row in losers.values()} | reasons
-        return Assembled(builder, faults, reasons, sum(segment.quarantined for segment in self.segments.values()))
+        parts = (*self.segments.values(), *self.stale.values())
+        return Assembled(builder, faults, reasons, sum(segment.quarantined for segment in parts))
 
-    def merged(self, served: Pair | None, carried: set[int], left_out: frozenset[int]) -> Builder:
+    def merged(
+        self,
+        served: Pair | None,
+        carried: set[int],
+        left_out: frozenset[int],
+        moved: frozenset[int] = frozenset(),
+    ) -> Builder:
         builder = Builder()
         skipped = left_out.union(carried)
         for segment in self.segments.values():
             builder.append(segment.rows, skipped)
+        for segment in self.stale.values():
+            builder.append(segment.rows, skipped | moved | self.gone)
         if served is not None:
             for mac in carried - left_out:
                 if served.lookup(mac) is not None:

@@ -11,6 +11,8 @@ from typing import Any
 import click
 import msgpack
 
+from control.explain_text import render_machine
+
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
 FAILED = 1
 
@@ -156,7 +158,7 @@ def render_lookup(found: dict[str, Any]) -> list[str]:
         lines.append(f"    next server {lease['siaddr']}, boot file {lease['file'] or '-'}")
         lines += [f"    option {code:>3} = {value}" for code, value in lease["options"].items()]
         for name, said in lease["classes"].items():
-            words = (f"{word} = {'-' if value is None else value}" for word, value in sorted(said.items()))
+            words = (f"{word} = {'-' if value in (None, '') else value}" for word, value in sorted(said.items()))
             lines.append(f"    but for {name}: {', '.join(words)}")
     return lines
 
@@ -181,6 +183,7 @@ RENDER: dict[str, Callable[[Any], list[str]]] = {
     "rollback": render_refresh,
     "diff": render_diff,
     "lookup": render_lookup,
+    "explain": render_machine,
     "workers": render_workers,
     "recent": render_recent,
 }

@@ -39,7 +39,7 @@ _CODES = {  # sub-options that are no option: their names
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message's fields; addresses as text, "" for 0.0.0.0.  options: code -> whole value (RFC 3396), in their order."""
+    """A message's fields; addresses as text, "" for 0.0.0.0.  options: code -> whole value (RFC 3396), in order."""
 
     op: int
     xid: int
@@ -76,9 +76,9 @@ def dissect(payload: bytes) -> Message | None:
     for bit, area in ((1, file), (2, payload[44:108])):
         for code, value in options_of(area) if overload[0] & bit else ():
             options[code] = options.get(code, b"") + value
-    name = "" if overload[0] & 1 else words(file.partition(b"\0")[0])
-    addresses = [quad(value) if any(value) else "" for value in quads]
-    return Message(payload[0], xid, flags, *addresses, payload[28:44], name, options)
+    name = "" if overload[0] & 1 or not file[0] else words(file.partition(b"\0")[0])
+    ciaddr, yiaddr, siaddr, giaddr = (quad(value) if any(value) else "" for value in quads)
+    return Message(payload[0], xid, flags, ciaddr, yiaddr, siaddr, giaddr, payload[28:44], name, options)
 
 
 def options_of(area: bytes) -> Iterator[tuple[int, bytes]]:
@@ -103,12 +103,11 @@ def quad(value: bytes) -> str:
 
 def words(value: bytes) -> str:
     """Text as it stands, other bytes in hexadecimal."""
-    text = value.rstrip(b"\0")
     try:
-        decoded = text.decode()
+        text = value.rstrip(b"\0").decode()
     except UnicodeDecodeError:
-        decoded = ""
-    return decoded if text and decoded.isprintable() else hexadecimal(value)
+        return hexadecimal(value)
+    return text if text and text.isprintable() else hexadecimal(value)
 
 
 def hexadecimal(value: bytes) -> str:
@@ -146,9 +145,7 @@ def _addresses(value: bytes) -> str:
 def _pairs(value: bytes) -> str:
     if not value or len(value) % 8:
         raise ValueError
-    return ", ".join(
-        f"{quad(value[at : at + 4])} {quad(value[at + 4 : at + 8])}" for at in range(0, len(value), 8)
-    )
+    return ", ".join(f"{quad(value[at : at + 4])} {quad(value[at + 4 : at + 8])}" for at in range(0, len(value), 8))
 
 
 def _flag(value: bytes) -> str:
@@ -166,22 +163,44 @@ def _routes(value: bytes) -> str:
 
 
 def _domains(value: bytes) -> str:
-    """RFC 1035 names, compressed (RFC 3397) or not; a pointer counts from the value's start and only backwards."""
+    """RFC 1035 names, compressed (RFC 3397) or not; pointers count from the value's start, each further back."""
     found, at = [], 0
     while at < len(value):
         labels, here, end = [], at, 0
+        lowest = at
         while value[here]:
             if value[here] >= 0xC0:
                 target = (value[here] & 0x3F) << 8 | value[here + 1]
                 end = end or here + 2
-                if target >= here:
+                if target >= lowest:
                     raise ValueError
-                here = target
+                here = lowest = target
                 continue
             labels.append(value[here + 1 : here + 1 + value[here]].decode("ascii"))
             here += 1 + value[here]
         found.append(".".join(labels) or ".")
         at = end or here + 1
+    return ", ".join(found)
+
+
+def _pxe_servers(value: bytes) -> str:
+    """PXE 2.1 tag 8: type, count, addresses of each."""
+    found, at = [], 0
+    while at < len(value):
+        end = at + 3 + 4 * value[at + 2]
+        addresses = _addresses(value[at + 3 : end]) if value[at + 2] else "any"
+        found.append(f"type {int.from_bytes(value[at : at + 2], 'big')} {addresses}")
+        at = end
+    return ", ".join(found)
+
+
+def _pxe_menu(value: bytes) -> str:
+    """PXE 2.1 tag 9: type, length, line of each."""
+    found, at = [], 0
+    while at < len(value):
+        end = at + 3 + value[at + 2]
+        found.append(f"type {int.from_bytes(value[at : at + 2], 'big')} {words(value[at + 3 : end])}")
+        at = end
     return ", ".join(found)
 
 
@@ -202,6 +221,8 @@ _KINDS: dict[Kind, Callable[[bytes], str]] = {
     Kind.DOMAIN: _domains,
     Kind.DOMAINS: _domains,
     Kind.SEARCH: _domains,
+    Kind.PXE_SERVERS: _pxe_servers,
+    Kind.PXE_MENU: _pxe_menu,
 }
 
 

@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
-from ext import codec
 from ext.classify import ClientClass
 from ext.table import Pair
 
 from control.capture import Capture, Datagram
-from control.dissect import Message, describe_option, differences, dissect, options_of, words
-from control.offline import Interface
+from control.dissect import Message, describe_option, differences, dissect, words
+from control.offline import Interface, router_of
 from control.origins import BOOT_FILE, NEXT_SERVER
-from control.plan import show_mac
 from control.plainwords import CLASSES, class_name, stage_of, verdict_words
+from control.plan import show_mac
+from ext import codec
 
 BROADCAST = 0xFFFFFFFF
 SERVER_PORT, CLIENT_PORT = 67, 68
@@ -83,9 +83,9 @@ class Explainer:
             "class_words": CLASSES[class_name(request["client_class"])] if request else None,
             "request": described(message) if message is not None else None,
         }
-        return said | self.outcome(trace, request)
+        return said | self.outcome(trace, request, place.get("ifindex", 1))
 
-    def outcome(self, trace: codec.Trace, request: dict[str, Any]) -> dict[str, Any]:
+    def outcome(self, trace: codec.Trace, request: dict[str, Any], ifindex: int) -> dict[str, Any]:
         """Link, record, verdict, reply; nothing but "verdict" None without a table."""
         if self.pair is None:
             return {"verdict": None, "meaning": "there is no table to answer from", "advice": "", "reply": None} | (
@@ -95,7 +95,7 @@ class Explainer:
         meaning, advice = verdict_words(verdict)
         mac = show_mac(trace.mac) if trace.mac else None
         return {
-            "link": str(IPv4Address(trace.link)) if trace.link else None,
+            "link": str(IPv4Address(trace.link)) if trace.link else self.network_at(ifindex, trace.address),
             "link_words": _LINKS[trace.told_by] if request else None,
             "host": trace.host.decode("utf-8", "replace") if trace.mac else None,
             "role": trace.role or None,
@@ -107,6 +107,13 @@ class Explainer:
             "advice": advice,
             "reply": self.reply(trace) if trace.reply.data else None,
         }
+
+    def network_at(self, ifindex: int, address: int) -> str | None:
+        """The interface's network that has an address, else its first one."""
+        networks = [each.network for each in self.interfaces if each.ifindex == ifindex]
+        return next(
+            (str(net) for net in networks if IPv4Address(address) in net), str(networks[0]) if networks else None
+        )
 
     @staticmethod
     def says(request: dict[str, Any], message: Message | None) -> list[str]:
@@ -153,7 +160,7 @@ class Explainer:
             return self.request(payload, **unicast(place, int(IPv4Address(message.giaddr)), SERVER_PORT))
         if message is not None:
             place = self.place_of(message.chaddr[:6], message.ciaddr)
-        return self.request(payload, ifindex=place.index, local=place.address)
+        return self.request(payload, ifindex=place.ifindex, local=place.address)
 
     def place_of(self, chaddr: bytes, near: str) -> Interface:
         """Where a broadcast came in: near an address, else in the first network of the machine."""
@@ -177,7 +184,7 @@ class Explainer:
         places = [self.reach(lease) for lease in row["leases"]] if row is not None else []
         if not places:
             first = self.interfaces[0] if self.interfaces else Interface(1, 0, 0)
-            places = [(None, "", 0, {"ifindex": first.index, "local": first.address})]
+            places = [(None, "", 0, {"ifindex": first.ifindex, "local": first.address})]
         return {
             "mac": show_mac(mac),
             "host": row["name"].decode("utf-8", "replace") if row is not None else None,
@@ -194,10 +201,13 @@ class Explainer:
         network = Interface(0, lease["address"], lease["prefix"]).network
         for each in self.interfaces:
             if IPv4Address(each.address) in network:
-                return str(network), f"by broadcast, to {each}", 0, {"ifindex": each.index, "local": each.address}
-        options = dict(options_of(lease["template"]["options"]))
-        router = options.get(3, b"")[:4]
-        relay = int.from_bytes(router, "big") if len(router) == 4 else int(network.network_address) + 1
+                return (
+                    str(network),
+                    f"by broadcast; the server has {each} there",
+                    0,
+                    {"ifindex": each.ifindex, "local": each.address},
+                )
+        relay = router_of(lease) or int(network.network_address) + 1
         first = self.interfaces[0] if self.interfaces else Interface(1, 0, 0)
         return str(network), f"by a relay, assumed at {IPv4Address(relay)}", relay, unicast(first, relay, SERVER_PORT)
 
@@ -265,14 +275,14 @@ class Explainer:
         if place is None:
             place = self.place_of(message.chaddr[:6] if message else b"", message.ciaddr if message else "")
         return {
-            "ifindex": place.index, "source": datagram.source, "source_port": datagram.source_port,
+            "ifindex": place.ifindex, "source": datagram.source, "source_port": datagram.source_port,
             "destination": datagram.destination, "local": place.address,
         }  # fmt: skip
 
 
 def unicast(to: Interface, source: int, port: int) -> dict[str, Any]:
     return {
-        "ifindex": to.index, "source": source, "source_port": port, "destination": to.address, "local": to.address,
+        "ifindex": to.ifindex, "source": source, "source_port": port, "destination": to.address, "local": to.address,
     }  # fmt: skip
 
 
@@ -347,7 +357,9 @@ def discover(mac: int, client: ClientClass, giaddr: int = 0) -> bytes:
         kind = b"HTTPClient" if client is ClientClass.HTTP_BOOT else b"PXEClient"
         said += option(60, kind + b":Arch:%05d:UNDI:003016" % number) + option(93, number.to_bytes(2, "big"))
     if client in (ClientClass.IPXE, ClientClass.IPXE_HTTP):
-        said += option(77, b"iPXE") + option(175, b"\x15\1\1" + (b"\x13\1\1" if client is ClientClass.IPXE_HTTP else b""))
+        said += option(77, b"iPXE") + option(
+            175, b"\x15\1\1" + (b"\x13\1\1" if client is ClientClass.IPXE_HTTP else b"")
+        )
     if client is ClientClass.RASPBERRY_PI:
         said += option(97, b"\0RPi4" + bytes(12))
     return head + mac.to_bytes(6, "big").ljust(16 + 64 + 128, b"\0") + bytes((99, 130, 83, 99)) + said + b"\xff"

@@ -1,5 +1,6 @@
-"""Tables for `bootstorm explain` without a service: from its state folder or from a host file, under interfaces of a machine
-that need not be this one.  Reads only; a running service's files stay as they are."""
+"""Tables for `bootstorm explain` without a service: from its state folder or a host file, and the server's interfaces.
+
+Reads only: a running service's files stay as they are.  The server need not be this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import os
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ext.builder import Builder, Surroundings
 from ext.table import Generation, Pair, TableInvalid
@@ -15,6 +16,7 @@ from ext.table import Generation, Pair, TableInvalid
 from control.clusto.filesource import FileSource
 from control.compile import Compiler
 from control.config import Dhcp
+from control.dissect import options_of
 from control.tablefile import TableStore
 
 MTU = 1500
@@ -27,7 +29,7 @@ class Unusable(Exception):
 class Interface(NamedTuple):
     """Of the server: where requests come in.  address: int in host order."""
 
-    index: int
+    ifindex: int
     address: int
     prefix: int
 
@@ -102,7 +104,7 @@ def placed(pair: Pair, interfaces: Collection[Interface], config: Dhcp) -> Pair:
             builder.copy_host(pair.delta, mac, role)
     around = Surroundings(
         networks=pair.top.networks,
-        links=tuple((each.index, each.address, each.prefix, MTU, True) for each in interfaces),
+        links=tuple((each.ifindex, each.address, each.prefix, MTU, True) for each in interfaces),
         server_id=int(config.server_id) if config.server_id else 0,
         server_ids=tuple(map(int, config.server_ids)),
         relays=tuple((int(relay.network_address), relay.prefixlen) for relay in config.relays),
@@ -120,10 +122,12 @@ def assumed(pair: Pair, macs: Iterable[int], servers: Iterable[int], taken: Coll
 
     servers: addresses that a server was seen with, which become ours; taken: addresses that somebody else has."""
     networks: dict[IPv4Network, None] = {}
+    others = set(taken)
     for mac in macs:
         row = pair.lookup(mac)
         for lease in row["leases"] if row is not None else ():
             networks[IPv4Network((lease["address"], lease["prefix"]), strict=False)] = None
+            others.add(router_of(lease))
     for first, last in pair.top.networks:
         for network in summarize_address_range(IPv4Address(first), IPv4Address(last)):
             if not any(network.overlaps(known) for known in networks):
@@ -135,8 +139,13 @@ def assumed(pair: Pair, macs: Iterable[int], servers: Iterable[int], taken: Coll
     found = []
     for index, network in enumerate(networks, 1):
         ours = next((address for address in seen if IPv4Address(address) in network), None)
-        found.append(Interface(index, free_address(pair, network, taken) if ours is None else ours, network.prefixlen))
+        found.append(Interface(index, free_address(pair, network, others) if ours is None else ours, network.prefixlen))
     return found
+
+
+def router_of(lease: dict[str, Any]) -> int:
+    """Of a lease of Pair.lookup; 0: it has none."""
+    return int.from_bytes(dict(options_of(lease["template"]["options"])).get(3, b"")[:4], "big")
 
 
 def free_address(pair: Pair, network: IPv4Network, taken: Collection[int]) -> int:

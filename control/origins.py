@@ -5,7 +5,7 @@ By the merging code that plans the hosts (control/contexts.py, control/classes.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ext.classify import ClientClass
 
@@ -17,32 +17,39 @@ from control.networks import Manager
 from control.options import pxelinux_magic
 from control.plan import Rules, parse_mac, show_mac
 
-DEFAULT, BY_SERVER, ECHO = "default", "server", "as it asked"
+DEFAULT, BY_SERVER, ECHO = "default", "this server", "as it asked"
 _BY_PACKET = {51: DEFAULT, 58: DEFAULT, 59: DEFAULT, 53: BY_SERVER, 54: BY_SERVER, 52: BY_SERVER}
 _BY_PACKET |= dict.fromkeys((61, 82, 118), ECHO)
 _HOST_NAME, _MAGIC, _TFTP_SERVER, _TFTP_FILENAME = 12, 208, 66, 67
 NEXT_SERVER, BOOT_FILE = -66, -67  # the header fields
 
-ReadHost = Callable[[str], Inventory]
-"""A MAC -> its hosts and all containers and managers."""
+ReadHosts = Callable[[list[str]], Inventory]
+"""MACs -> their hosts and all containers and managers."""
 
 
 class Origins:
-    """Asks for one machine at a time."""
+    """Of the machines that read() was told; nothing is known of others."""
 
-    def __init__(self, read_host: ReadHost, config: Dhcp) -> None:
-        self.read_host = read_host
+    def __init__(self, read_hosts: ReadHosts, config: Dhcp) -> None:
+        self.read_hosts = read_hosts
         self.config = config
-        self.known: dict[int, tuple[Rules, Thing] | None] = {}
+        self.known: dict[int, tuple[Rules, Thing]] = {}
+
+    def read(self, macs: Iterable[int]) -> None:
+        """All at once: a host file is read as a whole, however few are asked for.  Raises InventoryDown."""
+        inventory = self.read_hosts([show_mac(mac) for mac in macs])
+        rules = Rules(inventory, self.config)
+        for path in inventory.hosts:
+            for text in inventory.things[path].mac():
+                mac = parse_mac(text)
+                if mac is not None:
+                    self.known.setdefault(mac, (rules, inventory.things[path]))
 
     def of(self, mac: int, client: ClientClass, address: int) -> dict[int, str]:
         """Option code (NEXT_SERVER, BOOT_FILE for the header fields) -> who said it.  Empty: nothing is known."""
         if mac not in self.known:
-            self.known[mac] = self.read(mac)
-        found = self.known[mac]
-        if found is None:
             return {}
-        rules, thing = found
+        rules, thing = self.known[mac]
         context, own = rules.context(thing.path), rules.reader.own(thing)
         manager = next((m for m in rules.managers.values() if m.first <= address <= m.last), None)
         origins = dict(_BY_PACKET)
@@ -52,14 +59,6 @@ class Origins:
         origins[NEXT_SERVER] = origins.get(_TFTP_SERVER, DEFAULT)
         origins[BOOT_FILE] = origins.get(_TFTP_FILENAME, DEFAULT)
         return origins
-
-    def read(self, mac: int) -> tuple[Rules, Thing] | None:
-        inventory = self.read_host(show_mac(mac))
-        rules = Rules(inventory, self.config)
-        for path in inventory.hosts:
-            if mac in map(parse_mac, inventory.things[path].mac()):
-                return rules, inventory.things[path]
-        return None
 
 
 def described(rules: Rules, name: str) -> str:

@@ -107,7 +107,7 @@ def verdict_words(name: str) -> tuple[str, str]:
 
 
 def class_name(client: ClientClass) -> str:
-    return client.name.lower().replace("_", "-")
+    return str(client.name).lower().replace("_", "-")
 
 
 def stage_of(request: dict[str, Any], unicast: bool) -> tuple[str, str]:

@@ -53,7 +53,7 @@ Wait = Callable[["Future[Any]"], None]
 
 
 class Stages:
-    """Seconds a stage, by name, in order; and `cpu`, the processor's seconds for all of them, whoever else was served."""
+    """Seconds a stage, by name, in order; and `cpu`, the processor's seconds for all of them together."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -95,6 +95,7 @@ class Planner:
         self.frame: Inventory | None = None  # containers and managers as last read
         self.refreshing = False
         self.touched: set[int] = set()  # MACs that were looked up while a refresh was reading: the younger word
+        self.looked_up: set[int] = set()  # MACs whose rows may be younger than the last read of their part
         self.progress_due_s = 0.0
 
     # --- what is served ------------------------------------------------------------------------------------------
@@ -168,6 +169,7 @@ class Planner:
         if self.refreshing:
             self.touched |= wanted | rows.keys()
         changes = self.host_changes(rows, wanted)
+        self.looked_up.update(mac for keys in (changes.added, changes.changed, changes.removed) for mac, _role in keys)
         if changes:
             builder = self.served.rows_of_delta(wanted | rows.keys())
             Filler(builder).add_all(rows.values())
@@ -221,7 +223,7 @@ class Planner:
             return
         finally:
             self.refreshing = False
-        if done.lost and not done.segments:
+        if done.doubts and not done.segments:
             self.fail("down", f"no part of the inventory can be read: {done.doubts[0]}")
             return
         confirmed_s = time.time()
@@ -256,6 +258,10 @@ class Planner:
         carried = set(self.touched)
         if pair is not None and done.lost:
             carried.update(mac for mac, _role in pair.with_names(set(map(encoded, done.lost))))
+        if pair is not None and done.stale:
+            unread = set(map(encoded, done.unread))
+            rows = {mac: pair.lookup(mac) for mac in self.looked_up}
+            carried.update(mac for mac, row in rows.items() if row is not None and row["name"] in unread)
         number = self.served.number + 1
         surroundings = self.surroundings(tuple(done.rules.networks))
         assembled = done.assemble(pair, carried)
@@ -276,6 +282,8 @@ class Planner:
             self.fail("shrunk", refusal)
             return
         self.compiler.keep(done)
+        if not done.stale:
+            self.looked_up = set(self.touched)
         self.confirmed_s = confirmed_s
         self.quarantined = assembled.quarantined
         self.unpin()
@@ -286,7 +294,8 @@ class Planner:
         elif former is not None:
             close_all(former[1])
         stages.done("pack")
-        self.report_refresh(done, assembled, changes, published, stages, held, len(carried | held))
+        kept = carried | held | done.stale_macs()
+        self.report_refresh(done, assembled, changes, published, stages, held, len(kept))
 
     def held(self, changes: Changes, full: Generation, force: bool) -> set[int]:
         """MACs of the hosts that flip to and fro, also while they happen to agree with what is served."""

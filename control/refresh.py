@@ -365,13 +365,13 @@ class Refresher:
         """Refresh for ever: at the configured interval, after a failure with a growing delay, at once when poked."""
         delay_s = RETRY_FIRST_S
         while True:
+            self.poke.clear()  # one that comes from now on may be about what this refresh has read already
             try:
                 await self.refresh()
                 delay_s = RETRY_FIRST_S
                 wait_s = resolve_refresh_interval(self.config.dhcp.refresh_interval, self.state.last_duration_s)
             except RefreshFailed:
                 wait_s, delay_s = delay_s, min(delay_s * 2, RETRY_MAX_S)
-            self.poke.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.poke.wait(), None if self.state.pinned_s else wait_s)
 

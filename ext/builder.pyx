@@ -265,6 +265,16 @@ cdef class Builder:
                 self.claims[self.claim_count] = claim
                 self.claim_count += 1
 
+    def macs_of_others(self, names) -> set:
+        """MACs of the rows whose object is none of these.  names: a set of bytes."""
+        cdef uint32_t at = 0
+        found = set()
+        while at < self.lease_count:
+            if self.name_of(self.leases[at].name_at, self.leases[at].name_bytes) not in names:
+                found.add(key_of(self.leases[at].mac, 0) & 0xffffffffffff)
+            at += self.leases[at].lease_count
+        return found
+
     def contested(self) -> tuple:
         """({mac: [name]}, {address: [(mac or None, name)]}) of what several rows, or objects of different names, claim."""
         return self.contested_macs(), self.contested_addresses()

@@ -40,7 +40,10 @@ cdef inline bint is_ipxe(const Request *request) noexcept nogil:
 cdef inline bint ipxe_can_http(const Request *request) noexcept nogil:
     """Sub-option 19 of 175, one byte of value 1, among the features that a build has."""
     cdef const uint8_t *at = request.ipxe.at
-    cdef const uint8_t *end = at + request.ipxe.length
+    cdef const uint8_t *end
+    if request.ipxe.length == 0:
+        return False
+    end = at + request.ipxe.length
     while end - at >= 2 and end - at - 2 >= at[1]:
         if at[0] == 19:
             return at[1] == 1 and at[2] == 1

@@ -10,7 +10,7 @@ from ext.classify cimport classify
 from ext.classify import ClientClass
 from ext.encode cimport Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.judge cimport Decision, Packet, told_link
-from ext.leases cimport ROLE_BMC, TOMBSTONE, Link, Site
+from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
 from ext.parse cimport Request, parse_request
 from ext.table cimport Pair
 from ext.table import STATES
@@ -148,11 +148,11 @@ cdef object trace_of(said, const Request *request, const Decision *decision):
 
 
 def links_of(Pair table not None) -> list:
-    """(ifindex, address, prefix) of the interfaces that a table was made for, an interface's primary address first."""
+    """(ifindex, address, prefix, served) of the interfaces that a table was made for, a primary address before others."""
     cdef uint32_t i
     cdef const Link *link
     found = []
     for i in range(table.site.own.link_count):
         link = table.site.links + i
-        found.append((link.ifindex, swap32(link.address_be), link.prefix))
+        found.append((link.ifindex, swap32(link.address_be), link.prefix, bool(link.flags & LINK_SERVED)))
     return found

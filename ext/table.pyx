@@ -148,6 +148,17 @@ cdef class Generation:
                 found.append((key & 0xffffffffffff, (key >> 48) & 0x7fff))
         return found
 
+    def in_state(self, str state not None) -> list:
+        """(mac, role) of the rows in a state of STATES."""
+        cdef uint32_t at = 0
+        cdef int wanted = STATES.index(state)
+        found = []
+        while at < self.table.header.lease_count:
+            if self.table.leases[at].state == wanted:
+                found.append(unpacked(key_of(self.table.leases[at].mac, self.table.leases[at].role)))
+            at += max(<uint8_t>1, self.table.leases[at].lease_count)
+        return found
+
     def with_names(self, wanted) -> dict:
         """name -> [(mac, role)] of the rows of many objects at once.  wanted: a set of bytes."""
         cdef uint32_t at = 0
@@ -298,6 +309,10 @@ cdef class Pair:
     def content_hash(self, mac: int, role: int = 0) -> int:
         """Of everything that a host's row says; 0 when there is none."""
         return self.holder_of(mac, role).content_hash(mac, role) if self.lookup(mac, role) is not None else 0
+
+    def in_state(self, state: str) -> list:
+        """(mac, role) of the hosts in a state of STATES, other than "tombstone"."""
+        return self.current("in_state", state)
 
     def with_address(self, address: int) -> list:
         """(mac, role) of the hosts that are answered with an address."""

@@ -1,4 +1,4 @@
-"""A planner in this process, the inventory that it reads, and what control would hear of it; fixtures in conftest.py."""
+"""A planner in this process, the inventory that it reads, what control would hear of it; fixtures in conftest.py."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ class Control:
 
 
 def config(inventory: Inventory, folder: Path, **dhcp: Any) -> Config:
-    return Config(dhcp=Dhcp(**{"api_url": inventory.server.url, "state_dir": folder} | dhcp))
+    fields: dict[str, Any] = {"api_url": inventory.server.url, "state_dir": folder} | dhcp
+    return Config(dhcp=Dhcp(**fields))
 
 
 def end(planner: Planner) -> None:

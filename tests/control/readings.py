@@ -39,7 +39,7 @@ class Parts:
             for path, thing in self.whole.things.items()
             if path in inside or path in self.whole.managers or path not in hosts
         }
-        parents = {path: tuple(found) for path, found in self.whole.parents.items()}
+        parents: dict[str, Sequence[str]] = {path: tuple(found) for path, found in self.whole.parents.items()}
         frame = Inventory(things, parents, managers=list(self.whole.managers))
         return Reading(frame, (self.batch(key, paths) for key, paths in self.split.items()))
 

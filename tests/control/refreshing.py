@@ -172,9 +172,7 @@ def commanded(url: str, folder: Path, scenario: Callable[[Ctl], Coroutine[Any, A
             listener.bind(path)
             listener.listen()
             pages = [create_site_page(), os.eventfd(0), os.eventfd(0)]
-            settings = Settings(
-                config_path=str(conf), workers=0, port=0, state_dir=str(folder), console_path=path
-            )
+            settings = Settings(config_path=str(conf), workers=0, port=0, state_dir=str(folder), console_path=path)
             service = Service(theirs, Begin(settings=settings), [file.fileno(), listener.fileno(), *pages])
             console = asyncio.create_task(service.console.run())
             try:

@@ -38,7 +38,7 @@ def packed(cmd: Any = "ping", **fields: Any) -> bytes:
     ],
 )
 def test_requests(request_: dict[str, Any], want: dict[str, Any]) -> None:
-    plain = {"id": None, "cmd": "x", "args": {}, "progress": False}
+    plain: dict[str, Any] = {"id": None, "cmd": "x", "args": {}, "progress": False}
     assert list(Requests().feed(msgpack.packb(request_))) == [plain | want]
 
 

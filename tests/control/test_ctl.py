@@ -38,6 +38,7 @@ LOOKUP: dict[str, Any] = {
         {
             "address": "192.168.1.50", "prefix": 24, "lease_s": 3600, "renewal_s": 1600, "rebinding_s": 3150,
             "siaddr": "192.168.1.1", "file": "/pxelinux.0", "options": {"1": "ffffff00", "66": "61"},
+            "classes": {"http-boot": {"file": "", "option 66": None}},
         }
     ],
 }  # fmt: skip
@@ -111,6 +112,7 @@ def test_lookup() -> None:
         "    next server 192.168.1.1, boot file /pxelinux.0",
         "    option   1 = ffffff00",
         "    option  66 = 61",
+        "    but for http-boot: file = -, option 66 = -",
     ]
     silent = LOOKUP | {"state": "disabled", "reason": "dhcp enabled is off (pool)", "leases": []}
     assert render_lookup(silent) == ["00:11:22:33:44:55  ex0000  disabled: dhcp enabled is off (pool)"]
@@ -286,7 +288,9 @@ class Paged:
 
     def __init__(self, folder: Path, total: int, grows: int = 0) -> None:
         self.path = str(folder / "paged.sock")
-        self.changes = [{"mac": f"{number}", "host": "h", "old": None, "new": {}} for number in range(total)]
+        self.changes: list[dict[str, Any]] = [
+            {"mac": f"{number}", "host": "h", "old": None, "new": {}} for number in range(total)
+        ]
         self.grows = grows
         self.asked: list[tuple[int, int]] = []
 

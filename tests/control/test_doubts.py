@@ -112,7 +112,9 @@ def test_without_the_frame_or_without_any_part_nothing_is_concluded(
 @pytest.mark.parametrize(
     "raw, reason",
     [
-        pytest.param(http('{"contents": [{"/server/h2": {"attrs": [', length=99_999), "cut off in the middle", id="cut"),
+        pytest.param(
+            http('{"contents": [{"/server/h2": {"attrs": [', length=99_999), "cut off in the middle", id="cut"
+        ),
         pytest.param(http('{"contents": [{"/server/h2": {"attrs": ['), "no JSON", id="invalid-JSON-in-the-middle"),
         pytest.param(http("Traceback\nKeyError: 'red'", "500 Oops"), "status 500, wanted 200: KeyError", id="500"),
         pytest.param(http('{"contents": [{"/server/h2": {"attrs": 5}}]}'), "wanted a list", id="another-shape"),
@@ -141,6 +143,38 @@ def test_one_pool_that_cannot_be_read_stays_and_the_others_go_on_changing(
         assert (figures["changed"], figures["removed"]) == (1, 0) and await address_of(ctl, 2) == "10.1.0.112"
         assert (await ctl.status())["doubts"] == []
         assert lines(said, "nothing of the inventory is in doubt any more")
+
+    commanded(inventory.server.url, tmp_path, scenario)
+
+
+@pytest.mark.parametrize("how", ["changed", "new", "gone"])
+def test_a_part_that_is_lost_does_not_take_a_look_up_back(inventory: Inventory, tmp_path: Path, how: str) -> None:
+    """Its hosts stay as they are served, not as they were when the part was read the last time."""
+    host = {"changed": 2, "new": 10, "gone": 4}[how]
+    content = {"changed": site(8, changed={2}, pools=POOLS), "gone": site(8, gone={4}, pools=POOLS)}
+    later = content.get(how) or site(10, gone={9}, pools=POOLS)
+
+    async def seen(ctl: Ctl) -> Any:
+        try:
+            return (await ctl("lookup", mac=text(host)))["leases"]
+        except CallFailed:
+            return None
+
+    async def scenario(ctl: Ctl) -> None:
+        await ctl("refresh")
+        before = await seen(ctl)
+        later.store_in(inventory.store)
+        await ctl("refresh", mac=text(host))
+        young = await seen(ctl)
+        assert young != before
+        inventory.spoiled = {RED: http("no", "500 Oops")}
+        for _again in range(2):
+            figures = await ctl("refresh")
+            assert (figures["added"], figures["changed"], figures["removed"]) == (0, 0, 0)
+            assert await seen(ctl) == young
+        inventory.spoiled = {}
+        await ctl("refresh")
+        assert await seen(ctl) == young and (await ctl.status())["doubts"] == []
 
     commanded(inventory.server.url, tmp_path, scenario)
 

@@ -67,7 +67,7 @@ def plainly(url: str) -> Inventory:
         thing, contents = parse_show(document, path)
         made.things[path] = thing
         for member in contents:
-            made.parents.setdefault(member, []).append(path)
+            made.parents[member] = [*made.parents.get(member, ()), path]
         if document["driver"] == "ipmanager":
             made.managers.append(path)
         if thing.mac():

@@ -1,4 +1,4 @@
-"""control/clusto/filesource.py: a file says what the same file says once it is loaded and read over HTTP, or nothing."""
+"""control/clusto/filesource.py: a file says what it says once it is loaded and read over HTTP, or nothing at all."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_file_and_what_was_loaded_from_it_make_one_table(tmp_path: Path) -> No
         b"a": "served", b"b": "served", b"c.example.org": "served", b"d": "served", b"e": "served", b"i": "served",
         b"f": "disabled", b"g": "no-address", b"h": "quarantined",
     }  # fmt: skip
-    for mac, role in loaded.keys():
+    for mac, role in loaded.keys():  # noqa: SIM118
         assert read.lookup(mac, role) == loaded.lookup(mac, role)
     assert read.digest == loaded.digest
     assert (told.faults, told.reasons, told.quarantined) == (said.faults, said.reasons, said.quarantined)
@@ -149,9 +149,7 @@ def test_yaml_and_csv_make_one_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows_a_batch", [1, 2, 3, 100])
-def test_however_many_rows_a_part_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_batch: int
-) -> None:
+def test_however_many_rows_a_part_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_batch: int) -> None:
     whole, _ = table(source_of(write(tmp_path, YAML)))
     monkeypatch.setattr(filesource, "ROWS_A_BATCH", rows_a_batch)
     made, _ = table(source_of(tmp_path / "hosts.yaml"))
@@ -255,17 +253,15 @@ HOST = '- {{name: x, mac: "02:00:00:00:00:30", {0}}}\n'
         ),
         pytest.param("address: 10.1.0.50, pool: racks", "address: 10.1.0.50, pool: gpu, dhcp: {enabled: 1}", id="pool"),
         pytest.param("address: 10.1.0.50, pool: racks", "address: 10.1.0.50, pool: everybody", id="pool-alone"),
-        pytest.param(
-            "address: 10.1.0.50, pool: racks", "address: 10.1.0.50, pool: racks, hostname: y", id="hostname"
-        ),
+        pytest.param("address: 10.1.0.50, pool: racks", "address: 10.1.0.50, pool: racks, hostname: y", id="hostname"),
         pytest.param(
             "address: 10.1.0.50, dhcp: {enabled: 1, domain: a}",
             "address: 10.1.0.50, dhcp: {enabled: 1, domain: b}",
             id="option",
         ),
         pytest.param(
-            "address: 10.1.0.50, dhcp: {enabled: 1, name_server: [{number: 1, value: 10.1.0.5}, {number: 2, value: 10.1.0.6}]}",
-            "address: 10.1.0.50, dhcp: {enabled: 1, name_server: [{number: 2, value: 10.1.0.5}, {number: 1, value: 10.1.0.6}]}",
+            "address: 10.1.0.5, dhcp: {enabled: 1, router: [{number: 1, value: 1.1.1.1}, {number: 2, value: 2.2.2.2}]}",
+            "address: 10.1.0.5, dhcp: {enabled: 1, router: [{number: 2, value: 1.1.1.1}, {number: 1, value: 2.2.2.2}]}",
             id="order-of-an-option",
         ),
         pytest.param("address: 10.1.0.50, pool: racks", "pool: racks", id="no-address-any-more"),
@@ -330,7 +326,7 @@ def joined(*texts: str) -> str:
 def test_a_bad_row_is_named_and_costs_only_itself(tmp_path: Path) -> None:
     clean, _ = table(source_of(write(tmp_path, YAML)))
     made, told = table(source_of(write(tmp_path, joined(YAML, BAD))))
-    for mac, role in clean.keys():
+    for mac, role in clean.keys():  # noqa: SIM118
         assert made.lookup(mac, role) == clean.lookup(mac, role)
     assert {name: state for name, state in states(made).items() if name not in states(clean)} == {
         b"good": "served",
@@ -339,7 +335,8 @@ def test_a_bad_row_is_named_and_costs_only_itself(tmp_path: Path) -> None:
     }
     said = "\n".join(told.faults["hosts.yaml"])
     for wanted in (
-        "networks 4 (10.9.0.1): base", "pools 4 (bad name): name", "(no-mac): mac 'junk'", "(odd): address '10.1.0.400'",
+        "networks 4 (10.9.0.1): base", "pools 4 (bad name): name", "(no-mac): mac 'junk'",
+        "(odd): address '10.1.0.400'",
         "hosts 13: 5; wanted a mapping", "(option): dhcp option lease_time", "'racks'; wanted lists named",
     ):  # fmt: skip
         assert wanted in said
@@ -356,7 +353,9 @@ def test_a_name_twice_is_the_first_of_the_two_whoever_asks(tmp_path: Path, monke
         monkeypatch.setattr(filesource, "ROWS_A_BATCH", rows)
         made, told = table(source_of(path))
         assert made.digest == table(source_of(write(tmp_path, YAML)))[0].digest
-        assert [reason.partition(": ")[2] for reason in told.faults["a"]] == ["hosts 11 (a): this name stands twice in the file"]
+        assert [reason.partition(": ")[2] for reason in told.faults["a"]] == [
+            "hosts 11 (a): this name stands twice in the file"
+        ]
         path = write(tmp_path, YAML + second)
     for macs, names in (([], ["a"]), (["02:00:00:00:00:0a"], [])):
         found = source_of(path).read_hosts(macs, names, Inventory())
@@ -482,7 +481,7 @@ def test_single_hosts(tmp_path: Path, macs: list[str], names: list[str], want: l
 
 def test_who_has_the_same_address_comes_along(tmp_path: Path) -> None:
     thief = '- {name: thief, mac: "02:00:00:00:00:51", address: 10.1.0.11, pool: racks}\n'
-    thief += '- {name: sw2, driver: basicnetworkswitch, address: 10.1.0.12}\n'
+    thief += "- {name: sw2, driver: basicnetworkswitch, address: 10.1.0.12}\n"
     source = source_of(write(tmp_path, YAML + thief))
     found = source.read_hosts(["02:00:00:00:00:0a"], ["b"], Inventory())
     plan = plan_hosts(found, CONFIG)

@@ -62,9 +62,7 @@ def test_the_reason_names_the_counts_the_limit_and_the_way_out() -> None:
         pytest.param([ON, OFF], [None, ON, *[ON] * 20], 0.2, True, id="new-ones-are-no-excuse"),
     ],
 )
-def test_what_may_go(
-    before: list[State | None], after: list[State | None], limit: float, refused: bool
-) -> None:
+def test_what_may_go(before: list[State | None], after: list[State | None], limit: float, refused: bool) -> None:
     reason = verdict(table(*before), table(*after), limit)
     assert (reason is not None) == refused, reason
 

@@ -13,7 +13,7 @@ from control.plan import (
     State,
     plan_hosts,
 )
-from tests.control.inventories import At, Site, attribute, look, row_of
+from tests.control.inventories import OFFSET, At, Site, attribute, look, row_of
 
 ROUTER, LONG = 3, "x" * (1 << 20)
 
@@ -135,6 +135,46 @@ def test_where_an_address_is_written(rows: Sequence[tuple[str | None, Any]], wan
     manager = attribute("ip", "manager", "/resourcemanager/net", 4)
     site.host("a", extra=[manager, *(attribute("ip", subkey, value, 4) for subkey, value in rows)])
     assert look(site.plan()).addresses == want
+
+
+def disagreeing() -> Site:
+    """a's text says 10.1.0.10, its number 10.1.0.20."""
+    site = Site()
+    rows = [attribute("ip", "ipstring", "10.1.0.10", 0), attribute("ip", None, 0x0A010014 - OFFSET, 0)]
+    site.host("a", extra=[*rows, attribute("ip", "manager", "/resourcemanager/net", 0)])
+    return site
+
+
+def test_a_record_whose_text_and_number_disagree_is_nobody_s_guess() -> None:
+    seen = look(disagreeing().plan())
+    assert (seen.state, seen.addresses) == (State.QUARANTINED, [])
+    assert seen.reason == ("address 10.1.0.10 (ip number 0) is 10.1.0.20 in the same record: which one is meant?")
+
+
+@pytest.mark.parametrize("address", ["10.1.0.10", "10.1.0.20"])
+def test_both_that_a_disagreeing_record_may_mean_are_nobody_else_s(address: str) -> None:
+    site = disagreeing()
+    site.host("b", address)
+    plan = site.plan()
+    assert look(plan, "b").state is State.CONFLICT and f"{address} belongs to a and b" in look(plan, "b").reason
+
+
+def test_text_and_number_that_agree_and_a_text_that_is_no_address() -> None:
+    site = disagreeing()
+    site.things["/server/a"][-3] = attribute("ip", "ipstring", "10.1.0.20", 0)
+    assert look(site.plan()).addresses == ["10.1.0.20"]
+    site.things["/server/a"][-3] = attribute("ip", "ipstring", "fe80::1", 0)
+    assert "'fe80::1' (ip number 0) is no IPv4 address" in look(site.plan()).reason, "the number is no way out"
+
+
+def test_two_addresses_on_one_port() -> None:
+    """In one network the one that was bound first counts; in two networks both do."""
+    site = Site()
+    site.network("other", "10.2.0.0/24", "10.2.0.1")
+    site.host("a", At("10.1.0.20", port="eth0"), At("10.1.0.10", port="eth0"), At("10.2.0.10", "other", port="eth0"))
+    plan = site.plan()
+    assert look(plan).addresses == ["10.1.0.20", "10.2.0.10"]
+    assert plan.faults == {"a": ["address 10.1.0.10 is not used: 10.1.0.20 in the same network was bound first"]}
 
 
 def test_an_address_without_manager_belongs_to_the_one_that_contains_it() -> None:

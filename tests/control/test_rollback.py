@@ -43,7 +43,9 @@ def test_a_rollback_serves_what_was_before_the_last_refresh(
     planner.rollback()
     assert isinstance(control.last, Planned)
     assert (control.last.origin, control.last.published, control.last.generation) == ("rollback", True, 3)
-    assert (control.last.added, control.last.changed, control.last.removed) == (1, 1, 1), "h3 back, h2 as it was, h7 gone"
+    assert (control.last.added, control.last.changed, control.last.removed) == (1, 1, 1), (
+        "h3 back, h2 as it was, h7 gone"
+    )
     assert digest(planner) == first == control.pair().top.digest and control.pair().top.host_count == 6
     assert control.last.pinned_s > 0 and address(control.pair(), 2) == 0x0A01000C
 
@@ -233,7 +235,9 @@ def test_a_diff_lists_mac_host_old_and_new(planner: Planner, control: Control, i
     new, *changed, gone = rows
     assert (new["mac"], new["host"], new["old"]) == (text(7), "h7", None)
     assert new["new"]["state"] == "served" and new["new"]["address"] == "10.1.0.17/24" and new["new"]["host"] == "h7"
-    assert (gone["mac"], gone["host"], gone["new"]) == (text(3), "h3", None) and gone["old"]["address"] == "10.1.0.13/24"
+    assert (gone["mac"], gone["host"], gone["new"]) == (text(3), "h3", None) and gone["old"][
+        "address"
+    ] == "10.1.0.13/24"
     by_name = {row["host"]: row for row in changed}
     assert by_name.keys() == {"h2", "h4"}
     assert (by_name["h2"]["old"], by_name["h2"]["new"]) == ({"address": "10.1.0.12/24"}, {"address": "10.1.0.112/24"})
@@ -297,9 +301,9 @@ def test_ctl_rollback_and_back_again(held: Held, tmp_path: Path, caplog: pytest.
     caplog.set_level(logging.INFO, "bootstorm.refresh")
 
     async def scenario(ctl: Ctl) -> None:
-        with pytest.raises(CallFailed, match="^rollback: there was no refresh"):
+        with pytest.raises(CallFailed, match=r"^rollback: there was no refresh"):
             await ctl("rollback")
-        with pytest.raises(CallFailed, match="^diff: there was no refresh"):
+        with pytest.raises(CallFailed, match=r"^diff: there was no refresh"):
             await ctl("diff")
         await ctl("refresh")
         first = await ctl.status()
@@ -312,9 +316,9 @@ def test_ctl_rollback_and_back_again(held: Held, tmp_path: Path, caplog: pytest.
         assert status["pinned_s"] is not None and 0 <= status["pinned_s"] < 60
         assert (status["digest"], status["inventory"]) == (first["digest"], "ok"), "the inventory is not to blame"
         for _again in range(2):
-            with pytest.raises(CallFailed, match="^pinned to generation 3 by ctl rollback; .*ctl refresh --force$"):
+            with pytest.raises(CallFailed, match=r"^pinned to generation 3 by ctl rollback; .*ctl refresh --force$"):
                 await ctl("refresh")
-            with pytest.raises(CallFailed, match="^pinned to generation 3"):
+            with pytest.raises(CallFailed, match=r"^pinned to generation 3"):
                 await ctl("refresh", mac=text(2))
         status = await ctl.status()
         assert status["refresh"]["outcomes"]["pinned"] == 2 and status["generation"] == 3
@@ -338,7 +342,7 @@ def test_a_pin_outlives_the_machine(held: Held, tmp_path: Path) -> None:
         await ctl("rollback")
 
     async def cold(ctl: Ctl) -> None:
-        with pytest.raises(CallFailed, match="^pinned to generation"):
+        with pytest.raises(CallFailed, match=r"^pinned to generation"):
             await ctl("refresh")
         status = await ctl.status()
         assert status["pinned_s"] is not None and status["hosts"] == 6

@@ -158,6 +158,30 @@ def test_others_may_not_read_it(store: TableStore, fds: list[int]) -> None:
     assert store.base_path.stat().st_mode & 0o007 == 0
 
 
+# --- a rollback that holds -------------------------------------------------------------------------------------------
+
+
+def test_a_pin_is_there_until_it_is_taken_away(store: TableStore, fds: list[int]) -> None:
+    save(store, base(fds, 7))
+    assert store.pinned_s() == 0.0
+    store.unpin()
+    store.pin(1234.5)
+    assert store.pinned_s() == TableStore(store.state_dir).pinned_s() == 1234.5
+    assert names(store.state_dir) == ["pinned", "table.base"]
+    store.pin(2000.0)
+    assert store.pinned_s() == 2000.0
+    store.unpin()
+    assert store.pinned_s() == 0.0 and names(store.state_dir) == ["table.base"]
+
+
+def test_a_pin_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = TableStore(tmp_path / "nowhere")
+    store.pin(1.0)
+    assert "cannot write" in caplog.text and "a restart would end the rollback" in caplog.text
+    assert store.pinned_s() == 0.0
+    store.unpin()
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess
     shutil.copy(ROOT / "pyproject.toml", project)
     shutil.copytree(ROOT / "tests" / "ext", project / "tests" / "ext", ignore=shutil.ignore_patterns("__pycache__"))
     (project / "tests" / "data").symlink_to(ROOT / "tests" / "data")
+    (project / "tests" / "fuzz").symlink_to(ROOT / "tests" / "fuzz")  # the corpus is replayed by test_fuzz_corpus.py
     return subprocess.run(
         [sys.executable, "-m", "pytest", "tests/ext", "-q", "--capture=no", "-p", "no:cacheprovider",
          "--ignore", "tests/ext/test_sanitizer.py"],

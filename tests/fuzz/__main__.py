@@ -1,4 +1,4 @@
-"""`make fuzz`: builds harness.pyx with clang and runs it over the corpus, or shows how much of the packet path it reaches.
+"""`make fuzz`: builds harness.pyx with clang and runs it over the corpus, or shows what of the packet path it reaches.
 
 What it finds and the inputs that it keeps lie under build/fuzz; the corpus in the tree is never written by it.
 """
@@ -54,7 +54,7 @@ def run(command: list[str], **settings: object) -> str:
 
 def build(target: Path, flags: Sequence[str] = ()) -> Path:
     """The fuzzer's executable, made anew in some seconds."""
-    clang = tool("clang", "clang")
+    clang = tool("clang", "clang libclang-rt-dev")
     os.chdir(ROOT)  # cythonize finds ext's .pxd files from here
     (made,) = cythonize(
         [Extension("harness", ["tests/fuzz/harness.pyx"])],

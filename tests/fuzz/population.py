@@ -82,7 +82,11 @@ def population() -> Builder:
     both = ((ip("10.1.0.51"), 24, long), (ip("10.9.0.51"), 24, long_free))
     builder.add_host(LONG, name=b"long", own=tlv(12, b"l" * 63) * 5, leases=both)
     each = {
-        client: {"options": OPTIONS + tlv(224, bytes((client,))), "file": str(client).encode(), "server_id": VIP + client}
+        client: {
+            "options": OPTIONS + tlv(224, bytes((client,))),
+            "file": str(client).encode(),
+            "server_id": VIP + client,
+        }
         for client in map(int, ClientClass)
     }
     variants = builder.add_template(options=OPTIONS, variants=each)
@@ -177,6 +181,12 @@ def write_dictionary(path: Path) -> None:
     words += [tlv(53, kind) for kind in range(1, 9)] + [tlv(52, fields) for fields in (1, 2, 3)]
     words += [bytes((code, 4)) for code in (50, 54, 118)] + [bytes((57, 2)), bytes((255,))]
     words += [bytes((code,)) for code in (55, 60, 61, 77, 82, 93, 97, 175)]
-    words += [tlv(82, tlv(5, "10.9.0.0")), tlv(82, tlv(19)), tlv(175, bytes((19, 1, 1))), tlv(77, b"iPXE"), tlv(77, b"\4iPXE")]
+    words += [
+        tlv(82, tlv(5, "10.9.0.0")),
+        tlv(82, tlv(19)),
+        tlv(175, bytes((19, 1, 1))),
+        tlv(77, b"iPXE"),
+        tlv(77, b"\4iPXE"),
+    ]
     words += [b"PXEClient:Arch:00007", b"HTTPClient", b"gPXE", b"\0RPi", b"\0" + b"D" * 8]
     path.write_text("".join('"' + "".join(f"\\x{octet:02x}" for octet in word) + '"\n' for word in words))

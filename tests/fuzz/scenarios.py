@@ -12,8 +12,20 @@ from typing import Any
 
 from tests.ext.captures import datagrams, dhcp_captures
 from tests.ext.inventory import LINKS as CAPTURE_LINKS
-from tests.ext.packets import BROADCAST, DECLINE, DISCOVER, INFORM, RELEASE, REQUEST, discover, inform, ip, message
-from tests.ext.packets import request, tlv
+from tests.ext.packets import (
+    BROADCAST,
+    DECLINE,
+    DISCOVER,
+    INFORM,
+    RELEASE,
+    REQUEST,
+    discover,
+    inform,
+    ip,
+    message,
+    request,
+    tlv,
+)
 from tests.ext.sites import ALICE, CONFLICT, REMOTE, STRANGER, THIEF, TWO
 from tests.ext.test_destination import WAYS
 from tests.ext.test_judge import CASES
@@ -78,7 +90,8 @@ def from_captures() -> Iterator[Input]:
             where = 3 if name.startswith("perfdhcp") else 4 if "-clientside" in name else 2
             ours = next(link[1] for link in CAPTURE_LINKS if link[0] == where)
             place = Place(
-                ifindex=where, source=datagram.source, source_port=datagram.source_port, destination=datagram.destination,
+                ifindex=where, source=datagram.source, source_port=datagram.source_port,
+                destination=datagram.destination,
                 local=ours if datagram.destination == BROADCAST else datagram.destination,
             )  # fmt: skip
             yield f"captured-{datagram.name}", datagram.payload, place
@@ -111,8 +124,10 @@ def bad_options() -> Iterator[Input]:
     yield "82-twice", discover(REMOTE, giaddr="10.9.0.1", options=tlv(82, tlv(1, b"forged")), agent=tlv(1, b"a")), RELAY
     yield "82-twice-empty-first", discover(REMOTE, giaddr="10.9.0.1", options=tlv(82), agent=tlv(1, b"a")), RELAY
     yield "82-without-giaddr", discover(ALICE, agent=tlv(5, "10.9.0.0") + tlv(19)), HERE
-    yield "82-and-61-of-255-leave-no-room", discover(TINY_MTU, options=tlv(61, b"c" * 255), agent=b"r" * 255), Place(
-        ifindex=5
+    yield (
+        "82-and-61-of-255-leave-no-room",
+        discover(TINY_MTU, options=tlv(61, b"c" * 255), agent=b"r" * 255),
+        Place(ifindex=5),
     )
 
 
@@ -170,7 +185,11 @@ def reflected() -> Iterator[Input]:
         if not data:
             raise RuntimeError(f"{name}: no reply to reflect")
         yield f"reflected-{name}", data, HERE
-        yield f"reflected-{name}-from-port-67", data, Place(source=ip("10.1.0.1"), source_port=67, destination=ip("10.1.0.1"))
+        yield (
+            f"reflected-{name}-from-port-67",
+            data,
+            Place(source=ip("10.1.0.1"), source_port=67, destination=ip("10.1.0.1")),
+        )
         yield f"reflected-{name}-with-op-1", b"\1" + data[1:], HERE
         yield f"reflected-{name}-with-op-1-as-discover", b"\1" + data[1:242] + b"\1" + data[243:], HERE
 
@@ -178,11 +197,16 @@ def reflected() -> Iterator[Input]:
 def unusual_hosts() -> Iterator[Input]:
     yield "variants-bios", discover(VARIANTS, options=tlv(60, b"PXEClient:Arch:00000:UNDI:002001")), HERE
     for arch in (0, 6, 7, 9, 11, 16, 99):
-        yield f"variants-arch-{arch}", discover(VARIANTS, options=tlv(60, b"PXEClient") + tlv(93, bytes((0, arch)))), HERE
+        yield (
+            f"variants-arch-{arch}",
+            discover(VARIANTS, options=tlv(60, b"PXEClient") + tlv(93, bytes((0, arch)))),
+            HERE,
+        )
     yield "variants-arch-not-digits", discover(VARIANTS, options=tlv(60, b"PXEClient:Arch:0x007:UNDI:3")), HERE
     yield "variants-http", discover(VARIANTS, options=tlv(60, b"HTTPClient:Arch:00016")), HERE
     yield "variants-raspberry", discover(VARIANTS, options=tlv(60, b"PXEClient") + tlv(97, b"\0RPi4" + bytes(12))), HERE
     yield "variants-ipxe-http", discover(VARIANTS, options=tlv(77, b"iPXE") + tlv(175, tlv(19, 1))), HERE
+    yield "classify-ipxe-without-175", discover(VARIANTS, options=tlv(77, b"iPXE")), HERE
     yield "variants-ipxe-list", discover(VARIANTS, options=tlv(77, b"\4iPXE")), HERE
     for size in (0, 300, 576, 700, 1200, 0xFFFF):
         asks = tlv(57, size.to_bytes(2, "big")) + tlv(55, bytes((12, 43, 253, 214)))
@@ -206,7 +230,11 @@ def unusual_hosts() -> Iterator[Input]:
 def other_sites() -> Iterator[Input]:
     for mac, name in ((ALICE, "moved"), (REMOTE, "gone"), (NEW, "new"), (0x020000000004, "quarantined")):
         yield f"delta-{name}-discover", discover(mac), Place(site=CHANGED, local=ip("10.1.0.2"))
-        yield f"delta-{name}-renews-the-old", request(mac, ciaddr="10.1.0.50"), Place(site=CHANGED, source=ip("10.1.0.50"))
+        yield (
+            f"delta-{name}-renews-the-old",
+            request(mac, ciaddr="10.1.0.50"),
+            Place(site=CHANGED, source=ip("10.1.0.50")),
+        )
     yield "delta-nak-for-the-old", request(ALICE, requested="10.1.0.50"), Place(site=CHANGED, local=ip("10.1.0.2"))
     yield "delta-id-of-a-replica", request(ALICE, requested="10.1.0.99", server_id="10.99.0.2"), Place(site=CHANGED)
     yield "delta-id-of-the-vip", request(ALICE, requested="10.1.0.99", server_id=VIP), Place(site=CHANGED)
@@ -216,7 +244,11 @@ def other_sites() -> Iterator[Input]:
     yield "limited-interface", discover(ALICE), Place(site=LIMITED, ifindex=3)
     yield "limited-nak-by-a-stale-table", request(ALICE, requested="10.1.0.77"), Place(site=LIMITED, age_s=1)
     yield "foreign-mtu-68", discover(WIDE), Place(site=FOREIGN, ifindex=4, local=ip("172.31.0.1"))
-    yield "foreign-nak-unknown-link", request(WIDE, requested="10.1.0.77", giaddr="10.9.0.1"), Place(site=FOREIGN, ifindex=4)
+    yield (
+        "foreign-nak-unknown-link",
+        request(WIDE, requested="10.1.0.77", giaddr="10.9.0.1"),
+        Place(site=FOREIGN, ifindex=4),
+    )
     yield "foreign-no-server-id", discover(WIDE, giaddr="10.9.0.1"), Place(site=FOREIGN, ifindex=9, local=0)
     yield "age-negative", request(ALICE, requested="10.1.0.77"), Place(age_s=-1)
     yield "age-most", request(ALICE, requested="10.1.0.77"), Place(age_s=2**31 - 1)
@@ -225,7 +257,16 @@ def other_sites() -> Iterator[Input]:
 def inputs() -> dict[str, bytes]:
     """File name -> content, contents of the same bytes once."""
     made: dict[bytes, str] = {}
-    for source in (bad_options, overloads, bad_fields, reflected, unusual_hosts, other_sites, from_captures, from_tables):
+    for source in (
+        bad_options,
+        overloads,
+        bad_fields,
+        reflected,
+        unusual_hosts,
+        other_sites,
+        from_captures,
+        from_tables,
+    ):
         for name, datagram, place in source():
             made.setdefault(place.packed() + datagram, re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-").lower())
     return {name: content for content, name in made.items()}

@@ -1,0 +1,211 @@
+"""How an explanation looks to a person: explain.py's dicts -> lines, with colours that click.echo takes off again where
+standard output is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+_HINTS = {  # what an option is for, where its name does not say it
+    1: "netmask", 3: "the way out of its network", 6: "DNS servers", 12: "its name", 28: "of its network",
+    43: "for its firmware", 51: "how long the address is its own", 54: "who answers",
+    58: "then it asks us to prolong", 59: "then it asks anybody", 60: "what it calls itself",
+    61: "how it names itself", 66: "where its boot file lies", 67: "what it boots", 82: "the relay's",
+    93: "kind of firmware", 97: "the machine's GUID", 175: "for iPXE",
+}  # fmt: skip
+_LABEL = 8
+_VALUE_MAX = 60
+
+
+def row(label: str, text: str, colour: str | None = None) -> str:
+    """One line of an explanation, a label in front of the first of each kind."""
+    head = click.style(f"  {label:<{_LABEL}}", dim=True) if label else " " * (_LABEL + 2)
+    return f"{head}{click.style(text, fg=colour) if colour else text}"
+
+
+def title(said: dict[str, Any], host: str | None = None) -> str:
+    name = f" ({host})" if host else ""
+    who = f" of {said['mac']}{name}" if said["mac"] else ""
+    return click.style(f"{said['stage']}{who}: {said['stage_words']}", bold=True)
+
+
+def render_request(said: dict[str, Any], before: Before | None = None) -> list[str]:
+    """One request with its outcome.  before: what was shown of a capture so far, so that nothing is shown twice."""
+    lines = [title(said, said["host"])]
+    if said["class"]:
+        lines.append(row("who", f"{said['class_words']} [{said['class']}]"))
+    lines += [row("", text) for text in said["says"]]
+    if said.get("missed"):
+        text = f"none: it is sent to {said['missed']} alone, which is not this server; were it ours:"
+        lines.append(row("answer", text, "yellow"))
+    if said["verdict"] is None:
+        lines.append(row("answer", f"not known: {said['meaning']}", "yellow"))
+    else:
+        lines += render_outcome(said, before)
+    for reply in said.get("seen", ()):
+        lines += render_seen(reply, said["verdict"] is not None, before)
+    return lines
+
+
+class Before:
+    """What a capture's replies have said, by who got it: frame of the first time."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+
+    def frame_of(self, content: Any, mac: str, frame: int) -> int | None:
+        """The frame in which the same was said before; None for the first time.  OFFER and ACK are alike but for 53."""
+        if isinstance(content, dict):
+            options = [option for option in content["options"] if option["code"] != 53]
+            content = [content["address"], content["next_server"], content["boot_file"], options]
+        first = self.known.setdefault(repr((mac, content)), frame)
+        return None if first == frame else first
+
+
+def render_outcome(said: dict[str, Any], before: Before | None = None) -> list[str]:
+    lines = []
+    if said["link_words"]:
+        place = f"{said['link']}: " if said["link"] else ""
+        lines.append(row("where", f"{place}{said['link_words']}"))
+    if said["host"] is not None:
+        address = f", {said['address']}" if said["address"] else ""
+        lines.append(row("record", f"{said['host']} ({said['role']}), {said['state']}{address}"))
+    reply = said["reply"]
+    what = reply["message"] if reply else "none"
+    colour = ("red" if what == "NAK" else "green") if reply else "yellow"
+    lines.append(row("answer", f"{what}: {said['meaning']} [{said['verdict']}]", colour))
+    if said["reason"]:
+        lines.append(row("reason", said["reason"]))
+    if said["advice"]:
+        lines.append(row("to do", said["advice"]))
+    if reply:
+        lines.append(row("goes", route_words(reply)))
+        known = before.frame_of(reply, said["mac"], said["frame"]) if before is not None else None
+        lines += render_message(reply) if known is None else [row("says", f"the same as our reply to frame {known}")]
+    return lines
+
+
+def route_words(reply: dict[str, Any]) -> str:
+    target = f"{reply['destination']}, port {reply['port']}"
+    how = {
+        "udp": f"by UDP to {target}",
+        "frame": f"as an Ethernet frame to {reply['to_mac']}, addressed to {target}",
+        "broadcast": f"as a broadcast to {target}",
+    }[reply["route"]]
+    return f"{how}; from {reply['source']}, {reply['bytes']} bytes"
+
+
+def render_message(message: dict[str, Any]) -> list[str]:
+    """Fields and options, one a line: number, name, value, who gave it."""
+    origins = message.get("origins", {})
+    rows: list[tuple[str, str, str, str]] = []
+    for word in ("address", "next_server", "boot_file"):
+        if message[word]:
+            rows.append(("", word.replace("_", " "), message[word], origins.get(word) or ""))
+    for option in message["options"]:
+        origin, code = option.get("origin") or "", option["code"]
+        name = option["name"] + (f" ({_HINTS[code]})" if code in _HINTS else "")
+        rows.append((str(code), name, option["value"], origin))
+        rows += [("", f"  {number} {part}", text, "") for number, part, text in option["parts"]]
+    width = max((len(name) for _code, name, _value, _origin in rows), default=0)
+    reach = min(_VALUE_MAX, max((len(value) for _code, _name, value, origin in rows if origin), default=0))
+    lines = []
+    for code, name, value, origin in rows:
+        text = f"{code:>3} {name:<{width}}  {value:<{reach if origin else 0}}"
+        lines.append(row("", text + (click.style(f"  <- {origin}", dim=True) if origin else "")).rstrip())
+    return lines
+
+
+def render_seen(reply: dict[str, Any], known: bool, before: Before | None) -> list[str]:
+    """What the capture's server said to it."""
+    said = reply["content"] if reply["differences"] is None else reply["differences"]
+    earlier = before.frame_of(said, reply["source"], reply["frame"]) if before is not None and said else None
+    head = f"in frame {reply['frame']} {reply['source']} answers {reply['message']}"
+    if reply["differences"] is None:
+        lines = [row("seen", f"{head}{', we do not' if known else ''}")]
+        if earlier is not None:
+            return [*lines, row("", f"it says the same as in frame {earlier}")]
+        return lines + render_message(reply["content"])
+    if not reply["differences"]:
+        return [row("seen", f"{head}: the same as ours")]
+    if earlier is not None:
+        return [row("seen", f"{head}; it differs from ours as in frame {earlier}")]
+    lines = [row("seen", f"{head}; it differs from ours:")]
+    return lines + render_differences(reply["differences"], "theirs", "ours")
+
+
+def render_differences(found: Iterable[dict[str, str]], first: str, second: str) -> list[str]:
+    """first, second: names of "theirs" and "ours"."""
+    names = {"theirs": first, "ours": second}
+    return [
+        row("", f"{each['what']}: {names['theirs']} {each['theirs']}, {names['ours']} {each['ours']}") for each in found
+    ]
+
+
+# --- the three kinds -------------------------------------------------------------------------------------------------
+
+
+def render_capture(result: dict[str, Any]) -> list[str]:
+    lines, before = render_premises(result), Before()
+    for said in result["requests"]:
+        stamp = click.style(f"frame {said['frame']}, {said['seconds']:.3f} s", fg="cyan")
+        first, *others = render_request(said, before)
+        lines += ["", f"{stamp}  {first}", *others]
+    replies = sum(len(said["seen"]) for said in result["requests"])
+    skipped = ", ".join(f"{count} {what}" for what, count in sorted(result["skipped"].items()))
+    lines += ["", f"{len(result['requests'])} requests, {replies} replies to them, {result['frames']} frames"]
+    return lines + ([f"skipped: {skipped}"] if skipped else [])
+
+
+def render_premises(result: dict[str, Any]) -> list[str]:
+    """What the explanation takes for granted."""
+    return [click.style(line, dim=True) for line in result["premises"]]
+
+
+def render_datagram(result: dict[str, Any]) -> list[str]:
+    return [*render_premises(result), "", *render_request(result["request"])]
+
+
+def render_machine(result: dict[str, Any]) -> list[str]:
+    """A machine: its reply in each of its networks, and what client classes get otherwise."""
+    head = f"{result['mac']}  {result['host'] or 'not in the table'}" + (
+        f", {result['state']}" if result["state"] else ""
+    )
+    lines = [*render_premises(result), click.style(head, bold=True)]
+    if result["reason"]:
+        lines.append(row("reason", result["reason"]))
+    for network in result["networks"]:
+        if network["network"]:
+            lines += ["", click.style(f"in {network['network']}, {network['by']}", fg="cyan")]
+        first, *others = network["groups"]
+        said = first["explained"]
+        lines.append(row("asked", f"DISCOVER of {', '.join(first['classes'])}"))
+        lines += render_outcome(said | {"reason": None})
+        for group in others:
+            outcome = group["explained"]
+            lines.append(row("but", f"for {', '.join(group['classes'])}: {outcome['verdict']}", "cyan"))
+            lines += render_group(group)
+    return lines
+
+
+def render_group(group: dict[str, Any]) -> list[str]:
+    """What this class gets otherwise than the first one, with who says so."""
+    reply = group["explained"]["reply"]
+    origins = (
+        {f"option {each['code']} {each['name']}": each.get("origin") for each in reply["options"]} if reply else {}
+    )
+    lines = []
+    for each in group["differs"]:
+        origin = origins.get(each["what"])
+        text = f"{each['what']}: {each['ours']}" if each["ours"] != "-" else f"no {each['what']}"
+        lines.append(row("", text + (click.style(f"  <- {origin}", dim=True) if origin else "")))
+    return lines
+
+
+RENDER: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "capture": render_capture,
+    "datagram": render_datagram,
+    "machine": render_machine,
+}

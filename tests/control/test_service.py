@@ -1,0 +1,193 @@
+"""The whole service, started as an operator starts it: its file inventory is watched, its guards show in `ctl status`.
+
+It listens on a free port above 1024 and nobody sends to it: what is on the wire is tested in tests/netns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.ctl import CallFailed, Client
+
+WAIT_S = 60.0
+HOSTS = """base,mask,gateway
+10.1.0.0,255.255.255.0,10.1.0.1
+
+name,mac,address,dhcp.enabled
+"""
+
+
+def content(*hosts: int, address: int = 10) -> str:
+    return HOSTS + "".join(f"h{host},02:00:00:00:00:{host:02x},10.1.0.{address + host},1\n" for host in hosts)
+
+
+class Running:
+    """A `bootstorm serve`.  wait_for(): until its log says something, from the last line that was waited for on."""
+
+    def __init__(self, process: subprocess.Popen[str], path: str) -> None:
+        self.process = process
+        self.ctl = Client(path).call
+        self.lines: list[str] = []
+        self.at = 0
+        self.news = threading.Condition()
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self.news:
+                self.lines.append(line.rstrip("\n"))
+                self.news.notify_all()
+        with self.news:
+            self.lines.append("it has ended")
+            self.news.notify_all()
+
+    def wait_for(self, pattern: str) -> str:
+        def found() -> str | None:
+            for number in range(self.at, len(self.lines)):
+                if re.search(pattern, self.lines[number]):
+                    self.at = number + 1
+                    return self.lines[number]
+            return None
+
+        with self.news:
+            line = self.news.wait_for(found, WAIT_S)
+        assert line, f"nobody said {pattern!r}:\n" + "\n".join(self.lines)
+        return line
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.ctl("status", {})
+        return found
+
+
+@contextmanager
+def serving(folder: Path, api_url: str, **dhcp: Any) -> Iterator[Running]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = str(folder / "control.sock")
+    fields = {
+        "api_url": api_url, "state_dir": str(folder / "state"), "workers": 1, "port": port, "interfaces": ["lo"],
+        "refresh_interval": 3600,
+    }  # fmt: skip
+    conf = folder / "services.conf"
+    conf.write_text(json.dumps({"dhcp": fields | dhcp, "control": {"socket": path}}))
+    argv = [sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        running = Running(process, path)
+        try:
+            yield running
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
+                running.thread.join(30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _may() -> None:
+    """A packet socket wants CAP_NET_RAW, and the service does not start without."""
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
+    except PermissionError:
+        pytest.skip("no CAP_NET_RAW for the service's packet socket; run as root, or inside `unshare -rn`")
+
+
+def test_a_file_that_is_written_or_replaced_is_served_without_any_command(tmp_path: Path) -> None:
+    inventory = tmp_path / "watched"
+    inventory.mkdir()
+    path = inventory / "hosts.csv"
+    path.write_text(content(1))
+    with serving(tmp_path, f"file://{path}") as running:
+        running.wait_for(r"generation 1: 1 hosts, 1 added")
+        path.write_text(content(1, 2))
+        running.wait_for(r"generation 2: 2 hosts, 1 added")
+        aside = inventory / "hosts.csv.new"
+        aside.write_text(content(1, 2, address=50))
+        os.replace(aside, path)
+        running.wait_for(r"generation 3: 2 hosts, 0 added, 2 changed")
+        (inventory / "another.csv").write_text("x")
+        with path.open("a") as file:
+            file.write(content(3).splitlines()[-1] + "\n")
+        running.wait_for(r"generation 4: 3 hosts, 1 added")
+        found = running.ctl("lookup", {"mac": "02:00:00:00:00:02"})
+        assert found["leases"][0]["address"] == "10.1.0.52"
+
+
+def test_a_file_that_is_broken_or_gone_and_back_again(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.csv"
+    path.write_text(content(1, 2))
+    with serving(tmp_path, f"file://{path}") as running:
+        running.wait_for(r"generation 1: 2 hosts")
+        path.write_bytes(b"base,mask\n\xff\n")
+        running.wait_for(r"refresh failed: hosts\.csv: .*; generation 1 serves on")
+        status = running.status()
+        assert (status["hosts"], status["inventory"]) == (2, "stale") and "hosts.csv" in status["inventory_reason"]
+        path.unlink()
+        path.write_text(content(1, 2, 3))
+        running.wait_for(r"the inventory is back")
+        status = running.status()
+        assert (status["inventory"], status["hosts"], status["generation"]) == ("ok", 3, 2)
+
+
+def test_a_guard_diff_and_rollback_on_the_running_service(tmp_path: Path) -> None:
+    """max_shrink: the workers answer from the table as it was, the reason stands in `ctl status --json`."""
+    path = tmp_path / "hosts.csv"
+    path.write_text(content(*range(1, 11)))
+    with serving(tmp_path, f"file://{path}") as running:
+        running.wait_for(r"generation 1: 10 hosts")
+        path.write_text(content(1, 2))
+        running.wait_for(r"refresh failed: 8 of 10 hosts would no longer be answered \(8 removed\)")
+        argv = [sys.executable, "-P", "-m", "control", "ctl", "--socket", str(tmp_path / "control.sock"), "--json"]
+        ran = subprocess.run([*argv, "status"], capture_output=True, text=True, timeout=WAIT_S, check=True)
+        status = json.loads(ran.stdout)
+        assert (status["hosts"], status["inventory"]) == (10, "stale")
+        assert "dhcp.max_shrink allows 20%" in status["inventory_reason"]
+        assert status["refresh"]["outcomes"]["shrunk"] >= 1
+        assert [worker["generation"] for worker in status["workers"]] == [1]
+        with pytest.raises(CallFailed, match="8 of 10 hosts"):
+            running.ctl("refresh", {"wait": True})
+        assert running.ctl("refresh", {"wait": True, "force": True})["removed"] == 8
+        diff = running.ctl("diff", {})
+        assert diff["total"] == 8 and {change["new"] for change in diff["changes"]} == {None}
+        assert running.ctl("rollback", {})["hosts"] == 10
+        status = running.status()
+        assert status["pinned_s"] is not None and [worker["generation"] for worker in status["workers"]] == [3]
+        path.write_text(content(1, 2, 3))
+        with pytest.raises(CallFailed, match="pinned to generation 3"):
+            running.ctl("refresh", {})
+        assert running.status()["hosts"] == 10, "a pinned table does not follow its file either"
+        assert running.ctl("refresh", {"wait": True, "force": True})["hosts"] == 3
+        path.write_text(content(1, 2, 3, 4))
+        running.wait_for(r"generation 5: 4 hosts")
+
+
+def test_another_inventory_is_watched_after_a_reload(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text(content(1))
+    second.write_text(content(1, 2))
+    with serving(tmp_path, f"file://{first}") as running:
+        running.wait_for(r"generation 1: 1 hosts")
+        conf = tmp_path / "services.conf"
+        conf.write_text(conf.read_text().replace("first.csv", "second.csv"))
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for(r"configuration reloaded")
+        running.wait_for(r": 2 hosts, 1 added")
+        second.write_text(content(1, 2, 3))
+        running.wait_for(r": 3 hosts, 1 added")
