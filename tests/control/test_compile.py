@@ -341,7 +341,7 @@ def comparable(faults: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 @pytest.mark.property
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(first=sites(), second=sites(), count=st.integers(1, 4), chance=st.randoms(use_true_random=False))
 def test_any_split_says_what_the_whole_says(first: Site, second: Site, count: int, chance: random.Random) -> None:
     """Also when a compiler knows parts of another site under the same names, and when it is asked twice."""
@@ -364,7 +364,7 @@ def test_any_split_says_what_the_whole_says(first: Site, second: Site, count: in
 
 
 @pytest.mark.property
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(content=sites())
 def test_the_quick_path_says_what_the_rules_say(content: Site) -> None:
     check_quick_path(content.inventory(), Dhcp())
@@ -416,7 +416,7 @@ def changed(rows: tuple[Attribute, ...], changes: list[Any]) -> tuple[Attribute,
 
 
 @pytest.mark.property
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(changes=CHANGES, name=NAMES, ipmi=st.booleans(), domain=st.booleans())
 def test_the_quick_path_on_hosts_that_are_nearly_usual(changes: Any, name: str, ipmi: bool, domain: bool) -> None:
     content = Site(None)

@@ -353,18 +353,13 @@ def test_a_pin_outlives_the_machine(held: Held, tmp_path: Path) -> None:
     commanded(held.server.url, tmp_path, cold)
 
 
-@pytest.mark.parametrize(
-    "arguments, said",
-    [
-        ({"offset": -1}, "offset -1, limit 1000; wanted 0 or more, and 1 to 1000"),
-        ({"limit": 0}, "limit 0"),
-        ({"limit": 1001}, "limit 1001"),
-    ],
-)
-def test_a_page_that_cannot_be(held: Held, tmp_path: Path, arguments: dict[str, int], said: str) -> None:
+def test_a_page_that_cannot_be(held: Held, tmp_path: Path) -> None:
     async def scenario(ctl: Ctl) -> None:
-        with pytest.raises(CallFailed, match=f"^diff: .*{said}"):
-            await ctl("diff", **arguments)
+        for offset, limit in ((-1, 10), (0, 0), (0, 1001)):
+            with pytest.raises(
+                CallFailed, match=f"^diff: offset {offset}, limit {limit}; wanted 0 or more, and 1 to 1000"
+            ):
+                await ctl("diff", offset=offset, limit=limit)
 
     commanded(held.server.url, tmp_path, scenario)
 
