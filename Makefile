@@ -31,7 +31,7 @@ debug:                  ## the same, with asserts that abort and bounds that are
 	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
 
 test-unit: build        ## everything that needs no namespaces and no sanitizer
-	$(PYTEST) -m 'not netns and not faults and not sanitizer'
+	$(PYTEST) -n auto -m 'not netns and not faults and not sanitizer'
 
 test-netns: build       ## real clients in network namespaces
 	$(PYTEST) -m 'netns or faults'

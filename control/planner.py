@@ -239,7 +239,6 @@ class Planner:
                 done.add(batch)
         finally:
             self.off_loop(getattr(reading.batches, "close", lambda: None))
-        self.frame = reading.frame.frame()
         stages.done("fetch")
         spent = {"parse": done.parse_s, "plan": done.plan_s}
         stages.seconds["fetch"] = round(stages.seconds["fetch"] - sum(spent.values()), 4)
@@ -282,6 +281,7 @@ class Planner:
             self.fail("shrunk", refusal)
             return
         self.compiler.keep(done)
+        self.frame = done.rules.frame.frame()
         if not done.stale:
             self.looked_up = set(self.touched)
         self.confirmed_s = confirmed_s
