@@ -49,7 +49,7 @@ def test_a_right_server_has_nothing_against_it() -> None:
 
 
 def test_lost_replies_are_lost() -> None:
-    result = ask(lambda asked: [] if asked.number % 100 == 5 else right(asked), tail_s=0.5)
+    result = ask(lambda asked: [] if asked.number % 100 == 5 else right(asked), tail_s=4.0)
     assert classes(result) == {"answered": REQUESTS - 2, "lost": 2}
     assert result.loss == pytest.approx(0.01) and not result.good
 
@@ -95,14 +95,14 @@ def _without_82(asked: Asked) -> list[tuple[float, bytes]]:
     ],
 )
 def test_wrong_replies_are_wrong(behaviour: Behaviour, fault: str) -> None:
-    result = ask(lambda asked: behaviour(asked) if asked.number == 60 else right(asked), circuit=True, tail_s=0.3)
+    result = ask(lambda asked: behaviour(asked) if asked.number == 60 else right(asked), circuit=True, tail_s=4.0)
     assert classes(result) == {"answered": REQUESTS - 1, "wrong": 1}
     assert result.faults == {fault: 1}
     assert result.examples[0].startswith(f"wrong {fault}: asked by 02:00:00:00:00:00")
 
 
 def test_a_right_and_a_wrong_reply_is_wrong() -> None:
-    result = ask(lambda asked: right(asked) + (_neighbours(asked) if asked.number == 60 else []), tail_s=0.3)
+    result = ask(lambda asked: right(asked) + (_neighbours(asked) if asked.number == 60 else []), tail_s=4.0)
     assert classes(result) == {"answered": REQUESTS - 1, "wrong": 1, "duplicate": 1}
 
 
@@ -136,7 +136,7 @@ def test_replies_to_nothing_are_stray() -> None:
 def test_silence_is_right_where_it_is_wanted() -> None:
     with responder(lambda asked: [] if asked.host else right(asked)) as port:
         target = Target("127.0.0.1", ("127.0.0.1",), port=port, own_port=0)
-        result = load.start(target, people(), RATE, HOSTS, forms=[form(RELEASE)], tail_s=0.2).wait()
+        result = load.start(target, people(), RATE, HOSTS, forms=[form(RELEASE)], tail_s=4.0).wait()
     assert (result.silent, result.wrong, result.faults) == (HOSTS - 1, 1, {"unexpected": 1})
 
 
