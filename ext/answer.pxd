@@ -1,4 +1,4 @@
-"""The story of one packet: parse -> find_lease -> judge -> encode.  Bytes and table in, verdict and bytes out.
+"""The story of one packet: parse -> find_host -> judge -> encode.  Bytes and table in, verdict and bytes out.
 
 Pure: no I/O, no clock, no allocation.  The worker, the tests, the fuzzer, the bench and `bootstorm explain` all call this.
 """
@@ -6,8 +6,9 @@ Pure: no I/O, no clock, no allocation.  The worker, the tests, the fuzzer, the b
 from ext.classify cimport classify
 from ext.encode cimport Reply, encode_reply
 from ext.judge cimport Decision, Packet, check_place, judge
-from ext.leases cimport ROLE_HOST, Site, find_lease
+from ext.leases cimport FLAG_BOOTP, Site
 from ext.parse cimport Request, parse_request
+from ext.roles cimport find_host
 from ext.verdict cimport *
 from ext.wire cimport is_broadcast_of
 
@@ -27,12 +28,16 @@ cdef inline Verdict answer(const Site *site, const Packet *packet, Request *requ
     verdict = parse_request(request, packet.data, packet.length)
     if verdict != VERDICT_COUNT:
         return verdict
+    if request.message_type == 0 and not site.own.flags & FLAG_BOOTP:
+        return IGNORED_BOOTP
     verdict = check_place(site, packet, request)
     if verdict != VERDICT_COUNT:
         return verdict
-    # Octets beyond hlen are no address (RFC 2131 section 2); InfiniBand has none at all (RFC 4390).
-    if request.bootp.hlen < 6 or not find_lease(site, request.bootp.chaddr, ROLE_HOST, &decision.host):
+    if request.mac == NULL:
         return IGNORED_UNKNOWN_MAC
+    verdict = find_host(site, request, &decision.host)
+    if verdict != VERDICT_COUNT:
+        return verdict
     decision.client_class = classify(request)
     verdict = judge(site, packet, request, decision)
     if is_answer(verdict):

@@ -21,7 +21,10 @@ from ext.table import FILE_BYTES_MAX, OWN_BYTES_MAX, STATES, TableInvalid, check
 from ext.wire cimport swap32
 
 
-TEMPLATE_FIELDS = ("options", "file", "siaddr", "server_id", "lease_s", "renewal_s", "rebinding_s")
+TEMPLATE_FIELDS = ("options", "file", "siaddr", "server_id", "lease_s", "renewal_s", "rebinding_s", "flags")
+RULES = {"vendor_class": RULE_VENDOR_CLASS, "user_class": RULE_USER_CLASS, "client_id": RULE_CLIENT_ID,
+         "other_mac": RULE_OTHER_MAC, "requested_options": RULE_REQUESTED}
+ROLES = {"host": ROLE_HOST, "bmc": ROLE_BMC}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class Surroundings:
     server_ids: tuple = ()
     relays: tuple = ()             # (address, prefix)
     max_nak_age_s: int = 86400
+    bootp: bool = False
+    rules: tuple = ()              # (key of RULES, key of ROLES, bytes), the first that fits says who asks
 
 
 cdef object check_blob(bytes options):
@@ -105,11 +110,13 @@ cdef class Builder:
         return self.host_rows
 
     def add_template(self, *, bytes options=b"", bytes file=b"", uint32_t siaddr=0, uint32_t server_id=0,
-                     uint32_t lease_s=3600, uint32_t renewal_s=1600, uint32_t rebinding_s=3150, dict variants=None) -> int:
-        """Index of the template with this content; equal ones are one.  options: encoded, without 51, 53, 54, 58, 59.
+                     uint32_t lease_s=3600, uint32_t renewal_s=1600, uint32_t rebinding_s=3150, uint8_t flags=0,
+                     dict variants=None) -> int:
+        """Index of the template with this content; equal ones are one.  options: encoded, without 51, 53, 54, 58, 59;
+        flags: TEMPLATE_... of leases.pxd.
 
         variants: ClientClass -> the same arguments but this one, for clients that get something else."""
-        fields = (options, file, siaddr, server_id, lease_s, renewal_s, rebinding_s)
+        fields = (options, file, siaddr, server_id, lease_s, renewal_s, rebinding_s, flags)
         others = {int(client): self.add_template(**other) for client, other in sorted((variants or {}).items())}
         if any(not 0 <= client < CLASS_COUNT for client in others):
             raise TableInvalid(f"client classes {list(others)}: wanted 0 to {CLASS_COUNT - 1}")
@@ -171,15 +178,17 @@ cdef class Builder:
         self.claim_count += 1
 
     def add_host(self, uint64_t mac, *, int state=0, bytes name=b"", bytes own=b"", leases=(), int role=0):
-        """One host.  mac: 48-bit int; name: the object's, at most 255 bytes; own: encoded options of this host alone;
+        """One host.  mac: 48-bit int, or a row's key, which has the role above that; name: the object's, at most 255
+        bytes; own: encoded options of this host alone;
         leases: (address, prefix, template index), the preferred first; needed for state 0 (served) only."""
         cdef Lease *lease
         cdef uint32_t own_at, name_at
         cdef int left = len(leases)
         if (left == 0) == (state == SERVED) or left > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {left} addresses in state {STATES[state]}")
-        if mac >> 48:
-            raise TableInvalid(f"MAC {mac:#x} has more than 48 bits")
+        role |= mac >> 48
+        if role > ROLE_BMC:
+            raise TableInvalid(f"MAC {mac:#x} has more than 48 bits, and what is above them is no role")
         check_blob(own)
         for address, prefix, template in leases:
             if not (0 < address <= 0xffffffff and 0 <= prefix <= 32 and 0 <= template < len(self.templates)):
@@ -229,7 +238,7 @@ cdef class Builder:
         return value
 
     def append(self, Builder other not None, skip=frozenset()):
-        """Take over the rows and claims of another builder, except the rows of the MACs in `skip`.  Neither has a base."""
+        """Take over the rows and claims of another builder, except the rows whose keys are in `skip`.  Neither has a base."""
         cdef uint32_t heap_at = len(self.heap), at = 0, i
         cdef const Lease *first
         cdef Lease *copy
@@ -241,7 +250,7 @@ cdef class Builder:
         while at < other.lease_count:
             first = other.leases + at
             at += first.lease_count
-            if skip and key_of(first.mac, 0) & 0xffffffffffff in skip:
+            if skip and row_key(first) in skip:
                 continue
             copy = self.new_leases(first.lease_count)
             memcpy(copy, first, first.lease_count * sizeof(Lease))
@@ -265,18 +274,18 @@ cdef class Builder:
                 self.claims[self.claim_count] = claim
                 self.claim_count += 1
 
-    def macs_of_others(self, names) -> set:
-        """MACs of the rows whose object is none of these.  names: a set of bytes."""
+    def keys_of_others(self, names) -> set:
+        """Keys (the MAC, and above bit 48 the role) of the rows whose object is none of these.  names: a set of bytes."""
         cdef uint32_t at = 0
         found = set()
         while at < self.lease_count:
             if self.name_of(self.leases[at].name_at, self.leases[at].name_bytes) not in names:
-                found.add(key_of(self.leases[at].mac, 0) & 0xffffffffffff)
+                found.add(row_key(&self.leases[at]))
             at += self.leases[at].lease_count
         return found
 
     def contested(self) -> tuple:
-        """({mac: [name]}, {address: [(mac or None, name)]}) of what several rows, or objects of different names, claim."""
+        """({key: [name]}, {address: [(key or None, name)]}) of what several rows, or objects of different names, claim."""
         return self.contested_macs(), self.contested_addresses()
 
     cdef dict contested_macs(self):
@@ -296,7 +305,7 @@ cdef class Builder:
         while twice and at < self.lease_count:
             key = key_of(self.leases[at].mac, self.leases[at].role)
             if key in twice:
-                found.setdefault(key & 0xffffffffffff, []).append(
+                found.setdefault(row_key(&self.leases[at]), []).append(
                     self.name_of(self.leases[at].name_at, self.leases[at].name_bytes))
             at += self.leases[at].lease_count
         return found
@@ -331,7 +340,7 @@ cdef class Builder:
         cdef const Claim *claim
         if ordinal < self.lease_count:
             lease = self.leases + ordinal
-            return key_of(lease.mac, 0) & 0xffffffffffff, self.name_of(lease.name_at, lease.name_bytes)
+            return row_key(lease), self.name_of(lease.name_at, lease.name_bytes)
         claim = self.claims + (ordinal - self.lease_count)
         return None, self.name_of(claim.name_at, claim.name_bytes)
 
@@ -384,8 +393,9 @@ cdef class Builder:
         cdef Template template
         cdef Link link
         cdef Relay relay
+        cdef Rule rule
         cdef uint64_t at = padded(sizeof(Header))
-        templates, links, relays, networks, ids = (bytearray() for _ in range(5))
+        templates, links, relays, rules, networks, ids = (bytearray() for _ in range(6))
         for i, (options_at, file_at, key, others) in enumerate(self.templates):
             memset(&template, 0, sizeof(template))
             for client in range(CLASS_COUNT):
@@ -393,7 +403,7 @@ cdef class Builder:
             template.options_at, template.file_at = options_at, file_at
             template.options_bytes, template.file_bytes = len(key[0]), len(key[1])
             template.siaddr_be, template.server_id_be = swap32(key[2]), swap32(key[3])
-            template.lease_s, template.renewal_s, template.rebinding_s = key[4:]
+            template.lease_s, template.renewal_s, template.rebinding_s, template.flags = key[4:]
             template.content_hash = self.template_hashes[i]
             templates += (<const char *>&template)[:sizeof(template)]
         for ifindex, address, prefix, mtu, served in surroundings.links:
@@ -405,6 +415,13 @@ cdef class Builder:
             memset(&relay, 0, sizeof(relay))
             relay.address_be, relay.prefix = swap32(address), prefix
             relays += (<const char *>&relay)[:sizeof(relay)]
+        for kind, role, text in surroundings.rules:
+            if len(text) > RULE_TEXT_BYTES:
+                raise TableInvalid(f"rule {kind} {text!r}: {len(text)} bytes, a rule takes {RULE_TEXT_BYTES}")
+            memset(&rule, 0, sizeof(rule))
+            rule.kind, rule.role, rule.length = RULES[kind], ROLES[role], len(text)
+            memcpy(rule.text, <const char *><bytes>text, len(text))
+            rules += (<const char *>&rule)[:sizeof(rule)]
         union = merged(surroundings.networks)
         for first, last in union:
             networks += first.to_bytes(4, "little") + last.to_bytes(4, "little")
@@ -415,7 +432,9 @@ cdef class Builder:
         header.server_id_count = len(surroundings.server_ids)
         header.server_id_be = swap32(surroundings.server_id)
         header.max_nak_age_s = surroundings.max_nak_age_s
-        header.flags = FLAG_INTERFACES_LIMITED if surroundings.interfaces_limited else 0
+        header.rule_count = len(surroundings.rules)
+        header.flags = ((FLAG_INTERFACES_LIMITED if surroundings.interfaces_limited else 0)
+                        | (FLAG_BOOTP if surroundings.bootp else 0))
         header.slots_at = at
         header.leases_at = at = padded(at + <uint64_t>header.slot_count * sizeof(Slot))
         header.templates_at = at = padded(at + <uint64_t>self.lease_count * sizeof(Lease))
@@ -423,11 +442,13 @@ cdef class Builder:
         header.links_at = at = padded(at + len(networks))
         header.server_ids_at = at = padded(at + len(links))
         header.relays_at = at = padded(at + len(ids))
-        header.heap_at = at = padded(at + len(relays))
+        header.rules_at = at = padded(at + len(relays))
+        header.heap_at = at = padded(at + len(rules))
         header.heap_bytes = len(self.heap)
         header.total_bytes = padded(at + len(self.heap))
         return [(header.templates_at, templates), (header.networks_at, networks), (header.links_at, links),
-                (header.server_ids_at, ids), (header.relays_at, relays), (header.heap_at, self.heap)]
+                (header.server_ids_at, ids), (header.relays_at, relays), (header.rules_at, rules),
+                (header.heap_at, self.heap)]
 
     cdef void write(self, int fd, Header *header, list sections) except *:
         cdef uint8_t *at
@@ -455,6 +476,11 @@ cdef class Builder:
             memcpy(at, header, sizeof(Header))
         finally:
             munmap(at, header.total_bytes)
+
+
+cdef inline uint64_t row_key(const Lease *lease) noexcept nogil:
+    """The MAC, and above its 48 bits the role."""
+    return key_of(lease.mac, lease.role) & ~(<uint64_t>1 << 63)
 
 
 cdef inline uint64_t padded(uint64_t at) noexcept nogil:

@@ -18,6 +18,8 @@ from ext.verdict cimport VERDICT_COUNT, Verdict as CVerdict, is_answer
 from ext.verdict import Verdict
 from ext.wire cimport swap16, swap32
 
+NOT_UNDERSTOOD = (Verdict.IGNORED_NO_TABLE, Verdict.IGNORED_TRUNCATED, Verdict.IGNORED_SHORT, Verdict.IGNORED_NOT_REQUEST,
+                  Verdict.IGNORED_COOKIE, Verdict.IGNORED_HARDWARE)
 ROUTES = {ROUTE_UDP: "udp", ROUTE_FRAME: "frame", ROUTE_BROADCAST: "broadcast"}
 
 
@@ -77,6 +79,7 @@ cdef dict fields_of(const Request *request):
         "client_id": span(request.client_id.at, request.client_id.length),
         "parameter_list": span(request.parameter_list.at, request.parameter_list.length),
         "vendor_class": span(request.vendor_class.at, request.vendor_class.length),
+        "mac": span(request.mac, 6) if request.mac != NULL else b"",
         "client_class": ClientClass(<int>classify(request)),
         "relay_agent": span(request.relay_agent.at, request.relay_agent.length),
     }
@@ -128,7 +131,7 @@ def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t s
 
 
 cdef object trace_of(said, const Request *request, const Decision *decision):
-    cdef bint understood = request.bootp != NULL and request.message_type != 0
+    cdef bint understood = request.bootp != NULL and said.verdict not in NOT_UNDERSTOOD
     cdef bint found = decision.host.lease != NULL and decision.host.lease.state != TOMBSTONE
     cdef uint32_t link_be = told_link(request) if understood else 0
     told_by = ""

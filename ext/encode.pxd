@@ -53,7 +53,7 @@ cdef inline void choose_route(const Site *site, const Packet *packet, const Requ
         reply.destination_be = bootp.ciaddr_be
         # 4,000 on-link clients overflow the kernel's neighbour table silently; a frame needs no neighbour.
         reply.route = ROUTE_FRAME if ethernet and is_connected(site, packet.ifindex, bootp.ciaddr_be) else ROUTE_UDP
-    elif swap16(bootp.flags_be) & FLAG_BROADCAST or not ethernet:
+    elif swap16(bootp.flags_be) & FLAG_BROADCAST or not ethernet or decision.template.flags & TEMPLATE_BROADCAST:
         reply.route = ROUTE_BROADCAST
         reply.destination_be = 0xffffffff
     else:
@@ -62,10 +62,12 @@ cdef inline void choose_route(const Site *site, const Packet *packet, const Requ
 
 
 cdef inline size_t room_for(const Site *site, const Packet *packet, const Request *request) noexcept nogil:
-    """Most bytes of UDP payload that the client takes: min(max(option 57, 576), MTU) - 28."""
+    """Most bytes of UDP payload that the client takes: min(max(option 57, 576), MTU) - 28; of BOOTP its 300."""
     cdef const Link *link = primary_link(site, packet.ifindex)
     cdef size_t mtu = link.mtu if link != NULL else 1500
     cdef size_t client = request.max_size if request.max_size > CLIENT_MTU_MIN else CLIENT_MTU_MIN
+    if request.message_type == 0:
+        client = REPLY_BYTES_MIN + IP_UDP_BYTES
     # What the relay added, the relay takes away again: it does not count against the client (RFC 3046 section 2.2).
     client += request.relay_agent.length + 2 if request.relay_agent.length else 0
     return (client if client < mtu else mtu) - IP_UDP_BYTES
@@ -114,12 +116,13 @@ cdef inline void put_fitting(const Request *request, const Decision *decision, R
     cdef Sink[3] sinks
     cdef uint8_t overload = 0
     cdef bint requested
+    cdef bint may_overload = request.message_type != 0 and not template.flags & TEMPLATE_NO_OVERLOAD
     sinks[0] = sink[0]
     sinks[0].end -= 3                                            # option 52 itself
     sinks[1].at = bootp.file
-    sinks[1].end = bootp.file + (sizeof(bootp.file) - 1 if template.file_bytes == 0 else 0)      # its own End
+    sinks[1].end = bootp.file + (sizeof(bootp.file) - 1 if may_overload and template.file_bytes == 0 else 0)
     sinks[2].at = bootp.sname
-    sinks[2].end = bootp.sname + sizeof(bootp.sname) - 1
+    sinks[2].end = bootp.sname + (sizeof(bootp.sname) - 1 if may_overload else 0)                # and its own End
     sinks[1].full = sinks[2].full = False
     for requested in (True, False):
         pick_options(request, table.heap + template.options_at, template.options_bytes, requested, sinks)
@@ -136,7 +139,8 @@ cdef inline void put_fitting(const Request *request, const Decision *decision, R
 
 
 cdef inline void put_lease(const Request *request, const Decision *decision, Reply *reply, Sink *sink) noexcept nogil:
-    """What an OFFER and an ACK say: times (not for INFORM, RFC 2131 section 4.3.5), template, the host's own."""
+    """What an OFFER and an ACK say: times (not for INFORM, RFC 2131 section 4.3.5, nor BOOTP, whose leases never end),
+    template, the host's own."""
     cdef const Table *table = decision.host.table
     cdef const Lease *lease = decision.host.lease
     cdef const Template *template = decision.template
@@ -145,6 +149,7 @@ cdef inline void put_lease(const Request *request, const Decision *decision, Rep
     memcpy(bootp.file, table.heap + template.file_at, template.file_bytes)
     if decision.with_address:
         bootp.yiaddr_be = lease.address_be
+    if decision.with_address and decision.reply_type != 0:
         put_option32(sink, OPTION_LEASE_TIME, swap32(template.lease_s))
         put_option32(sink, OPTION_RENEWAL_TIME, swap32(template.renewal_s))
         put_option32(sink, OPTION_REBINDING_TIME, swap32(template.rebinding_s))
@@ -163,10 +168,11 @@ cdef inline bint encode_reply(const Site *site, const Packet *packet, const Requ
     cdef Sink sink
     cdef size_t room = room_for(site, packet, request)
     cdef size_t tail = 1                                         # End
+    cdef uint16_t client_id = request.client_id.length if request.message_type != 0 else 0
     if room > reply.capacity:
         room = reply.capacity
-    if request.client_id.length:
-        tail += <size_t>2 + request.client_id.length
+    if client_id:
+        tail += long_option_bytes(client_id)
     if request.relay_agent.length:
         tail += <size_t>2 + request.relay_agent.length
     if request.subnet_selection_be != 0:
@@ -185,20 +191,23 @@ cdef inline bint encode_reply(const Site *site, const Packet *packet, const Requ
     sink.at = reply.data + BOOTP_BYTES
     sink.end = reply.data + room - tail
     sink.full = False
-    put_option8(&sink, OPTION_MESSAGE_TYPE, decision.reply_type)
-    put_option32(&sink, OPTION_SERVER_ID, decision.server_id_be)
+    if decision.reply_type != 0:
+        put_option8(&sink, OPTION_MESSAGE_TYPE, decision.reply_type)
+        put_option32(&sink, OPTION_SERVER_ID, decision.server_id_be)
     if decision.reply_type == DHCPNAK:
         if asked.giaddr_be != 0:
             bootp.flags_be |= swap16(FLAG_BROADCAST)             # RFC 2131 section 4.3.2: the relay must broadcast it
     else:
-        if decision.reply_type == DHCPACK:
+        if decision.reply_type != DHCPOFFER:
             bootp.ciaddr_be = asked.ciaddr_be
+        if decision.template.flags & TEMPLATE_BROADCAST:
+            bootp.flags_be |= swap16(FLAG_BROADCAST)             # for the relay
         put_lease(request, decision, reply, &sink)
     sink.end += tail
     if request.subnet_selection_be != 0:                         # RFC 3011 section 2: clients want it back
         put_option32(&sink, OPTION_SUBNET_SELECTION, request.subnet_selection_be)
-    if request.client_id.length:                                 # RFC 6842
-        put_option(&sink, OPTION_CLIENT_ID, request.client_id.at, <uint8_t>request.client_id.length)
+    if client_id:                                                # RFC 6842
+        put_long_option(&sink, OPTION_CLIENT_ID, request.client_id.at, client_id)
     if request.relay_agent.length:                               # RFC 3046 section 2.2: last
         put_option(&sink, OPTION_RELAY_AGENT, request.relay_agent.at, <uint8_t>request.relay_agent.length)
     put_end(&sink)

@@ -27,7 +27,7 @@ cdef struct Packet:                # one received datagram
 
 cdef struct Decision:
     Host host                      # lease: the one to hand out
-    uint8_t reply_type             # DHCPOFFER, DHCPACK, DHCPNAK
+    uint8_t reply_type             # DHCPOFFER, DHCPACK, DHCPNAK; 0 for BOOTP
     bint with_address              # yiaddr and the lease times go into the reply (not for INFORM, not for NAK)
     bint to_ciaddr                 # the client has its address configured and wants the answer there
     const Template *template       # of that lease, for the client's class
@@ -243,6 +243,26 @@ cdef inline Verdict judge_inform(const Site *site, const Request *request, Decis
     return ACKED_INFORM
 
 
+cdef inline Verdict judge_bootp(const Site *site, const Packet *packet, const Request *request,
+                                Decision *decision) noexcept nogil:
+    """RFC 951 section 7.3: a client that knows its address says it in ciaddr and wants the rest only."""
+    cdef uint32_t ciaddr = request.bootp.ciaddr_be
+    cdef const Lease *lease
+    if ciaddr != 0:
+        lease = lease_at(decision.host.lease, ciaddr)
+        if lease == NULL or is_ours(site, ciaddr):
+            return IGNORED_CIADDR
+        decision.to_ciaddr = True
+    else:
+        lease = lease_here(site, packet, request, decision.host.lease, 0)
+        if lease == NULL:
+            return IGNORED_OTHER_LINK
+    decision.host.lease = lease
+    decision.reply_type = 0
+    decision.with_address = True
+    return ANSWERED_BOOTP
+
+
 cdef inline Verdict judge_state(uint8_t state) noexcept nogil:
     if state == DISABLED:
         return IGNORED_DISABLED
@@ -274,6 +294,8 @@ cdef inline Verdict judge(const Site *site, const Packet *packet, const Request 
         verdict = OFFERED
     elif request.message_type == DHCPINFORM:
         verdict = judge_inform(site, request, decision)
+    elif request.message_type == 0:
+        verdict = judge_bootp(site, packet, request, decision)
     elif request.message_type == DHCPRELEASE:
         return NOTED_RELEASE
     elif request.server_id_be != 0 and not accepts_server_id(site, packet, request, decision, request.server_id_be):

@@ -24,11 +24,15 @@ cdef extern from *:
 
 cdef enum:
     TABLE_MAGIC_LOW = 0x74736F62   # "bost"
-    TABLE_VERSION = 3              # of the layout and of slot_of(): old tables are refused, not misread
+    TABLE_VERSION = 4              # of the layout and of slot_of(): old tables are refused, not misread
     ROLE_HOST = 0
     ROLE_BMC = 1                   # told apart by the inventory's rules; one MAC may have both (shared LOM)
     FLAG_INTERFACES_LIMITED = 1    # only the links with LINK_SERVED may be answered on
+    FLAG_BOOTP = 2                 # dhcp.bootp
     LINK_SERVED = 1
+    TEMPLATE_NO_OVERLOAD = 1       # for clients that cannot read options in file and sname
+    TEMPLATE_BROADCAST = 2         # for clients that cannot take a frame before they have an address
+    RULE_TEXT_BYTES = 29
 
 
 cdef enum LeaseState:
@@ -40,7 +44,15 @@ cdef enum LeaseState:
     TOMBSTONE                      # delta only: the host left the inventory
 
 
-cdef packed struct Header:         # 184 bytes
+cdef enum RuleKind:                # what a Rule looks at
+    RULE_VENDOR_CLASS              # option 60 begins with the text
+    RULE_USER_CLASS                # option 77 begins with the text
+    RULE_CLIENT_ID                 # option 61 begins with the text
+    RULE_OTHER_MAC                 # option 61 is type 1 and a MAC that is not chaddr
+    RULE_REQUESTED                 # option 55 is the text
+
+
+cdef packed struct Header:         # 192 bytes
     uint32_t magic
     uint32_t version
     uint64_t generation
@@ -60,7 +72,7 @@ cdef packed struct Header:         # 184 bytes
     uint32_t server_id_be          # dhcp.server_id, 0 when unset
     uint32_t max_nak_age_s
     uint32_t flags
-    uint32_t reserved
+    uint32_t rule_count
     uint64_t slots_at
     uint64_t leases_at
     uint64_t templates_at
@@ -71,6 +83,7 @@ cdef packed struct Header:         # 184 bytes
     uint64_t heap_at
     uint64_t heap_bytes
     uint64_t base_checksum         # of the base: numbers may come again after a disk was lost
+    uint64_t rules_at
 
 
 cdef packed struct Slot:
@@ -104,7 +117,7 @@ cdef packed struct Template:       # what many hosts share; or a variant of that
     uint32_t rebinding_s
     uint16_t options_bytes
     uint8_t file_bytes             # at most 127: fits bootp.file with its NUL
-    uint8_t reserved
+    uint8_t flags                  # TEMPLATE_...
     uint64_t content_hash          # of all that the fields above and the variants say, wherever it stands
     uint32_t variants[CLASS_COUNT] # index of the template for each client class, often its own
     uint32_t reserved_too
@@ -130,6 +143,13 @@ cdef packed struct Relay:          # dhcp.relays
     uint8_t reserved[3]
 
 
+cdef packed struct Rule:           # who asks, the host or its BMC: the first that fits says; 32 bytes
+    uint8_t kind                   # RuleKind
+    uint8_t role
+    uint8_t length
+    uint8_t text[RULE_TEXT_BYTES]
+
+
 cdef struct Table:                 # one mapped generation; header NULL = none
     const Header *header
     const Slot *slots
@@ -146,6 +166,7 @@ cdef struct Site:                  # what answer() knows: the adopted pair and t
     const Link *links
     const uint32_t *server_ids_be
     const Relay *relays
+    const Rule *rules
     int64_t age_s                  # since control last had the inventory's word
 
 
@@ -257,6 +278,7 @@ cdef inline const char *attach_table(Table *table, const void *at, uint64_t byte
             and section_fits(header, header.links_at, header.link_count, sizeof(Link))
             and section_fits(header, header.server_ids_at, header.server_id_count, 4)
             and section_fits(header, header.relays_at, header.relay_count, sizeof(Relay))
+            and section_fits(header, header.rules_at, header.rule_count, sizeof(Rule))
             and section_fits(header, header.heap_at, header.heap_bytes, 1)):
         return b"a section reaches over its end"
     table.header = header
@@ -285,4 +307,5 @@ cdef inline const char *join_site(Site *site) noexcept nogil:
     site.links = <const Link *>(start + own.links_at)
     site.server_ids_be = <const uint32_t *>(start + own.server_ids_at)
     site.relays = <const Relay *>(start + own.relays_at)
+    site.rules = <const Rule *>(start + own.rules_at)
     return NULL

@@ -7,22 +7,23 @@ but not answered is answered by the replacement.  Every word has one writer; rea
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 
 from ext.net cimport bump, full_fence, iovec, load_acquire, mmsghdr, sockaddr_in, store_release
+from ext.record cimport RECORDS, Record
 from ext.verdict cimport VERDICT_COUNT
 
 
 cdef enum:
     PAGE_MAGIC = 0x67617062        # "bpag"
-    PAGE_VERSION = 1
+    PAGE_VERSION = 2
     BATCH = 64
     RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
     CONTROL_BYTES = 128            # IP_PKTINFO with room to spare
-    EVENTS = 1024                  # power of two
+    EVENTS = 4096                  # power of two; sightings leave half of it to refusals
     COUNTERS = 64                  # by verdict, with room for more
     SEND_ERRORS = 16
     RECOVERIES_MAX = 3             # a datagram that ended this many workers is given up
 
 
-cdef packed struct Event:          # 64 bytes: a host that waits for an answer that it does not get
+cdef packed struct Event:          # 128 bytes: a host that waits for an answer that it does not get, or one that was seen
     int64_t boottime_ns
     uint32_t xid_be
     uint32_t ifindex
@@ -37,6 +38,13 @@ cdef packed struct Event:          # 64 bytes: a host that waits for an answer t
     uint8_t htype
     uint8_t vendor_bytes
     uint8_t vendor[18]             # beginning of option 60
+    uint8_t client_class
+    uint8_t role
+    uint16_t repeats               # a sighting: ACKs of this host in this class within LOOP_S
+    uint8_t client_id_bytes
+    uint8_t relay_agent_bytes
+    uint8_t client_id[28]          # beginning of option 61: a DUID with its UUID, and the IAID before it, whole
+    uint8_t relay_agent[30]        # beginning of option 82
 
 
 cdef struct Page:
@@ -53,6 +61,8 @@ cdef struct Page:
     uint64_t by_verdict[COUNTERS]
     uint64_t send_errors[SEND_ERRORS]
     uint64_t events_lost           # ring full
+    uint64_t sightings_lost        # its half full
+    uint64_t records_written
     uint64_t events_head           # next to be written, by the worker
     uint8_t apart[64]              # another writer, another cache line
     uint64_t events_tail           # next to be read, by control
@@ -63,6 +73,7 @@ cdef struct Page:
     sockaddr_in names[BATCH]
     uint8_t control[BATCH][CONTROL_BYTES]
     uint8_t buffers[BATCH][RX_BYTES]
+    Record records[RECORDS]        # the flight recorder
 
 
 cdef struct SitePage:              # written by control, read by every worker
@@ -71,14 +82,20 @@ cdef struct SitePage:              # written by control, read by every worker
     int64_t confirmed_boottime_s   # when the inventory last confirmed the table, CLOCK_BOOTTIME; may lie before the boot
 
 
-cdef inline bint push_event(Page *page, const Event *event) noexcept nogil:
-    """True when the reader may be asleep and wants its bell rung."""
+cdef enum Pushed:
+    LOST
+    PUSHED
+    PUSHED_ASLEEP                  # the reader may be asleep and wants its bell rung
+
+
+cdef inline Pushed push_event(Page *page, const Event *event, uint64_t room, uint64_t *lost) noexcept nogil:
+    """room: of the ring, for events of this kind."""
     cdef uint64_t head = page.events_head
     cdef uint64_t tail = load_acquire(&page.events_tail)
-    if head - tail >= EVENTS:
-        bump(&page.events_lost, 1)
-        return False
+    if head - tail >= room:
+        bump(lost, 1)
+        return LOST
     page.events[head & (EVENTS - 1)] = event[0]
     store_release(&page.events_head, head + 1)
     full_fence()                   # the reader stores its tail and then looks at head once more
-    return load_acquire(&page.events_tail) == head
+    return PUSHED_ASLEEP if load_acquire(&page.events_tail) == head else PUSHED

@@ -6,19 +6,50 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t, int64_t
 
 import os
+from dataclasses import dataclass
 
 from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, full_fence, mmap, munmap
+from ext.encode cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
+from ext.leases cimport ROLE_BMC
 from ext.page cimport *
+from ext.record cimport RECORDED_BYTES, RECORDS, Record
+from ext.classify import ClientClass
 from ext.verdict import Verdict
-from ext.wire cimport swap32
+from ext.wire cimport swap16, swap32
 
 PAGE_LAYOUT = PAGE_VERSION
+RECORDS_KEPT = RECORDS
+RECORDED_BYTES_MAX = RECORDED_BYTES
+ROUTES = {ROUTE_UDP: "udp", ROUTE_FRAME: "frame", ROUTE_BROADCAST: "broadcast"}
 WORKER_PAGE_BYTES = sizeof(Page)
 SITE_PAGE_BYTES = sizeof(SitePage)
 SEND_ERROR_NAMES = ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "EINVAL", "ENETDOWN",
                     "ENODEV", "ENXIO", "EMSGSIZE", "ECONNREFUSED", "other")
-assert sizeof(Event) == 64
+assert sizeof(Event) == 128 and sizeof(Record) == 1344
 assert <int>VERDICT_COUNT <= <int>COUNTERS
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One datagram and what became of it.  Addresses are ints in host order; request and reply are UDP payloads, of which
+    the first RECORDED_BYTES_MAX are kept."""
+    number: int
+    boottime_ns: int               # CLOCK_BOOTTIME
+    ifindex: int
+    source: int
+    source_port: int
+    destination: int
+    verdict: str
+    request: bytes
+    request_bytes: int             # on the wire
+    route: str                     # "udp", "frame", "broadcast"; "" for silence
+    sent: bool                     # False: decided and not sent (dhcp.mode is observe)
+    reply: bytes
+    reply_bytes: int
+    reply_source: int
+    reply_destination: int
+    reply_port: int
+    reply_mac: bytes
 
 
 cdef void *map_page(int fd, size_t size) except NULL:
@@ -111,9 +142,10 @@ cdef class WorkerPage:
         return self.page.generation
 
     def totals(self) -> dict:
-        """rx, tx, recovered, events_lost: counts since the service started, over all workers that had the slot."""
+        """rx, tx, recovered, events_lost, sightings_lost: counts since the service started, over all workers that had the
+        slot."""
         return {"rx": self.page.rx, "tx": self.page.tx, "recovered": self.page.recovered,
-                "events_lost": self.page.events_lost}
+                "events_lost": self.page.events_lost, "sightings_lost": self.page.sightings_lost}
 
     def verdicts(self) -> dict:
         """Verdict name -> count, all verdicts."""
@@ -142,6 +174,44 @@ cdef class WorkerPage:
                 "requested": swap32(event.requested_be), "server_id": swap32(event.server_id_be),
                 "source": swap32(event.source_be), "htype": event.htype,
                 "vendor_class": PyBytes_FromStringAndSize(<char *>event.vendor, event.vendor_bytes),
+                "class": ClientClass(event.client_class).name, "role": "bmc" if event.role == ROLE_BMC else "host",
+                "repeats": event.repeats,
+                "client_id": PyBytes_FromStringAndSize(<char *>event.client_id, event.client_id_bytes),
+                "relay_agent": PyBytes_FromStringAndSize(<char *>event.relay_agent, event.relay_agent_bytes),
             })
             store_release(&self.page.events_tail, self.page.events_tail + 1)
         return taken
+
+    @property
+    def records_written(self) -> int:
+        """Datagrams that the flight recorder has seen; it holds the last RECORDS_KEPT of them."""
+        return load_acquire(&self.page.records_written)
+
+    def records(self, uint64_t since=0) -> list:
+        """What the flight recorder holds from record number `since` on, oldest first, as Recorded.  A record that the worker
+        overwrites meanwhile is left out."""
+        cdef uint64_t end = load_acquire(&self.page.records_written)
+        cdef uint64_t number = max(since, end - RECORDS if end > RECORDS else 0)
+        cdef Record copy
+        cdef Record *place
+        found = []
+        while number < end:
+            place = &self.page.records[number & (RECORDS - 1)]
+            if load_acquire(&place.sequence) == 2 * number + 2:
+                copy = place[0]
+                full_fence()
+                if load_acquire(&place.sequence) == 2 * number + 2:
+                    found.append(recorded(number, &copy))
+            number += 1
+        return found
+
+
+cdef object recorded(uint64_t number, const Record *record):
+    return Recorded(
+        number, record.boottime_ns, record.ifindex, swap32(record.source_be), swap16(record.source_port_be),
+        swap32(record.destination_be), Verdict(record.verdict).name,
+        (<const char *>record.request)[:min(<int>record.request_bytes, <int>RECORDED_BYTES)], record.request_bytes,
+        ROUTES[record.route] if record.reply_bytes else "", bool(record.sent),
+        (<const char *>record.reply)[:min(<int>record.reply_bytes, <int>RECORDED_BYTES)], record.reply_bytes,
+        swap32(record.reply_source_be), swap32(record.reply_destination_be), swap16(record.reply_port_be),
+        (<const char *>record.reply_mac)[:6])

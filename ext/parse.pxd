@@ -5,7 +5,7 @@ that refuse whole packets for one bad option leave machines dark).
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
@@ -17,9 +17,14 @@ cdef struct Span:
     uint16_t length
 
 
+cdef enum:
+    JOINED_BYTES = 1024            # of options that came in parts (RFC 3396)
+
+
 cdef struct Request:
     const Bootp *bootp
-    uint8_t message_type           # option 53, 0 when absent
+    const uint8_t *mac             # 6 bytes that name the host; NULL when the request has none
+    uint8_t message_type           # option 53, 0 when absent: plain BOOTP
     uint8_t overload               # option 52
     bint relay_port                # option 82 sub-option 19: answer to the source port (RFC 8357)
     uint16_t max_size              # option 57, host order, 0 when absent
@@ -36,6 +41,9 @@ cdef struct Request:
     Span architecture              # option 93
     Span machine_guid              # option 97
     Span ipxe                      # option 175
+    uint8_t pseudo_mac[6]
+    uint16_t joined_bytes
+    uint8_t joined[JOINED_BYTES]   # the last field: it is never cleared
 
 
 cdef inline void parse_relay_agent(Request *request, const uint8_t *at, uint16_t length) noexcept nogil:
@@ -52,9 +60,44 @@ cdef inline void parse_relay_agent(Request *request, const uint8_t *at, uint16_t
         at += 2 + at[1]
 
 
-cdef inline void keep_span(Span *span, const uint8_t *at, uint8_t length) noexcept nogil:
-    span.at = at
-    span.length = length
+cdef inline bint join_bytes(Request *request, const uint8_t *at, uint16_t length) noexcept nogil:
+    if JOINED_BYTES - request.joined_bytes < length:
+        return False
+    memcpy(request.joined + request.joined_bytes, at, length)
+    request.joined_bytes += length
+    return True
+
+
+cdef inline void keep_span(Request *request, Span *span, const uint8_t *at, uint8_t length) noexcept nogil:
+    """The option, or one more part of it (RFC 3396 section 7); a part that finds no room is left out."""
+    cdef const uint8_t *place
+    if span.length == 0:
+        span.at = at
+        span.length = length
+        return
+    place = request.joined + request.joined_bytes
+    if span.at + span.length != place:                           # the first part still stands in the datagram
+        if not join_bytes(request, span.at, span.length):
+            return
+        span.at = place
+    if join_bytes(request, at, length):
+        span.length += length
+
+
+cdef inline void find_mac(Request *request) noexcept nogil:
+    """chaddr; for InfiniBand, which has none (RFC 4390), the 48-bit name that firmware makes of the port's GUID, which
+    ends the client id: without the two bytes in its middle.  Some send only the 48 bits, after the type 32."""
+    cdef const Span *id = &request.client_id
+    cdef const uint8_t *guid
+    if request.bootp.hlen >= 6:                                  # octets beyond hlen are no address (RFC 2131 section 2)
+        request.mac = &request.bootp.chaddr[0]
+    elif request.bootp.htype == HTYPE_INFINIBAND and id.length == 7 and id.at[0] == HTYPE_INFINIBAND:
+        request.mac = id.at + 1
+    elif request.bootp.htype == HTYPE_INFINIBAND and id.length >= 9:
+        guid = id.at + id.length - 8
+        memcpy(request.pseudo_mac, guid, 3)
+        memcpy(request.pseudo_mac + 3, guid + 5, 3)
+        request.mac = request.pseudo_mac
 
 
 cdef inline void parse_option(Request *request, uint8_t code, const uint8_t *at, uint8_t length) noexcept nogil:
@@ -68,24 +111,22 @@ cdef inline void parse_option(Request *request, uint8_t code, const uint8_t *at,
         if length == 4:
             request.server_id_be = load32(at)
     elif code == OPTION_PARAMETER_LIST:
-        keep_span(&request.parameter_list, at, length)
+        keep_span(request, &request.parameter_list, at, length)
     elif code == OPTION_MAX_SIZE:
         if length == 2:
             request.max_size = (<uint16_t>at[0] << 8) | at[1]
     elif code == OPTION_VENDOR_CLASS:
-        keep_span(&request.vendor_class, at, length)
+        keep_span(request, &request.vendor_class, at, length)
     elif code == OPTION_USER_CLASS:
-        keep_span(&request.user_class, at, length)
+        keep_span(request, &request.user_class, at, length)
     elif code == OPTION_ARCHITECTURE:
-        keep_span(&request.architecture, at, length)
+        keep_span(request, &request.architecture, at, length)
     elif code == OPTION_MACHINE_GUID:
-        keep_span(&request.machine_guid, at, length)
+        keep_span(request, &request.machine_guid, at, length)
     elif code == OPTION_IPXE:
-        keep_span(&request.ipxe, at, length)
+        keep_span(request, &request.ipxe, at, length)
     elif code == OPTION_CLIENT_ID:
-        if length >= 2 and request.client_id.length == 0:        # RFC 2132 section 9.14: at least 2
-            request.client_id.at = at
-            request.client_id.length = length
+        keep_span(request, &request.client_id, at, length)
     elif code == OPTION_OVERLOAD:
         if length == 1:
             request.overload = at[0] & (OVERLOAD_FILE | OVERLOAD_SNAME)
@@ -118,7 +159,7 @@ cdef inline Verdict parse_request(Request *request, const uint8_t *data, size_t 
     """RFC 2131 section 2.  Returns VERDICT_COUNT when the request can be judged, else why not."""
     cdef const Bootp *bootp = <const Bootp *>data
     cdef uint8_t overload
-    memset(request, 0, sizeof(Request))
+    memset(request, 0, <const uint8_t *>request.joined - <const uint8_t *>request)
     if length < BOOTP_BYTES:
         return IGNORED_SHORT
     request.bootp = bootp
@@ -135,8 +176,9 @@ cdef inline Verdict parse_request(Request *request, const uint8_t *data, size_t 
         parse_options(request, bootp.file, bootp.file + sizeof(bootp.file))
     if overload & OVERLOAD_SNAME:
         parse_options(request, bootp.sname, bootp.sname + sizeof(bootp.sname))
-    if request.message_type == 0:
-        return IGNORED_BOOTP
-    if request.message_type not in (DHCPDISCOVER, DHCPREQUEST, DHCPDECLINE, DHCPRELEASE, DHCPINFORM):
+    if request.client_id.length == 1:                            # RFC 2132 section 9.14: at least 2
+        request.client_id.length = 0
+    find_mac(request)
+    if request.message_type not in (0, DHCPDISCOVER, DHCPREQUEST, DHCPDECLINE, DHCPRELEASE, DHCPINFORM):
         return IGNORED_MESSAGE_TYPE
     return VERDICT_COUNT

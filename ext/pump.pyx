@@ -17,7 +17,9 @@ from ext.judge cimport Decision, Packet
 from ext.leases cimport *
 from ext.net cimport *
 from ext.page cimport *
+from ext.notes cimport Notebook, note, sight
 from ext.parse cimport Request
+from ext.record cimport record
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
 from ext.verdict cimport *
 from ext.wire cimport swap16, swap32
@@ -25,7 +27,6 @@ from ext.wire cimport swap16, swap32
 cdef enum:
     TX_BYTES = 1536
     IDLE_NS = 50000000             # a quiet loop still shows its heartbeat
-    SEEN = 1024                    # power of two: hosts whose event was pushed within the second
 
 
 class GenerationRejected(Exception):
@@ -120,8 +121,8 @@ cdef class Pump:
     cdef Mapping base_map, delta_map
     cdef void *offered             # Site *, from the helper thread to the loop
     cdef int64_t now_boottime_ns
-    cdef uint64_t seen_key[SEEN]
-    cdef int64_t seen_s[SEEN]
+    cdef Notebook notebook
+    cdef bint observing
     cdef Outbox udp_out, frame_out
     cdef uint8_t tx[BATCH][TX_BYTES]
 
@@ -138,8 +139,12 @@ cdef class Pump:
         if self.site_page != NULL:
             munmap(self.site_page, sizeof(SitePage))
 
-    def assign(self, *, int udp_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd, int port):
-        """Take over a slot: its sockets, its page with whatever the last worker left in it, and the doorbells."""
+    def assign(self, *, int udp_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd, int port,
+               bint observe=False):
+        """Take over a slot: its sockets, its page with whatever the last worker left in it, and the doorbells.
+
+        observe: decide and record everything, send nothing."""
+        self.observing = observe
         self.page = <Page *>map_shared(page_fd, sizeof(Page))
         self.site_page = <SitePage *>map_shared(site_fd, sizeof(SitePage))
         self.udp_fd, self.packet_fd = udp_fd, packet_fd
@@ -317,7 +322,7 @@ cdef class Pump:
         memset(&request, 0, sizeof(request))
         if packet.length >= sizeof(Bootp):
             request.bootp = <const Bootp *>packet.data
-            self.note(&packet, &request, ABANDONED)
+            self.tell(note(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, ABANDONED))
 
     cdef void answer_batch(self) noexcept nogil:
         """Everything with a length; the lengths go back to 0 only when all replies are with the kernel."""
@@ -353,13 +358,18 @@ cdef class Pump:
         reply.capacity = TX_BYTES - IP_UDP_BYTES
         verdict = answer(&self.site, &packet, &request, &decision, &reply)
         bump(&self.page.by_verdict[<int>verdict], 1)
-        if is_answer(verdict):
+        if is_answer(verdict) and not self.observing:
             if reply.route == ROUTE_UDP:
                 self.queue_udp(&reply)
             else:
                 self.queue_frame(&reply)
+        record(self.page.records, self.page.records_written, self.now_boottime_ns, &packet, verdict, &reply,
+               not self.observing)
+        bump(&self.page.records_written, 1)
         if is_event(verdict):
-            self.note(&packet, &request, verdict)
+            self.tell(note(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, verdict))
+        elif verdict == ACKED:
+            self.tell(sight(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, &decision))
 
     cdef void describe(self, int i, Packet *packet) noexcept nogil:
         cdef msghdr *header = &self.page.headers[i].msg_hdr
@@ -402,6 +412,10 @@ cdef class Pump:
         self.frame_out.pieces[at].iov_len = IP_UDP_BYTES + reply.length
         self.frame_out.count = at + 1
 
+    cdef void tell(self, bint asleep) noexcept nogil:
+        if asleep:
+            eventfd_write(self.bell_fd, 1)
+
     cdef void send(self, Outbox *box, int fd) noexcept nogil:
         """Never waits: a reply that the kernel does not take at once, nor when asked again, is counted and skipped."""
         cdef unsigned int at = 0
@@ -418,38 +432,6 @@ cdef class Pump:
                     bump(&self.page.send_errors[error_index(c_errno)], 1)
                     at += 1
                 again = not again
-
-    cdef void note(self, const Packet *packet, const Request *request, Verdict verdict) noexcept nogil:
-        """Push an event, at most one a second for the same host and verdict: a flood must not fill the ring."""
-        cdef Event event
-        cdef uint64_t key
-        cdef uint32_t at
-        cdef int64_t now_s = self.now_boottime_ns // 1000000000
-        if request.bootp == NULL:
-            return
-        key = key_of(request.bootp.chaddr, 0) ^ (<uint64_t>verdict << 48)
-        at = slot_of(key, SEEN)
-        if self.seen_key[at] == key and self.seen_s[at] == now_s:
-            return
-        self.seen_key[at] = key
-        self.seen_s[at] = now_s
-        memset(&event, 0, sizeof(event))
-        event.boottime_ns = self.now_boottime_ns
-        event.xid_be = request.bootp.xid_be
-        event.ifindex = packet.ifindex
-        event.giaddr_be = request.bootp.giaddr_be
-        event.ciaddr_be = request.bootp.ciaddr_be
-        event.requested_be = request.requested_be
-        event.server_id_be = request.server_id_be
-        event.source_be = packet.source_be
-        memcpy(event.mac, request.bootp.chaddr, 6)
-        event.verdict = <uint8_t>verdict
-        event.message_type = request.message_type
-        event.htype = request.bootp.htype
-        event.vendor_bytes = <uint8_t>min(<uint16_t>sizeof(event.vendor), request.vendor_class.length)
-        memcpy(event.vendor, request.vendor_class.at, event.vendor_bytes)
-        if push_event(self.page, &event):
-            eventfd_write(self.bell_fd, 1)
 
 
 cdef void unmap(Mapping *mapping) noexcept nogil:

@@ -26,9 +26,11 @@ cdef enum:
     REPLY_BYTES_MIN = 300          # RFC 1542 section 2.1: no BOOTP message is shorter
     CLIENT_MTU_MIN = 576           # RFC 2131 section 2: what every client takes, IP and UDP headers included
     IP_UDP_BYTES = 28
+    OPTION_BYTES_MAX = 255         # one option; more goes into parts (RFC 3396)
     BOOTREQUEST = 1
     BOOTREPLY = 2
     HTYPE_ETHERNET = 1
+    HTYPE_INFINIBAND = 32
     FLAG_BROADCAST = 0x8000
     COOKIE = 0x63825363
     SERVER_PORT = 67

@@ -25,7 +25,7 @@ TABLE_LAYOUT = TABLE_VERSION
 OWN_BYTES_MAX = 0xffff
 FILE_BYTES_MAX = 127
 MFD_NOEXEC_SEAL = 8                # Linux 6.3; older kernels say EINVAL
-assert sizeof(Header) == 184 and sizeof(Slot) == 16 and sizeof(Lease) == 32 and sizeof(Template) == 80
+assert sizeof(Header) == 192 and sizeof(Slot) == 16 and sizeof(Lease) == 32 and sizeof(Template) == 80
 
 
 class TableInvalid(ValueError):
@@ -199,6 +199,7 @@ cdef class Generation:
             "file": (<const char *>self.table.heap + template.file_at)[:template.file_bytes],
             "siaddr": swap32(template.siaddr_be), "server_id": swap32(template.server_id_be),
             "lease_s": template.lease_s, "renewal_s": template.renewal_s, "rebinding_s": template.rebinding_s,
+            "flags": template.flags,
         }
 
     def lookup(self, uint64_t mac, int role=0):
@@ -249,6 +250,10 @@ cdef class Generation:
         for i in range(header.relay_count):
             if (<const Relay *>(<uint8_t *>self.at + header.relays_at))[i].prefix > 32:
                 raise TableInvalid(f"generation {self.number}: relay {i} is impossible")
+        for i in range(header.rule_count):
+            if ((<const Rule *>(<uint8_t *>self.at + header.rules_at))[i].length > RULE_TEXT_BYTES
+                    or (<const Rule *>(<uint8_t *>self.at + header.rules_at))[i].role > ROLE_BMC):
+                raise TableInvalid(f"generation {self.number}: rule {i} is impossible")
         for i in range(header.template_count):
             if (self.table.templates[i].options_at + <uint64_t>self.table.templates[i].options_bytes > header.heap_bytes
                     or self.table.templates[i].file_at + <uint64_t>self.table.templates[i].file_bytes > header.heap_bytes

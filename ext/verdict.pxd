@@ -5,6 +5,7 @@ cpdef enum Verdict:
     OFFERED                        # DISCOVER answered
     ACKED                          # REQUEST answered
     ACKED_INFORM                   # INFORM answered
+    ANSWERED_BOOTP                 # BOOTP answered: a request without message type
     NAKED                          # REQUEST for an address that is not this host's here
     NOTED_RELEASE                  # RELEASE: nothing to do, the address stays bound in the inventory
     NOTED_DECLINE                  # DECLINE: somebody else uses the host's address; an operator must look
@@ -14,7 +15,7 @@ cpdef enum Verdict:
     IGNORED_NOT_REQUEST            # op is not BOOTREQUEST: a reply, perhaps one of ours, reflected
     IGNORED_COOKIE                 # no DHCP cookie
     IGNORED_HARDWARE               # hlen is over 16, or not 6 for Ethernet
-    IGNORED_BOOTP                  # no message type: plain BOOTP
+    IGNORED_BOOTP                  # no message type: plain BOOTP, and dhcp.bootp is off
     IGNORED_MESSAGE_TYPE           # a message that only servers send, or an unknown one
     IGNORED_INTERFACE              # came in on an interface that dhcp.interfaces leaves out
     IGNORED_GIADDR                 # giaddr is no address of a relay: ours, 0/8, 127/8, multicast, a broadcast
@@ -24,6 +25,7 @@ cpdef enum Verdict:
     IGNORED_NO_ADDRESS             # known and enabled, no address bound
     IGNORED_CONFLICT               # its MAC or address belongs to two objects
     IGNORED_QUARANTINED            # its record is not usable
+    IGNORED_BMC                    # a BMC at the host's MAC, and no address is bound to the BMC
     IGNORED_OTHER_LINK             # known, but none of its addresses fits where it asks from
     IGNORED_OTHER_SERVER           # REQUEST or DECLINE that names another server
     IGNORED_CIADDR                 # ciaddr is not an address of this host
@@ -42,5 +44,5 @@ cdef inline bint is_answer(Verdict verdict) noexcept nogil:
 cdef inline bint is_event(Verdict verdict) noexcept nogil:
     """True for what an operator wants to read about: a host that waits for an answer that it does not get."""
     return (verdict == NOTED_DECLINE or IGNORED_INTERFACE < verdict <= IGNORED_OTHER_LINK
-            or verdict == IGNORED_CIADDR or verdict == NAKED
+            or verdict == IGNORED_OTHER_SERVER or verdict == IGNORED_CIADDR or verdict == NAKED
             or IGNORED_NAK_UNKNOWN_LINK <= verdict <= IGNORED_NO_ROOM or verdict == ABANDONED)

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from ext.rfc2131 cimport OPTION_END
+from ext.rfc2131 cimport OPTION_BYTES_MAX, OPTION_END
 
 
 cdef extern from *:
@@ -67,6 +67,20 @@ cdef inline void put_option(Sink *sink, uint8_t code, const void *value, uint8_t
     sink.at[1] = length
     memcpy(sink.at + 2, value, length)
     sink.at += 2 + length
+
+
+cdef inline size_t long_option_bytes(uint16_t length) noexcept nogil:
+    return length + <size_t>2 * ((length + OPTION_BYTES_MAX - 1) // OPTION_BYTES_MAX)
+
+
+cdef inline void put_long_option(Sink *sink, uint8_t code, const uint8_t *value, uint16_t length) noexcept nogil:
+    """In parts of 255 bytes where it takes more than one (RFC 3396)."""
+    cdef uint8_t part
+    while length:
+        part = <uint8_t>(length if length < OPTION_BYTES_MAX else OPTION_BYTES_MAX)
+        put_option(sink, code, value, part)
+        value += part
+        length -= part
 
 
 cdef inline void put_option8(Sink *sink, uint8_t code, uint8_t value) noexcept nogil:

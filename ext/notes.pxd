@@ -1,0 +1,134 @@
+"""What a worker tells control: hosts that wait for an answer that they do not get, and what answered hosts say of themselves.
+
+Both go into the page's ring (ext/page.pxd: Event), each once in a while for the same host: a flood must not fill it.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from ext.classify cimport OS, classify
+from ext.judge cimport Decision, Packet
+from ext.leases cimport ROLE_BMC, ROLE_HOST, key_of, slot_of
+from ext.page cimport *
+from ext.parse cimport Request, Span
+from ext.verdict cimport *
+
+
+cdef enum:
+    SEEN = 1024                    # power of two: hosts whose refusal was pushed within the second
+    KNOWN = 8192                   # power of two: hosts that were ACKed of late
+    TOLD_S = 300                   # a host that says the same as before is a sighting once in this time
+    LOOP_S = 60                    # so many ACKs of one machine in one stage of its boot within this time: a boot loop
+    LOOP_ACKS = 4
+
+
+cdef struct Acquaintance:          # a host in one stage of its boot, as it last was ACKed
+    uint64_t key
+    uint64_t said                  # hash of what it said of itself
+    int64_t told_s                 # when control last heard of it
+    int64_t window_s               # the first of `acks`
+    uint32_t xid_be
+    uint32_t acks
+
+
+cdef struct Notebook:              # a worker's own; nothing in it decides about an answer
+    uint64_t seen_key[SEEN]
+    int64_t seen_s[SEEN]
+    Acquaintance known[KNOWN]
+
+
+cdef inline const uint8_t *name_of(const Request *request) noexcept nogil:
+    """6 bytes that tell a host apart in events, also where the datagram names none."""
+    return request.mac if request.mac != NULL else &request.bootp.chaddr[0]
+
+
+cdef inline uint64_t hash_of(const Span *span, uint64_t seed) noexcept nogil:
+    cdef uint64_t value = seed ^ span.length
+    cdef uint64_t word
+    cdef uint16_t at = 0
+    while at < span.length:
+        word = 0
+        memcpy(&word, span.at + at, 8 if span.length - at > 8 else span.length - at)
+        value = (value ^ word) * <uint64_t>0x9E3779B97F4A7C15
+        value ^= value >> 29
+        at += 8
+    return value
+
+
+cdef inline void describe(Event *event, int64_t now_ns, const Packet *packet, const Request *request,
+                          Verdict verdict) noexcept nogil:
+    memset(event, 0, sizeof(Event))
+    event.boottime_ns = now_ns
+    event.xid_be = request.bootp.xid_be
+    event.ifindex = packet.ifindex
+    event.giaddr_be = request.bootp.giaddr_be
+    event.ciaddr_be = request.bootp.ciaddr_be
+    event.requested_be = request.requested_be
+    event.server_id_be = request.server_id_be
+    event.source_be = packet.source_be
+    memcpy(event.mac, name_of(request), 6)
+    event.verdict = <uint8_t>verdict
+    event.message_type = request.message_type
+    event.htype = request.bootp.htype
+    event.client_class = <uint8_t>classify(request)
+    event.role = ROLE_BMC if verdict == IGNORED_BMC else ROLE_HOST
+    event.vendor_bytes = <uint8_t>min(<uint16_t>sizeof(event.vendor), request.vendor_class.length)
+    memcpy(event.vendor, request.vendor_class.at, event.vendor_bytes)
+    event.client_id_bytes = <uint8_t>min(<uint16_t>sizeof(event.client_id), request.client_id.length)
+    memcpy(event.client_id, request.client_id.at, event.client_id_bytes)
+    event.relay_agent_bytes = <uint8_t>min(<uint16_t>sizeof(event.relay_agent), request.relay_agent.length)
+    memcpy(event.relay_agent, request.relay_agent.at, event.relay_agent_bytes)
+
+
+cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Packet *packet, const Request *request,
+                      Verdict verdict) noexcept nogil:
+    """Push a refusal, at most one a second for the same host and verdict.  True: the reader's bell must be rung."""
+    cdef Event event
+    cdef uint64_t key
+    cdef uint32_t at
+    cdef int64_t now_s = now_ns // 1000000000
+    if request.bootp == NULL:
+        return False
+    key = key_of(name_of(request), 0) ^ (<uint64_t>verdict << 48)
+    at = slot_of(key, SEEN)
+    if notebook.seen_key[at] == key and notebook.seen_s[at] == now_s:
+        return False
+    notebook.seen_key[at] = key
+    notebook.seen_s[at] = now_s
+    describe(&event, now_ns, packet, request, verdict)
+    return push_event(page, &event, EVENTS, &page.events_lost) == PUSHED_ASLEEP
+
+
+cdef inline bint sight(Page *page, Notebook *notebook, int64_t now_ns, const Packet *packet, const Request *request,
+                       const Decision *decision) noexcept nogil:
+    """Push what an ACKed host says of itself: when that is new, when it was long ago, and when it asks again and again in
+    one stage of its boot.  True: the reader's bell must be rung."""
+    cdef Event event
+    cdef Pushed pushed
+    cdef int64_t now_s = now_ns // 1000000000
+    cdef uint64_t key = key_of(request.mac, decision.host.lease.role) ^ (<uint64_t>decision.client_class << 52)
+    cdef Acquaintance *known = &notebook.known[slot_of(key, KNOWN)]
+    cdef uint64_t said = hash_of(&request.client_id, hash_of(&request.vendor_class, request.bootp.giaddr_be))
+    cdef bint looping
+    if known.key != key:
+        memset(known, 0, sizeof(known[0]))
+        known.key = key
+        known.told_s = -TOLD_S
+    if now_s - known.window_s > LOOP_S:
+        known.window_s = now_s
+        known.acks = 0
+    if known.acks == 0 or known.xid_be != request.bootp.xid_be:
+        known.xid_be = request.bootp.xid_be
+        known.acks += 1
+    looping = (known.acks >= LOOP_ACKS and (known.acks & (known.acks - 1)) == 0
+               and decision.client_class != OS and not decision.to_ciaddr)
+    if known.said == said and now_s - known.told_s < TOLD_S and not looping:
+        return False
+    describe(&event, now_ns, packet, request, ACKED)
+    event.role = decision.host.lease.role
+    event.repeats = <uint16_t>known.acks if looping else 0
+    pushed = push_event(page, &event, EVENTS // 2, &page.sightings_lost)
+    if pushed != LOST:
+        known.said = said
+        known.told_s = now_s
+    return pushed == PUSHED_ASLEEP
