@@ -17,13 +17,10 @@ FAULTS = ("right", "malformed", "mac", "type", "address", "options", "unexpected
 cdef extern from *:
     """
     #include <sys/prctl.h>
-    #ifndef SO_TIMESTAMPNS
-    #define SO_TIMESTAMPNS 35
-    #endif
     static inline void bs_wake_on_time(void) { prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); }
     static inline int bs_highest_bit(uint64_t value) { return 63 - __builtin_clzll(value); }
     """
-    int SO_TIMESTAMPNS, CLOCK_REALTIME, POLLOUT
+    int POLLOUT
     void bs_wake_on_time() nogil
     int highest_bit "bs_highest_bit"(uint64_t) nogil
 

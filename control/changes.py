@@ -27,7 +27,7 @@ def describe_changes(old: Pair, new: Pair, changes: Changes, offset: int, limit:
         found.append(
             {
                 "mac": mac.to_bytes(6, "big").hex(":"),
-                "host": row["name"].decode("utf-8", "replace") if row is not None else "",
+                "host": (row["name"].decode("utf-8", "replace") if row is not None else "") + " (BMC)" * role,
                 "old": was,
                 "new": now,
             }

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ext.builder import Builder
-from ext.table import Pair
+from ext.table import Pair, row_key
 
 from control.clusto.model import Batch, Inventory, PartLost, name_of
 from control.config import Dhcp
@@ -71,7 +71,7 @@ class Compilation:
         self.segments: dict[str, Segment] = {}
         self.doubts: list[str] = []
         self.stale: dict[str, Segment] = {}  # of parts that could not be read: as they were at the last read
-        self.gone: set[int] = set()  # MACs in those that are not even listed any more
+        self.gone: set[int] = set()  # keys of rows in those that are not even listed any more
         self.unread: set[str] = set()  # names that those are about
         self.lost: set[str] = set()  # names that could not be read, and nothing is remembered of them
         self.hosts = self.kept_segments = 0
@@ -95,7 +95,7 @@ class Compilation:
             if known is not None:
                 self.stale[batch.key] = known
                 self.unread.update(map(name_of, batch.paths))
-                self.gone |= known.rows.macs_of_others({encoded(name_of(path)) for path in batch.paths})
+                self.gone |= known.rows.keys_of_others({encoded(name_of(path)) for path in batch.paths})
             else:
                 self.lost.update(map(name_of, batch.paths))
             return
@@ -106,9 +106,9 @@ class Compilation:
         self.plan_s += plan_s
         self.parse_s += time.monotonic() - started - plan_s
 
-    def stale_macs(self) -> set[int]:
+    def stale_keys(self) -> set[int]:
         """Of the hosts that stay as they were when their part was read the last time."""
-        return {mac for segment in self.stale.values() for mac in segment.rows.macs_of_others(frozenset())} - self.gone
+        return {key for segment in self.stale.values() for key in segment.rows.keys_of_others(frozenset())} - self.gone
 
     def fill(self, segment: Segment, batch: Batch) -> tuple[set[str], float]:
         """Each thing as it is parsed, while the caches have it.  What is missing, and the seconds of planning."""
@@ -127,7 +127,7 @@ class Compilation:
                 if row.reason:
                     segment.quarantined += row.state is State.QUARANTINED
                     if len(segment.reasons) < REPORT_LINES_MAX:
-                        segment.reasons[show_mac(row.mac)] = row.reason
+                        segment.reasons.setdefault(show_mac(row.key), row.reason)
             for address, name in claims:
                 rows_of_segment.add_claim(address, encoded(name))
             plan_s += clock() - started
@@ -160,7 +160,7 @@ class Compilation:
         return digest.digest()
 
     def assemble(self, served: Pair | None, carried: set[int]) -> Assembled:
-        """All segments as one; the hosts of the MACs in `carried` exactly as they are served now, or not at all."""
+        """All segments as one; the rows of the keys in `carried` exactly as they are served now, or not at all."""
         faults = self.rules.all_faults()
         reasons: dict[str, str] = {}
         for segment in (*self.segments.values(), *self.stale.values()):
@@ -169,7 +169,7 @@ class Compilation:
                 reasons |= segment.reasons
         if self.lost and served is not None:
             # What they contested is not in the table: who is in conflict stays so.
-            carried = carried.union(mac for mac, _role in served.in_state("conflict"))
+            carried = carried.union(row_key(mac, role) for mac, role in served.in_state("conflict"))
         builder = self.merged(served, carried, frozenset())
         macs, addresses = builder.contested()
         moved = frozenset(mac for mac, names in macs.items() if len(set(names)) == 1)
@@ -184,7 +184,7 @@ class Compilation:
             )
             builder = self.merged(served, carried, frozenset(losers), moved)
             Filler(builder).add_all(losers.values())
-            reasons = {show_mac(row.mac): row.reason for row in losers.values()} | reasons
+            reasons = {show_mac(row.key): row.reason for row in losers.values()} | reasons
         parts = (*self.segments.values(), *self.stale.values())
         return Assembled(builder, faults, reasons, sum(segment.quarantined for segment in parts))
 
@@ -217,7 +217,7 @@ class Filler:
 
     def add(self, row: Row) -> None:
         leases = [(address, prefix, self.index(template)) for address, prefix, template in row.leases]
-        self.builder.add_host(row.mac, state=int(row.state), name=encoded(row.name), own=row.own, leases=leases)
+        self.builder.add_host(row.key, state=int(row.state), name=encoded(row.name), own=row.own, leases=leases)
 
     def add_all(self, rows: Iterable[Row]) -> None:
         for row in rows:

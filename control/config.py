@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from control import config_checks as checks
+from control.bmc import Rule
 from control.config_checks import MAX_WORKERS as MAX_WORKERS
 from control.config_checks import SnmpUser as SnmpUser
 
@@ -136,6 +137,11 @@ class Dhcp:
         checks.nullable(checks.text("text of visible ASCII characters", r"[!-~]{1,4096}")),
         "bearer token for `api_url`",
         secret=True,
+    )
+    bmc_rules: tuple[Rule, ...] = _key(
+        (),
+        checks.list_of(checks.BMC_RULE),
+        "with `update_ipmi`: further signs of an IPMI card, before the built-in ones; the first that fits decides",
     )
     ipmi_port_name: str = _key(
         "ipmi", checks.text("a port name", r"[A-Za-z0-9_.-]{1,64}"), "port whose MAC and address are the IPMI card's"
@@ -472,7 +478,6 @@ def describe() -> str:
 def without_effect(config: Config) -> list[str]:
     """A sentence for each key that is set and that this version does not act on yet."""
     ahead = {
-        "dhcp.bootp": config.dhcp.bootp,
         "dhcp.update_ipmi": config.dhcp.update_ipmi,
         "metrics.bind": config.metrics.bind is not None,
         "snmp": config.snmp != Snmp(),

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from control.bmc import BMC, HOST, Rule
+
 MAX_WORKERS = 64
 _UNIX_PATH_MAX = 107  # sun_path of unix(7), less its NUL
 
@@ -270,6 +272,39 @@ def take_user(value: Any) -> SnmpUser:
     return user
 
 
+_RULE_KINDS = ("vendor_class", "user_class", "client_id", "requested_options", "other_mac")
+
+
+def _take_bmc_rule(value: Any) -> Rule:
+    """One sign and the role that it stands for, as an object."""
+    if not isinstance(value, dict):
+        raise Wrong()
+    kinds = [name for name in value if name in _RULE_KINDS]
+    unknown = [name for name in value if name not in (*_RULE_KINDS, "role")]
+    if len(kinds) != 1 or unknown:
+        raise Wrong(f"an object of {', '.join(map(show, value)) or 'nothing'}")
+    kind, role = kinds[0], value.get("role", BMC)
+    if role not in (HOST, BMC):
+        raise Wrong(show(role), f'"{HOST}" or "{BMC}"', at=".role")
+    found = value[kind]
+    if kind == "other_mac" and found is True:
+        return Rule(kind, role, b"")
+    if kind in ("vendor_class", "user_class") and isinstance(found, str) and re.fullmatch(r"[ -~]{1,29}", found):
+        return Rule(kind, role, found.encode())
+    if kind == "client_id" and isinstance(found, str) and re.fullmatch(r"(?:[0-9a-fA-F]{2}:?){1,29}", found):
+        return Rule(kind, role, bytes.fromhex(found.replace(":", "")))
+    if kind == "requested_options" and isinstance(found, list) and 1 <= len(found) <= 29:
+        if all(type(code) is int and 1 <= code <= 254 for code in found):
+            return Rule(kind, role, bytes(found))
+    raise Wrong(show(found), at=f".{kind}")
+
+
+BMC_RULE = Check(
+    'an object such as {"vendor_class": "iDRAC"}: one of vendor_class, user_class (what it begins with, at most 29 '
+    "characters), client_id (what it begins with, hexadecimal), requested_options (the whole list, numbers), "
+    'other_mac (true); and role, "bmc" unless said, or "host"',
+    _take_bmc_rule,
+)
 PORT = integer(1, 65535)
 BOOL = Check("true or false", _boolean)
 IPV4 = Check("an IPv4 address such as 192.0.2.1", _take_ipv4)

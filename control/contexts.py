@@ -17,6 +17,8 @@ from control.networks import BadRecord, quote
 from control.options import OptionRejected, Vocabulary, encode, tlv
 
 ENABLED = "enabled"
+OVERLOAD, ALWAYS_BROADCAST = "overload", "always-broadcast"
+SWITCHES = {OVERLOAD, ALWAYS_BROADCAST}  # no options: how replies are made, for everybody or for one class
 _BOOT_FILE = "67"
 ON, OFF = {"1", "true", "yes"}, {"0", "false", "no", ""}
 Blame = Callable[[str, str], None]
@@ -68,7 +70,8 @@ class Reader:
             if option is not None:
                 known = str(option.code)
             else:
-                known = URL_KEY if name.lower().replace("_", "-") == URL_KEY else name.lower()
+                dashed = name.lower().replace("_", "-")
+                known = dashed if dashed == URL_KEY or dashed in SWITCHES else name.lower()
             known = self.identities[subkey] = f"{known}{SEPARATOR}{said_to}" if said_to else known
         return known
 
@@ -107,6 +110,9 @@ class Reader:
                 continue
             found[key] = None
             identity = key.partition(SEPARATOR)[0]
+            if identity in SWITCHES:
+                found[key] = self.switch(values, blame)
+                continue
             option = self.vocabulary.find(_BOOT_FILE if identity == URL_KEY else split_class(values.subkey)[0])
             if option is None:
                 blame(values.origin, f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}")
@@ -127,6 +133,14 @@ class Reader:
                     continue
             found[key] = payload
         return found
+
+    @staticmethod
+    def switch(values: Values, blame: Blame) -> bytes | None:
+        try:
+            return b"\1" if is_on(values) else b"\0"
+        except BadRecord as bad:
+            blame(values.origin, str(bad))
+            return None
 
     def hint(self, subkey: str) -> str:
         """Remembered: a guess takes half a millisecond, and ten thousand hosts may have the same unknown attribute."""
@@ -191,11 +205,14 @@ class Contexts:
 
 def is_enabled(values: Values | None) -> bool:
     """Raises BadRecord for a value that is neither on nor off."""
-    if values is None:
-        return False
+    return values is not None and is_on(values)
+
+
+def is_on(values: Values) -> bool:
+    """Raises BadRecord for a value that is neither on nor off."""
     text = str(values.values[0]).strip().lower() if values.values[0] is not None else ""
     if text in ON:
         return True
     if text in OFF:
         return False
-    raise BadRecord(f"dhcp enabled = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no")
+    raise BadRecord(f"dhcp {values.subkey} = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no")

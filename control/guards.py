@@ -15,11 +15,11 @@ WATCHED_MAX = 10_000  # more changes than this at once are no flipping, they are
 def shrinking(served: Pair, full: Generation, changes: Changes, limit: float) -> str | None:
     """Why this content may not replace what is served; None when it may.  limit: dhcp.max_shrink."""
     before: int = served.top.host_count
-    gone = sum(served.lookup(*key)["state"] == "served" for key in changes.removed)
+    gone = sum(served.lookup(mac)["state"] == "served" for mac, role in changes.removed if role == 0)
     lost: dict[str, int] = {}
-    for key in changes.changed:
-        now = full.lookup(*key)["state"]
-        if now != "served" and served.lookup(*key)["state"] == "served":
+    for mac, role in changes.changed:
+        now = full.lookup(mac, role)["state"]
+        if role == 0 and now != "served" and served.lookup(mac)["state"] == "served":
             lost[now] = lost.get(now, 0) + 1
     total = gone + sum(lost.values())
     if before == 0 or total <= limit * before:
@@ -50,8 +50,8 @@ class Flips:
         self.watched: dict[int, _Watched] = {}
 
     def note(self, changed: Iterable[int], served: Callable[[int], int], read: Callable[[int], int]) -> set[int]:
-        """After one read.  changed: MACs that differ from what is served; served, read: their content, hashed.
-        Returns the MACs to hold."""
+        """After one read.  changed: keys of rows that differ from what is served; served, read: their content, hashed.
+        Returns the keys to hold."""
         changed = set(changed)
         for mac in self.watched.keys() | (changed if len(changed) <= WATCHED_MAX else set()):
             self.see(mac, served(mac), read(mac))

@@ -16,12 +16,14 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NamedTuple
 
 from ext.classify import ClientClass
+from ext.builder import TEMPLATE_FLAGS
 from ext.table import OWN_BYTES_MAX
 
+from control.bmc import ROLE_BIT
 from control.classes import SEPARATOR, URL_KEY, manners, resolve
 from control.clusto.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing
 from control.config import Dhcp
-from control.contexts import Context, Contexts, Faults, Merged, Reader, is_enabled
+from control.contexts import ALWAYS_BROADCAST, OVERLOAD, SWITCHES, Context, Contexts, Faults, Merged, Reader, is_enabled
 from control.networks import (
     ROUTER,
     SUBNET_MASK,
@@ -46,6 +48,8 @@ LEASES_MAX = 255
 HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 _MAC = re.compile(r"[0-9a-f]{12}")
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
+NO_OVERLOAD, BROADCAST = TEMPLATE_FLAGS["no-overload"], TEMPLATE_FLAGS["broadcast"]
+ON = b"\1"
 _HOST_NAME, _SERVER_ID = 12, 54
 _LEASE, _RENEWAL, _REBINDING, _TFTP_SERVER, _TFTP_FILENAME, _MAGIC = 51, 58, 59, 66, 67, 208
 _TIMES = (_LEASE, _RENEWAL, _REBINDING)
@@ -74,6 +78,7 @@ class Template(NamedTuple):
     lease_s: int
     renewal_s: int
     rebinding_s: int
+    flags: int = 0
     variants: tuple[tuple[int, Template], ...] = ()
 
     def fields(self) -> dict[str, Any]:
@@ -82,19 +87,25 @@ class Template(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One host of the table.  leases: (address, prefix, template), the preferred first."""
+    """One host of the table, or its BMC.  leases: (address, prefix, template), the preferred first.
 
-    mac: int
+    key: its MAC, with ROLE_BIT above that for a BMC."""
+
+    key: int
     state: State
     name: str
     own: bytes
     leases: tuple[tuple[int, int, Template], ...]
     reason: str = ""
 
+    @property
+    def mac(self) -> int:
+        return self.key & (ROLE_BIT - 1)
+
 
 @dataclass(slots=True)
 class Plan:
-    """rows: sorted by MAC.  claims: (address, object) that nobody else may be given.  networks: (first, last)."""
+    """rows: sorted by key.  claims: (address, object) that nobody else may be given.  networks: (first, last)."""
 
     rows: list[Row] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
@@ -102,7 +113,7 @@ class Plan:
     claims: list[tuple[int, str]] = field(default_factory=list)
 
 
-Owner = tuple[int | None, str]  # the MAC of the row that hands an address out, None for who only has it; the object
+Owner = tuple[int | None, str]  # the key of the row that hands an address out, None for who only has it; the object
 
 
 def parse_mac(text: str) -> int | None:
@@ -116,7 +127,8 @@ def parse_mac(text: str) -> int | None:
 
 
 def show_mac(mac: int) -> str:
-    return mac.to_bytes(6, "big").hex(":")
+    """Of a MAC, or of a row's key."""
+    return (mac & (ROLE_BIT - 1)).to_bytes(6, "big").hex(":")
 
 
 def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
@@ -214,6 +226,8 @@ class Rules:
                     if mac is not None or value.__class__ is not str or not _USUAL_MAC.fullmatch(value):
                         return None
                     mac = int(value.replace(":", ""), 16)
+                elif subkey == "ipmi-mac" and self.bmc_port is not None:
+                    return None
             elif key == "dhcp" or key == "hostname":
                 return None
         if not mac or mac >> 40 & 1 or text is None or manager_path is None:
@@ -241,7 +255,8 @@ class Rules:
         try:
             if len(macs) > 1:
                 raise BadRecord(f"port-nic-eth 1 has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one")
-            return [self.judge(mac, thing, context) for mac in macs if mac is not None]
+            rows = [self.judge(mac, thing, context) for mac in macs if mac is not None]
+            return rows + (self.bmc_rows(list(macs), thing, context) if self.bmc_port is not None else [])
         except BadRecord as bad:
             self.faults.blame(thing.name, str(bad))
             return [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs if mac is not None]
@@ -262,14 +277,41 @@ class Rules:
         check_size(options)
         return Row(mac, State.SERVED, thing.name, options, leases)
 
+    def bmc_rows(self, shared: list[int], thing: Thing, context: Context) -> list[Row]:
+        """The BMC's, under each MAC that it may ask with: the server's own, where they share the card, and the one that
+        was recorded.  A shared MAC without an address for the BMC has no row: the worker knows why it is silent."""
+        recorded = [mac for text in thing.ipmi_mac() if (mac := parse_mac(text)) is not None]
+        own = self.reader.own(thing)
+        leases, refused = self.leases(thing, own, context, bmc=True)
+        enabled = is_enabled(own.get("enabled", context.enabled))
+        if enabled and leases:
+            options = render(
+                {
+                    int(key): data
+                    for key, data in self.reader.payloads(own, self.faults.blame).items()
+                    if data is not None and key not in self.in_template(own, context)
+                }
+            )
+            check_size(options)
+            return [
+                Row(mac | ROLE_BIT, State.SERVED, thing.name, options, leases)
+                for mac in dict.fromkeys((*shared, *recorded))
+            ]
+        state = State.DISABLED if not enabled else State.QUARANTINED if refused else State.NO_ADDRESS
+        reason = f"no address is bound to port {self.bmc_port}" if state is State.NO_ADDRESS else "; ".join(refused)
+        reason = reason or "dhcp enabled is off"
+        return [Row(mac | ROLE_BIT, state, thing.name, b"", (), reason) for mac in dict.fromkeys(recorded)]
+
     def leases(
-        self, thing: Thing, own: Merged, context: Context
+        self, thing: Thing, own: Merged, context: Context, bmc: bool = False
     ) -> tuple[tuple[tuple[int, int, Template], ...], list[str]]:
-        """One address a network, the one bound first (lowest number), and why others are not used."""
+        """One address a network, the one bound first (lowest number), and why others are not used.
+
+        bmc: those bound to the BMC's port, and else all others."""
         chosen: dict[tuple[int, int], tuple[int, int, Template]] = {}
         refused = []
         for address in thing.addresses():
-            if self.bmc_port is not None and address.port_name == self.bmc_port:
+            if self.bmc_port is not None and (address.port_name == self.bmc_port) != bmc:
                 continue
             try:
                 value, manager = self.usable(address)
@@ -326,6 +368,7 @@ class Rules:
             for key in own
             if (identity := key.partition(SEPARATOR)[0]) in classed
             or identity == URL_KEY
+            or identity in SWITCHES
             or (identity.isdigit() and int(identity) in _APART)
         }
 
@@ -350,10 +393,10 @@ class Rules:
         shared = self.in_template(own, context)
         theirs = self.reader.payloads(own, self.faults.blame)
         hidden = {key for key in own if key not in shared and key.isdigit()}
+        made: dict[tuple[int, tuple[tuple[int, bytes], ...]], Template] = {}
         layers = ({key: theirs.get(key) for key in own if key in shared}, context.payloads)
         subkeys = [values.subkey for values in (*context.merged.values(), *own.values())]
         magic = pxelinux_magic(subkeys)
-        made: dict[tuple[tuple[int, bytes], ...], Template] = {}
         variants = {}
         for client in ClientClass:
             payloads = manager.options()
@@ -368,9 +411,9 @@ class Rules:
             for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
                 if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):
                     payloads.pop(int(key), None)
-            content = tuple(sorted(payloads.items()))
+            content = (flags_of(said), tuple(sorted(payloads.items())))
             if content not in made:
-                made[content] = rendered(payloads)
+                made[content] = rendered(payloads)._replace(flags=content[0])
             variants[client] = made[content]
         everybody = variants[ClientClass.OS]
         others = tuple((int(client), variant) for client, variant in variants.items() if variant is not everybody)
@@ -385,9 +428,9 @@ def without_conflicts(plan: Plan) -> list[Row]:
     macs: dict[int, list[str]] = {}
     owners: dict[int, list[Owner]] = {}
     for row in plan.rows:
-        macs.setdefault(row.mac, []).append(row.name)
+        macs.setdefault(row.key, []).append(row.name)
         for address, _prefix, _template in row.leases:
-            owners.setdefault(address, []).append((row.mac, row.name))
+            owners.setdefault(address, []).append((row.key, row.name))
     for address, name in plan.claims:
         owners.setdefault(address, []).append((None, name))
     losers = conflicts(
@@ -395,13 +438,13 @@ def without_conflicts(plan: Plan) -> list[Row]:
         {address: found for address, found in owners.items() if len({name for _mac, name in found}) > 1},
         plan.faults,
     )
-    return [row for row in plan.rows if row.mac not in losers] + list(losers.values())
+    return [row for row in plan.rows if row.key not in losers] + list(losers.values())
 
 
 def conflicts(
     macs: Mapping[int, Sequence[str]], addresses: Mapping[int, Sequence[Owner]], faults: Faults
 ) -> dict[int, Row]:
-    """What Builder.contested says, as rows that are not answered, by MAC."""
+    """What Builder.contested says, as rows that are not answered, by key."""
     losers: dict[int, Row] = {}
 
     def lose(mac: int, name: str, what: str, names: Iterable[str]) -> None:
@@ -421,6 +464,12 @@ def conflicts(
         for name in names:
             faults.blame(name, f"{what} belongs to {' and '.join(names)}")
     return losers
+
+
+def flags_of(said: Mapping[str, bytes]) -> int:
+    """Of a template, ext/leases.pxd: TEMPLATE_..."""
+    flags = NO_OVERLOAD if said.get(OVERLOAD, ON) != ON else 0
+    return flags | (BROADCAST if said.get(ALWAYS_BROADCAST) == ON else 0)
 
 
 def rendered(payloads: dict[int, bytes]) -> Template:

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 import msgpack
 from ext.builder import Builder, Surroundings
-from ext.table import Changes, Generation, Keys, compare
+from ext.table import Changes, Generation, Keys, compare, row_key
 
+from control.bmc import rules
 from control.changes import describe_changes
 from control.clusto.model import Inventory, InventoryDown, Source
 from control.clusto.sources import open_source
@@ -39,7 +40,7 @@ from control.jobs import (
     Relink,
     Rollback,
 )
-from control.plan import Row, plan_hosts
+from control.plan import Row, plan_hosts, show_mac
 from control.served import Served
 from control.tablefile import TableStore
 from fastpath.logs import configure_logging
@@ -50,6 +51,11 @@ DOUBTS_MAX = 20
 NO_CHANGES = Changes(Keys(), Keys(), Keys())
 T = TypeVar("T")
 Wait = Callable[["Future[Any]"], None]
+
+
+def keys_of(changes: Changes) -> set[int]:
+    """Of all rows that differ."""
+    return {row_key(*key) for keys in (changes.added, changes.changed, changes.removed) for key in keys}
 
 
 class Stages:
@@ -94,8 +100,8 @@ class Planner:
         self.confirmed_s = 0.0  # since 1970: the inventory's last word on the whole table
         self.frame: Inventory | None = None  # containers and managers as last read
         self.refreshing = False
-        self.touched: set[int] = set()  # MACs that were looked up while a refresh was reading: the younger word
-        self.looked_up: set[int] = set()  # MACs whose rows may be younger than the last read of their part
+        self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
+        self.looked_up: set[int] = set()  # keys of rows that may be younger than the last read of their part
         self.progress_due_s = 0.0
 
     # --- what is served ------------------------------------------------------------------------------------------
@@ -131,6 +137,8 @@ class Planner:
             server_ids=tuple(int(address) for address in dhcp.server_ids),
             relays=tuple((int(relay.network_address), relay.prefixlen) for relay in dhcp.relays),
             max_nak_age_s=int(dhcp.max_nak_age),
+            bootp=dhcp.bootp,
+            rules=rules(dhcp.update_ipmi, dhcp.bmc_rules),
         )
 
     # --- relink --------------------------------------------------------------------------------------------------
@@ -163,26 +171,28 @@ class Planner:
             return
         stages.done("fetch")
         plan = plan_hosts(inventory, self.config.dhcp)
-        rows = {row.mac: row for row in plan.rows}
-        wanted = {int(mac.replace(":", ""), 16) for mac in macs}
-        wanted.update(mac for name in names for mac, _role in pair.with_name(name.encode()))
+        rows = {row.key: row for row in plan.rows}
+        asked_macs = {int(mac.replace(":", ""), 16) for mac in macs}
+        wanted = {row_key(mac, role) for mac in asked_macs for role in (0, 1)}
+        wanted.update(row_key(*key) for name in names for key in pair.with_name(name.encode()))
         if self.refreshing:
             self.touched |= wanted | rows.keys()
         changes = self.host_changes(rows, wanted)
-        self.looked_up.update(mac for keys in (changes.added, changes.changed, changes.removed) for mac, _role in keys)
+        self.looked_up |= keys_of(changes)
         if changes:
             builder = self.served.rows_of_delta(wanted | rows.keys())
             Filler(builder).add_all(rows.values())
-            for mac in wanted - rows.keys():
-                if pair.base.lookup(mac) is not None:
-                    builder.add_tombstone(mac)
+            for key in wanted - rows.keys():
+                if pair.base.lookup(key) is not None:
+                    builder.add_tombstone(key)
             former = self.served.remember() if asked else None
             self.served.delta(builder, self.surroundings(pair.top.networks), pair.top.created_s)
             if former is not None:
                 self.served.keep_former(former, changes, "hosts")
         stages.done("plan")
-        missing = [mac for mac in macs if int(mac.replace(":", ""), 16) not in rows]
-        reasons = {row.mac.to_bytes(6, "big").hex(":"): row.reason for row in plan.rows if row.reason}
+        found = {row.mac for row in plan.rows}
+        missing = [show_mac(mac) for mac in sorted(asked_macs - found)]
+        reasons = {show_mac(row.key): row.reason for row in reversed(plan.rows) if row.reason}
         self.publish(
             "hosts",
             time.time(),
@@ -256,11 +266,11 @@ class Planner:
         pair = self.served.pair
         carried = set(self.touched)
         if pair is not None and done.lost:
-            carried.update(mac for mac, _role in pair.with_names(set(map(encoded, done.lost))))
+            carried.update(row_key(*key) for key in pair.with_names(set(map(encoded, done.lost))))
         if pair is not None and done.stale:
             unread = set(map(encoded, done.unread))
-            rows = {mac: pair.lookup(mac) for mac in self.looked_up}
-            carried.update(mac for mac, row in rows.items() if row is not None and row["name"] in unread)
+            rows = {key: pair.lookup(key) for key in self.looked_up}
+            carried.update(key for key, row in rows.items() if row is not None and row["name"] in unread)
         number = self.served.number + 1
         surroundings = self.surroundings(tuple(done.rules.networks))
         assembled = done.assemble(pair, carried)
@@ -294,17 +304,16 @@ class Planner:
         elif former is not None:
             close_all(former[1])
         stages.done("pack")
-        kept = carried | held | done.stale_macs()
+        kept = carried | held | done.stale_keys()
         self.report_refresh(done, assembled, changes, published, stages, held, len(kept))
 
     def held(self, changes: Changes, full: Generation, force: bool) -> set[int]:
-        """MACs of the hosts that flip to and fro, also while they happen to agree with what is served."""
+        """Keys of the rows that flip to and fro, also while they happen to agree with what is served."""
         pair = self.served.pair
         if force or pair is None:
             self.flips = Flips()
             return set()
-        differing = {mac for keys in (changes.added, changes.changed, changes.removed) for mac, _role in keys}
-        return self.flips.note(differing, pair.content_hash, full.content_hash)
+        return self.flips.note(keys_of(changes), pair.content_hash, full.content_hash)
 
     def report_refresh(
         self,
@@ -319,9 +328,9 @@ class Planner:
         pair = self.served.pair
         assert pair is not None
         doubts = list(done.doubts)
-        for mac in sorted(held):
-            row = pair.lookup(mac)
-            name = row["name"].decode("utf-8", "replace") if row else mac.to_bytes(6, "big").hex(":")
+        for key in sorted(held):
+            row = pair.lookup(key)
+            name = row["name"].decode("utf-8", "replace") if row else show_mac(key)
             reason = (
                 "changes to and fro with every refresh; it stays as it is until the inventory says the same 3 times"
             )

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from ext.builder import Builder, Surroundings, delta_builder
-from ext.table import Changes, Generation, Pair, compare
+from ext.table import Changes, Generation, Pair, compare, row_key
 
 DELTA_ROWS_MAX = 1000  # or a twentieth of the base: beyond that a new base is cheaper for everybody
 
@@ -51,12 +51,12 @@ class Served:
         self.adopt(self.base_fd, builder.seal(self.number, surroundings, created_s=created_s))
 
     def rows_of_delta(self, left_out: set[int]) -> Builder:
-        """A Builder with the rows of the present delta, except those of some MACs."""
+        """A Builder with the rows of the present delta, except those of some keys."""
         assert self.pair is not None
         builder = Builder(self.pair.base)
         delta = self.pair.delta
         for mac, role in list(delta.keys()) if delta is not None else []:
-            if mac in left_out:
+            if row_key(mac, role) in left_out:
                 continue
             if delta.lookup(mac, role)["state"] == "tombstone":
                 builder.add_tombstone(mac, role)

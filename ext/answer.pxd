@@ -7,6 +7,7 @@ from ext.classify cimport classify
 from ext.encode cimport Reply, encode_reply
 from ext.judge cimport Decision, Packet, check_place, judge
 from ext.leases cimport FLAG_BOOTP, Site
+from ext.overload cimport patience_ns
 from ext.parse cimport Request, parse_request
 from ext.roles cimport find_host
 from ext.verdict cimport *
@@ -28,6 +29,8 @@ cdef inline Verdict answer(const Site *site, const Packet *packet, Request *requ
     verdict = parse_request(request, packet.data, packet.length)
     if verdict != VERDICT_COUNT:
         return verdict
+    if packet.waited_ns != 0 and packet.waited_ns > patience_ns(request, classify(request)):
+        return IGNORED_LATE
     if request.message_type == 0 and not site.own.flags & FLAG_BOOTP:
         return IGNORED_BOOTP
     verdict = check_place(site, packet, request)

@@ -22,6 +22,7 @@ from ext.wire cimport swap32
 
 
 TEMPLATE_FIELDS = ("options", "file", "siaddr", "server_id", "lease_s", "renewal_s", "rebinding_s", "flags")
+TEMPLATE_FLAGS = {"no-overload": TEMPLATE_NO_OVERLOAD, "broadcast": TEMPLATE_BROADCAST}
 RULES = {"vendor_class": RULE_VENDOR_CLASS, "user_class": RULE_USER_CLASS, "client_id": RULE_CLIENT_ID,
          "other_mac": RULE_OTHER_MAC, "requested_options": RULE_REQUESTED}
 ROLES = {"host": ROLE_HOST, "bmc": ROLE_BMC}
@@ -222,10 +223,10 @@ cdef class Builder:
             old = find_in(&self.base.table, key_of(self.leases[first].mac, role))
         if old != NULL:
             self.digest -= self.base.host_hash(old)
-            self.host_count -= old.state == SERVED
+            self.host_count -= is_served_host(old)
         if state != TOMBSTONE:
             self.digest += self.row_hash(first)
-            self.host_count += state == SERVED
+            self.host_count += is_served_host(&self.leases[first])
 
     cdef uint64_t row_hash(self, uint32_t first) except? 0:
         cdef uint64_t value = 0
@@ -260,7 +261,7 @@ cdef class Builder:
                 if first.state == SERVED:
                     copy[i].template_index = indexes[copy[i].template_index]
             self.host_rows += 1
-            self.host_count += first.state == SERVED
+            self.host_count += is_served_host(first)
             if skip:
                 self.digest += self.row_hash(<uint32_t>(copy - self.leases))
         if not skip:
@@ -476,6 +477,10 @@ cdef class Builder:
             memcpy(at, header, sizeof(Header))
         finally:
             munmap(at, header.total_bytes)
+
+
+cdef inline bint is_served_host(const Lease *lease) noexcept nogil:
+    return lease.state == SERVED and lease.role == ROLE_HOST
 
 
 cdef inline uint64_t row_key(const Lease *lease) noexcept nogil:

@@ -11,6 +11,7 @@ from ext.classify import ClientClass
 from ext.encode cimport Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.judge cimport Decision, Packet, told_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
+from ext.overload cimport RELAYS, fair_level
 from ext.parse cimport Request, parse_request
 from ext.table cimport Pair
 from ext.table import STATES
@@ -87,18 +88,18 @@ cdef dict fields_of(const Request *request):
 
 def answer(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t source=0, uint16_t source_port=68,
            uint32_t destination=0xffffffff, uint32_t local=0, bint truncated=False, int64_t age_s=0,
-           size_t capacity=1500) -> Reply:
+           size_t capacity=1500, int64_t waited_ns=0) -> Reply:
     """One packet through the whole packet path, without sockets.
 
     destination: of the IP header; local: our own address that the kernel names (equal to destination for unicast).
-    table None: no generation adopted yet.  Returns a Reply; data is empty when the verdict is silence."""
+    waited_ns: in the queue of a worker that does not keep up.  table None: no generation adopted yet.  Returns a Reply; data is empty when the verdict is silence."""
     return trace(table, datagram, ifindex=ifindex, source=source, source_port=source_port, destination=destination,
-                 local=local, truncated=truncated, age_s=age_s, capacity=capacity).reply
+                 local=local, truncated=truncated, age_s=age_s, capacity=capacity, waited_ns=waited_ns).reply
 
 
 def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t source=0, uint16_t source_port=68,
           uint32_t destination=0xffffffff, uint32_t local=0, bint truncated=False, int64_t age_s=0,
-          size_t capacity=1500) -> Trace:
+          size_t capacity=1500, int64_t waited_ns=0) -> Trace:
     """As answer(), and what answer() saw on its way: a Trace."""
     cdef uint8_t buffer[2048]
     cdef Packet packet
@@ -115,6 +116,7 @@ def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t s
     packet.data = <const uint8_t *><const char *>datagram
     packet.length = len(datagram)
     packet.truncated = truncated
+    packet.waited_ns = waited_ns
     packet.ifindex = ifindex
     packet.source_be, packet.source_port_be = swap32(source), swap16(source_port)
     packet.destination_be, packet.local_be = swap32(destination), swap32(local)
@@ -159,3 +161,12 @@ def links_of(Pair table not None) -> list:
         link = table.site.links + i
         found.append((link.ifindex, swap32(link.address_be), link.prefix, bool(link.flags & LINK_SERVED)))
     return found
+
+
+def fair_share(wanted, uint32_t capacity) -> int:
+    """The max-min fair level of ext/overload.pxd: of at most 256 relays, what each wants; 2**32 - 1 when all fit."""
+    cdef uint32_t[RELAYS] each
+    cdef int i
+    for i in range(RELAYS):
+        each[i] = wanted[i] if i < len(wanted) else 0
+    return fair_level(each, capacity)

@@ -23,6 +23,7 @@ cdef struct Packet:                # one received datagram
     uint16_t source_port_be
     uint32_t destination_be        # of the IP header
     uint32_t local_be              # ours: equal to destination_be when the datagram was unicast to us
+    int64_t waited_ns              # in our queue; 0 while we keep up
 
 
 cdef struct Decision:

@@ -21,6 +21,12 @@ cdef extern from *:
     #include <errno.h>
     #include <string.h>
     #include <unistd.h>
+    #ifndef SO_TIMESTAMPNS
+    #define SO_TIMESTAMPNS 35
+    #endif
+    #ifndef SCM_TIMESTAMPNS
+    #define SCM_TIMESTAMPNS SO_TIMESTAMPNS
+    #endif
     static inline void bs_pause_until(struct pollfd *fds, int count, int64_t timeout_ns) {
         struct timespec limit = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
         (void)!ppoll(fds, count, &limit, NULL);
@@ -95,8 +101,10 @@ cdef extern from *:
     void *exchange "bs_exchange"(void **, void *) nogil
     int AF_INET, AF_PACKET, IPPROTO_IP, IP_PKTINFO, SOL_SOCKET, ETH_P_IP
     int MSG_DONTWAIT, MSG_TRUNC
+    int SO_TIMESTAMPNS, SCM_TIMESTAMPNS
+    int setsockopt(int, int, int, const void *, unsigned int) nogil
     int POLLIN
-    int CLOCK_MONOTONIC, CLOCK_BOOTTIME
+    int CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_REALTIME
     int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_POPULATE
     void *MAP_FAILED
     int EAGAIN, EINTR, ENOBUFS, ENETUNREACH, EHOSTUNREACH, EACCES, EPERM, EINVAL, ENETDOWN, ENODEV, ENXIO, EMSGSIZE, ECONNREFUSED

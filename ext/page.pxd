@@ -16,7 +16,8 @@ cdef enum:
     PAGE_VERSION = 2
     BATCH = 64
     RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
-    CONTROL_BYTES = 128            # IP_PKTINFO with room to spare
+    CONTROL_BYTES = 128            # IP_PKTINFO and a time stamp with room to spare
+    URGENT = 48                    # of a batch, at most: REQUESTs, which are nearer to done
     EVENTS = 4096                  # power of two; sightings leave half of it to refusals
     COUNTERS = 64                  # by verdict, with room for more
     SEND_ERRORS = 16

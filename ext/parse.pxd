@@ -19,6 +19,7 @@ cdef struct Span:
 
 cdef enum:
     JOINED_BYTES = 1024            # of options that came in parts (RFC 3396)
+    TYPE_BROKEN = 255              # option 53 that says nothing
 
 
 cdef struct Request:
@@ -102,8 +103,10 @@ cdef inline void find_mac(Request *request) noexcept nogil:
 
 cdef inline void parse_option(Request *request, uint8_t code, const uint8_t *at, uint8_t length) noexcept nogil:
     if code == OPTION_MESSAGE_TYPE:
-        if length == 1 and request.message_type == 0:
+        if length == 1 and at[0] != 0 and request.message_type in (0, TYPE_BROKEN):
             request.message_type = at[0]
+        elif request.message_type == 0:                          # no BOOTP
+            request.message_type = TYPE_BROKEN
     elif code == OPTION_REQUESTED_ADDRESS:
         if length == 4:
             request.requested_be = load32(at)

@@ -18,6 +18,7 @@ from ext.leases cimport *
 from ext.net cimport *
 from ext.page cimport *
 from ext.notes cimport Notebook, note, sight
+from ext.overload cimport Shares, begin_window, is_over_share, relay_of
 from ext.parse cimport Request
 from ext.record cimport record
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
@@ -27,6 +28,9 @@ from ext.wire cimport swap16, swap32
 cdef enum:
     TX_BYTES = 1536
     IDLE_NS = 50000000             # a quiet loop still shows its heartbeat
+    PRESSED = 4                    # full batches in a row: more comes than is answered
+    STAMPED = 16                   # so many: look how long each has waited (180 ns a datagram, so not always)
+    CALM_NS = 1000000000
 
 
 class GenerationRejected(Exception):
@@ -111,7 +115,7 @@ cdef inline int error_index(int error) noexcept nogil:
 
 @cython.final
 cdef class Pump:
-    cdef int udp_fd, packet_fd, wake_fd, swapped_fd, adopted_fd, bell_fd
+    cdef int udp_fd, urgent_fd, packet_fd, wake_fd, swapped_fd, adopted_fd, bell_fd
     cdef uint16_t port_be
     cdef int stopping
     cdef bint running
@@ -122,12 +126,18 @@ cdef class Pump:
     cdef void *offered             # Site *, from the helper thread to the loop
     cdef int64_t now_boottime_ns
     cdef Notebook notebook
+    cdef Shares shares
+    cdef int pressed               # full batches in a row
+    cdef int64_t pressed_ns        # the last one, CLOCK_BOOTTIME
+    cdef int64_t now_realtime_ns   # 0 while arrivals are not stamped
     cdef bint observing
+    cdef bint stamping
+    cdef int urgent_count          # of the batch: its first ones are REQUESTs
     cdef Outbox udp_out, frame_out
     cdef uint8_t tx[BATCH][TX_BYTES]
 
     def __cinit__(self):
-        self.udp_fd = self.packet_fd = self.adopted_fd = self.bell_fd = -1
+        self.udp_fd = self.urgent_fd = self.packet_fd = self.adopted_fd = self.bell_fd = -1
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.swapped_fd = os.eventfd(0, os.EFD_CLOEXEC)
 
@@ -139,7 +149,7 @@ cdef class Pump:
         if self.site_page != NULL:
             munmap(self.site_page, sizeof(SitePage))
 
-    def assign(self, *, int udp_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd, int port,
+    def assign(self, *, int udp_fd, int urgent_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd, int port,
                bint observe=False):
         """Take over a slot: its sockets, its page with whatever the last worker left in it, and the doorbells.
 
@@ -147,7 +157,7 @@ cdef class Pump:
         self.observing = observe
         self.page = <Page *>map_shared(page_fd, sizeof(Page))
         self.site_page = <SitePage *>map_shared(site_fd, sizeof(SitePage))
-        self.udp_fd, self.packet_fd = udp_fd, packet_fd
+        self.udp_fd, self.urgent_fd, self.packet_fd = udp_fd, urgent_fd, packet_fd
         self.adopted_fd, self.bell_fd = adopted_fd, bell_fd
         self.port_be = swap16(<uint16_t>port)
         self.wire_receive()
@@ -273,25 +283,48 @@ cdef class Pump:
 
     cdef void turn(self) noexcept nogil:
         cdef int i, count
-        cdef pollfd waits[2]
+        cdef pollfd waits[3]
         cdef uint64_t news
         if self.offered != NULL:
             self.adopt()
         for i in range(BATCH):
             self.page.headers[i].msg_hdr.msg_namelen = sizeof(sockaddr_in)
             self.page.headers[i].msg_hdr.msg_controllen = CONTROL_BYTES
-        count = recvmmsg(self.udp_fd, self.page.headers, BATCH, MSG_DONTWAIT, NULL)
+        count = max(0, recvmmsg(self.urgent_fd, self.page.headers, URGENT, MSG_DONTWAIT, NULL))
+        self.urgent_count = count
+        count += max(0, recvmmsg(self.udp_fd, self.page.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
         self.tick()
+        self.press(count == BATCH)
         if count > 0:
             self.answer_batch()
             return
         waits[0].fd = self.udp_fd
-        waits[1].fd = self.wake_fd
-        waits[0].events = waits[1].events = POLLIN
-        waits[0].revents = waits[1].revents = 0
-        pause_until(waits, 2, IDLE_NS)
-        if waits[1].revents:
+        waits[1].fd = self.urgent_fd
+        waits[2].fd = self.wake_fd
+        waits[0].events = waits[1].events = waits[2].events = POLLIN
+        waits[0].revents = waits[1].revents = waits[2].revents = 0
+        pause_until(waits, 3, IDLE_NS)
+        if waits[2].revents:
             eventfd_read(self.wake_fd, &news)
+
+    cdef void press(self, bint full) noexcept nogil:
+        """After each batch: do we keep up?  Arrivals are stamped only while we do not."""
+        begin_window(&self.shares, self.now_boottime_ns)
+        if full:
+            self.pressed += 1
+            self.pressed_ns = self.now_boottime_ns
+            if self.pressed == STAMPED:
+                self.stamp(1)
+        else:
+            self.pressed = 0
+            if self.stamping and self.now_boottime_ns - self.pressed_ns > CALM_NS:
+                self.stamp(0)
+        self.now_realtime_ns = clock_ns(CLOCK_REALTIME) if self.stamping and self.pressed >= PRESSED else 0
+
+    cdef void stamp(self, int on) noexcept nogil:
+        self.stamping = on != 0
+        setsockopt(self.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
+        setsockopt(self.urgent_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
 
     cdef void recover(self) noexcept nogil:
         """Answer what a dead worker had received; answers are idempotent.  One by one: if one of them is what killed it,
@@ -353,6 +386,9 @@ cdef class Pump:
         cdef Decision decision
         cdef Reply reply
         cdef Verdict verdict
+        if is_over_share(&self.shares, relay_of(self.page.buffers[i]), i < self.urgent_count, self.pressed >= PRESSED):
+            bump(&self.page.by_verdict[<int>IGNORED_SHARE], 1)
+            return
         self.describe(i, &packet)
         reply.data = self.tx[i] + IP_UDP_BYTES
         reply.capacity = TX_BYTES - IP_UDP_BYTES
@@ -375,18 +411,23 @@ cdef class Pump:
         cdef msghdr *header = &self.page.headers[i].msg_hdr
         cdef cmsghdr *cmsg = CMSG_FIRSTHDR(header)
         cdef in_pktinfo *info
+        cdef timespec *stamp
         packet.data = self.page.buffers[i]
         packet.length = self.page.headers[i].msg_len
         packet.truncated = (header.msg_flags & MSG_TRUNC) != 0
         packet.source_be = self.page.names[i].sin_addr.s_addr
         packet.source_port_be = self.page.names[i].sin_port
         packet.ifindex = packet.destination_be = packet.local_be = 0
+        packet.waited_ns = 0
         while cmsg != NULL:
             if cmsg.cmsg_level == IPPROTO_IP and cmsg.cmsg_type == IP_PKTINFO:
                 info = <in_pktinfo *>CMSG_DATA(cmsg)
                 packet.ifindex = info.ipi_ifindex
                 packet.destination_be = info.ipi_addr.s_addr
                 packet.local_be = info.ipi_spec_dst.s_addr
+            elif self.now_realtime_ns != 0 and cmsg.cmsg_level == SOL_SOCKET and cmsg.cmsg_type == SCM_TIMESTAMPNS:
+                stamp = <timespec *>CMSG_DATA(cmsg)
+                packet.waited_ns = self.now_realtime_ns - (<int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec)
             cmsg = CMSG_NXTHDR(header, cmsg)
 
     cdef void queue_udp(self, const Reply *reply) noexcept nogil:

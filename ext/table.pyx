@@ -173,7 +173,7 @@ cdef class Generation:
         return found
 
     def content_hash(self, uint64_t mac, int role=0) -> int:
-        """Of everything that a host's row says; 0 when there is none."""
+        """Of everything that a host's row says; 0 when there is none.  mac: or a row's key, as in lookup."""
         cdef const Lease *first = find_in(&self.table, (<uint64_t>1 << 63) | (<uint64_t>role << 48) | mac)
         return self.host_hash(first) if first != NULL else 0
 
@@ -203,12 +203,14 @@ cdef class Generation:
         }
 
     def lookup(self, uint64_t mac, int role=0):
-        """The row of a host as a dict (name, state, own, leases with template contents), None when there is none."""
+        """The row of a host as a dict (name, state, own, leases with template contents), None when there is none.
+
+        mac: 48 bits; or a row's key, which has the role above them."""
         cdef const Lease *first = find_in(&self.table, (<uint64_t>1 << 63) | (<uint64_t>role << 48) | mac)
         if first == NULL:
             return None
         return {
-            "mac": mac, "role": role, "state": STATES[first.state],
+            "mac": mac & 0xffffffffffff, "role": first.role, "state": STATES[first.state],
             "name": (<const char *>self.table.heap + first.name_at)[:first.name_bytes],
             "own": (<const char *>self.table.heap + first.own_at)[:first.own_bytes],
             "leases": [{"address": swap32(first[i].address_be), "prefix": first[i].prefix,
@@ -370,6 +372,11 @@ class Keys:
 
     def __repr__(self) -> str:
         return repr(list(self))
+
+
+def row_key(mac: int, role: int) -> int:
+    """One number for a row: the MAC, and above its 48 bits the role."""
+    return mac | role << 48
 
 
 cdef inline object unpacked(uint64_t key):

@@ -34,6 +34,8 @@ cpdef enum Verdict:
     IGNORED_NO_SERVER_ID           # no address of ours to answer with on that interface
     IGNORED_NO_ROOM                # the mandatory options alone exceed what the client takes
     ABANDONED                      # a datagram that ended three workers
+    IGNORED_LATE                   # waited in our queue until its client asked anew, and more waits behind it
+    IGNORED_SHARE                  # its relay has had its share, and others want theirs
     VERDICT_COUNT                  # size of the counter array, never returned
 
 

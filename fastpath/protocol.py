@@ -43,7 +43,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:
-    """Supervisor -> worker: take this slot.  fds: udp, packet, page, site page, adopted bell, event bell."""
+    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell."""
 
     slot: int
     port: int

@@ -28,6 +28,7 @@ _LD_LEN, _LD_K = 0x80, 0x00  # load the packet's length, a constant
 _JA, _JEQ, _JGE = 0x05, 0x15, 0x35
 _MUL, _RSH, _MOD = 0x24, 0x74, 0x94
 _RET_K, _RET_A = 0x06, 0x16
+_ST, _LD_MEM, _ADD = 0x02, 0x60, 0x04  # scratch memory 0; add a constant
 _PKTTYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _PACKET_HOST = 0
 _ACCEPT = 0xFFFFFFFF
@@ -44,6 +45,7 @@ class SlotSockets:
     """What one worker slot receives from and sends frames by."""
 
     udp: int
+    urgent: int  # REQUESTs, as far as their first option says so: they are nearer to done than DISCOVERs
     packet: int
 
 
@@ -70,19 +72,38 @@ def steer(payload_at: int, workers: int) -> list[Instruction]:
     ]
 
 
+def choose(payload_at: int, workers: int) -> list[Instruction]:
+    """Accumulator := index of the socket: of the workers' plain ones, then of their urgent ones.
+
+    Urgent is what begins its options with 53 = REQUEST, as all clients that we know do; others wait with the rest."""
+    return [
+        *steer(payload_at, workers),
+        (_ST, 0, 0, 0),
+        (_LD_LEN, 0, 0, 0),
+        (_JGE, 0, 3, payload_at + 244),
+        (_LD_W, 0, 0, payload_at + 240),
+        (_RSH, 0, 0, 8),
+        (_JEQ, 2, 0, 0x350103),
+        (_LD_MEM, 0, 0, 0),
+        (_JA, 0, 0, 2),
+        (_LD_MEM, 0, 0, 0),
+        (_ADD, 0, 0, workers),
+    ]
+
+
 def group_program(workers: int) -> list[Instruction]:
     """For SO_ATTACH_REUSEPORT_CBPF: sees the UDP payload at offset 0, returns the index of a socket."""
-    return [*steer(0, workers), (_RET_A, 0, 0, 0)]
+    return [*choose(0, workers), (_RET_A, 0, 0, 0)]
 
 
-def socket_filter(worker: int, workers: int) -> list[Instruction]:
+def socket_filter(index: int, workers: int) -> list[Instruction]:
     """For SO_ATTACH_FILTER: sees the UDP header first; unicast was decided by the group already."""
-    body = steer(8, workers)
+    body = choose(8, workers)
     return [
         (_LD_W, 0, 0, _PKTTYPE),
         (_JEQ, len(body) + 1, 0, _PACKET_HOST),
         *body,
-        (_JEQ, 0, 1, worker),
+        (_JEQ, 0, 1, index),
         (_RET_K, 0, 0, _ACCEPT),
         (_RET_K, 0, 0, 0),
     ]
@@ -93,23 +114,20 @@ def open_slots(workers: int, port: int, owner: tuple[int, int] | None) -> list[S
 
     owner: (uid, gid) that the workers run as; a group that root made cannot be joined again by that user otherwise.
     Raises SocketsFailed."""
-    slots = []
-    for worker in range(workers):
-        udp = _open_udp(worker, workers, port)
-        packet = _open_packet()
-        for fd in (udp, packet):
-            if owner is not None:
-                os.fchown(fd, *owner)
-        slots.append(SlotSockets(udp, packet))
+    udp = [_open_udp(index, workers, port) for index in range(2 * workers)]
+    slots = [SlotSockets(udp[worker], udp[workers + worker], _open_packet()) for worker in range(workers)]
+    if owner is not None:
+        for fd in (fd for slot in slots for fd in (slot.udp, slot.urgent, slot.packet)):
+            os.fchown(fd, *owner)
     return slots
 
 
-def _open_udp(worker: int, workers: int, port: int) -> int:
+def _open_udp(index: int, workers: int, port: int) -> int:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        _attach(sock, SO_ATTACH_FILTER, socket_filter(worker, workers))
-        if worker == 0:  # the others join the group and its program
+        _attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers))
+        if index == 0:  # the others join the group and its program
             _attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO if hasattr(socket, "IP_PKTINFO") else 8, 1)
         _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers))
@@ -118,7 +136,7 @@ def _open_udp(worker: int, workers: int, port: int) -> int:
     except OSError as error:
         sock.close()
         raise SocketsFailed(
-            f"cannot open UDP port {port} for worker {worker}: {error.strerror}; another DHCP server may hold it "
+            f"cannot open UDP port {port} for worker {index % workers}: {error.strerror}; another DHCP server may hold it "
             f"(ss -lunp 'sport = {port}'), and a port below 1024 needs root or CAP_NET_BIND_SERVICE"
         ) from error
     return sock.detach()

@@ -108,7 +108,7 @@ class Kept:
             self.base,
             self.delta,
         ]
-        paired = [fd for slot in self.slots for fd in (slot.udp, slot.packet)]
+        paired = [fd for slot in self.slots for fd in (slot.udp, slot.urgent, slot.packet)]
         return [fd for fd in (*single, *paired, *self.pages) if fd >= 0]
 
     def table(self) -> list[int]:
@@ -275,7 +275,7 @@ class Supervisor:
     def assign(self, child: Child, slot: int) -> None:
         sockets = self.kept.slots[slot]
         child.kind, child.slot, child.since_s = "worker", slot, time.monotonic()
-        fds = [sockets.udp, sockets.packet, self.kept.pages[slot], self.kept.site_page]
+        fds = [sockets.udp, sockets.urgent, sockets.packet, self.kept.pages[slot], self.kept.site_page]
         fds += [self.kept.adopted_bell, self.kept.event_bell]
         self.send(child, Assign(slot=slot, port=self.settings.port), fds)
 

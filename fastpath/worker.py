@@ -47,9 +47,10 @@ class Worker:
             self.handle(message, fds)
 
     def take(self, message: Assign, fds: list[int]) -> None:
-        udp, packet, page, site, adopted, bell = fds
+        udp, urgent, packet, page, site, adopted, bell = fds
         self.pump.assign(
             udp_fd=udp,
+            urgent_fd=urgent,
             packet_fd=packet,
             page_fd=page,
             site_fd=site,

@@ -127,7 +127,11 @@ class Fetcher:
         try:
             inventory = Inventory(dict(frame.things), dict(frame.parents), [], frame.managers)
             spellings = [text for mac in macs for text in (mac, mac.upper(), *_dashed(mac))]
-            wanted = [{"key": "port-nic-eth", "subkey": "mac", "number": 1, "value": text} for text in spellings]
+            wanted = [
+                {"key": "port-nic-eth", "subkey": subkey, "number": 1, "value": text}
+                for subkey in ("mac", "ipmi-mac")
+                for text in spellings
+            ]
             paths = self.entities(attrs=wanted) if wanted else []
             names = list(names)
             paths += self.entities(names=names) if names else []

@@ -65,6 +65,14 @@ class Thing:
             if a.key == "port-nic-eth" and a.subkey == "mac" and a.number in (1, "1") and a.value is not None
         ]
 
+    def ipmi_mac(self) -> list[str]:
+        """`port-nic-eth` / 1 / `ipmi-mac`: of the BMC behind that port, as control or a person recorded it."""
+        return [
+            str(a.value)
+            for a in self.attributes
+            if a.key == "port-nic-eth" and a.subkey == "ipmi-mac" and a.number in (1, "1") and a.value is not None
+        ]
+
     def host_name(self) -> str:
         """The attribute `hostname` (any subkey), or else the name."""
         return next((str(a.value) for a in self.attributes if a.key == "hostname" and a.value), self.name)

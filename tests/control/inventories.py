@@ -198,7 +198,8 @@ def decode(blob: bytes) -> dict[int, bytes]:
 
 
 def row_of(plan: Plan, name: str) -> Row:
-    (row,) = (row for row in plan.rows if row.name == name)
+    """The server's; its BMC's is another one."""
+    (row,) = (row for row in plan.rows if row.name == name and row.key == row.mac)
     return row
 
 

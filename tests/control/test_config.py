@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import config
+from control.bmc import Rule
 from control.config import Config, ConfigFaults, Control, Dhcp, SnmpUser, changes_needing_restart, load, load_first
 
 FILE = Path("services.conf")
@@ -517,6 +518,7 @@ CHANGED: dict[str, Any] = {
     "dhcp.mode": "observe",
     "dhcp.bootp": True,
     "dhcp.api_token": "hush",
+    "dhcp.bmc_rules": (Rule("vendor_class", "bmc", b"x"),),
     "dhcp.ipmi_port_name": "bmc",
     "snmp.bind_address": "::",
     "snmp.bind_port": 1162,

@@ -59,7 +59,12 @@ def link82(address: str) -> bytes:
 
 BEHIND_ROUTER = unicast(source="10.9.0.70")
 
+BMC = {"bootp": True, "rules": (("vendor_class", "bmc", b"udhcp 0.9."),)}
+
 CASES = {
+    # RFC 951, and who asks
+    "951-bootp": Case(message(None, ALICE), V.ANSWERED_BOOTP, "10.1.0.50", around=BMC),
+    "bmc-without-address": Case(discover(ALICE, options=tlv(60, b"udhcp 0.9.9-pre")), V.IGNORED_BMC, around=BMC),
     # DISCOVER, section 4.3.1
     "4.3.1-known-link": Case(discover(ALICE), V.OFFERED, "10.1.0.50"),
     "4.3.1-second-address-of-the-interface": Case(discover(PUBLIC), V.OFFERED, "10.2.0.90"),
@@ -351,7 +356,7 @@ def test_judge(case: Case) -> None:
     else:
         said = Parsed.of(reply.data)
         assert said.yiaddr == case.yiaddr
-        kinds = {V.OFFERED: 2, V.ACKED: 5, V.ACKED_INFORM: 5, V.NAKED: 6}
+        kinds = {V.OFFERED: 2, V.ACKED: 5, V.ACKED_INFORM: 5, V.ANSWERED_BOOTP: 0, V.NAKED: 6}
         assert said.kind == kinds[reply.verdict]
 
 
@@ -362,7 +367,7 @@ def test_no_table_yet() -> None:
 def test_every_verdict_is_reached() -> None:
     reached = {ask(site(**case.around), case.packet, **case.place).verdict for case in CASES.values()}
     reached.add(ask(None, discover(ALICE)).verdict)
-    assert set(Verdict) - reached == {V.VERDICT_COUNT, V.ABANDONED}
+    assert set(Verdict) - reached == {V.VERDICT_COUNT, V.ABANDONED, V.IGNORED_LATE, V.IGNORED_SHARE}
 
 
 def test_giaddr_of_a_point_to_point_link_is_no_broadcast() -> None:

@@ -40,6 +40,7 @@ def test_every_field_by_hex() -> None:
         "link_selection": 0,
         "relay_server_id": 0,
         "subnet_selection": 0,
+        "mac": bytes.fromhex("02e2e0000011"),
         "client_class": ClientClass.OS,
         "max_size": 1472,
         "relay_port": False,
@@ -63,7 +64,7 @@ def test_every_field_by_hex() -> None:
         pytest.param("3902 ff00", "max_size", 65280, id="57-of-edk2"),
         pytest.param("3d01 01", "client_id", b"", id="RFC2132-9.14-61-of-1-octet-skipped"),
         pytest.param("3d02 0102", "client_id", b"\1\2", id="RFC2132-9.14-61-of-2-octets"),
-        pytest.param("3d02 0102 3d02 0304", "client_id", b"\1\2", id="61-twice-first-counts"),
+        pytest.param("3d02 0102 3d02 0304", "client_id", b"\1\2\3\4", id="RFC3396-61-in-two-parts"),
         pytest.param("3501 03", "message_type", DISCOVER, id="53-twice-first-counts"),
         pytest.param("3700 3902 0240", "max_size", 576, id="55-empty"),
         pytest.param("0000 0000 3902 0240", "max_size", 576, id="PAD-between"),
@@ -150,11 +151,11 @@ def test_overload_with_the_message_type_in_file() -> None:
 
 
 def test_overload_order_is_options_file_sname() -> None:
-    """RFC 2131 section 4.1: what stands first counts where only one may."""
+    """RFC 2131 section 4.1, and RFC 3396 section 5 for parts of one option."""
     first, second, third = (tlv(61, bytes((i, i, i))) for i in (1, 2, 3))
     both = {"file": second + b"\xff", "sname": third + b"\xff"}
-    assert parsed(tlv(52, 3) + first, **both)["client_id"] == b"\1\1\1"
-    assert parsed(tlv(52, 3), **both)["client_id"] == b"\2\2\2"
+    assert parsed(tlv(52, 3) + first, **both)["client_id"] == b"\1\1\1\2\2\2\3\3\3"
+    assert parsed(tlv(52, 3), **both)["client_id"] == b"\2\2\2\3\3\3"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,6 @@ def test_overload_order_is_options_file_sname() -> None:
     [
         pytest.param(b"", Verdict.IGNORED_SHORT, id="empty"),
         pytest.param(discover(MAC)[:239], Verdict.IGNORED_SHORT, id="239-octets"),
-        pytest.param(discover(MAC)[:240], Verdict.IGNORED_BOOTP, id="240-octets-no-options"),
         pytest.param(discover(MAC, op=2), Verdict.IGNORED_NOT_REQUEST, id="a-reply-reflected"),
         pytest.param(discover(MAC, op=0), Verdict.IGNORED_NOT_REQUEST, id="op-0"),
         pytest.param(discover(MAC, cookie=COOKIE[::-1]), Verdict.IGNORED_COOKIE, id="cookie"),
@@ -171,10 +171,9 @@ def test_overload_order_is_options_file_sname() -> None:
         pytest.param(discover(MAC, hlen=5), Verdict.IGNORED_HARDWARE, id="ethernet-hlen-5"),
         pytest.param(discover(MAC, hlen=0), Verdict.IGNORED_HARDWARE, id="ethernet-hlen-0"),
         pytest.param(discover(MAC, hlen=16), Verdict.IGNORED_HARDWARE, id="ethernet-hlen-16"),
-        pytest.param(message(None, MAC), Verdict.IGNORED_BOOTP, id="plain-bootp"),
-        pytest.param(message(None, MAC, tlv(53, b"\1\1")), Verdict.IGNORED_BOOTP, id="53-of-2-octets"),
-        pytest.param(message(None, MAC, tlv(53, b"")), Verdict.IGNORED_BOOTP, id="53-empty"),
-        pytest.param(message(None, MAC, b"\xff" + tlv(53, 1)), Verdict.IGNORED_BOOTP, id="53-behind-END"),
+        pytest.param(message(None, MAC, tlv(53, b"\1\1")), Verdict.IGNORED_MESSAGE_TYPE, id="53-of-2-octets"),
+        pytest.param(message(None, MAC, tlv(53, b"")), Verdict.IGNORED_MESSAGE_TYPE, id="53-empty"),
+        pytest.param(message(None, MAC, tlv(53, 0)), Verdict.IGNORED_MESSAGE_TYPE, id="53-of-0"),
         *(
             pytest.param(message(kind, MAC), Verdict.IGNORED_MESSAGE_TYPE, id=f"type-{kind}")
             for kind in (2, 5, 6, 9, 13, 18, 255)
@@ -183,6 +182,11 @@ def test_overload_order_is_options_file_sname() -> None:
 )
 def test_refused(packet: bytes, want: Verdict) -> None:
     assert parse(packet) == {"verdict": want}
+
+
+@pytest.mark.parametrize("packet", [discover(MAC)[:240], message(None, MAC), message(None, MAC, b"\xff" + tlv(53, 1))])
+def test_no_message_type_is_bootp(packet: bytes) -> None:
+    assert parse(packet)["message_type"] == 0
 
 
 @pytest.mark.parametrize("kind", [1, 3, 4, 7, INFORM])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ext.builder import Builder, Surroundings, delta_builder, merged
-from ext.table import TABLE_LAYOUT, Generation, Pair, TableInvalid, compare
+from ext.table import TABLE_LAYOUT, Generation, Pair, TableInvalid, compare, row_key
 from ext.verdict import Verdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.ext.packets import discover, ip, tlv
 from tests.ext.sites import ALICE, OPTIONS, TWO, ask, generation, hosts, surroundings
 
-HEADER_BYTES = 184
+HEADER_BYTES = 192
 CHECKSUM_AT = 32
 
 
@@ -81,10 +81,11 @@ def test_what_was_built_is_found() -> None:
     made = generation(builder, 3)
     template = {
         "options": OPTIONS, "file": b"/a", "siaddr": 1, "server_id": 2, "lease_s": 3, "renewal_s": 4, "rebinding_s": 5,
+        "flags": 0,
     }  # fmt: skip
     plain = {
         "options": b"", "file": b"", "siaddr": 0, "server_id": 0, "lease_s": 3600, "renewal_s": 1600,
-        "rebinding_s": 3150,
+        "rebinding_s": 3150, "flags": 0,
     }  # fmt: skip
     assert made.lookup(ALICE) == {
         "mac": ALICE,
@@ -383,7 +384,16 @@ def test_a_refused_row_leaves_no_trace() -> None:
 def test_a_mac_of_more_than_48_bits() -> None:
     builder = Builder()
     with pytest.raises((TableInvalid, OverflowError)):
-        builder.add_host(1 << 48 | ALICE, name=b"x", state=1)
+        builder.add_host(1 << 49 | ALICE, name=b"x", state=1)
+
+
+def test_a_rows_key_has_the_role_above_the_mac() -> None:
+    builder = Builder()
+    builder.add_host(row_key(ALICE, 1), name=b"x", state=1)
+    made = generation(builder)
+    assert list(made.keys()) == [(ALICE, 1)] and made.lookup(ALICE) is None
+    assert made.lookup(row_key(ALICE, 1)) == made.lookup(ALICE, 1)
+    assert made.content_hash(row_key(ALICE, 1)) == made.content_hash(ALICE, 1) != 0
 
 
 # Pairs

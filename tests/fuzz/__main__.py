@@ -28,7 +28,7 @@ FLAGS = [
     "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined",
 ]  # fmt: skip
 COVERAGE = ["-fprofile-instr-generate", "-fcoverage-mapping"]
-PATH = ("answer", "parse", "classify", "leases", "judge", "encode", "wire")  # modules of the packet path
+PATH = ("answer", "parse", "classify", "leases", "roles", "judge", "encode", "wire")  # modules of the packet path
 # Reported function: name, then regions, lines and branches, each as count, missed, percent.
 ROW = re.compile(r"__pyx_f_3ext_\d+(" + "|".join(PATH) + r")_(\w+)\s+" + r"(\d+)\s+(\d+)\s+[\d.]+%\s+" * 3)
 

@@ -27,6 +27,7 @@ from ext.encode cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP, Reply
 from ext.judge cimport Decision, Packet
 from ext.leases cimport *
 from ext.parse cimport Request
+from ext.roles cimport role_of
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
 from ext.wire cimport swap16, swap32
@@ -141,21 +142,30 @@ cdef Verdict ask(const Site *site, const Packet *packet, uint8_t *room, uint8_t 
     return verdict
 
 
-cdef const Lease *row_of(const Table *table, const uint8_t *mac) noexcept nogil:
+cdef const Lease *row_of(const Table *table, const uint8_t *mac, uint8_t role) noexcept nogil:
     """A host's first lease by reading all of them: knows nothing of slots and hashes."""
     cdef uint32_t at = 0
     while table.header != NULL and at < table.header.lease_count:
-        if memcmp(table.leases[at].mac, mac, 6) == 0 and table.leases[at].role == ROLE_HOST:
+        if memcmp(table.leases[at].mac, mac, 6) == 0 and table.leases[at].role == role:
             return table.leases + at
         at += table.leases[at].lease_count
     return NULL
 
 
-cdef const Lease *host_of(const Site *site, const uint8_t *mac) noexcept nogil:
-    """NULL for everybody who must not be answered."""
-    cdef const Lease *row = row_of(&site.delta, mac)
+cdef const Lease *in_role(const Site *site, const uint8_t *mac, uint8_t role) noexcept nogil:
+    cdef const Lease *row = row_of(&site.delta, mac, role)
     if row == NULL:
-        row = row_of(&site.base, mac)
+        row = row_of(&site.base, mac, role)
+    return row if row != NULL and row.state != TOMBSTONE else NULL
+
+
+cdef const Lease *host_of(const Site *site, const Request *request) noexcept nogil:
+    """NULL for everybody who must not be answered."""
+    cdef const Lease *row = NULL
+    if role_of(site, request) == ROLE_HOST:
+        row = in_role(site, request.mac, ROLE_HOST)
+    if row == NULL and site.own.rule_count != 0:
+        row = in_role(site, request.mac, ROLE_BMC)
     return row if row != NULL and row.state == SERVED else NULL
 
 
@@ -252,14 +262,23 @@ cdef const uint8_t *walk(const uint8_t *at, const uint8_t *end) noexcept nogil:
     return last
 
 
+cdef void check_bootp(const uint8_t *at) noexcept nogil:
+    while at[0] != OPTION_END:
+        if OPTION_LEASE_TIME <= at[0] <= OPTION_SERVER_ID or at[0] == OPTION_RENEWAL_TIME or at[0] == OPTION_REBINDING_TIME:
+            broken(b"5: BOOTP knows no option of DHCP's own")
+        at += 2 + at[1]
+
+
 cdef void check_options(const Request *request, const Reply *reply, Verdict verdict) noexcept nogil:
     cdef const Bootp *said = <const Bootp *>reply.data
     cdef const uint8_t *at = reply.data + BOOTP_BYTES
     cdef const uint8_t *last = walk(at, reply.data + reply.length)
     cdef uint8_t kind = DHCPOFFER if verdict == OFFERED else DHCPNAK if verdict == NAKED else DHCPACK
-    if at[0] != OPTION_MESSAGE_TYPE or at[1] != 1 or at[2] != kind:
+    if verdict == ANSWERED_BOOTP:
+        check_bootp(at)
+    elif at[0] != OPTION_MESSAGE_TYPE or at[1] != 1 or at[2] != kind:
         broken(b"5: option 53 first, of the verdict's kind")
-    if at[3] != OPTION_SERVER_ID or at[4] != 4 or (at[5] | at[6] | at[7] | at[8]) == 0:
+    elif at[3] != OPTION_SERVER_ID or at[4] != 4 or (at[5] | at[6] | at[7] | at[8]) == 0:
         broken(b"5: option 54 second, and not 0")
     if <int>(last[0] == OPTION_RELAY_AGENT) != <int>(request.relay_agent.length != 0):
         broken(b"5: option 82 is the last when the request had one, and absent when not")
@@ -277,6 +296,8 @@ cdef void check_options(const Request *request, const Reply *reply, Verdict verd
 cdef void check_size(const Site *site, const Packet *packet, const Request *request, const Reply *reply) noexcept nogil:
     cdef size_t client = request.max_size if request.max_size > CLIENT_MTU_MIN else CLIENT_MTU_MIN
     cdef uint32_t i
+    if request.message_type == 0:
+        client = REPLY_BYTES_MIN + IP_UDP_BYTES
     if request.relay_agent.length:
         client += 2 + request.relay_agent.length                 # the relay takes its own away again
     if reply.length < REPLY_BYTES_MIN or reply.length > reply.capacity or reply.length + IP_UDP_BYTES > client:
@@ -297,9 +318,11 @@ cdef void check(const Site *site, const Packet *packet, const Request *request, 
     cdef Request other
     cdef Decision decision
     cdef Reply answered
-    if packet.truncated or packet.length < BOOTP_BYTES or asked.op != BOOTREQUEST or asked.hlen < 6:
+    if packet.truncated or packet.length < BOOTP_BYTES or asked.op != BOOTREQUEST or request.mac == NULL:
         broken(b"3: a whole request from a host with a MAC")
-    host = host_of(site, asked.chaddr)
+    if asked.hlen >= 6 and memcmp(request.mac, asked.chaddr, 6) != 0:
+        broken(b"3: a host with a hardware address is known by that alone")
+    host = host_of(site, request)
     if host == NULL:
         broken(b"3: a host that the table serves")
     check_size(site, packet, request, reply)
@@ -331,6 +354,7 @@ cdef public int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) noexcep
         capacity = TX_BYTES
     packet.data, packet.length = data + PLACE_BYTES, size - PLACE_BYTES
     packet.truncated = (place.flags & PLACE_TRUNCATED) != 0
+    packet.waited_ns = 0
     packet.ifindex = place.ifindex
     packet.source_be, packet.source_port_be = place.source_be, place.source_port_be
     packet.destination_be, packet.local_be = place.destination_be, place.local_be

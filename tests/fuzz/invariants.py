@@ -6,8 +6,9 @@ from ext.verdict import Verdict
 from tests.ext.packets import BROADCAST, Parsed, ip
 from tests.fuzz.population import NO_TABLE, TRUNCATED, Place, addresses, ask, sites
 
-KINDS = {Verdict.OFFERED: 2, Verdict.ACKED: 5, Verdict.ACKED_INFORM: 5, Verdict.NAKED: 6}
-NEVER = {Verdict.VERDICT_COUNT, Verdict.ABANDONED}  # answer() returns neither
+KINDS = {Verdict.OFFERED: 2, Verdict.ACKED: 5, Verdict.ACKED_INFORM: 5, Verdict.ANSWERED_BOOTP: 0, Verdict.NAKED: 6}
+# answer() returns none of these; the last two only while a worker does not keep up, which no input says.
+NEVER = {Verdict.VERDICT_COUNT, Verdict.ABANDONED, Verdict.IGNORED_LATE, Verdict.IGNORED_SHARE}
 
 
 def mask(prefix: int) -> int:
@@ -46,7 +47,8 @@ def check_destination(place: Place, packet: bytes, own: set[int], reply: Reply) 
 def check_size(place: Place, packet: bytes, reply: Reply) -> None:
     asked = parse(packet)
     agent = len(asked["relay_agent"])
-    client = max(asked["max_size"], 576) + (agent + 2 if agent else 0) - 28
+    most = max(asked["max_size"], 576) if asked["message_type"] else 328
+    client = most + (agent + 2 if agent else 0) - 28
     links = sites()[place.site % len(sites())][2].links
     mtu = next((link[3] for link in links if link[0] == place.ifindex), 1500)
     assert 300 <= len(reply.data) <= min(client, mtu - 28, place.room)
@@ -62,18 +64,25 @@ def check(case: bytes) -> Reply:
         assert (reply.data, reply.route, reply.destination) == (b"", "", 0)
         return reply
     assert not place.flags & (TRUNCATED | NO_TABLE)
-    assert len(packet) >= 240 and packet[0] == 1 and packet[2] >= 6
-    own = addresses(sites()[place.site % len(sites())][0], packet[28:34])
+    assert len(packet) >= 240 and packet[0] == 1 and (packet[2] >= 6 or packet[1] == 32)
+    pair, _, around = sites()[place.site % len(sites())]
+    mac = parse(packet)["mac"]
+    assert mac == packet[28:34] or packet[2] < 6
+    own = addresses(pair, mac, 0) | (addresses(pair, mac, 1) if around.rules else set())
+    assert around.bootp or reply.verdict != Verdict.ANSWERED_BOOTP
     assert own, "an answer to somebody whom the table does not serve"
     check_size(place, packet, reply)
     said = Parsed.of(reply.data)  # raises where an area does not end in END
     assert (said.op, said.htype, said.hlen) == (2, packet[1], packet[2])
     assert reply.data[4:8] == packet[4:8]
     assert (reply.data[24:28], said.chaddr) == (packet[24:28], packet[28:44])
-    addressed = reply.verdict in (Verdict.OFFERED, Verdict.ACKED)
+    addressed = reply.verdict in (Verdict.OFFERED, Verdict.ACKED, Verdict.ANSWERED_BOOTP)
     assert ip(said.yiaddr) in (own if addressed else {0})
-    assert (said.codes[:2], said.kind) == ([53, 54], KINDS[reply.verdict])
-    assert said.server_id != "0.0.0.0"
+    if reply.verdict == Verdict.ANSWERED_BOOTP:
+        assert not {51, 52, 53, 54, 58, 59}.intersection(said.codes)
+    else:
+        assert (said.codes[:2], said.kind) == ([53, 54], KINDS[reply.verdict])
+        assert said.server_id != "0.0.0.0"
     agent = parse(packet)["relay_agent"]
     assert [value for code, value in said.order + said.overflow if code == 82] == ([agent] if agent else [])
     assert not agent or said.order[-1][0] == 82

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 
-from ext.builder import Builder, Surroundings
+from ext.builder import TEMPLATE_FLAGS, Builder, Surroundings
 from ext.classify import ClientClass
 from ext.codec import Reply
 
@@ -24,7 +24,11 @@ TX_BYTES_MAX = 1508  # UDP payload in a worker's reply buffer
 TRUNCATED, NO_TABLE = 1, 2  # Place.flags
 PLAIN, CHANGED, LIMITED, FOREIGN = range(4)  # Place.site
 
-LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW = (0x020000000020 + i for i in range(8))
+LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW, FLAGGED = (0x020000000020 + i for i in range(9))
+GUID = bytes.fromhex("0002c90300a1b2c3")  # an InfiniBand port's, and the MAC that firmware makes of it
+PSEUDO = int.from_bytes(GUID[:3] + GUID[5:], "big")
+RULES = (("vendor_class", "bmc", b"udhcp 0.9."), ("user_class", "bmc", b"BMC"), ("client_id", "host", b"\0host"),
+         ("requested_options", "bmc", b"\1\3"), ("other_mac", "bmc", b""))  # fmt: skip
 VIP, REPLICA = ip("10.99.0.1"), ip("10.99.0.2")
 LINKS = (
     (2, ip("10.1.0.1"), 24, 1500, True),
@@ -96,6 +100,10 @@ def population() -> Builder:
     builder.add_host(ALONE, name=b"alone", leases=((ip("10.9.1.1"), 32, plain),))
     builder.add_host(WIDE, name=b"wide", leases=((ip("10.5.0.5"), 0, plain),))
     builder.add_host(BMC, name=b"bmc", leases=((ip("10.1.0.53"), 24, plain),), role=1)
+    builder.add_host(LONG, name=b"long", leases=((ip("10.1.0.54"), 24, plain),), role=1)
+    builder.add_host(PSEUDO, name=b"ib", leases=((ip("10.1.0.55"), 24, plain),))
+    flagged = builder.add_template(options=OPTIONS + blob, flags=sum(TEMPLATE_FLAGS.values()))
+    builder.add_host(FLAGGED, name=b"flagged", leases=((ip("10.1.0.56"), 24, flagged),))
     return builder
 
 
@@ -126,7 +134,7 @@ def sites() -> tuple[tuple[table.Pair, dict[str, bytes], Surroundings], ...]:
     known = Surroundings(networks=(*NETWORKS, *((first, first + 255) for first in map(ip, MORE_NETWORKS))), links=LINKS)
     changed = Surroundings(
         networks=known.networks, links=((2, ip("10.1.0.2"), 24, 1500, True), *LINKS[1:]), server_id=VIP,
-        server_ids=(REPLICA, ip("10.3.0.1")),
+        server_ids=(REPLICA, ip("10.3.0.1")), bootp=True, rules=RULES,
     )  # fmt: skip
     limited = Surroundings(
         networks=known.networks, links=LINKS, interfaces_limited=True, server_id=ip("10.3.0.1"), server_ids=(REPLICA,),
@@ -145,12 +153,12 @@ def sites() -> tuple[tuple[table.Pair, dict[str, bytes], Surroundings], ...]:
 
 
 MORE_NETWORKS = ("10.88.0.0", "10.77.0.0", "10.96.0.0", "10.96.1.0", "10.7.0.0", "10.6.0.0")
-HOSTS = (ALICE, TWO, REMOTE, OWN_ID, STRANGER, LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW)
+HOSTS = (ALICE, TWO, REMOTE, OWN_ID, STRANGER, LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW, PSEUDO, FLAGGED)
 
 
-def addresses(pair: table.Pair, mac: bytes) -> set[int]:
-    """What the table binds to a MAC; empty for a stranger and for who is not served."""
-    row = pair.lookup(int.from_bytes(mac, "big"))
+def addresses(pair: table.Pair, mac: bytes, role: int) -> set[int]:
+    """What the table binds to a MAC in a role; empty for a stranger and for who is not served."""
+    row = pair.lookup(int.from_bytes(mac, "big"), role)
     return {lease["address"] for lease in row["leases"]} if row is not None and row["state"] == "served" else set()
 
 
@@ -188,5 +196,6 @@ def write_dictionary(path: Path) -> None:
         tlv(77, b"iPXE"),
         tlv(77, b"\4iPXE"),
     ]
+    words += [GUID, b"\x20" + GUID, *(text for _, _, text in RULES if text)]
     words += [b"PXEClient:Arch:00007", b"HTTPClient", b"gPXE", b"\0RPi", b"\0" + b"D" * 8]
     path.write_text("".join('"' + "".join(f"\\x{octet:02x}" for octet in word) + '"\n' for word in words))

@@ -39,6 +39,8 @@ from tests.fuzz.population import (
     LONG,
     NEW,
     NO_TABLE,
+    FLAGGED,
+    GUID,
     POINT_TO_POINT,
     TINY_MTU,
     TRUNCATED,
@@ -227,6 +229,39 @@ def unusual_hosts() -> Iterator[Input]:
     yield "conflict", request(CONFLICT, requested="10.1.0.77"), HERE
 
 
+def who_asks() -> Iterator[Input]:
+    here = Place(site=CHANGED, local=ip("10.1.0.2"))
+    udhcp = tlv(60, b"udhcp 0.9.9-pre")
+    for name, site in (("no-rules", HERE), ("rules", here)):
+        yield f"role-{name}-udhcp", discover(LONG, options=udhcp), site
+        yield f"role-{name}-other-mac", discover(LONG, options=tlv(61, b"\1\2\0\0\0\0\x77")), site
+        yield f"role-{name}-bmc-card", discover(BMC), site
+        yield f"role-{name}-no-address", discover(VARIANTS, options=udhcp), site
+        yield f"bootp-{name}", message(None, LONG), site
+        yield f"bootp-{name}-relayed", message(None, TWO, giaddr="10.9.0.1", agent=tlv(1, b"p")), site
+        yield f"bootp-{name}-ciaddr", message(None, TWO, ciaddr="10.1.0.60"), site
+        yield f"bootp-{name}-wrong-ciaddr", message(None, TWO, ciaddr="10.1.0.61"), site
+        yield f"bootp-{name}-of-a-bmc", message(None, LONG, udhcp), site
+    yield "role-user-class", discover(LONG, options=tlv(77, b"BMC")), here
+    yield "role-client-id-host", discover(LONG, options=tlv(61, b"\0host7")), here
+    yield "role-requested-options", discover(LONG, options=tlv(55, b"\1\3")), here
+    for name, identity in (
+        ("guid", b"\x20" + GUID), ("duid-ll", b"\xffiaid\0\3\0\x20" + GUID), ("48-bits", b"\x20" + GUID[:3] + GUID[5:]),
+        ("too-short", b"\x20" + GUID[:4]), ("no-type", GUID),
+    ):  # fmt: skip
+        packet = message(DISCOVER, 0, tlv(61, identity), htype=32, hlen=0, flags=0x8000)
+        yield f"infiniband-{name}", packet, HERE
+        yield f"infiniband-{name}-rules", packet, here
+    yield "flagged", discover(FLAGGED), HERE
+    yield "flagged-renew", request(FLAGGED, ciaddr="10.1.0.56"), ON_LINK
+    for code in (55, 60, 61, 77, 175):
+        yield f"parts-of-{code}", discover(ALICE, options=tlv(code, b"a" * 200) + tlv(12) + tlv(code, b"b" * 200)), HERE
+        yield f"parts-of-{code}-fill-all-room", discover(ALICE, options=tlv(code, b"\1" * 255) * 5), HERE
+    yield "parts-of-61-echoed", discover(ALICE, options=tlv(57, b"\5\xdc") + tlv(61, b"i" * 255) * 2), HERE
+    yield "parts-by-turns", discover(ALICE, options=(tlv(61, b"i" * 60) + tlv(77, b"u" * 60)) * 6), HERE
+    yield "parts-in-overload", discover(ALICE, options=tlv(52, 3) + tlv(61, b"\1a"), file=tlv(61, b"b")), HERE
+
+
 def other_sites() -> Iterator[Input]:
     for mac, name in ((ALICE, "moved"), (REMOTE, "gone"), (NEW, "new"), (0x020000000004, "quarantined")):
         yield f"delta-{name}-discover", discover(mac), Place(site=CHANGED, local=ip("10.1.0.2"))
@@ -264,6 +299,7 @@ def inputs() -> dict[str, bytes]:
         reflected,
         unusual_hosts,
         other_sites,
+        who_asks,
         from_captures,
         from_tables,
     ):
