@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from control.clusto.filesource import FileSource
-from control.config import Dhcp
-from control.offline import Interface, placed, plan_file
 from ext.codec import Reply
 from ext.table import Pair
 
+from control.clusto.filesource import FileSource
+from control.config import Dhcp
+from control.offline import Interface, placed, plan_file
 from ext import codec
 from tests.ext.captures import Datagram, datagrams
 from tests.ext.packets import BROADCAST, TYPE_NAMES, Parsed, ip
