@@ -213,7 +213,7 @@ def test_replicas_with_one_id_say_the_same_octets() -> None:
     ],
 )
 def test_infiniband(client_id: bytes) -> None:
-    """htype 32, hlen 0, no chaddr; the inventory has the 48-bit MAC, which is the GUID without its middle two octets."""
+    """htype 32, hlen 0, no chaddr; the inventory has 48 bits of the GUID, all but its middle two octets."""
     guid_mac = "00:02:c9:0a:0b:0c"
     text = host_file().replace(mac("plain").to_bytes(6, "big").hex(":"), guid_mac)
     packet = discover(0, htype=32, hlen=0, chaddr=b"", flags=BROADCAST_FLAG, options=tlv(61, client_id))

@@ -14,10 +14,12 @@ from bench.site import running_site
 from tests.ext import scapy_view
 from tests.ext.captures import dhcp_captures
 from tests.ext.exchanges import FAR, NEAR, PERF, WIRES, Exchange, exchanges, host_count, host_file
+from tests.ext.packets import ACK, BROADCAST, Parsed, discover, ip, request
 from tests.netns.asker import ALL, Asker, Heard, described
 
 pytestmark = pytest.mark.netns
 
+CLIENT = 0x02E2E0000011  # e2e-client
 SENTINEL = 0x525400E20002  # e2e-uefi; asks on near, where it is at home
 RELAYS = {NEAR: "10.88.0.2/24", FAR: "10.77.0.1/24", PERF: "10.96.255.2/16"}  # ours on each wire, as in the captures
 
@@ -87,3 +89,27 @@ def test_any_source_port_is_answered_at_68(asker: Asker, port: int) -> None:
         (found,) = asker.ask(exchange.wire.ifname, one.payload, one.source, port, one.destination)
         must_be(found, exchange, asker)
         assert found.port == 68
+
+
+def test_a_renewal_that_arrives_twice_is_answered_twice_and_alike(asker: Asker) -> None:
+    """Routed by the relay that heard it as well: both go back the way that they came."""
+    renewal = request(CLIENT, ciaddr="10.77.0.11", xid=77)
+    relayed = request(CLIENT, ciaddr="10.77.0.11", xid=77, giaddr="10.77.0.1", hops=1)
+    asker.send(NEAR.ifname, renewal, ip("10.77.0.11"), 68, ip(NEAR.address))
+    asker.send(NEAR.ifname, relayed, ip("10.88.0.2"), 67, ip(NEAR.address))
+    found = asker.settle()
+    assert sorted((each.destination, each.port) for each in found) == [
+        (ip("10.77.0.1"), 67),
+        (ip("10.77.0.11"), 68),
+    ]
+    one, other = (Parsed.of(each.payload) for each in found)
+    assert (one.kind, one.yiaddr, one.order) == (ACK, "10.77.0.11", other.order)
+    assert {each.source for each in found} == {ip(NEAR.address)}
+
+
+@pytest.mark.parametrize("length", [244, 253])
+def test_short_payloads(asker: Asker, length: int) -> None:
+    """dhcping and networkd send fewer than BOOTP's 300 octets."""
+    packet = discover(CLIENT, end=b"\xff".ljust(length - 243, b"\0"))
+    (found,) = asker.ask(NEAR.ifname, packet, 0, 68, BROADCAST)
+    assert (len(packet), Parsed.of(found.payload).yiaddr) == (length, "10.88.0.11")
