@@ -59,16 +59,16 @@ def checksum(data: bytes) -> int:
 
 
 def frame_of(
-    payload: bytes, source: int, source_port: int, destination: int, to_mac: bytes, checked: bool = True
+    payload: bytes, macs: bytes, source: int, source_port: int, destination: int, checked: bool = True
 ) -> bytes:
-    """An Ethernet frame to port 67.  checked False: UDP checksum 0, which says that there is none (RFC 768)."""
+    """An Ethernet frame to port 67.  macs: of the receiver, then of the sender.  checked False: UDP checksum 0, which says that there is none (RFC 768)."""
     length = 8 + len(payload)
     pseudo = struct.pack("!IIBBH", source, destination, 0, 17, length)
     head = struct.pack("!HHH", source_port, 67, length)
     udp = checksum(pseudo + head + b"\0\0" + payload) or 0xFFFF if checked else 0
     ip = struct.pack("!BBHHHBBHII", 0x45, 0, 20 + length, 1, 0, 64, 17, 0, source, destination)
     ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
-    return to_mac + payload[28:34] + struct.pack("!H", ETH_P_IP) + ip + head + struct.pack("!H", udp) + payload
+    return macs + struct.pack("!H", ETH_P_IP) + ip + head + struct.pack("!H", udp) + payload
 
 
 def heard(ifname: str, frame: bytes) -> Heard | None:
@@ -90,8 +90,8 @@ class Asker:
     host: Host
     server: Host
     ifnames: tuple[str, ...]
-    sentinel_ifname: str
-    sentinel_mac: int
+    sentinel: int  # MAC
+    sentinel_ifname: str  # where it asks unless said otherwise
     ways: dict[str, Way] = field(default_factory=dict)
     xid: int = 0x5E000000
 
@@ -108,10 +108,12 @@ class Asker:
     def send(
         self, ifname: str, payload: bytes, source: int, source_port: int, destination: int, checked: bool = True
     ) -> None:
-        """A broadcast address goes to everybody, any other to the server."""
+        """A broadcast address goes to everybody, any other to the server; with giaddr it is a relay, we, that sends."""
         way = self.ways[ifname]
         everybody = destination == 0xFFFFFFFF or destination & 0xFF == 0xFF
-        frame = frame_of(payload, source, source_port, destination, ALL if everybody else way.server_mac, checked)
+        sender = payload[28:34] if payload[24:28] == bytes(4) else way.mac
+        macs = (ALL if everybody else way.server_mac) + sender
+        frame = frame_of(payload, macs, source, source_port, destination, checked)
         way.socket.sendto(frame, (ifname, 0))
 
     def hear(self, enough: Callable[[list[Heard]], bool]) -> list[Heard]:
@@ -128,24 +130,25 @@ class Asker:
                     found.append(one)
         return found
 
-    def settle(self) -> list[Heard]:
+    def settle(self, ifname: str = "") -> list[Heard]:
         """Everything said so far: all that came before the answers to two questions of the sentinel, one by one.
 
-        Two, because a server may send the replies of one batch in another order."""
+        Two, because a server may send the replies of one batch in another order.  ifname: a server with a socket for
+        each interface keeps the order on one wire only."""
         found: list[Heard] = []
         for _ in range(2):
             self.xid += 1
             marker = self.xid.to_bytes(4, "big")
-            self.send(self.sentinel_ifname, discover(self.sentinel_mac, xid=self.xid), 0, 68, 0xFFFFFFFF)
+            self.send(ifname or self.sentinel_ifname, discover(self.sentinel, xid=self.xid), 0, 68, 0xFFFFFFFF)
             found += self.hear(lambda some, marker=marker: any(each.payload[4:8] == marker for each in some))  # type: ignore[misc]
-        return [each for each in found if int.from_bytes(each.payload[28:34], "big") != self.sentinel_mac]
+        return [each for each in found if int.from_bytes(each.payload[28:34], "big") != self.sentinel]
 
     def ask(
         self, ifname: str, payload: bytes, source: int, source_port: int, destination: int, checked: bool = True
     ) -> list[Heard]:
-        """One request, and all that is answered to it: usually one reply, or none."""
+        """One request, and all that is answered to it: usually one reply, or none.  The sentinel is at home there."""
         self.send(ifname, payload, source, source_port, destination, checked)
-        return self.settle()
+        return self.settle(ifname)
 
 
 def described(one: Heard) -> str:

@@ -36,7 +36,7 @@ def asker() -> Iterator[Asker]:
         names = tuple(wire.ifname for wire in WIRES)
         with (
             running_site(server, host_file(), host_count(), 1),
-            Asker(client, server, names, NEAR.ifname, SENTINEL) as asker,
+            Asker(client, server, names, SENTINEL, NEAR.ifname) as asker,
         ):
             yield asker
 
