@@ -61,7 +61,8 @@ def checksum(data: bytes) -> int:
 def frame_of(
     payload: bytes, macs: bytes, source: int, source_port: int, destination: int, checked: bool = True
 ) -> bytes:
-    """An Ethernet frame to port 67.  macs: of the receiver, then of the sender.  checked False: UDP checksum 0, which says that there is none (RFC 768)."""
+    """An Ethernet frame to port 67.  macs: of the receiver, then of the sender.  checked False: no UDP checksum, which
+    RFC 768 allows."""
     length = 8 + len(payload)
     pseudo = struct.pack("!IIBBH", source, destination, 0, 17, length)
     head = struct.pack("!HHH", source_port, 67, length)
