@@ -30,9 +30,17 @@ def test_the_reply_goes_to_giaddr_whatever_address_the_relay_sent_from(source: s
     assert (reply.route, reply.destination, reply.port) == ("udp", ip("10.3.0.1"), 67)
 
 
-@pytest.mark.parametrize(
-    "value", [agent(), tlv(1, b""), b"\x09\xff\x01", bytes(255)], ids=["1", "empty", "torn", "255"]
-)
+TOLD = {
+    "circuit-id": agent(),
+    "empty-circuit-id": tlv(1, b""),
+    "torn": b"\x09\xff\x01",
+    "as-long-as-can-be": bytes(255),
+    "RFC5010-heard-by-unicast": agent() + tlv(10, b"\x80"),
+    "RFC6607-virtual-subnet": agent() + tlv(151, b"\x00red") + tlv(152),
+}
+
+
+@pytest.mark.parametrize("value", TOLD.values(), ids=TOLD)
 def test_option_82_comes_back_octet_for_octet(value: bytes) -> None:
     """A dual-homed top-of-rack switch finds the VLAN again by nothing else."""
     assert said(discover(FAR, giaddr="10.3.0.1", agent=value)).order[-1] == (82, value)
