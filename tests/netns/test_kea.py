@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from bench.lab import Host, Lab
+from bench.lab import Host, Lab, which
 from bench.peers.kea import serving
 from bench.site import running_site
 from tests.ext.exchanges import FAR, NEAR, PERF, WIRES
@@ -47,7 +46,7 @@ def cases() -> Iterator[list[Case]]:
     """Everything is asked once; the tests look at what was said."""
     if reason := Lab.available():
         pytest.skip(reason)
-    if shutil.which("kea-dhcp4") is None:
+    if which("kea-dhcp4") is None:
         pytest.skip("kea-dhcp4 is not installed (Debian package kea-dhcp4-server)")
     names = tuple(wire.ifname for wire in WIRES)
     with Lab() as lab:
