@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 from pathlib import Path
 
@@ -115,6 +117,44 @@ def test_files_exist(path: Path) -> None:
             if word not in ROOT_FILES and not any(any(place.glob(word.rstrip("/"))) for place in places):
                 missing.append(word)
     assert not missing
+
+
+def named_tests(content: str) -> list[tuple[str, str]]:
+    """(file, function) of every `tests/...py::...` in a text."""
+    return [
+        (file, rest.split("::")[-1])
+        for file, rest in re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)(?:\[.*?\])?`", content)
+    ]
+
+
+@functools.cache
+def functions(file: str) -> set[str]:
+    """Of a test file, those in classes too, but no helpers."""
+    found = ast.walk(ast.parse(text(file)))
+    return {node.name for node in found if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_named_tests_exist(path: Path) -> None:
+    missing = [f"{file}::{name}" for file, name in named_tests(path.read_text()) if name not in functions(file)]
+    assert not missing
+
+
+def test_every_standard_has_its_proof() -> None:
+    """What is had, in part or whole, names a test function; what is not, names none."""
+    lines = [line for line in between("docs/protocol.md", "standards").splitlines() if re.match(r"\| \d", line)]
+    assert len(lines) > 20
+    for line in lines:
+        rfc, _about, here, proof = (cell.strip() for cell in line.strip("|").split(" | "))
+        word = re.match(r"has|partly|no", here)
+        assert word is not None, f"RFC {rfc}: begins with {here!r}, wanted has, partly or no"
+        assert bool(named_tests(proof)) == (word[0] != "no"), f"RFC {rfc}: {here!r} is proved by {proof!r}"
+        assert len(named_tests(proof)) == proof.count("`") // 2, f"RFC {rfc}: each proof is FILE::FUNCTION"
+
+
+def test_every_habit_has_its_proof() -> None:
+    lines = between("docs/protocol.md", "field").splitlines()[2:]
+    assert [line for line in lines if not named_tests(line.split(" | ")[-1])] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -56,8 +56,16 @@ def configuration(host_file: str, ifname: str, network: IPv4Network, log: Path) 
 @contextmanager
 def running_kea(host: Host, host_file: str, ifname: str, network: IPv4Network) -> Iterator[Process]:
     """A serving kea-dhcp4 on `host`, stopped at the end.  LabError with its log when it does not come up."""
-    config, log = host.scratch / "kea-dhcp4.json", host.scratch / "kea.log"
-    config.write_text(json.dumps(configuration(host_file, ifname, network, log)))
+    log = host.scratch / "kea.log"
+    with serving(host, configuration(host_file, ifname, network, log), log) as kea:
+        yield kea
+
+
+@contextmanager
+def serving(host: Host, configured: dict[str, Any], log: Path) -> Iterator[Process]:
+    """The same with a configuration of one's own.  log: where that says that Kea logs."""
+    config = host.scratch / "kea-dhcp4.json"
+    config.write_text(json.dumps(configured))
     places = {"KEA_PIDFILE_DIR": str(host.scratch), "KEA_LOCKFILE_DIR": str(host.scratch)}
     kea = host.popen(["kea-dhcp4", "-c", str(config)], env=places)
     try:
