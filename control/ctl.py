@@ -126,9 +126,23 @@ def render_status(status: dict[str, Any]) -> list[str]:
     lines.append("counters")
     lines += [f"  {count:>12,}  {name}" for name, count in sorted(status["counters"].items(), key=lambda c: -c[1])]
     lines += [f"  {count:>12,}  not sent: {name}" for name, count in sorted(status["send_errors"].items())]
+    lines += render_identities(status["identities"], status["other_servers"])
     if status["faults_total"]:
         lines.append(f"faults in the inventory ({status['faults_total']} objects)")
         lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]
+    return lines
+
+
+def render_identities(found: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    lines = [
+        f"identities  {found['seen']} machines seen, {found['cloned']} client-ids of several, {found['loops']} in a boot loop"
+    ]
+    for clone in found["clones"][:5]:
+        names = ", ".join(each["host"] or each["mac"] for each in clone["shown"])
+        rest = clone["machines"] - len(clone["shown"])
+        lines.append(f"  {clone['client_id']}: {names}{f' and {rest} more' if rest else ''}")
+    for server, other in others.items():
+        lines.append(f"other server {server}: named in {other['requests']} requests, the last of {other['host']} on {other['place']}")
     return lines
 
 
@@ -160,7 +174,17 @@ def render_lookup(found: dict[str, Any]) -> list[str]:
         for name, said in lease["classes"].items():
             words = (f"{word} = {'-' if value in (None, '') else value}" for word, value in sorted(said.items()))
             lines.append(f"    but for {name}: {', '.join(words)}")
-    return lines
+    return lines + [render_seen_as(said) for said in found["seen"]]
+
+
+def render_seen_as(said: dict[str, Any]) -> str:
+    words = f"  seen {said['seconds_ago']:.0f} s ago as {said['class']}{' (BMC)' if said['role'] == 'bmc' else ''}"
+    if said["vendor_class"]:
+        words += f", {said['vendor_class']}"
+    words += f", client-id {said['client_id']}" if said["client_id"] else ", without client-id"
+    if said["other_mac"]:
+        words += f" (another card's, {said['other_mac']})"
+    return words + (f" (of {', '.join(said['shared_with'])}, too)" if said["shared_with"] else "")
 
 
 def render_workers(workers: list[dict[str, Any]]) -> list[str]:

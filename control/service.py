@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from dataclasses import asdict
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,12 @@ class Service:
         self.lookups = Lookups(self.refresher.look_up)
         state = self.refresher.state
         self.warnings = Warnings(
-            self.table, event_bell, self.interface_name, state.reasons_of, on_unknown=self.on_unknown
+            self.table,
+            event_bell,
+            self.interface_name,
+            state.reasons_of,
+            on_unknown=self.on_unknown,
+            server_id=self.server_id,
         )
         handlers = {
             "status": self.status,
@@ -128,6 +134,12 @@ class Service:
 
     def interface_name(self, ifindex: int) -> str:
         return next((link.name for link in self.links if link.ifindex == ifindex), f"interface {ifindex}")
+
+    def server_id(self, ifindex: int) -> str | None:
+        """What we answer with on an interface, where no relay and no attribute says otherwise."""
+        ours = next((IPv4Address(link.address) for link in self.links if link.ifindex == ifindex), None)
+        found = self.config.dhcp.server_id or ours
+        return str(found) if found is not None else None
 
     def publish(self, planned: Planned, fds: list[int]) -> None:
         """To the supervisor, who keeps it and gives it to the workers."""
@@ -210,6 +222,8 @@ class Service:
             "send_errors": table.send_errors(),
             "warnings_suppressed": self.warnings.suppressed,
             "lookups": self.lookups.counts,
+            "identities": self.warnings.identity_counts(),
+            "other_servers": self.warnings.other_servers(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
@@ -262,7 +276,8 @@ class Service:
             raise CommandFailed(
                 f"lookup: the table of generation {self.table.generation} has no host {arguments['mac']}"
             )
-        return found | {"reason": self.refresher.state.reasons_of(found["mac"])}
+        mac = found["mac"]
+        return found | {"reason": self.refresher.state.reasons_of(mac), "seen": self.warnings.seen_as(mac)}
 
     async def explain(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         """Who gave an option is not said: only the planner knows the inventory, and it may be busy for minutes."""
