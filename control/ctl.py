@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgpack
 
-from control.explain_text import render_machine
+from control import explain_text
 
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
 FAILED = 1
@@ -134,15 +134,14 @@ def render_status(status: dict[str, Any]) -> list[str]:
 
 
 def render_identities(found: dict[str, Any], others: dict[str, Any]) -> list[str]:
-    lines = [
-        f"identities  {found['seen']} machines seen, {found['cloned']} client-ids of several, {found['loops']} in a boot loop"
-    ]
+    lines = ["identities  {seen} machines seen, {cloned} client-ids of several, {loops} in a boot loop".format(**found)]
     for clone in found["clones"][:5]:
         names = ", ".join(each["host"] or each["mac"] for each in clone["shown"])
         rest = clone["machines"] - len(clone["shown"])
         lines.append(f"  {clone['client_id']}: {names}{f' and {rest} more' if rest else ''}")
     for server, other in others.items():
-        lines.append(f"other server {server}: named in {other['requests']} requests, the last of {other['host']} on {other['place']}")
+        words = "named in {requests} requests, the last of {host} on {place}".format(**other)
+        lines.append(f"other server {server}: {words}")
     return lines
 
 
@@ -207,7 +206,7 @@ RENDER: dict[str, Callable[[Any], list[str]]] = {
     "rollback": render_refresh,
     "diff": render_diff,
     "lookup": render_lookup,
-    "explain": render_machine,
+    "explain": lambda result: explain_text.RENDER[result["kind"]](result),
     "workers": render_workers,
     "recent": render_recent,
 }

@@ -1,8 +1,8 @@
-"""What answered machines say of themselves: who was seen as what, who is in a boot loop, who shares an identifier.  Pure.
+"""What answered machines say of themselves: who was seen as what, who is in a boot loop, who shares an identifier.
 
-Fed with the workers' sightings (ext/notes.pxd), whose clock it goes by.  An address hangs on the MAC alone, so nothing
-in here decides about an answer: one machine that shows two vendor classes or client-ids in one boot is as usual as can be,
-two machines that show one client-id are worth a word.
+Pure; fed with the workers' sightings (ext/notes.pxd), whose clock it goes by.  An address hangs on the MAC alone, so
+nothing in here decides about an answer: one machine that shows two vendor classes or client-ids in one boot is as usual
+as can be, two machines that show one client-id are worth a word.
 """
 
 from __future__ import annotations
@@ -259,7 +259,9 @@ def loop_words(loop: Loop, row: Mapping[str, Any] | None, addresses: tuple[int, 
     if not file:
         return f"{head} and is given no boot file: set dhcp tftp_filename for it or for a container of it"
     place = f" from {server}" if server and "://" not in file else ""
-    return f"{head} and each time was given the boot file {file}{place}; {what_to_look_at(row, client, addresses, file)}"
+    return (
+        f"{head} and each time was given the boot file {file}{place}; {what_to_look_at(row, client, addresses, file)}"
+    )
 
 
 def boot_file(row: Mapping[str, Any] | None, client: ClientClass, addresses: tuple[int, ...]) -> tuple[str, str]:
@@ -275,9 +277,7 @@ def boot_file(row: Mapping[str, Any] | None, client: ClientClass, addresses: tup
     return printable(file), siaddr or printable(options.get(66, b"").rstrip(b"\0"))
 
 
-def what_to_look_at(
-    row: Mapping[str, Any] | None, client: ClientClass, addresses: tuple[int, ...], file: str
-) -> str:
+def what_to_look_at(row: Mapping[str, Any] | None, client: ClientClass, addresses: tuple[int, ...], file: str) -> str:
     if client in (ClientClass.IPXE, ClientClass.IPXE_HTTP):
         firmware = (ClientClass.BIOS_PXE, ClientClass.UEFI_X64, ClientClass.UEFI_IA32, ClientClass.UEFI_ARM64)
         if any(boot_file(row, each, addresses)[0] == file for each in firmware):
@@ -294,7 +294,7 @@ def what_to_look_at(
 def clone_words(clone: Clone, name_of: Callable[[str], str | None]) -> str:
     shown = [f"{mac} ({name_of(mac)})" for mac in islice(clone.macs, SHOWN_MAX)]
     return (
-        f"{' and '.join(shown)} say one and the same client-id, {client_id_words(clone.client_id)}: made from one image? "
-        "Here each keeps its own address, which hangs on the MAC; whatever goes by machine-id or client-id takes them for "
-        "one. Give each an /etc/machine-id of its own, or remove the DHCP client's saved DUID"
+        f"{' and '.join(shown)} say one and the same client-id, {client_id_words(clone.client_id)}: made from one "
+        "image? Here each keeps its own address, which hangs on the MAC; what goes by machine-id or client-id takes "
+        "them for one. Give each an /etc/machine-id of its own, or remove the DHCP client's saved DUID"
     )

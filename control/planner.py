@@ -7,6 +7,7 @@ for the inventory's answers to a refresh it looks single hosts up; otherwise it 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import select
 import time
@@ -29,9 +30,11 @@ from control.guards import Flips, shrinking
 from control.jobs import (
     KINDS,
     Failed,
+    FindOrigins,
     ListChanges,
     Listed,
     LookUp,
+    OriginsFound,
     PlanBegin,
     Planned,
     Progress,
@@ -39,11 +42,14 @@ from control.jobs import (
     Relink,
     Rollback,
 )
+from control.origins import found_origins
 from control.plan import Row, plan_hosts
 from control.served import Served
 from control.tablefile import TableStore
 from fastpath.logs import configure_logging
 from fastpath.protocol import Channel, ChannelClosed, close_all
+
+log = logging.getLogger("bootstorm.planner")
 
 PROGRESS_EVERY_S = 0.05
 DOUBTS_MAX = 20
@@ -383,6 +389,26 @@ class Planner:
         self.send(Listed(generation=former.generation, origin=former.origin, total=len(former.changes)), [fd])
         os.close(fd)
 
+    # --- who said what -------------------------------------------------------------------------------------------
+
+    def find_origins(self, leases: list[tuple[int, int]]) -> None:
+        """By what the inventory says now, whatever is served."""
+        frame = self.frame
+        if frame is None:
+            self.send(OriginsFound(failed="the inventory has not been read as a whole yet"))
+            return
+        try:
+            found = found_origins(lambda macs: self.source.read_hosts(macs, [], frame), self.config.dhcp, leases)
+        except InventoryDown as down:
+            self.send(OriginsFound(failed=str(down)))
+        except Exception as bug:  # somebody wants to know something: that must not end who plans
+            log.exception("origins of %s", leases)
+            self.send(OriginsFound(failed=f"internal fault: {type(bug).__name__}: {bug}"))
+        else:
+            fd = write_memfd(found)
+            self.send(OriginsFound(), [fd])
+            os.close(fd)
+
     # --- to control ----------------------------------------------------------------------------------------------
 
     def fail(self, kind: str, reason: str, job: str = "refresh") -> None:
@@ -502,3 +528,5 @@ def handle(planner: Planner, channel: Channel) -> None:
         planner.rollback()
     elif isinstance(message, ListChanges):
         planner.list_changes(message.offset, message.limit)
+    elif isinstance(message, FindOrigins):
+        planner.find_origins([(mac, address) for mac, address in message.leases])

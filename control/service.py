@@ -16,16 +16,13 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from ext.codec import links_of
-
 from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
 from control.events import Warnings
-from control.explain import Explainer
+from control.explain_service import Unexplainable, explain
 from control.jobs import Planned
 from control.links import LinkAddress, watch_links
 from control.lookups import Lookups
-from control.offline import Interface
 from control.plan import parse_mac, show_mac
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
@@ -280,15 +277,10 @@ class Service:
         return found | {"reason": self.refresher.state.reasons_of(mac), "seen": self.warnings.seen_as(mac)}
 
     async def explain(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
-        """Who gave an option is not said: only the planner knows the inventory, and it may be busy for minutes."""
-        mac = self.read_mac("explain", arguments.get("mac"))
-        if self.table.pair is None:
-            raise CommandFailed("explain: there is no table yet: the inventory has not been read")
-        links = [link for link in links_of(self.table.pair) if link[1] >> 24 != 127]
-        # What a relay sends is taken to come in on the first: one that is served.
-        places = [Interface(*place) for *place, _served in sorted(links, key=lambda link: not link[3])]
-        found = Explainer(self.table.pair, places, self.refresher.state.reasons_of).machine(mac)
-        return found | {"premises": [f"table: generation {self.table.generation}, as the workers have it"]}
+        try:
+            return await explain(arguments, self.table, self.refresher.state.reasons_of, self.refresher.origins)
+        except Unexplainable as reason:
+            raise CommandFailed(f"explain: {reason}") from reason
 
     @staticmethod
     def read_mac(command: str, text: Any) -> int:

@@ -33,7 +33,8 @@ INVENTORY = {
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [
-    "rfc2131", "wire", "verdict", "net", "parse", "classify", "leases", "judge", "encode", "answer", "page", "table",
+    "rfc2131", "wire", "verdict", "net", "parse", "classify", "leases", "roles", "judge", "encode", "answer",
+    "record", "page", "notes", "table",
 ]  # fmt: skip
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",

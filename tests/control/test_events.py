@@ -50,7 +50,9 @@ class Table:
 
     def row(self, mac: int, role: int = 0) -> dict[str, Any] | None:
         template = {"file": b"snponly.efi", "siaddr": 0x0A140002, "options": b""}
-        return {"leases": [{"address": 0x0A14000B, "template": template}]} if (mac, role) == (0x020000000001, 0) else None
+        return (
+            {"leases": [{"address": 0x0A14000B, "template": template}]} if (mac, role) == (0x020000000001, 0) else None
+        )
 
 
 class Clock:

@@ -186,7 +186,9 @@ IPXE, BIOS, HTTP = ClientClass.IPXE, ClientClass.BIOS_PXE, ClientClass.HTTP_BOOT
         pytest.param("BIOS_PXE", row(b"/a.0"), ["as bios-pxe", "boot file /a.0 from 10.20.0.2;", "TFTP log"], id="rom"),
         pytest.param("BIOS_PXE", row(b"/a.0", {BIOS: b"/b.0"}), ["boot file /b.0 from"], id="the-class-s-own"),
         pytest.param("IPXE", row(b"undionly.kpxe"), ["iPXE loads iPXE", "tftp_filename--ipxe"], id="itself-again"),
-        pytest.param("IPXE", row(b"a", {IPXE: b"menu"}), ["boot file menu from", "what does the script do"], id="script"),
+        pytest.param(
+            "IPXE", row(b"a", {IPXE: b"menu"}), ["boot file menu from", "what does the script do"], id="script"
+        ),
         pytest.param("HTTP_BOOT", row(b"a", {HTTP: b"http://s/x.efi"}), ["http://s/x.efi;", "HEAD and GET"], id="url"),
         pytest.param("BIOS_PXE", row(), ["no boot file: set dhcp tftp_filename"], id="none"),
         pytest.param("BIOS_PXE", None, ["no boot file"], id="gone-meanwhile"),
