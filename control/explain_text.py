@@ -13,6 +13,7 @@ from control.plainwords import FIELDS, PLAIN, PURPOSES, SAME_AS, purpose_of
 _LABEL = 8
 _VALUE_MAX = 60
 STORIES_MAX = 10
+FIELDS_NAMED = {name.replace("_", " "): code for name, code in FIELDS.items()}
 STEPS = "four steps to an address: DISCOVER (who has one for me?), OFFER, REQUEST (I take that), ACK (it is yours)"
 
 
@@ -163,7 +164,9 @@ def render_differences(found: Iterable[dict[str, str]], first: str, second: str)
 
 
 def plain_what(what: str) -> str:
-    """gateway (option 3 router), for option 3 router."""
+    """What differences() names, in the words of the listing: gateway (option 3 router), for option 3 router."""
+    if what in FIELDS_NAMED:
+        return PLAIN[FIELDS_NAMED[what]]
     code = what.split()[1] if what.startswith("option ") else ""
     return f"{purpose_of(int(code))[2]} ({what})" if code.isdigit() and int(code) in PLAIN else what
 
@@ -271,7 +274,8 @@ def render_group(group: dict[str, Any]) -> list[str]:
     lines = []
     for each in group["differs"]:
         origin = origins.get(each["what"])
-        text = f"{each['what']}: {each['ours']}" if each["ours"] != "-" else f"no {each['what']}"
+        what = plain_what(each["what"])
+        text = f"{what}: {each['ours']}" if each["ours"] != "-" else f"no {what}"
         lines.append(row("", text + (click.style(f"  <- {origin}", dim=True) if origin else "")))
     return lines
 
