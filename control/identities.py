@@ -56,6 +56,9 @@ class Clone(NamedTuple):
     macs: dict[str, None]
 
 
+# A Word as it is kept.  Plain tuples of plain values are none of the garbage collector's business: with 300,000 named
+# ones it would stop control for 0.2 s from time to time.
+Kept = tuple[str, str, bytes, bytes, int]
 Finding = Loop | Clone
 NOTHING: tuple[Finding, ...] = ()
 
@@ -66,7 +69,9 @@ class Identities:
     def __init__(self, name_of: Callable[[str], str | None], hosts_max: int = HOSTS_MAX) -> None:
         self.name_of = name_of
         self.hosts_max = hosts_max
-        self.hosts: OrderedDict[str, list[Word]] = OrderedDict()  # the one that was silent for longest comes first
+        self.hosts: OrderedDict[str, tuple[Kept, ...]] = (
+            OrderedDict()
+        )  # the one that was silent for longest comes first
         self.owners: dict[bytes, str | dict[str, None]] = {}  # identity -> its MAC, or its MACs when there are several
         self.clones: OrderedDict[bytes, Clone] = OrderedDict()
         self.loops: OrderedDict[tuple[str, str, str], int] = OrderedDict()  # -> when it was last seen looping
@@ -75,15 +80,14 @@ class Identities:
     def take(self, event: Mapping[str, Any]) -> tuple[Finding, ...]:
         """One sighting; what there is to say about it, if anything."""
         mac, client_id = event["mac"], event["client_id"]
-        vendor_class = self.shared(event["vendor_class"])
-        word = Word(event["class"], event["role"], client_id, vendor_class, event["boottime_ns"])
-        former = self.remember(mac, word)
-        if former is not None and former.client_id != client_id:
-            self.leave(identity_of(former.client_id, mac), mac)
+        vendor_class, seen_ns = self.shared(event["vendor_class"]), event["boottime_ns"]
+        former_id = self.remember(mac, (event["class"], event["role"], client_id, vendor_class, seen_ns))
+        if former_id is not None and former_id != client_id:
+            self.leave(identity_of(former_id, mac), mac)
         found: tuple[Finding, ...] = NOTHING
         identity = identity_of(client_id, mac)
         if identity:
-            clone = self.join(identity, mac, word)
+            clone = self.join(identity, mac, client_id, seen_ns)
             found = NOTHING if clone is None else (clone,)
         if event["repeats"]:
             found += (self.loop(event),)
@@ -94,28 +98,30 @@ class Identities:
             self.kept.clear()
         return self.kept.setdefault(vendor_class, vendor_class)
 
-    def remember(self, mac: str, word: Word) -> Word | None:
-        """What the machine said before in this stage."""
+    def remember(self, mac: str, word: Kept) -> bytes | None:
+        """The client-id that the machine had before in this stage."""
         words = self.hosts.get(mac)
         if words is None:
-            self.hosts[mac] = [word]
+            self.hosts[mac] = (word,)
             while len(self.hosts) > self.hosts_max:
                 gone, said = self.hosts.popitem(last=False)
-                for each in said:
-                    self.leave(identity_of(each.client_id, gone), gone)
+                for _client, _role, client_id, _vendor_class, _seen_ns in said:
+                    self.leave(identity_of(client_id, gone), gone)
             return None
         self.hosts.move_to_end(mac)
-        for at, known in enumerate(words):
-            if known.client == word.client and known.role == word.role:
-                words[at] = word
-                return known
-        words.append(word)
-        del words[:-STAGES_MAX]
+        for at, (client, role, client_id, _vendor_class, _seen_ns) in enumerate(words):
+            if client == word[0] and role == word[1]:
+                self.hosts[mac] = (*words[:at], word, *words[at + 1 :])
+                return client_id
+        self.hosts[mac] = (*words, word)[-STAGES_MAX:]
         return None
+
+    def words_of(self, mac: str) -> list[Word]:
+        return [Word(*said) for said in self.hosts.get(mac, ())]
 
     # --- one identifier, several machines ------------------------------------------------------------------------
 
-    def join(self, identity: bytes, mac: str, word: Word) -> Clone | None:
+    def join(self, identity: bytes, mac: str, client_id: bytes, seen_ns: int) -> Clone | None:
         """Another machine with this identity?  The clone when it is news."""
         owners = self.owners.get(identity)
         if owners is None or owners == mac:
@@ -124,25 +130,25 @@ class Identities:
         if isinstance(owners, str):
             owners = self.owners[identity] = {owners: None}
         owners[mac] = None
-        if identity in self.clones or not self.are_two(identity, mac, word, owners):
+        if identity in self.clones or not self.are_two(identity, mac, seen_ns, owners):
             return None
-        clone = self.clones[identity] = Clone(identity, word.client_id, owners)
+        clone = self.clones[identity] = Clone(identity, client_id, owners)
         while len(self.clones) > CLONES_MAX:
             self.clones.popitem(last=False)
         return clone
 
-    def are_two(self, identity: bytes, mac: str, word: Word, owners: dict[str, None]) -> bool:
+    def are_two(self, identity: bytes, mac: str, seen_ns: int, owners: dict[str, None]) -> bool:
         """Is one of the others, of which the last to join are looked at, another machine that is about?"""
         name = self.name_of(mac)
         for other in islice((each for each in reversed(owners) if each != mac), COMPARED_MAX):
             said = [each.boottime_ns for each in self.saying(identity, other)]
-            if said and word.boottime_ns - max(said) < CLONE_WITHIN_NS and self.name_of(other) != name:
+            if said and seen_ns - max(said) < CLONE_WITHIN_NS and self.name_of(other) != name:
                 return True
         return False
 
     def saying(self, identity: bytes, mac: str) -> list[Word]:
         """The stages in which a machine has an identity."""
-        return [word for word in self.hosts.get(mac, ()) if identity_of(word.client_id, mac) == identity]
+        return [word for word in self.words_of(mac) if identity_of(word.client_id, mac) == identity]
 
     def leave(self, identity: bytes, mac: str) -> None:
         """The machine says something else now, or is forgotten; unless it still says this in another stage."""
@@ -187,7 +193,7 @@ class Identities:
 
     def of(self, mac: str, now_ns: int) -> list[dict[str, Any]]:
         """What a machine was seen as, the last first."""
-        words = sorted(self.hosts.get(mac, ()), key=lambda word: -word.boottime_ns)
+        words = sorted(self.words_of(mac), key=lambda word: -word.boottime_ns)
         return [
             {
                 "class": shown_class(word.client),
