@@ -69,7 +69,7 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "IGNORED_OTHER_SERVER": (
         "it takes another server's offer, and tells us so",
-        "nothing, if the other server is wanted; else find and stop it",
+        "list its id in dhcp.server_ids if it is a replica or a VIP of ours; nothing, if it is wanted; else stop it",
     ),
     "IGNORED_CIADDR": (
         "it uses an address that is not its own",
