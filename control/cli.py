@@ -244,11 +244,20 @@ def lookup(client: Any, mac: str) -> None:
 
 
 @ctl.command("explain")
-@click.argument("mac")
+@click.argument("subject", metavar="MAC|PCAP|HEX")
 @click.pass_obj
-def explain_running(client: Any, mac: str) -> None:
-    """What the workers would answer a machine, in each of its networks and stages of its boot, or why not."""
-    client.show("explain", {"mac": mac})
+def explain_running(client: Any, subject: str) -> None:
+    """What the workers would answer: a machine in each network and stage of its boot, or the requests of a capture."""
+    from control.ctl import CallFailed
+    from control.explain_command import Unexplained, ask
+
+    def explain_there() -> Any:
+        try:
+            return ask(subject, client.call)
+        except Unexplained as failed:
+            raise CallFailed(f"explain: {failed}") from failed
+
+    client.print_answer("explain", explain_there)
 
 
 @ctl.command()

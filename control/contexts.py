@@ -215,4 +215,6 @@ def is_on(values: Values) -> bool:
         return True
     if text in OFF:
         return False
-    raise BadRecord(f"dhcp {values.subkey} = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no")
+    raise BadRecord(
+        f"dhcp {values.subkey} = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no"
+    )

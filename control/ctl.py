@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgpack
 
-from control.explain_text import render_machine
+from control import explain_text
 
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
 FAILED = 1
@@ -126,9 +126,22 @@ def render_status(status: dict[str, Any]) -> list[str]:
     lines.append("counters")
     lines += [f"  {count:>12,}  {name}" for name, count in sorted(status["counters"].items(), key=lambda c: -c[1])]
     lines += [f"  {count:>12,}  not sent: {name}" for name, count in sorted(status["send_errors"].items())]
+    lines += render_identities(status["identities"], status["other_servers"])
     if status["faults_total"]:
         lines.append(f"faults in the inventory ({status['faults_total']} objects)")
         lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]
+    return lines
+
+
+def render_identities(found: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    lines = ["identities  {seen} machines seen, {cloned} client-ids of several, {loops} in a boot loop".format(**found)]
+    for clone in found["clones"][:5]:
+        names = ", ".join(each["host"] or each["mac"] for each in clone["shown"])
+        rest = clone["machines"] - len(clone["shown"])
+        lines.append(f"  {clone['client_id']}: {names}{f' and {rest} more' if rest else ''}")
+    for server, other in others.items():
+        words = "named in {requests} requests, the last of {host} on {place}".format(**other)
+        lines.append(f"other server {server}: {words}")
     return lines
 
 
@@ -160,7 +173,17 @@ def render_lookup(found: dict[str, Any]) -> list[str]:
         for name, said in lease["classes"].items():
             words = (f"{word} = {'-' if value in (None, '') else value}" for word, value in sorted(said.items()))
             lines.append(f"    but for {name}: {', '.join(words)}")
-    return lines
+    return lines + [render_seen_as(said) for said in found["seen"]]
+
+
+def render_seen_as(said: dict[str, Any]) -> str:
+    words = f"  seen {said['seconds_ago']:.0f} s ago as {said['class']}{' (BMC)' if said['role'] == 'bmc' else ''}"
+    if said["vendor_class"]:
+        words += f", {said['vendor_class']}"
+    words += f", client-id {said['client_id']}" if said["client_id"] else ", without client-id"
+    if said["other_mac"]:
+        words += f" (another card's, {said['other_mac']})"
+    return words + (f" (of {', '.join(said['shared_with'])}, too)" if said["shared_with"] else "")
 
 
 def render_workers(workers: list[dict[str, Any]]) -> list[str]:
@@ -183,7 +206,7 @@ RENDER: dict[str, Callable[[Any], list[str]]] = {
     "rollback": render_refresh,
     "diff": render_diff,
     "lookup": render_lookup,
-    "explain": render_machine,
+    "explain": lambda result: explain_text.RENDER[result["kind"]](result),
     "workers": render_workers,
     "recent": render_recent,
 }

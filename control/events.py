@@ -1,6 +1,7 @@
 """The workers' event rings -> warnings with details: one a host and reason, then a count, never a flood.
 
-A worker only notes what happened (ext/page.pxd: Event); here it becomes a sentence that an operator can act on.
+A worker only notes what happened (ext/page.pxd: Event); here it becomes a sentence that an operator can act on.  What
+answered hosts say of themselves is no warning: it goes to identities.py, which may find something worth one.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import logging
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
+from control.identities import Clone, Identities, Loop, clone_words, loop_words, printable
 from control.table import ServedTable
 
 log = logging.getLogger("bootstorm.dhcp")
@@ -24,7 +26,11 @@ LINES_PER_S = 20.0  # all hosts together, with a reserve of LINES_BURST
 LINES_BURST = 200.0
 HOSTS_MAX = 10_000
 RECENT_MAX = 1_000
+SLICE = 256  # events in one turn of control's loop, from all rings: 10 ms of work on a slow machine
+SERVERS_MAX = 64
+ROLES = {"host": 0, "bmc": 1}
 MESSAGES = {1: "DISCOVER", 3: "REQUEST", 4: "DECLINE", 7: "RELEASE", 8: "INFORM"}
+SIGHTED, OTHER_SERVER = "ACKED", "IGNORED_OTHER_SERVER"
 WORDS = {
     "IGNORED_GIADDR": "giaddr can be no relay",
     "IGNORED_RELAY": "relay is not in dhcp.relays",
@@ -33,7 +39,9 @@ WORDS = {
     "IGNORED_NO_ADDRESS": "no address is bound",
     "IGNORED_CONFLICT": "MAC or address belongs to two objects",
     "IGNORED_QUARANTINED": "its record is not usable",
+    "IGNORED_BMC": "an IPMI card that shares the host's MAC, and no address is bound to the card",
     "IGNORED_OTHER_LINK": "none of its addresses fits where it asks from",
+    OTHER_SERVER: "two servers answer with different ids",
     "IGNORED_CIADDR": "it uses an address that is not its own",
     "IGNORED_NAK_UNKNOWN_LINK": "asks for a wrong address on a link that no IP manager contains",
     "IGNORED_NAK_STALE_TABLE": "asks for another address, and the table is older than dhcp.max_nak_age",
@@ -43,6 +51,10 @@ WORDS = {
     "NOTED_DECLINE": "declined: somebody else uses its address",
     "ABANDONED": "its packet ended three workers",
 }
+FINDINGS = {  # what answered hosts give rise to
+    "BOOT_LOOP": "boot loop",
+    "CLONED_CLIENT_ID": "one client-id from several machines",
+}
 
 
 @dataclass(slots=True)
@@ -51,8 +63,19 @@ class Seen:
     held_back: int = 0
 
 
+@dataclass(slots=True)
+class OtherServer:
+    """Another server's id that hosts of ours name.  requests: noted ones, at most one a second of each host."""
+
+    place: str
+    host: str
+    requests: int = 0
+
+
 class Warnings:
-    """Reads the rings when the bell rings.  clock: monotonic seconds."""
+    """Reads the rings when the bell rings.  clock: monotonic seconds; server_id: what we answer with on an interface.
+
+    subscribers: called with every event as ext.page gives it, refusals and sightings; they return at once."""
 
     def __init__(
         self,
@@ -62,14 +85,19 @@ class Warnings:
         reason_of: Callable[[str], str | None],
         clock: Callable[[], float] = time.monotonic,
         on_unknown: Callable[[str, str], None] = lambda _mac, _place: None,
+        server_id: Callable[[int], str | None] = lambda _ifindex: None,
     ) -> None:
         self.table = table
         self.bell = bell
         self.interface_name = interface_name
         self.reason_of = reason_of
         self.on_unknown = on_unknown
+        self.server_id = server_id
         self.clock = clock
+        self.identities = Identities(table.name_of)
+        self.subscribers: list[Callable[[Mapping[str, Any]], None]] = []
         self.seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
+        self.servers: OrderedDict[str, OtherServer] = OrderedDict()
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT_MAX)
         self.budget = LINES_BURST
         self.budget_s = clock()
@@ -85,38 +113,89 @@ class Warnings:
 
     def drain(self) -> None:
         """A bounded share of each ring; what is left is taken in the loop's next turn."""
-        more = False
+        more, share = False, max(1, SLICE // max(1, len(self.table.pages)))
         for page in self.table.pages:
-            events = page.drain(256)
-            more = more or len(events) == 256
+            events = page.drain(share)
+            more = more or len(events) == share
             for event in events:
                 self.take(event)
         if more:
             asyncio.get_running_loop().call_soon(self.drain)
 
     def take(self, event: dict[str, Any]) -> None:
+        for subscriber in self.subscribers:
+            try:
+                subscriber(event)
+            except Exception:  # one subscriber's fault must not cost the others and the operator their events
+                if self.may_log(self.clock()):
+                    log.exception("a subscriber of DHCP events failed at %s", event)
+        if event["verdict"] == SIGHTED:
+            self.take_sighting(event)
+        elif event["verdict"] == OTHER_SERVER:
+            self.take_other_server(event)
+        else:
+            words = self.describe(event)
+            self.recent.append(words)
+            if event["verdict"] == "IGNORED_UNKNOWN_MAC" and words["host"] is None:
+                self.on_unknown(event["mac"], words["relay"] or words["interface"])
+            self.warn((event["mac"], event["verdict"]), words)
+
+    def take_sighting(self, event: dict[str, Any]) -> None:
+        for found in self.identities.take(event):
+            words = self.describe(event)
+            if isinstance(found, Loop):
+                row = self.table.row(int(found.mac.replace(":", ""), 16), ROLES[found.role])
+                words |= self.finding("BOOT_LOOP", loop_words(found, row, (event["requested"], event["ciaddr"])))
+                key = (found.mac, f"BOOT_LOOP {found.role} {found.client}")
+            elif isinstance(found, Clone):
+                words |= self.finding("CLONED_CLIENT_ID", clone_words(found, self.table.name_of))
+                key = (found.identity.hex(), "CLONED_CLIENT_ID")
+            if self.warn(key, words):
+                self.recent.append(words)
+
+    @staticmethod
+    def finding(name: str, text: str) -> dict[str, str]:
+        return {"verdict": name, "reason": FINDINGS[name], "text": text}
+
+    def take_other_server(self, event: dict[str, Any]) -> None:
+        """Normal beside a replica that is listed; then nothing comes here.  One line an id: all its hosts name it."""
         words = self.describe(event)
-        self.recent.append(words)
-        if event["verdict"] == "IGNORED_UNKNOWN_MAC" and words["host"] is None:
-            self.on_unknown(event["mac"], words["relay"] or words["interface"])
-        key = (event["mac"], event["verdict"])
+        theirs, ours = words["server_id"] or "0.0.0.0", self.server_id(event["ifindex"])
+        place = f"{words['interface']}{' by relay ' + words['relay'] if words['relay'] else ''}"
+        other = self.servers.pop(theirs, None) or OtherServer(place, words["mac"])
+        self.servers[theirs] = other
+        while len(self.servers) > SERVERS_MAX:
+            self.servers.popitem(last=False)
+        other.place, other.host = place, f"{words['mac']} ({words['host']})" if words["host"] else words["mac"]
+        other.requests += 1
+        words["text"] = (
+            f"two servers answer with different ids: ours {ours or 'is not known'}, the other's {theirs} "
+            f"({words['message']} of {other.host} on {place}; {other.requests} such so far); list {theirs} in "
+            "dhcp.server_ids if it is a replica or a VIP of ours, else somebody else serves DHCP on this segment"
+        )
+        if self.warn((theirs, OTHER_SERVER), words):
+            self.recent.append(words)
+
+    def warn(self, key: tuple[str, str], words: dict[str, Any]) -> bool:
+        """Log it unless the same was logged of late, or too much is.  False: it is no news."""
         now = self.clock()
         seen = self.seen.pop(key, None)
         if seen is not None and now - seen.logged_s < REPEAT_S:
             seen.held_back += 1
             self.seen[key] = seen
-            return
+            return False
         if not self.may_log(now):
             self.suppressed += 1
             if seen is not None:
                 seen.held_back += 1
                 self.seen[key] = seen
-            return
+            return True
         repeated = f" ({seen.held_back} more since the last line)" if seen is not None and seen.held_back else ""
         log.warning("%s%s", sentence(words), repeated)
         self.seen[key] = Seen(now)
         while len(self.seen) > HOSTS_MAX:
             self.seen.popitem(last=False)
+        return True
 
     def may_log(self, now: float) -> bool:
         self.budget = min(LINES_BURST, self.budget + (now - self.budget_s) * LINES_PER_S)
@@ -125,6 +204,8 @@ class Warnings:
             return False
         self.budget -= 1
         return True
+
+    # --- for the console -----------------------------------------------------------------------------------------
 
     def newest(self, most: int, mac: str | None = None) -> list[dict[str, Any]]:
         """The last warnings, newest first, with their age."""
@@ -135,11 +216,24 @@ class Warnings:
             for words in fitting
         ]
 
+    def identity_counts(self) -> dict[str, Any]:
+        return self.identities.counts(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+    def seen_as(self, mac: str) -> list[dict[str, Any]]:
+        """What a machine was seen as of late."""
+        return self.identities.of(mac, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+    def other_servers(self) -> dict[str, dict[str, Any]]:
+        """Server id -> who named it last, where, and how often."""
+        return {
+            server: {"requests": other.requests, "place": other.place, "host": other.host}
+            for server, other in self.servers.items()
+        }
+
     def describe(self, event: dict[str, Any]) -> dict[str, Any]:
-        row = self.table.lookup(int(event["mac"].replace(":", ""), 16))
         return {
             "mac": event["mac"],
-            "host": row["host"] if row else None,
+            "host": self.table.name_of(event["mac"]),
             "message": MESSAGES.get(event["message_type"], str(event["message_type"])),
             "verdict": event["verdict"],
             "reason": WORDS.get(event["verdict"], event["verdict"]),
@@ -150,21 +244,26 @@ class Warnings:
             "ciaddr": _text(event["ciaddr"]),
             "requested": _text(event["requested"]),
             "server_id": _text(event["server_id"]),
-            "vendor_class": event["vendor_class"].decode("latin-1").encode("unicode_escape").decode("ascii"),
+            "vendor_class": printable(event["vendor_class"]),
             "xid": f"{event['xid']:08x}",
             "boottime_s": event["boottime_ns"] / 1e9,
         }
 
 
-def sentence(words: dict[str, Any]) -> str:
+def sentence(words: Mapping[str, Any]) -> str:
     """One line: who, what, where, why."""
-    parts = [f"{words['message']} from {words['mac']}"]
+    verdict = words["verdict"]
+    if verdict in ("CLONED_CLIENT_ID", OTHER_SERVER):  # not about one host
+        return f"{words['reason']}: {words['text']}" if verdict in FINDINGS else str(words["text"])
+    parts = ["boot loop:", words["mac"]] if verdict == "BOOT_LOOP" else [f"{words['message']} from {words['mac']}"]
     if words["host"]:
         parts.append(f"({words['host']})")
     parts.append(f"on {words['interface']}")
     if words["relay"]:
         parts.append(f"by relay {words['relay']}")
-    parts.append("was refused:" if words["verdict"] == "NAKED" else "not answered:")
+    if verdict == "BOOT_LOOP":
+        return " ".join([*parts, words["text"]])
+    parts.append("was refused:" if verdict == "NAKED" else "not answered:")
     parts.append(words["reason"])
     if words["detail"]:
         parts.append(f"[{words['detail']}]")

@@ -322,14 +322,14 @@ def servers_of(capture: Capture) -> tuple[list[int], set[int]]:
 
 
 def seen_reply(datagram: Datagram, theirs: Message, ours: Message | None) -> dict[str, Any]:
-    """A reply of the capture: in full when we have none, else what it says otherwise than ours."""
+    """A reply of the capture, and what it says otherwise than ours."""
     return {
         "frame": datagram.frame,
         "source": str(IPv4Address(datagram.source)),
         "message": theirs.kind or "a reply",
         "address": theirs.yiaddr,
         "differences": differences(ours, theirs) if ours is not None else None,
-        "content": described(theirs) if ours is None else None,
+        "content": described(theirs),
     }
 
 

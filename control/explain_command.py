@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ext.table import Pair
 
-from control.capture import Capture, CaptureBroken, read_capture
+from control.capture import Capture, CaptureBroken, Datagram, read_capture
 from control.clusto.filesource import FileSource
 from control.clusto.model import Inventory, InventoryDown
 from control.config import Dhcp
@@ -21,6 +21,8 @@ from control.origins import Origins
 from control.plan import parse_mac
 
 DATAGRAM_BYTES_MAX = 1536
+DATAGRAM_HEAD_BYTES = 48  # of a datagram's row besides its payload
+PIECE_BYTES, PIECE_DATAGRAMS = 48 << 10, 256  # of a capture in one request to the console, which takes 64 KiB
 _HEX = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2}[\s:]*)+)")
 
 
@@ -101,12 +103,7 @@ def explain(subject: str, known: Knowledge, given: Sequence[tuple[int, int]] = (
         explainer, premises = prepare(known, given, [mac], Capture())
         return "machine", explainer.machine(mac) | {"premises": premises}
     if is_file(path):
-        try:
-            capture = read_capture(path)
-        except CaptureBroken as broken:
-            raise Unexplained(str(broken)) from broken
-        except OSError as error:
-            raise Unexplained(f"{path}: {error.strerror}") from error
+        capture = read(path)
         explainer, premises = prepare(known, given, askers(capture), capture)
         requests = explainer.capture(capture)
         return "capture", {
@@ -117,6 +114,59 @@ def explain(subject: str, known: Knowledge, given: Sequence[tuple[int, int]] = (
     macs = [int.from_bytes(message.chaddr[:6], "big")] if message is not None else []
     explainer, premises = prepare(known, given, macs, Capture())
     return "datagram", {"premises": premises, "request": explainer.datagram(payload)}
+
+
+def ask(subject: str, call: Callable[[str, dict[str, Any]], Any]) -> dict[str, Any]:
+    """The same of a running service.  call: ctl.Client.call; a capture goes there in pieces.  Raises Unexplained."""
+    path = Path(subject)
+    if is_file(path):
+        capture = read(path)
+        pieces = [call("explain", {"capture": [list(each) for each in piece]}) for piece in pieces_of(capture)]
+        begun_s = capture.datagrams[0].time_s if capture.datagrams else 0.0
+        times = {each.frame: each.time_s for each in capture.datagrams}
+        requests = sorted((said for piece in pieces for said in piece["requests"]), key=lambda said: said["frame"])
+        return {
+            "kind": "capture",
+            "premises": list(dict.fromkeys(line for piece in pieces for line in piece["premises"])),
+            "requests": [said | {"seconds": round(times[said["frame"]] - begun_s, 6)} for said in requests],
+            "frames": capture.frames,
+            "skipped": capture.skipped,
+        }
+    if parse_mac(subject) is None and _HEX.fullmatch(subject.strip()) is not None:
+        return dict(call("explain", {"datagram": read_hex(subject)}))
+    return dict(call("explain", {"mac": subject}))
+
+
+def pieces_of(capture: Capture) -> list[list[Datagram]]:
+    """What the console takes at once, the datagrams of one exchange together as long as they fit."""
+    exchanges: dict[Any, list[Datagram]] = {}
+    for datagram in capture.datagrams:
+        message = dissect(datagram.payload)
+        exchanges.setdefault(message.key if message is not None else None, []).append(datagram)
+    pieces: list[list[Datagram]] = [[]]
+    size = 0
+    for exchange in exchanges.values():
+        length = sum(len(datagram.payload) + DATAGRAM_HEAD_BYTES for datagram in exchange)
+        if size + length > PIECE_BYTES:
+            pieces.append([])
+            size = 0
+        for datagram in exchange:
+            if size > PIECE_BYTES - DATAGRAM_BYTES_MAX or len(pieces[-1]) == PIECE_DATAGRAMS:
+                pieces.append([])
+                size = 0
+            pieces[-1].append(datagram)
+            size += len(datagram.payload) + DATAGRAM_HEAD_BYTES
+    return [sorted(piece) for piece in pieces if piece]
+
+
+def read(path: Path) -> Capture:
+    """Raises Unexplained."""
+    try:
+        return read_capture(path)
+    except CaptureBroken as broken:
+        raise Unexplained(str(broken)) from broken
+    except OSError as error:
+        raise Unexplained(f"{path}: {error.strerror}") from error
 
 
 def is_file(path: Path) -> bool:

@@ -8,15 +8,13 @@ from typing import Any
 
 import click
 
-_HINTS = {  # what an option is for, where its name does not say it
-    1: "netmask", 3: "the way out of its network", 6: "DNS servers", 12: "its name", 28: "of its network",
-    43: "for its firmware", 51: "how long the address is its own", 54: "who answers",
-    58: "then it asks us to prolong", 59: "then it asks anybody", 60: "what it calls itself",
-    61: "how it names itself", 66: "where its boot file lies", 67: "what it boots", 82: "the relay's",
-    93: "kind of firmware", 97: "the machine's GUID", 175: "for iPXE",
-}  # fmt: skip
+from control.plainwords import FIELDS, PLAIN, PURPOSES, SAME_AS, purpose_of
+
 _LABEL = 8
 _VALUE_MAX = 60
+STORIES_MAX = 10
+FIELDS_NAMED = {name.replace("_", " "): code for name, code in FIELDS.items()}
+STEPS = "four steps to an address: DISCOVER (who has one for me?), OFFER, REQUEST (I take that), ACK (it is yours)"
 
 
 def row(label: str, text: str, colour: str | None = None) -> str:
@@ -98,23 +96,43 @@ def route_words(reply: dict[str, Any]) -> str:
 
 
 def render_message(message: dict[str, Any]) -> list[str]:
-    """Fields and options, one a line: number, name, value, who gave it."""
+    """What a reply says, by purpose: in plain words, the value, who gave it, and its name in the protocol."""
     origins = message.get("origins", {})
-    rows: list[tuple[str, str, str, str]] = []
-    for word in ("address", "next_server", "boot_file"):
-        if message[word]:
-            rows.append(("", word.replace("_", " "), message[word], origins.get(word) or ""))
+    fields = {code: (message[word], origins.get(word) or "") for word, code in FIELDS.items() if message[word]}
+    groups: dict[str, list[tuple[int, tuple[str, str, str, str]]]] = {}
+
+    def add(code: int, value: str, origin: str, names: str) -> None:
+        group, rank, plain = purpose_of(code)
+        groups.setdefault(group, []).append((rank, (plain, value, origin, names)))
+
     for option in message["options"]:
-        origin, code = option.get("origin") or "", option["code"]
-        name = option["name"] + (f" ({_HINTS[code]})" if code in _HINTS else "")
-        rows.append((str(code), name, option["value"], origin))
-        rows += [("", f"  {number} {part}", text, "") for number, part, text in option["parts"]]
-    width = max((len(name) for _code, name, _value, _origin in rows), default=0)
-    reach = min(_VALUE_MAX, max((len(value) for _code, _name, value, origin in rows if origin), default=0))
-    lines = []
-    for code, name, value, origin in rows:
-        text = f"{code:>3} {name:<{width}}  {value:<{reach if origin else 0}}"
-        lines.append(row("", text + (click.style(f"  <- {origin}", dim=True) if origin else "")).rstrip())
+        code, origin = option["code"], option.get("origin") or ""
+        names = f"option {code} {option['name']}"
+        same = next(
+            (field for field, each in fields.items() if SAME_AS.get(field) == code and each[0] == option["value"]), 0
+        )
+        if same:
+            del fields[same]
+            names = f"{purpose_of(same)[2]} and {names}" if purpose_of(same)[2] != purpose_of(code)[2] else names
+        if code != 53:  # the message's own kind, which the answer's line says
+            add(code, option["value"], origin, names)
+            for number, part, text in option["parts"]:
+                groups[purpose_of(code)[0]].append(
+                    (purpose_of(code)[1], (f"  {part}", text, "", f"sub-option {number}"))
+                )
+    for code, (value, origin) in fields.items():
+        add(code, value, origin, "")
+    rows = [(group, each) for group in PURPOSES for _rank, each in sorted(groups.get(group, ()), key=lambda e: e[0])]
+    widths = [max((len(each[at]) for _group, each in rows), default=0) for at in range(3)]
+    widths[1] = min(_VALUE_MAX, widths[1])
+    lines, before = [], ""
+    for group, (plain, value, origin, names) in rows:
+        source = f"<- {origin}" if origin else ""
+        text = f"{plain:<{widths[0]}}  {value:<{widths[1]}}"
+        aside = f"{source:<{widths[2] + 3}}  {names}" if widths[2] else names
+        text = f"{text}  {click.style(aside.rstrip(), dim=True)}" if aside.strip() else text.rstrip()
+        lines.append(row(group if group != before else "", text))
+        before = group
     return lines
 
 
@@ -140,15 +158,24 @@ def render_differences(found: Iterable[dict[str, str]], first: str, second: str)
     """first, second: names of "theirs" and "ours"."""
     names = {"theirs": first, "ours": second}
     return [
-        row("", f"{each['what']}: {names['theirs']} {each['theirs']}, {names['ours']} {each['ours']}") for each in found
+        row("", f"{plain_what(each['what'])}: {names['theirs']} {each['theirs']}, {names['ours']} {each['ours']}")
+        for each in found
     ]
+
+
+def plain_what(what: str) -> str:
+    """What differences() names, in the words of the listing: gateway (option 3 router), for option 3 router."""
+    if what in FIELDS_NAMED:
+        return PLAIN[FIELDS_NAMED[what]]
+    code = what.split()[1] if what.startswith("option ") else ""
+    return f"{purpose_of(int(code))[2]} ({what})" if code.isdigit() and int(code) in PLAIN else what
 
 
 # --- the three kinds -------------------------------------------------------------------------------------------------
 
 
 def render_capture(result: dict[str, Any]) -> list[str]:
-    lines, before = render_premises(result), Before()
+    lines, before = [*render_premises(result), *render_story(result["requests"])], Before()
     for said in result["requests"]:
         stamp = click.style(f"frame {said['frame']}, {said['seconds']:.3f} s", fg="cyan")
         first, *others = render_request(said, before)
@@ -157,6 +184,54 @@ def render_capture(result: dict[str, Any]) -> list[str]:
     skipped = ", ".join(f"{count} {what}" for what, count in sorted(result["skipped"].items()))
     lines += ["", f"{len(result['requests'])} requests, {replies} replies to them, {result['frames']} frames"]
     return lines + ([f"skipped: {skipped}"] if skipped else [])
+
+
+def render_story(requests: list[dict[str, Any]]) -> list[str]:
+    """Each machine's way through a capture in short, before the details."""
+    machines: dict[str, list[dict[str, Any]]] = {}
+    for said in requests:
+        machines.setdefault(said["mac"] or "", []).append(said)
+    machines.pop("", None)
+    if not machines:
+        return []
+    lines = ["", click.style("in short", bold=True), f"  {STEPS}"]
+    lines += [f"  {line}" for mac in list(machines)[:STORIES_MAX] for line in story_of(mac, machines[mac])]
+    rest = len(machines) - STORIES_MAX
+    return lines + ([f"  and {rest} machines more"] if rest > 0 else [])
+
+
+def story_of(mac: str, requests: list[dict[str, Any]]) -> list[str]:
+    """Who, and then a line for each step that it gets on."""
+    host = next((said["host"] for said in requests if said["host"]), None)
+    kinds = dict.fromkeys(said["class_words"] for said in requests if said["class"])
+    lines = [f"{mac}{f' ({host})' if host else ''}, {', then '.join(kinds) or 'of an unknown kind'}:"]
+    looked, last = 0, ("", "")
+    for said in requests:
+        looked += said["stage"] == "DISCOVER"
+        for reply in said["seen"]:
+            who = reply["source"], reply["message"]
+            if who == last:  # an answer to its asking again
+                lines.pop()
+            lines.append(f"{said['seconds'] - requests[0]['seconds']:8.1f} s  {told(reply, looked)}")
+            last = who
+            looked = 0 if reply["message"] in ("ACK", "NAK") else looked
+    if len(lines) == 1:
+        lines.append(f"    asks {len(requests)} times, and nobody answers in this capture")
+    return lines
+
+
+def told(reply: dict[str, Any], looked: int) -> str:
+    """One reply of a capture in a story.  looked: DISCOVERs so far."""
+    content = reply["content"]
+    if reply["message"] == "OFFER":
+        times = f"looks for a server {looked} times; " if looked > 1 else ""
+        return f"{times}{reply['source']} offers it {reply['address']}"
+    if reply["message"] == "NAK":
+        return f"{reply['source']} refuses the address that it asks for"
+    address = f"has {reply['address']}" if reply["address"] else "is told the rest"
+    file = next((each["value"] for each in content["options"] if each["code"] == 67), None) or content["boot_file"]
+    server = f" from {content['next_server']}" if content["next_server"] and file and "://" not in file else ""
+    return f"{address} by the word of {reply['source']}" + (f", and boots {file}{server}" if file else "")
 
 
 def render_premises(result: dict[str, Any]) -> list[str]:
@@ -199,7 +274,8 @@ def render_group(group: dict[str, Any]) -> list[str]:
     lines = []
     for each in group["differs"]:
         origin = origins.get(each["what"])
-        text = f"{each['what']}: {each['ours']}" if each["ours"] != "-" else f"no {each['what']}"
+        what = plain_what(each["what"])
+        text = f"{what}: {each['ours']}" if each["ours"] != "-" else f"no {what}"
         lines.append(row("", text + (click.style(f"  <- {origin}", dim=True) if origin else "")))
     return lines
 

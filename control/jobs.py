@@ -54,6 +54,23 @@ class ListChanges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FindOrigins:
+    """Which objects give these machines their options, by what the inventory says now; nothing is published.  Answered
+    with OriginsFound; also while a refresh is under way.
+
+    leases: (MAC as a number, address)."""
+
+    leases: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginsFound:
+    """fds: a memfd with msgpack, [[MAC, address, client class, {option code: who said it}]]; none when it failed."""
+
+    failed: str = ""  # why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     stage: str
     done: int
@@ -103,5 +120,8 @@ class Listed:
 
 KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (PlanBegin, Refresh, LookUp, Relink, Rollback, ListChanges, Progress, Planned, Failed, Listed)
-}
+    for kind in (
+        PlanBegin, Refresh, LookUp, Relink, Rollback, ListChanges, FindOrigins,
+        Progress, Planned, Failed, Listed, OriginsFound,
+    )
+}  # fmt: skip

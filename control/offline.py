@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from control.clusto.filesource import FileSource
 from control.compile import Compiler
 from control.config import Dhcp
 from control.dissect import options_of
+from control.surroundings import surroundings
 from control.tablefile import TableStore
 
 MTU = 1500
@@ -102,14 +104,8 @@ def placed(pair: Pair, interfaces: Collection[Interface], config: Dhcp) -> Pair:
             builder.add_tombstone(mac, role)
         else:
             builder.copy_host(pair.delta, mac, role)
-    around = Surroundings(
-        networks=pair.top.networks,
-        links=tuple((each.ifindex, each.address, each.prefix, MTU, True) for each in interfaces),
-        server_id=int(config.server_id) if config.server_id else 0,
-        server_ids=tuple(map(int, config.server_ids)),
-        relays=tuple((int(relay.network_address), relay.prefixlen) for relay in config.relays),
-        max_nak_age_s=int(config.max_nak_age),
-    )
+    links = ((each.ifindex, each.address, each.prefix, MTU, True) for each in interfaces)
+    around = replace(surroundings(config, pair.top.networks, links), interfaces_limited=False)
     fd = builder.seal(pair.top.number + 1, around, created_s=pair.top.created_s)
     try:
         return Pair(pair.base, Generation(fd))

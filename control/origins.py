@@ -61,6 +61,20 @@ class Origins:
         return origins
 
 
+def found_origins(
+    read_hosts: ReadHosts, config: Dhcp, leases: Iterable[tuple[int, int]]
+) -> list[tuple[int, int, int, dict[int, str]]]:
+    """(MAC, address, client class, Origins.of them) for each lease and class.  Raises InventoryDown."""
+    wanted = list(leases)
+    origins = Origins(read_hosts, config)
+    origins.read(dict.fromkeys(mac for mac, _address in wanted))
+    return [
+        (mac, address, int(client), origins.of(mac, client, address))
+        for mac, address in wanted
+        for client in ClientClass
+    ]
+
+
 def described(rules: Rules, name: str) -> str:
     """pool racks, for an object of that name."""
     paths = [path for path in rules.frame.things if path.split("/", 2)[2] == name]

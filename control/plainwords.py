@@ -12,6 +12,7 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "OFFERED": ("we offer it an address; it has to ask for it next", ""),
     "ACKED": ("we confirm its address", ""),
     "ACKED_INFORM": ("it has its address already, we tell it the rest", ""),
+    "ANSWERED_BOOTP": ("an old BOOTP client: we tell it its address", ""),
     "NAKED": (
         "we refuse the address that it asks for: it is not this machine's here",
         "nothing, if once: it asks anew; again and again: look for a second server, or a client that remembers wrongly",
@@ -58,13 +59,17 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
         "the machine's record in the inventory cannot be used",
         "correct what the reason names (`bootstorm ctl lookup` says it, too)",
     ),
+    "IGNORED_BMC": (
+        "a management card that shares the machine's MAC address asks, and no address is bound to the card",
+        "bind an address to the card's port in the inventory if it shall have one",
+    ),
     "IGNORED_OTHER_LINK": (
         "none of its addresses belongs to the network that it asks from",
         "plugged into another network than the inventory thinks? netmask of the IP manager, or the relay, wrong?",
     ),
     "IGNORED_OTHER_SERVER": (
         "it takes another server's offer, and tells us so",
-        "nothing, if the other server is wanted; else find and stop it",
+        "list its id in dhcp.server_ids if it is a replica or a VIP of ours; nothing, if it is wanted; else stop it",
     ),
     "IGNORED_CIADDR": (
         "it uses an address that is not its own",
@@ -100,6 +105,40 @@ CLASSES: Final[dict[str, str]] = {
     "ipxe-http": "the boot loader iPXE, a build that can load over HTTP",
     "raspberry-pi": "the boot ROM of a Raspberry Pi",
 }
+
+
+# What a reply says, by purpose and in this order.  Header fields of the message have negative codes.
+YOUR_ADDRESS, NEXT_SERVER, BOOT_FILE = -1, -66, -67
+FIELDS: Final[dict[str, int]] = {"address": YOUR_ADDRESS, "next_server": NEXT_SERVER, "boot_file": BOOT_FILE}
+SAME_AS: Final[dict[int, int]] = {NEXT_SERVER: 66, BOOT_FILE: 67}  # told twice: ROMs read one or the other
+PURPOSES: Final[dict[str, dict[int, str]]] = {
+    "network": {
+        YOUR_ADDRESS: "its address", 1: "netmask", 3: "gateway, the way out", 28: "broadcast address",
+        6: "DNS servers", 15: "DNS domain", 119: "domains to look in", 12: "its host name", 121: "further routes",
+        26: "largest packet (MTU)", 42: "time servers",
+    },
+    "lease": {
+        51: "the address is its own for", 58: "it asks us to prolong after", 59: "it asks anybody after",
+    },
+    "boot": {
+        NEXT_SERVER: "boot server", 66: "boot server", BOOT_FILE: "boot file", 67: "boot file", 60: "kind of boot",
+        43: "for its firmware", 97: "its GUID", 175: "for iPXE", 208: "PXELINUX mark", 209: "PXELINUX configuration",
+        210: "PXELINUX path",
+    },
+    "besides": {
+        54: "who answers", 56: "why", 61: "its own name, given back", 82: "the relay's note, given back",
+        52: "goes on in unused fields",
+    },
+}  # fmt: skip
+PLAIN: Final[dict[int, str]] = {code: words for each in PURPOSES.values() for code, words in each.items()}
+
+
+def purpose_of(code: int) -> tuple[str, int, str]:
+    """(group of PURPOSES, place in it, plain words) of an option or header field."""
+    for group, words in PURPOSES.items():
+        if code in words:
+            return group, list(words).index(code), words[code]
+    return "besides", 1000 + code, "setting"
 
 
 def verdict_words(name: str) -> tuple[str, str]:

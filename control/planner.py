@@ -7,6 +7,7 @@ for the inventory's answers to a refresh it looks single hosts up; otherwise it 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import select
 import time
@@ -19,7 +20,6 @@ import msgpack
 from ext.builder import Builder, Surroundings
 from ext.table import Changes, Generation, Keys, compare, row_key
 
-from control.bmc import rules
 from control.changes import describe_changes
 from control.clusto.model import Inventory, InventoryDown, Source
 from control.clusto.sources import open_source
@@ -30,9 +30,11 @@ from control.guards import Flips, shrinking
 from control.jobs import (
     KINDS,
     Failed,
+    FindOrigins,
     ListChanges,
     Listed,
     LookUp,
+    OriginsFound,
     PlanBegin,
     Planned,
     Progress,
@@ -40,11 +42,15 @@ from control.jobs import (
     Relink,
     Rollback,
 )
+from control.origins import found_origins
 from control.plan import Row, plan_hosts, show_mac
 from control.served import Served
+from control.surroundings import surroundings
 from control.tablefile import TableStore
 from fastpath.logs import configure_logging
 from fastpath.protocol import Channel, ChannelClosed, close_all
+
+log = logging.getLogger("bootstorm.planner")
 
 PROGRESS_EVERY_S = 0.05
 DOUBTS_MAX = 20
@@ -124,22 +130,12 @@ class Planner:
         self.relink(self.links, "disk", confirmed_s)
 
     def surroundings(self, networks: tuple[tuple[int, int], ...]) -> Surroundings:
-        dhcp = self.config.dhcp
-        served = set(dhcp.interfaces)
-        return Surroundings(
-            networks=networks,
-            links=tuple(
-                (index, address, prefix, mtu, not served or name in served)
-                for index, name, address, prefix, mtu in self.links
-            ),
-            interfaces_limited=bool(served),
-            server_id=int(dhcp.server_id) if dhcp.server_id else 0,
-            server_ids=tuple(int(address) for address in dhcp.server_ids),
-            relays=tuple((int(relay.network_address), relay.prefixlen) for relay in dhcp.relays),
-            max_nak_age_s=int(dhcp.max_nak_age),
-            bootp=dhcp.bootp,
-            rules=rules(dhcp.update_ipmi, dhcp.bmc_rules),
+        served = set(self.config.dhcp.interfaces)
+        links = (
+            (index, address, prefix, mtu, not served or name in served)
+            for index, name, address, prefix, mtu in self.links
         )
+        return surroundings(self.config.dhcp, networks, links)
 
     # --- relink --------------------------------------------------------------------------------------------------
 
@@ -392,6 +388,26 @@ class Planner:
         self.send(Listed(generation=former.generation, origin=former.origin, total=len(former.changes)), [fd])
         os.close(fd)
 
+    # --- who said what -------------------------------------------------------------------------------------------
+
+    def find_origins(self, leases: list[tuple[int, int]]) -> None:
+        """By what the inventory says now, whatever is served."""
+        frame = self.frame
+        if frame is None:
+            self.send(OriginsFound(failed="the inventory has not been read as a whole yet"))
+            return
+        try:
+            found = found_origins(lambda macs: self.source.read_hosts(macs, [], frame), self.config.dhcp, leases)
+        except InventoryDown as down:
+            self.send(OriginsFound(failed=str(down)))
+        except Exception as bug:  # somebody wants to know something: that must not end who plans
+            log.exception("origins of %s", leases)
+            self.send(OriginsFound(failed=f"internal fault: {type(bug).__name__}: {bug}"))
+        else:
+            fd = write_memfd(found)
+            self.send(OriginsFound(), [fd])
+            os.close(fd)
+
     # --- to control ----------------------------------------------------------------------------------------------
 
     def fail(self, kind: str, reason: str, job: str = "refresh") -> None:
@@ -511,3 +527,5 @@ def handle(planner: Planner, channel: Channel) -> None:
         planner.rollback()
     elif isinstance(message, ListChanges):
         planner.list_changes(message.offset, message.limit)
+    elif isinstance(message, FindOrigins):
+        planner.find_origins([(mac, address) for mac, address in message.leases])

@@ -22,9 +22,11 @@ from control.config import Config, resolve_refresh_interval
 from control.jobs import (
     KINDS,
     Failed,
+    FindOrigins,
     ListChanges,
     Listed,
     LookUp,
+    OriginsFound,
     PlanBegin,
     Planned,
     Progress,
@@ -45,6 +47,13 @@ CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 
 # How refreshes ended: counters of `ctl status`.  doubtful: published, but for what could not be read or believed.
 OUTCOMES = ("published", "unchanged", "doubtful", "down", "shrunk", "pinned", "internal")
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """(MAC, client class, address) -> option code -> who said it."""
+
+    said: dict[tuple[int, int, int], dict[int, str]]
 
 
 class RefreshFailed(Exception):
@@ -83,7 +92,7 @@ class InventoryState:
         return "stale" if hosts else "down"
 
 
-Reply = Planned | Failed | tuple[Listed, list[dict[str, Any]]]
+Reply = Planned | Failed | tuple[Listed, list[dict[str, Any]]] | Origins
 JOB_OF = {"inventory": "refresh", "rollback": "refresh", "hosts": "hosts"}
 T = TypeVar("T")
 
@@ -108,7 +117,8 @@ class Refresher:
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.waiting: dict[str, asyncio.Future[Reply]] = {}  # job -> who waits for its answer
-        self.looking_up = asyncio.Lock()
+        self.looking_up, self.finding_origins = asyncio.Lock(), asyncio.Lock()
+        self.origins_due = False  # the planner has not answered the last question yet, whoever still waits for it
         self.poke = asyncio.Event()
         self.followers: set[Callable[[Progress], None]] = set()  # of the refresh under way
 
@@ -155,6 +165,7 @@ class Refresher:
             asyncio.get_running_loop().remove_reader(self.channel.fileno())
             self.channel.close()
             self.channel = None
+            self.origins_due = False
 
     def on_message(self) -> None:
         assert self.channel is not None
@@ -177,6 +188,8 @@ class Refresher:
             with os.fdopen(fds[0], "rb") as file:
                 file.seek(0)
                 self.answer("changes", (message, msgpack.unpack(file)))
+        elif isinstance(message, OriginsFound):
+            self.on_origins(message, fds)
         elif isinstance(message, Failed):
             self.answer(message.job, message)
 
@@ -184,6 +197,16 @@ class Refresher:
         waiting = self.waiting.pop(job, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
+
+    def on_origins(self, message: OriginsFound, fds: list[int]) -> None:
+        self.origins_due = False
+        if message.failed:
+            self.answer("origins", Failed(kind="down", reason=message.failed, job="origins"))
+            return
+        with os.fdopen(fds[0], "rb") as file:
+            file.seek(0)
+            rows = msgpack.unpack(file, strict_map_key=False)
+        self.answer("origins", Origins({(mac, client, address): said for mac, address, client, said in rows}))
 
     def on_planned(self, planned: Planned, fds: list[int]) -> None:
         report_fd, *table_fds = fds
@@ -243,6 +266,36 @@ class Refresher:
 
         Raises RefreshFailed."""
         return await self.whatever_happens(self.do_look_up(LookUp(macs=macs, names=names or [], asked=asked)))
+
+    async def origins(self, leases: list[tuple[int, int]], limit_s: float) -> Origins:
+        """Who gives the options of some (MAC, address), by what the inventory says now; publishes nothing.
+
+        Raises RefreshFailed, after limit_s at the latest: then the planner goes on and its answer is thrown away."""
+        try:
+            async with asyncio.timeout(limit_s), self.finding_origins:
+                return await self.ask_origins(leases)
+        except TimeoutError as error:
+            raise RefreshFailed(
+                f"the planner has no answer within {limit_s:g} s: it is busy, or waits itself"
+            ) from error
+
+    async def ask_origins(self, leases: list[tuple[int, int]]) -> Origins:
+        if self.channel is None:
+            raise RefreshFailed("there is no planner just now")
+        if self.origins_due:
+            raise RefreshFailed("the planner is still at the last question")
+        waiting = self.waiting["origins"] = asyncio.get_running_loop().create_future()
+        try:
+            self.channel.send(FindOrigins(leases=leases))
+            self.origins_due = True
+            reply = await waiting
+        except (ChannelClosed, BlockingIOError) as gone:
+            raise RefreshFailed(f"the planner takes no question ({gone})") from gone
+        finally:
+            self.waiting.pop("origins", None)
+        if not isinstance(reply, Origins):
+            raise RefreshFailed(reason_of(reply))
+        return reply
 
     async def changes(self, offset: int, limit: int) -> dict[str, Any]:
         """What the last refresh changed: {"generation", "origin", "total", "changes"}.  Raises RefreshFailed."""

@@ -12,19 +12,17 @@ import logging
 import os
 import time
 from dataclasses import asdict
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
-
-from ext.codec import links_of
 
 from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
 from control.events import Warnings
-from control.explain import Explainer
+from control.explain_service import Unexplainable, explain
 from control.jobs import Planned
 from control.links import LinkAddress, watch_links
 from control.lookups import Lookups
-from control.offline import Interface
 from control.plan import parse_mac, show_mac
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
@@ -59,7 +57,12 @@ class Service:
         self.lookups = Lookups(self.refresher.look_up)
         state = self.refresher.state
         self.warnings = Warnings(
-            self.table, event_bell, self.interface_name, state.reasons_of, on_unknown=self.on_unknown
+            self.table,
+            event_bell,
+            self.interface_name,
+            state.reasons_of,
+            on_unknown=self.on_unknown,
+            server_id=self.server_id,
         )
         handlers = {
             "status": self.status,
@@ -128,6 +131,12 @@ class Service:
 
     def interface_name(self, ifindex: int) -> str:
         return next((link.name for link in self.links if link.ifindex == ifindex), f"interface {ifindex}")
+
+    def server_id(self, ifindex: int) -> str | None:
+        """What we answer with on an interface, where no relay and no attribute says otherwise."""
+        ours = next((IPv4Address(link.address) for link in self.links if link.ifindex == ifindex), None)
+        found = self.config.dhcp.server_id or ours
+        return str(found) if found is not None else None
 
     def publish(self, planned: Planned, fds: list[int]) -> None:
         """To the supervisor, who keeps it and gives it to the workers."""
@@ -210,6 +219,8 @@ class Service:
             "send_errors": table.send_errors(),
             "warnings_suppressed": self.warnings.suppressed,
             "lookups": self.lookups.counts,
+            "identities": self.warnings.identity_counts(),
+            "other_servers": self.warnings.other_servers(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
@@ -262,18 +273,14 @@ class Service:
             raise CommandFailed(
                 f"lookup: the table of generation {self.table.generation} has no host {arguments['mac']}"
             )
-        return found | {"reason": self.refresher.state.reasons_of(found["mac"])}
+        mac = found["mac"]
+        return found | {"reason": self.refresher.state.reasons_of(mac), "seen": self.warnings.seen_as(mac)}
 
     async def explain(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
-        """Who gave an option is not said: only the planner knows the inventory, and it may be busy for minutes."""
-        mac = self.read_mac("explain", arguments.get("mac"))
-        if self.table.pair is None:
-            raise CommandFailed("explain: there is no table yet: the inventory has not been read")
-        links = [link for link in links_of(self.table.pair) if link[1] >> 24 != 127]
-        # What a relay sends is taken to come in on the first: one that is served.
-        places = [Interface(*place) for *place, _served in sorted(links, key=lambda link: not link[3])]
-        found = Explainer(self.table.pair, places, self.refresher.state.reasons_of).machine(mac)
-        return found | {"premises": [f"table: generation {self.table.generation}, as the workers have it"]}
+        try:
+            return await explain(arguments, self.table, self.refresher.state.reasons_of, self.refresher.origins)
+        except Unexplainable as reason:
+            raise CommandFailed(f"explain: {reason}") from reason
 
     @staticmethod
     def read_mac(command: str, text: Any) -> int:

@@ -105,10 +105,19 @@ class ServedTable:
 
     def lookup(self, mac: int) -> dict[str, Any] | None:
         """What the workers know of a MAC, in words; None when the inventory has no such host."""
-        row = self.pair.lookup(mac) if self.pair is not None else None
+        row = self.row(mac)
         if row is None:
             return None
         return {"mac": show_mac(mac), **describe_row(row)}
+
+    def row(self, mac: int, role: int = 0) -> dict[str, Any] | None:
+        """As ext.table.Pair.lookup."""
+        return self.pair.lookup(mac, role) if self.pair is not None else None
+
+    def name_of(self, mac: str) -> str | None:
+        """The object of the inventory that has a MAC; costs microseconds, unlike lookup()."""
+        row = self.row(int(mac.replace(":", ""), 16))
+        return row["name"].decode("utf-8", "replace") if row is not None else None
 
 
 def describe_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -96,6 +96,12 @@ def test_every_warning_is_explained_in_its_own_words() -> None:
     assert all(len(cells) == 2 and cells[1] for cells in explained.values()), "each says what to do"
 
 
+def test_every_finding_is_explained_in_its_own_words() -> None:
+    explained = rows("docs/operations.md", "findings")
+    assert {name: cells[0] for name, cells in explained.items()} == events.FINDINGS
+    assert all(len(cells) == 2 and cells[1] for cells in explained.values()), "each says what to do"
+
+
 def test_every_control_command_is_explained() -> None:
     headings = set(re.findall(r"^### `ctl (\w+)", text("docs/operations.md"), re.MULTILINE))
     assert headings == set(cli.ctl.commands)

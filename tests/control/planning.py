@@ -97,7 +97,7 @@ class Control:
     def unpacked(self) -> Any:
         with os.fdopen(os.dup(self.fds[-1][0]), "rb") as file:
             file.seek(0)
-            return msgpack.unpack(file)
+            return msgpack.unpack(file, strict_map_key=False)
 
     def pair(self) -> Pair:
         """Of the last message that came with one."""

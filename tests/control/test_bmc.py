@@ -83,7 +83,9 @@ def test_a_bmc_gets_options_but_not_the_servers_name() -> None:
 
 def test_two_servers_with_one_card() -> None:
     site = server(*BOTH, card=CARD_TEXT)
-    site.host("b", "10.1.0.11", At("10.1.0.91", port="ipmi"), extra=[attribute("port-nic-eth", "ipmi-mac", CARD_TEXT, 1)])
+    site.host(
+        "b", "10.1.0.11", At("10.1.0.91", port="ipmi"), extra=[attribute("port-nic-eth", "ipmi-mac", CARD_TEXT, 1)]
+    )
     plan = site.plan(update_ipmi=True)
     (contested,) = [row for row in plan.rows if row.mac == CARD]
     assert (contested.state, contested.key) == (State.CONFLICT, CARD | ROLE_BIT)
@@ -94,7 +96,9 @@ def served(plan: Plan) -> Pair:
     builder = Builder()
     Filler(builder).add_all(plan.rows)
     around = Surroundings(
-        networks=((ip("10.1.0.0"), ip("10.1.0.255")),), links=((2, ip("10.1.0.2"), 24, 1500, True),), rules=rules(True, ())
+        networks=((ip("10.1.0.0"), ip("10.1.0.255")),),
+        links=((2, ip("10.1.0.2"), 24, 1500, True),),
+        rules=rules(True, ()),
     )
     fd = builder.seal(1, around, created_s=1)
     made = Pair(Generation(fd))
@@ -102,7 +106,9 @@ def served(plan: Plan) -> Pair:
     return made
 
 
-@pytest.mark.parametrize("rule", [rule for rule in USUAL if rule.kind == "vendor_class"], ids=lambda rule: rule.text.decode())
+@pytest.mark.parametrize(
+    "rule", [rule for rule in USUAL if rule.kind == "vendor_class"], ids=lambda rule: rule.text.decode()
+)
 def test_every_known_firmware_gets_the_bmcs_address(rule: Rule) -> None:
     pair = served(server(*BOTH).plan(update_ipmi=True))
     packet = discover(MAC, options=tlv(60, rule.text + b" 1.2"))

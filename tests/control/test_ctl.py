@@ -31,6 +31,7 @@ STATUS: dict[str, Any] = {
     },
     "workers": [WORKER], "restarts": {}, "counters": {"ACKED": 5, "OFFERED": 7}, "send_errors": {},
     "warnings_suppressed": 0, "lookups": {"asked": 0}, "faults": {}, "faults_total": 0, "control_up_s": 60.0,
+    "identities": {"seen": 12, "cloned": 0, "loops": 0, "clones": []}, "other_servers": {},
 }  # fmt: skip
 LOOKUP: dict[str, Any] = {
     "mac": "00:11:22:33:44:55", "host": "ex0000", "state": "served", "reason": None,
@@ -41,6 +42,12 @@ LOOKUP: dict[str, Any] = {
             "classes": {"http-boot": {"file": "", "option 66": None}},
         }
     ],
+    "seen": [],
+}  # fmt: skip
+CLONE = {"client_id": "image", "machines": 18, "shown": [{"mac": "M", "host": "a"}, {"mac": "N", "host": None}]}
+SEEN = {
+    "class": "ipxe", "role": "host", "client_id": "Ethernet 02:00:00:00:00:01", "other_mac": None, "shared_with": [],
+    "vendor_class": "PXEClient", "seconds_ago": 12.3,
 }  # fmt: skip
 FIGURES = {"generation": 12, "hosts": 10, "added": 1, "changed": 2, "removed": 3, "quarantined": 4, "seconds": 0.123}
 DIFF: dict[str, Any] = {
@@ -73,6 +80,7 @@ def test_status() -> None:
         "counters",
         "             7  OFFERED",
         "             5  ACKED",
+        "identities  12 machines seen, 0 client-ids of several, 0 in a boot loop",
     ]
 
 
@@ -91,6 +99,16 @@ def test_status() -> None:
         pytest.param({"send_errors": {"ENOBUFS": 1500}}, "         1,500  not sent: ENOBUFS", id="send-errors"),
         pytest.param(
             {"faults": {"ex1": ["one", "two"]}, "faults_total": 1}, "  ex1: one; two", id="faults-of-the-inventory"
+        ),
+        pytest.param(
+            {"identities": {"seen": 2, "cloned": 1, "loops": 0, "clones": [CLONE]}},
+            "  image: a, N and 16 more",
+            id="clones",
+        ),
+        pytest.param(
+            {"other_servers": {"10.0.0.2": {"requests": 3, "host": "M (a)", "place": "eth0"}}},
+            "other server 10.0.0.2: named in 3 requests, the last of M (a) on eth0",
+            id="other-server",
         ),
     ],
 )
@@ -116,6 +134,25 @@ def test_lookup() -> None:
     ]
     silent = LOOKUP | {"state": "disabled", "reason": "dhcp enabled is off (pool)", "leases": []}
     assert render_lookup(silent) == ["00:11:22:33:44:55  ex0000  disabled: dhcp enabled is off (pool)"]
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        ({}, "  seen 12 s ago as ipxe, PXEClient, client-id Ethernet 02:00:00:00:00:01"),
+        ({"client_id": None, "vendor_class": "", "role": "bmc"}, "  seen 12 s ago as ipxe (BMC), without client-id"),
+        (
+            {"other_mac": "M"},
+            "  seen 12 s ago as ipxe, PXEClient, client-id Ethernet 02:00:00:00:00:01 (another card's, M)",
+        ),
+        (
+            {"shared_with": ["M", "N"], "client_id": "x"},
+            "  seen 12 s ago as ipxe, PXEClient, client-id x (of M, N, too)",
+        ),
+    ],
+)
+def test_what_a_machine_was_seen_as(change: dict[str, Any], line: str) -> None:
+    assert render_lookup(LOOKUP | {"seen": [SEEN | change]})[-1] == line
 
 
 def test_recent() -> None:

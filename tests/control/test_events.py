@@ -17,12 +17,15 @@ from control.events import (
     MESSAGES,
     RECENT_MAX,
     REPEAT_S,
+    SERVERS_MAX,
+    SLICE,
     WORDS,
     Warnings,
     sentence,
 )
 
 MAC, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02"
+NAMES = {MAC: "alice"}
 
 
 class Page:
@@ -42,8 +45,14 @@ class Table:
     def __init__(self, *pages: Any) -> None:
         self.pages = list(pages)
 
-    def lookup(self, mac: int) -> dict[str, Any] | None:
-        return {"host": "alice"} if mac == 0x020000000001 else None
+    def name_of(self, mac: str) -> str | None:
+        return NAMES.get(mac)
+
+    def row(self, mac: int, role: int = 0) -> dict[str, Any] | None:
+        template = {"file": b"snponly.efi", "siaddr": 0x0A140002, "options": b""}
+        return (
+            {"leases": [{"address": 0x0A14000B, "template": template}]} if (mac, role) == (0x020000000001, 0) else None
+        )
 
 
 class Clock:
@@ -57,6 +66,7 @@ def event(mac: str = MAC, verdict: str = "IGNORED_UNKNOWN_MAC", **fields: Any) -
     plain = {
         "boottime_ns": 5_000_000_000, "verdict": verdict, "message_type": 1, "mac": mac, "xid": 0xABC, "ifindex": 2,
         "giaddr": 0, "ciaddr": 0, "requested": 0, "server_id": 0, "source": 0, "htype": 1, "vendor_class": b"",
+        "class": "OS", "role": "host", "repeats": 0, "client_id": b"", "relay_agent": b"",
     }  # fmt: skip
     return plain | fields
 
@@ -202,6 +212,121 @@ def test_every_word_is_a_verdict() -> None:
     assert MESSAGES[1] == "DISCOVER"
 
 
+# --- sightings and what they give rise to ----------------------------------------------------------------------------
+
+
+def sighting(mac: str = MAC, **fields: Any) -> dict[str, Any]:
+    return event(mac, "ACKED", message_type=3, **fields)
+
+
+def test_a_sighting_is_no_warning(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    seen = warnings(clock)
+    seen.take(sighting(vendor_class=b"PXEClient", **{"class": "BIOS_PXE"}))
+    seen.take(sighting(vendor_class=b"udhcp"))
+    assert not caplog.messages and not seen.recent and not seen.seen
+    assert seen.identity_counts()["seen"] == 1
+    assert [each["vendor_class"] for each in seen.seen_as(MAC)] == ["PXEClient", "udhcp"]
+
+
+def test_a_boot_loop_is_one_warning(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    seen = warnings(clock)
+    for repeats in (0, 4, 8, 16):
+        seen.take(sighting(repeats=repeats, requested=0x0A14000B, **{"class": "UEFI_X64"}))
+    (line,) = caplog.messages
+    assert line.startswith(f"boot loop: {MAC} (alice) on eth2 asked 4 times within a minute as uefi-x64")
+    assert "boot file snponly.efi from 10.20.0.2" in line
+    seen.take(sighting(repeats=4, **{"class": "IPXE"}))
+    assert len(caplog.messages) == 2, "another stage is another fault"
+    (newest, first) = seen.newest(10, MAC)
+    assert (first["verdict"], sentence(first)) == ("BOOT_LOOP", line) and "as ipxe" in sentence(newest)
+    clock.now += REPEAT_S
+    seen.take(sighting(repeats=4, **{"class": "UEFI_X64"}))
+    assert caplog.messages[-1].endswith("(2 more since the last line)")
+
+
+def test_a_bmc_s_loop_is_not_given_the_host_s_file(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    warnings(clock).take(sighting(repeats=4, role="bmc", **{"class": "UEFI_X64"}))
+    assert "snponly" not in caplog.text and "no boot file" in caplog.text
+
+
+def test_a_clone_is_one_warning(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    seen = warnings(clock)
+    for mac in (MAC, OTHER, MAC, OTHER):
+        seen.take(sighting(mac, client_id=b"\0golden-image"))
+    (line,) = caplog.messages
+    assert line.startswith(f"one client-id from several machines: {MAC} (alice) and {OTHER}")
+    assert [sentence(words) for words in seen.newest(10)] == [line]
+
+
+@pytest.mark.parametrize("repeats", [0, 4])
+def test_what_the_log_has_no_room_for_is_still_shown(
+    clock: Clock, caplog: pytest.LogCaptureFixture, repeats: int
+) -> None:
+    caplog.set_level(logging.ERROR)
+    seen = warnings(clock)
+    for each in strangers(int(LINES_BURST)):
+        seen.take(each)
+    for mac in (MAC, OTHER):
+        seen.take(sighting(mac, client_id=b"\0golden-image", repeats=repeats))
+    shown = [words["verdict"] for words in seen.newest(3)]
+    assert "CLONED_CLIENT_ID" in shown and shown.count("BOOT_LOOP") == (2 if repeats else 0)
+
+
+def test_subscribers_hear_everything_and_one_that_fails_costs_nobody_else(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen, heard = warnings(clock), []
+
+    def broken(_event: Any) -> None:
+        raise RuntimeError("it is broken")
+
+    seen.subscribers += [broken, lambda each: heard.append((each["verdict"], each["mac"]))]
+    seen.take(sighting())
+    seen.take(event(OTHER))
+    assert heard == [("ACKED", MAC), ("IGNORED_UNKNOWN_MAC", OTHER)]
+    failures = [record for record in caplog.records if "a subscriber of DHCP events failed" in record.message]
+    assert [str(record.exc_info[1]) for record in failures if record.exc_info] == ["it is broken"] * 2
+    assert len(seen.recent) == 1
+    for each in strangers(1000):
+        seen.take(each)
+    assert len(caplog.records) <= LINES_BURST, "and its failures are no flood either"
+
+
+# --- other servers ---------------------------------------------------------------------------------------------------
+
+
+def other_server(mac: str = MAC, server_id: int = 0x0A140003, **fields: Any) -> dict[str, Any]:
+    return event(mac, "IGNORED_OTHER_SERVER", message_type=3, server_id=server_id, **fields)
+
+
+def test_another_server_is_one_warning_whoever_names_it(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    seen = warnings(clock)
+    seen.server_id = {2: "10.20.0.2"}.get
+    for mac in (MAC, OTHER, MAC):
+        seen.take(other_server(mac))
+    (line,) = caplog.messages
+    assert line == (
+        "two servers answer with different ids: ours 10.20.0.2, the other's 10.20.0.3 (REQUEST of 02:00:00:00:00:01 "
+        "(alice) on eth2; 1 such so far); list 10.20.0.3 in dhcp.server_ids if it is a replica or a VIP of ours, else "
+        "somebody else serves DHCP on this segment"
+    )
+    seen.take(other_server(server_id=0x0A140004, giaddr=0x0A090001, ifindex=7))
+    assert "ours is not known, the other's 10.20.0.4" in caplog.messages[1]
+    assert "on eth7 by relay 10.9.0.1" in caplog.messages[1] and len(seen.recent) == 2
+    assert seen.other_servers()["10.20.0.3"] == {"requests": 3, "place": "eth2", "host": f"{MAC} (alice)"}
+    clock.now += REPEAT_S
+    seen.take(other_server(OTHER))
+    assert caplog.messages[-1].endswith("(2 more since the last line)") and "4 such so far" in caplog.messages[-1]
+
+
+def test_forged_server_ids_take_no_memory(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    seen = warnings(clock)
+    for number in range(10 * SERVERS_MAX):
+        seen.take(other_server(server_id=0x0A140000 + number))
+    assert len(seen.servers) == SERVERS_MAX
+
+
 # --- rings -----------------------------------------------------------------------------------------------------------
 
 
@@ -216,8 +341,8 @@ def test_a_turn_takes_a_bounded_share_of_each_ring_and_comes_back(clock: Clock) 
             await asyncio.sleep(0)
         return [after_one]
 
-    assert asyncio.run(turns()) == [(600 - 256, 0)]
-    assert first.drained == [256, 256, 88] and second.drained == [10, 0, 0]
+    assert asyncio.run(turns()) == [(600 - SLICE // 2, 0)]
+    assert first.drained == [SLICE // 2] * 4 + [88] and second.drained == [10, 0, 0, 0, 0]
     assert len(seen.recent) == 610
 
 

@@ -1,13 +1,11 @@
-"""`bootstorm explain` and `ctl explain`: the three kinds of subject, what they say, and what is wrong with a bad one.
+"""`bootstorm explain`: the three kinds of subject, what they say, and what is wrong with a bad one.
 
 BOOTSTORM_GOLDEN=write makes tests/data/explain/*.txt anew; read the difference before you keep it."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import shutil
 import struct
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -25,13 +23,21 @@ from control.cli import main
 from control.config import Dhcp
 from control.dissect import differences, dissect
 from control.explain import Explainer, discover
-from control.explain_command import NOTHING, Unexplained, explain, from_hosts, from_state, parse_interface, read_hex
-from control.explain_text import RENDER
+from control.explain_command import (
+    NOTHING,
+    Unexplained,
+    explain,
+    from_hosts,
+    from_state,
+    parse_interface,
+    read_hex,
+)
+from control.explain_text import RENDER, plain_what
 from control.offline import Interface, Unusable, assumed, open_table, placed
-from control.plainwords import CLASSES, VERDICTS, stage_of
+from control.option_table import option_by_code
+from control.plainwords import CLASSES, PLAIN, PURPOSES, VERDICTS, stage_of
 from control.tablefile import TableStore
 from ext import codec
-from tests.control.refreshing import Ctl, commanded
 from tests.ext import inventory, packets
 from tests.ext.captures import PCAPS, datagrams, dhcp_captures
 from tests.ext.packets import ip, tlv
@@ -89,7 +95,26 @@ def test_every_capture_reads_without_hexadecimal_leftovers(name: str, hosts: tup
 def test_without_a_table_the_capture_still_speaks() -> None:
     said = explained(PCAPS / "ipxe-bios.pcap")
     assert "answer  not known: there is no table to answer from" in said and "--hosts FILE" in said
-    assert "in frame 2 10.88.0.1 answers OFFER" in said and "next server" in said
+    assert "in frame 2 10.88.0.1 answers OFFER" in said and "boot server" in said
+
+
+def test_each_machine_s_way_in_short() -> None:
+    said = explained(PCAPS / "ovmf-pxe-x4.pcap").partition("frame 1,")[0]
+    assert said.count("network boot of 64-bit UEFI firmware, then the boot loader iPXE") == 4
+    assert said.count("and boots snponly.efi from 10.88.0.1") == said.count("and boots boot.ipxe from 10.88.0.1") == 4
+    assert "looks for a server 2 times; 10.88.0.1 offers" in explained(PCAPS / "ipxe-bios.pcap")
+    assert "asks 3 times, and nobody answers in this capture" in explained(PCAPS / "udhcpc-noserver.pcap")
+    assert "10.88.0.1 refuses the address that it asks for" in explained(PCAPS / "init-reboot-nak.pcap")
+    assert "and 190 machines more" in explained(PCAPS / "perfdhcp-200.pcap")
+
+
+def test_plain_words_are_of_options_and_stand_once() -> None:
+    codes = [code for words in PURPOSES.values() for code in words]
+    assert len(codes) == len(set(codes)) and all(option_by_code(code).name for code in codes if code > 0)
+    assert plain_what("option 3 router") == f"{PLAIN[3]} (option 3 router)"
+    assert (plain_what("boot file"), plain_what("message"), plain_what("option 250 x")) == (
+        "boot file", "message", "option 250 x",
+    )  # fmt: skip
 
 
 def test_every_verdict_and_class_has_words() -> None:
@@ -471,32 +496,3 @@ def test_nothing_known() -> None:
     with pytest.raises(Unexplained, match="no table there"):
         from_state(Dhcp(state_dir=Path("/nowhere")))
     assert from_state(Dhcp(state_dir=Path("/nowhere")), named=False) is NOTHING
-
-
-# --- ctl explain -----------------------------------------------------------------------------------------------------
-
-
-def test_ctl_explain(tmp_path: Path) -> None:
-    file = tmp_path / "hosts.yaml"
-    shutil.copy(HOSTS, file)
-
-    async def scenario(ctl: Ctl) -> None:
-        with pytest.raises(Exception, match="no table yet"):
-            await ctl("explain", mac=VM)
-        await ctl("refresh")
-        found = await ctl("explain", mac=CLIENT)
-        assert [network["by"] for network in found["networks"]] == [
-            "by a relay, assumed at 10.88.0.254", "by a relay, assumed at 10.77.0.254",
-        ]  # fmt: skip
-        first = found["networks"][0]["groups"][0]["explained"]
-        assert (first["verdict"], first["reply"]["address"]) == ("OFFERED", "10.88.0.11")
-        assert all(option["origin"] is None for option in first["reply"]["options"])
-        off = await ctl("explain", mac=OFF)
-        assert off["reason"] == "dhcp enabled is off (e2e-off)"
-        ran = await asyncio.to_thread(bootstorm, "ctl", "--socket", ctl.path, "explain", CLIENT)
-        assert ran.exit_code == 0 and "for ipxe, ipxe-http: OFFERED" in ran.stdout
-        assert "table: generation 1, as the workers have it" in ran.stdout
-        with pytest.raises(Exception, match="no MAC address"):
-            await ctl("explain", mac="x")
-
-    commanded(f"file://{file}", tmp_path, scenario)

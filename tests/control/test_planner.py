@@ -13,7 +13,7 @@ import pytest
 
 from control import planner as planner_module
 from control import served as served_module
-from control.jobs import KINDS, Failed, PlanBegin, Planned, Progress, Refresh, Relink
+from control.jobs import KINDS, Failed, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
 from control.planner import Planner, run, write_report
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 from tests.control.inventories import At, Site
@@ -32,6 +32,26 @@ from tests.control.planning import (
     text,
 )
 from tests.control.spoiling import http
+
+# --- who said what ---------------------------------------------------------------------------------------------------
+
+
+def test_origins_of_single_hosts_publish_nothing(planner: Planner, control: Control, inventory: Inventory) -> None:
+    asked = [(mac(1), 0x0A01000B), (mac(99), 0x0A0100FE)]
+    planner.find_origins(asked)
+    assert control.last == OriginsFound(failed="the inventory has not been read as a whole yet")
+    planner.refresh(False)
+    published = number(planner)
+    site(changed={1}).store_in(inventory.store)
+    planner.find_origins(asked)
+    assert control.last == OriginsFound() and number(planner) == published
+    rows = {(mac, client): said for mac, _address, client, said in control.unpacked()}
+    assert rows[mac(1), 0][15] == "pool boot, domain" and rows[mac(1), 0][12] == "name of server h1"
+    assert {tuple(said) for (each, _client), said in rows.items() if each == mac(99)} == {()}, "nobody has that"
+    inventory.down = http("Traceback\nKeyError: 'x'", "500 Oops")
+    planner.find_origins(asked)
+    assert "500" in control.last.failed and number(planner) == published
+
 
 # --- refresh ---------------------------------------------------------------------------------------------------------
 

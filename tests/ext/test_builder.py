@@ -52,7 +52,11 @@ def test_parts_put_together_are_the_whole(rows: dict[Any, Any], parts: int, chan
 
 @pytest.mark.property
 @FEW
-@given(TABLES, TABLES, st.sets(st.tuples(st.integers(0, 30).map(lambda i: 0x020000000000 + i * 4), st.integers(0, 1)), max_size=9))
+@given(
+    TABLES,
+    TABLES,
+    st.sets(st.tuples(st.integers(0, 30).map(lambda i: 0x020000000000 + i * 4), st.integers(0, 1)), max_size=9),
+)
 def test_skipped_rows_are_as_if_they_had_never_been(old: dict[Any, Any], new: dict[Any, Any], skip: set[Any]) -> None:
     """Of every role; what stays away neither counts nor leaves a trace in the digest."""
     fresh = {key: row for key, row in new.items() if key not in old}

@@ -16,7 +16,11 @@ PSEUDO = int.from_bytes(GUID[:3] + GUID[5:], "big")
 SHARED, OWN_CARD = 0x020000000050, 0x020000000051
 HOST_IP, BMC_IP = "10.1.0.50", "10.1.0.51"
 UDHCP = tlv(60, b"udhcp 0.9.9-pre")
-RULES = (("vendor_class", "host", b"udhcp 0.9.9-installer"), ("vendor_class", "bmc", b"udhcp 0.9."), ("other_mac", "bmc", b""))
+RULES = (
+    ("vendor_class", "host", b"udhcp 0.9.9-installer"),
+    ("vendor_class", "bmc", b"udhcp 0.9."),
+    ("other_mac", "bmc", b""),
+)
 
 
 def infiniband(client_id: bytes, kind: int | None = 1, **fields: Any) -> bytes:

@@ -153,7 +153,23 @@ def sites() -> tuple[tuple[table.Pair, dict[str, bytes], Surroundings], ...]:
 
 
 MORE_NETWORKS = ("10.88.0.0", "10.77.0.0", "10.96.0.0", "10.96.1.0", "10.7.0.0", "10.6.0.0")
-HOSTS = (ALICE, TWO, REMOTE, OWN_ID, STRANGER, LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW, PSEUDO, FLAGGED)
+HOSTS = (
+    ALICE,
+    TWO,
+    REMOTE,
+    OWN_ID,
+    STRANGER,
+    LONG,
+    VARIANTS,
+    TINY_MTU,
+    POINT_TO_POINT,
+    ALONE,
+    WIDE,
+    BMC,
+    NEW,
+    PSEUDO,
+    FLAGGED,
+)
 
 
 def addresses(pair: table.Pair, mac: bytes, role: int) -> set[int]:
