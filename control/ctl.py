@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 import msgpack
 
+from control import recent
 from control.explain_text import render_machine
 
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
@@ -95,6 +97,25 @@ class Client:
 
         self.print_answer(command, all_pages)
 
+    def show_packets(self, mac: str | None, last: int | None) -> None:
+        """The flight recorders: the newest `last`, or as many as fit a person's eye."""
+
+        def ask() -> Any:
+            recording = recent.collect(self.call, mac, recent.LISTED if last is None else last)
+            return recent.for_json(recording) if self.as_json else recording
+
+        self.print_answer("packets", ask)
+
+    def save_packets(self, path: Path, mac: str | None, last: int | None) -> None:
+        """The same as a capture, by default all that there is; says on stderr what was written."""
+        try:
+            said = recent.write_capture(recent.collect(self.call, mac, last), path)
+        except (CallFailed, OSError) as failed:
+            fault = f"{path}: {failed.strerror}" if isinstance(failed, OSError) else str(failed)
+            click.echo(f"bootstorm: {fault}", err=True)
+            sys.exit(FAILED)
+        click.echo(said, err=True)
+
     def print_answer(self, command: str, ask: Callable[[], Any]) -> None:
         try:
             result = ask()
@@ -177,7 +198,7 @@ def render_recent(warnings: list[dict[str, Any]]) -> list[str]:
     return [f"{warning['seconds_ago']:9.1f} s ago  {sentence(warning)}" for warning in warnings] or ["nothing"]
 
 
-RENDER: dict[str, Callable[[Any], list[str]]] = {
+RENDER: dict[str, Callable[[Any], Iterable[str]]] = {
     "status": render_status,
     "refresh": render_refresh,
     "rollback": render_refresh,
@@ -186,4 +207,5 @@ RENDER: dict[str, Callable[[Any], list[str]]] = {
     "explain": render_machine,
     "workers": render_workers,
     "recent": render_recent,
+    "packets": recent.render,
 }

@@ -17,6 +17,7 @@ from typing import Any
 
 from ext.codec import links_of
 
+from control import recorder
 from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
 from control.events import Warnings
@@ -70,6 +71,7 @@ class Service:
             "explain": self.explain,
             "workers": self.workers,
             "recent": self.recent,
+            "packets": self.packets,
         }
         allowed = {0, os.geteuid(), *self.config.control.allow_uids}
         self.console = Console(console_fd, handlers, allowed)
@@ -289,6 +291,26 @@ class Service:
         mac = arguments.get("mac")
         wanted = show_mac(self.read_mac("recent", mac)) if mac is not None else None
         return self.warnings.newest(int(arguments.get("most", 50)), wanted)
+
+    async def packets(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        mac, slot, since = arguments.get("mac"), arguments.get("slot", 0), arguments.get("since", 0)
+        if type(slot) is not int or not 0 <= slot < self.settings.workers or type(since) is not int:
+            raise CommandFailed(
+                f"packets: slot {slot!r}, since {since!r}; wanted 0 to {self.settings.workers - 1}, and a whole number"
+            )
+        wanted = self.read_mac("packets", mac) if mac is not None else None
+        told = recorder.share(self.table.pages, slot, since, recorder.RECORDS_MAX, wanted)
+        recorder.name(told["records"], self.interface_name, self.table.host_name)
+        return told | {"port": self.settings.port, "boot_ns": wall_clock_at_boot_ns()}
+
+
+def wall_clock_at_boot_ns() -> int:
+    """What to add to CLOCK_BOOTTIME.  The best of some tries: a machine may stand still between two clocks."""
+    tries = []
+    for _ in range(5):
+        before, boot, after = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
+        tries.append((after - before, (before + after) // 2 - boot))
+    return min(tries)[1]
 
 
 def main(fd: int) -> None:
