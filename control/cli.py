@@ -52,6 +52,8 @@ def serve(path: str | None) -> None:
         "state_dir": str(config.dhcp.state_dir),
         "console_path": str(config.control.socket),
         "user": config.dhcp.user,
+        "mode": config.dhcp.mode,
+        "interfaces": list(config.dhcp.interfaces),
     }
     for line in without_effect(config):
         click.echo(f"bootstorm: {line}", err=True)
@@ -256,6 +258,15 @@ def explain_running(client: Any, mac: str) -> None:
 def workers(client: Any) -> None:
     """The worker processes, what they received and sent."""
     client.show("workers", {})
+
+
+@ctl.command()
+@click.option("--mac", help="Only this machine, with what is the same as well.")
+@click.option("--kind", help="Only differences of this kind, such as address, message, silence or 'boot file'.")
+@click.pass_obj
+def observed(client: Any, mac: str | None, kind: str | None) -> None:
+    """While dhcp.mode is observe: what we would have answered otherwise than the server that is there."""
+    client.show_observed(mac, kind)
 
 
 @ctl.command()

@@ -119,6 +119,15 @@ def choice(available: str, missing: str, key: str) -> Check:
     return Check(f'"{available}"', take)
 
 
+def one_of(*words: str) -> Check:
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise Wrong()
+        return value
+
+    return Check(" or ".join(f'"{word}"' for word in words), take)
+
+
 def _take_ipv4(value: Any) -> IPv4Address:
     if not isinstance(value, str):
         raise Wrong()

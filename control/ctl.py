@@ -14,6 +14,7 @@ import msgpack
 
 from control import recent
 from control.explain_text import render_machine
+from control.observed_text import only_kind, render_observed, status_line
 
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
 FAILED = 1
@@ -97,6 +98,20 @@ class Client:
 
         self.print_answer(command, all_pages)
 
+    def show_observed(self, mac: str | None, kind: str | None) -> None:
+        """All hosts with differences, in as many answers as it takes.  kind: of the differences that are shown."""
+
+        def ask() -> Any:
+            result = self.call("observed", {"mac": mac})
+            more = result["more"]
+            while more:  # ends: each answer goes on behind the last name
+                told = self.call("observed", {"mac": None, "after": result["hosts"][-1]["mac"]})
+                result["hosts"] += told["hosts"]
+                more = told["more"]
+            return result if kind is None else only_kind(result, kind)
+
+        self.print_answer("observed", ask)
+
     def show_packets(self, mac: str | None, last: int | None) -> None:
         """The flight recorders: the newest `last`, or as many as fit a person's eye."""
 
@@ -137,6 +152,11 @@ def render_status(status: dict[str, Any]) -> list[str]:
         + (f": {status['inventory_reason']}" if status["inventory_reason"] else ""),
         f"table age   {'never confirmed' if age is None else f'{age:.0f} s'}",
     ]
+    if status.get("mode") == "observe":
+        observed = status["observed"]
+        lines.append(
+            status_line(observed) if observed else "observing   nothing is sent; the observer has said nothing yet"
+        )
     if status["pinned_s"] is not None:
         lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
     lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]
@@ -208,4 +228,5 @@ RENDER: dict[str, Callable[[Any], Iterable[str]]] = {
     "workers": render_workers,
     "recent": render_recent,
     "packets": recent.render,
+    "observed": render_observed,
 }

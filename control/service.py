@@ -25,6 +25,7 @@ from control.explain import Explainer
 from control.jobs import Planned
 from control.links import LinkAddress, watch_links
 from control.lookups import Lookups
+from control.observed import HOSTS_MAX, ObserverLink, ObserverSilent
 from control.offline import Interface
 from control.plan import parse_mac, show_mac
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
@@ -46,6 +47,7 @@ class Service:
     def __init__(self, channel: Channel, begin: Begin, fds: list[int]) -> None:
         config_fd, console_fd, site_fd, adopted_bell, event_bell, *rest = fds
         workers = begin.settings.workers
+        self.observer = ObserverLink(rest.pop(workers)) if begin.settings.mode == "observe" else None
         self.channel = channel
         self.settings = begin.settings
         self.restarts = begin.restarts
@@ -72,6 +74,7 @@ class Service:
             "workers": self.workers,
             "recent": self.recent,
             "packets": self.packets,
+            "observed": self.observed,
         }
         allowed = {0, os.geteuid(), *self.config.control.allow_uids}
         self.console = Console(console_fd, handlers, allowed)
@@ -84,6 +87,8 @@ class Service:
         loop.add_reader(self.channel.fileno(), self.on_message, stopped)
         self.table.watch()
         self.warnings.watch()
+        if self.observer is not None:
+            self.observer.watch()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.follow_links(group), name="links")
@@ -214,6 +219,8 @@ class Service:
             "lookups": self.lookups.counts,
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
+            "mode": self.settings.mode,
+            "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
 
@@ -302,6 +309,19 @@ class Service:
         told = recorder.share(self.table.pages, slot, since, recorder.RECORDS_MAX, wanted)
         recorder.name(told["records"], self.interface_name, self.table.host_name)
         return told | {"port": self.settings.port, "boot_ns": wall_clock_at_boot_ns()}
+
+    async def observed(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        if self.observer is None:
+            raise CommandFailed('observed: dhcp.mode is "serve"; only a service with "observe" compares itself')
+        mac, after = arguments.get("mac"), str(arguments.get("after", ""))
+        wanted = show_mac(self.read_mac("observed", mac)) if mac is not None else None
+        try:
+            told = await self.observer.ask(wanted, after, HOSTS_MAX)
+        except ObserverSilent as silent:
+            raise CommandFailed(f"observed: {silent}") from silent
+        for host in told["hosts"]:
+            host["reason"] = self.refresher.state.reasons_of(host["mac"])
+        return told | {"mac": wanted, "now_s": time.time(), "more": wanted is None and len(told["hosts"]) == HOSTS_MAX}
 
 
 def wall_clock_at_boot_ns() -> int:
