@@ -313,18 +313,17 @@ def host_key(pending: Pending) -> str:
 
 
 def reason(ours: Decided) -> str:
-    """What we would do instead of an answer with an address, in words."""
+    """Why we would not give it an address, in words."""
     meaning = VERDICTS.get(ours.verdict, (ours.verdict, ""))[0]
-    if ours.reply is not None:
-        return meaning
-    return f"silence: {meaning}" + (f" (ours is {IPv4Address(ours.address)})" if ours.address else "")
+    return meaning + (f" (ours is {IPv4Address(ours.address)})" if ours.reply is None and ours.address else "")
 
 
 def difference_words(each: dict[str, str]) -> str:
     if each["kind"] == "silence" and each["theirs"] == "-":
         return f"we would {each['what']} {each['ours']}, they are silent"
     if each["kind"] == "silence":
-        return f"they {each['what']} {each['theirs']}, we {each['ours']}"
+        did = "gave it" if each["what"] == "address" else each["what"]
+        return f"they {did} {each['theirs']}, we would be silent: {each['ours']}"
     return f"{each['what']}: they say {each['theirs']}, we say {each['ours']}"
 
 

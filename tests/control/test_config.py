@@ -214,7 +214,8 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("dhcp", "user", "a b", "a user name, or null"),
     ("dhcp", "io", "xdp", 'dhcp.io = "xdp" is not available in this version; use "socket"'),
     ("dhcp", "io", "dpdk", 'wanted "socket"'),
-    ("dhcp", "mode", "observe", 'dhcp.mode = "observe" is not available in this version; use "serve"'),
+    ("dhcp", "mode", "watch", 'found "watch"; wanted "serve" or "observe"'),
+    ("dhcp", "mode", None, 'found null; wanted "serve" or "observe"'),
     ("dhcp", "bootp", None, "true or false"),
     ("dhcp", "api_token", "a\nb", "a str (not shown)"),
     ("dhcp", "ipmi_port_name", "", "a port name"),
@@ -493,7 +494,7 @@ def test_resolve_refresh_interval(setting: float | None, last: float, want: floa
     assert config.resolve_refresh_interval(setting, last) == want
 
 
-RESTART = {"dhcp.workers", "dhcp.port", "dhcp.state_dir", "dhcp.user", "dhcp.io", "control.socket"}
+RESTART = {"dhcp.workers", "dhcp.port", "dhcp.state_dir", "dhcp.user", "dhcp.io", "dhcp.mode", "control.socket"}
 RESTART |= {"snmp.bind_address", "snmp.bind_port", "metrics.bind"}
 # One changed value for each key; a new key has to be added here, and its author to decide about restarts.
 CHANGED: dict[str, Any] = {

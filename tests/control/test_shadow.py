@@ -1,4 +1,4 @@
-"""control/shadow.py and control/bystander.py: what is paired, what is named, what means nothing, and what is bounded."""
+"""control/shadow.py and control/bystander.py: what is paired, what is named, what means nothing, what is bounded."""
 
 from __future__ import annotations
 
@@ -242,8 +242,8 @@ def heard() -> Wire:
 @pytest.mark.parametrize(
     "mac, reason",
     [
-        pytest.param(STRANGER, "silence: the inventory has no machine with this MAC address", id="unknown"),
-        pytest.param(DISABLED, "silence: the machine is known, but DHCP is not enabled for it", id="disabled"),
+        pytest.param(STRANGER, "the inventory has no machine with this MAC address", id="unknown"),
+        pytest.param(DISABLED, "the machine is known, but DHCP is not enabled for it", id="disabled"),
     ],
 )
 def test_they_answer_and_we_would_not(mac: int, reason: str) -> None:
@@ -253,7 +253,7 @@ def test_they_answer_and_we_would_not(mac: int, reason: str) -> None:
     outcome = wire.only(mac.to_bytes(6, "big").hex(":"))
     assert outcome.result == ONLY_THEY
     assert outcome.differences == [{"kind": "silence", "what": "OFFER", "ours": reason, "theirs": "10.1.0.90"}]
-    assert f"they OFFER 10.1.0.90, we {reason}" in wire.told[0][2]
+    assert f"they OFFER 10.1.0.90, we would be silent: {reason}" in wire.told[0][2]
 
 
 def test_we_would_answer_and_they_are_silent() -> None:
