@@ -200,6 +200,17 @@ def test_a_killed_observer_is_replaced_and_goes_on(beside: Beside) -> None:
     assert {result for result, _ in differences(beside.host(SAME, 1)).values()} == {"same"}
 
 
+def test_an_upgrade_goes_on_observing(beside: Beside) -> None:
+    before = {pid for pid, _words in processes(beside)}
+    os.kill(beside.site.supervisor(), signal.SIGUSR2)
+    beside.site.await_status(
+        lambda status: {words[-2]: pid for pid, words in processes(beside)}.get("observer", 0) not in {0, *before}
+    )
+    assert dhclient(beside.client(SAME), "cl").address == "10.88.0.11"
+    assert {result for result, _ in differences(beside.host(SAME, 1)).values()} == {"same"}
+    assert [line for line in beside.wire.log().splitlines() if " > " in line] == []
+
+
 def processes(beside: Beside) -> list[tuple[int, list[str]]]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
