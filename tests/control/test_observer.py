@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -15,6 +16,7 @@ from ext.builder import Builder, Surroundings
 from ext.page import SiteWords, create_site_page
 
 from control import observer as observer_module
+from control.ctl import Client
 from control.observed import KINDS, ObserverLink, ObserverSilent
 from control.observed_text import only_kind, render_observed, status_line
 from control.observer import LINES_BURST, REPEAT_S, Observer, SparingLog
@@ -256,3 +258,22 @@ def test_the_line_of_the_status() -> None:
         "3 only we; 9,860 hosts the same, 16 not"
     )
     assert status_line(TOTALS | {"dropped": 1200}).endswith("16 not; 1,200 dropped")
+
+
+def test_all_hosts_are_fetched_in_as_many_answers_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[dict[str, Any]] = []
+    names = [f"02:00:00:00:00:{number:02}" for number in range(5)]
+
+    def call(_client: Client, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        assert command == "observed"
+        asked.append(arguments)
+        rest = [name for name in names if name > arguments.get("after", "")]
+        hosts = [{"mac": name, "host": None, "stages": [STAGE], "reason": None} for name in rest[:2]]
+        return TOLD | {"hosts": hosts, "more": len(hosts) == 2}
+
+    monkeypatch.setattr(Client, "call", call)
+    Client("unused", as_json=True).show_observed(None, "address")
+    assert [host["mac"] for host in json.loads(capsys.readouterr().out)["hosts"]] == names
+    assert asked == [{"mac": None}, {"mac": None, "after": names[1]}, {"mac": None, "after": names[3]}]

@@ -42,7 +42,7 @@ SITE = {
         {"name": "ours", "mac": MINE, "addresses": ["10.88.0.14"], "pool": "racks"},
     ],
 }  # fmt: skip
-WAIT_S = 60.0
+WAIT_S, START_S = 60.0, 180.0
 TRIES = 300  # each question is a process, and paces the loop
 
 
@@ -106,7 +106,8 @@ def beside() -> Iterator[Beside]:
         hosts = watcher.scratch / "hosts.yaml"
         hosts.write_text(json.dumps(SITE))
         site = RunningSite(watcher, 2, mode="observe", api_url=f"file://{hosts}")
-        site.serve(3)
+        site.serve()
+        site.await_status(ready, START_S)
         argv = ["tcpdump", "-i", "wa", "-n", "-e", "-l", "--immediate-mode", "-Z", "root", "-Q", "out"]
         wire = watcher.popen([*argv, "udp or icmp"])
         wire.wait_for("listening on", WAIT_S)
@@ -114,6 +115,11 @@ def beside() -> Iterator[Beside]:
             yield Beside(lab, near, server, watcher, site, wire, present)
         finally:
             site.stop()
+
+
+def ready(status: dict[str, Any]) -> bool:
+    """Every worker answers from the whole table."""
+    return status["hosts"] == 3 and all(worker["generation"] for worker in status["workers"])
 
 
 def differences(found: dict[str, Any]) -> dict[str, tuple[str, dict[str, tuple[str, str]]]]:
@@ -195,7 +201,7 @@ def test_a_killed_observer_is_replaced_and_goes_on(beside: Beside) -> None:
     """It loses what it has counted; the table, the socket and the channel to control are its successor's."""
     (pid,) = [pid for pid, words in processes(beside) if words[-2] == "observer"]
     os.kill(pid, signal.SIGKILL)
-    beside.site.await_status(lambda status: status["restarts"]["observer"] == 1)
+    beside.site.await_status(lambda status: status["restarts"]["observer"] == 1, START_S)
     assert dhclient(beside.client(SAME), "cl").address == "10.88.0.11"
     assert {result for result, _ in differences(beside.host(SAME, 1)).values()} == {"same"}
 
@@ -203,8 +209,9 @@ def test_a_killed_observer_is_replaced_and_goes_on(beside: Beside) -> None:
 def test_an_upgrade_goes_on_observing(beside: Beside) -> None:
     before = {pid for pid, _words in processes(beside)}
     os.kill(beside.site.supervisor(), signal.SIGUSR2)
+    fresh = {0, *before}
     beside.site.await_status(
-        lambda status: {words[-2]: pid for pid, words in processes(beside)}.get("observer", 0) not in {0, *before}
+        lambda _status: {words[-2]: pid for pid, words in processes(beside)}.get("observer", 0) not in fresh, START_S
     )
     assert dhclient(beside.client(SAME), "cl").address == "10.88.0.11"
     assert {result for result, _ in differences(beside.host(SAME, 1)).values()} == {"same"}
@@ -227,7 +234,8 @@ def test_on_the_very_machine_of_the_present_server(beside: Beside) -> None:
     hosts.write_text(json.dumps(SITE))
     site = RunningSite(beside.server, 1, mode="observe", api_url=f"file://{hosts}")
     try:
-        site.serve(3)
+        site.serve()
+        site.await_status(ready, START_S)
         assert site.server is not None
         assert "another server of this machine has UDP port 67" in site.server.log()
         assert udhcpc(beside.client(OTHER), "cl").address == "10.88.0.12"
@@ -249,7 +257,8 @@ def test_the_switch_and_the_recorder_afterwards(beside: Beside) -> None:
     config["dhcp"]["mode"] = "serve"
     beside.site.config.write_text(json.dumps(config))
     beside.site.stop()
-    beside.site.serve(3)
+    beside.site.serve()
+    beside.site.await_status(ready, START_S)
     lease = udhcpc(beside.client(OTHER), "cl")
     assert (lease.address, lease.server_id) == ("10.88.0.99", OURS)
     path = beside.watcher.scratch / "out.pcap"
