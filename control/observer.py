@@ -51,7 +51,7 @@ class Observer:
         self.channel, self.tap, self.site, self.control = channel, tap, site, control
         self.only = frozenset(only)
         self.indexes: dict[str, int] = {}
-        self.dropped = 0
+        self.dropped, self.looked_s = 0, time.time()
         self.passed_over = 0
         self.said: dict[str, Any] = {}
         self.log = SparingLog()
@@ -150,7 +150,10 @@ class Observer:
 
     def totals(self) -> dict[str, Any]:
         _received, dropped = struct.unpack("II", self.tap.getsockopt(_SOL_PACKET, _STATISTICS, 8))
-        self.dropped += dropped
+        if dropped:
+            self.dropped += dropped
+            self.shadow.lost(self.looked_s, time.time())
+        self.looked_s = time.time()
         return self.shadow.totals() | {
             "dropped": self.dropped, "passed_over": self.passed_over, "lines_held_back": self.log.held_back,
         }  # fmt: skip

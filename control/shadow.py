@@ -96,6 +96,7 @@ class Shadow:
         self.kinds: dict[str, int] = {}
         self.servers: dict[str, int] = {}
         self.counts = dict.fromkeys(COUNTS, 0)
+        self.gap_s = (0.0, 0.0)  # from, until: what came then was not all seen
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
@@ -148,6 +149,11 @@ class Shadow:
         if pending.decided is not None:
             self.compare(pending, pending.decided, theirs, server, seen.time_s)
 
+    def lost(self, from_s: float, until_s: float) -> None:
+        """Datagrams of that time were not seen: no silence in it means anything."""
+        first_s, last_s = self.gap_s
+        self.gap_s = (first_s if from_s <= last_s + WAIT_S else from_s, until_s)
+
     def hear(self, place: Place, now_s: float) -> None:
         self.heard[place] = now_s
         self.heard.move_to_end(place)
@@ -188,7 +194,8 @@ class Shadow:
         request, seen = pending.request, pending.seen
         when_s = seen.time_s + WAIT_S
         place = str(IPv4Address(request["giaddr"])) if request["giaddr"] else seen.ifindex
-        visible = self.heard.get(place, -HEARD_S) + HEARD_S > when_s
+        whole = not self.gap_s[0] - WAIT_S <= seen.time_s <= self.gap_s[1]
+        visible = whole and self.heard.get(place, -HEARD_S) + HEARD_S > when_s
         claimed = request["ciaddr"] or (request["requested"] if request["server_id"] else 0)
         ours = pending.decided
         if not visible and request["message_type"] == 3 and claimed and self.bystander is not None:

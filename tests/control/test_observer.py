@@ -45,14 +45,13 @@ class Running:
         self.channel, theirs = Channel.pair()
         observer_end, self.link_end = channel_ends()
         site = create_site_page()
-        tap = socket.socket(fileno=open_tap(["lo"]))
-        self.observer = Observer(theirs, tap, SiteWords(site), Channel.of_fd(observer_end, KINDS), only)
+        self.tap = socket.socket(fileno=open_tap(["lo"]))
+        self.observer = Observer(theirs, self.tap, SiteWords(site), Channel.of_fd(observer_end, KINDS), only)
         os.close(site)
         fd = table()
         self.channel.send(Load(generation=1, base=1), [fd])
         os.close(fd)
         self.thread = threading.Thread(target=self.observer.run, daemon=True)
-        self.thread.start()
 
     def stop(self) -> None:
         self.channel.send(Stop())
@@ -60,13 +59,28 @@ class Running:
         assert not self.thread.is_alive()
 
 
-@pytest.fixture
-def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+def may() -> None:
     try:
         socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
     except PermissionError:
         pytest.skip("no CAP_NET_RAW for a packet socket; run as root, or inside `unshare -rn`")
+
+
+@pytest.fixture
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    may()
     made = Running(getattr(request, "param", []))
+    made.thread.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def small_queue() -> Iterator[Running]:
+    """Not started yet; the kernel keeps a few datagrams for it."""
+    may()
+    made = Running([])
+    made.tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     yield made
     made.stop()
 
@@ -148,6 +162,23 @@ def test_a_generation_that_is_none_leaves_the_old_one(running: Running, caplog: 
         exchange(HOST, "127.1.0.9")
         asking(running, lambda link: told(link, HOST_NAME))
     assert "generation 2 is not adopted" in caplog.text
+
+
+def test_a_burst_that_does_not_fit_is_counted(small_queue: Running) -> None:
+    for number in range(200):
+        say(message(DISCOVER, SILENT, xid=number), 67)
+    small_queue.thread.start()
+
+    async def question(link: ObserverLink) -> dict[str, Any]:
+        for _ in range(2000):
+            found = await link.ask(None, "", 10)
+            if found["totals"]["dropped"] and found["totals"]["counts"]["requests"]:
+                return found
+        raise AssertionError(found)
+
+    totals = asking(small_queue, question)["totals"]
+    assert totals["dropped"] + totals["counts"]["requests"] >= 400  # loopback shows each datagram twice
+    assert small_queue.observer.shadow.gap_s[1] > 0
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:

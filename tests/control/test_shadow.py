@@ -278,6 +278,25 @@ def test_silence_means_nothing_where_replies_are_not_seen() -> None:
     assert wire.counted()[NOT_SEEN] == 1 and wire.told == []
 
 
+def test_silence_means_nothing_while_datagrams_were_lost() -> None:
+    wire = heard()
+    wire.send(message(DISCOVER, ALICE))
+    wire.shadow.lost(wire.now_s + 1, wire.now_s + 2)
+    wire.later()
+    assert wire.counted()[NOT_SEEN] == 1 and wire.told == []
+    wire.now_s += WAIT_S
+    wire.send(message(DISCOVER, ALICE, xid=2))
+    wire.later()
+    assert wire.only().result == ONLY_WE, "what came after that counts again"
+
+
+def test_gaps_that_touch_are_one() -> None:
+    wire = Wire()
+    for first, last, want in ((50.0, 51.0, (50.0, 51.0)), (55.0, 56.0, (50.0, 56.0)), (500.0, 501.0, (500.0, 501.0))):
+        wire.shadow.lost(first, last)
+        assert wire.shadow.gap_s == want
+
+
 REMOTE_NAME = "02:00:00:00:00:03"
 
 
