@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """`run FD` and `planner FD` are started by the supervisor and by control; everything else is cli.py's."""
+    """`run FD`, `observer FD` and `planner FD` are started by the supervisor and by control; all else is cli.py's."""
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():
             from control.service import main as run_service
@@ -16,6 +16,10 @@ def main() -> None:
             from control.planner import main as run_planner
 
             run_planner(int(fd))
+        case ["observer", fd] if fd.isdigit():
+            from control.observer import main as run_observer
+
+            run_observer(int(fd))
         case _:
             from control.cli import main as command_line
 

@@ -1,7 +1,7 @@
 """Which requests come from a server's BMC (IPMI card) and not from the server: the rules, in order.  Pure.
 
-A BMC may share the first network card of its server, MAC address included; then only what it says of itself tells the two
-apart.  Workers go by these rules for each packet (ext/roles.pxd); the site's own, `dhcp.bmc_rules`, come first.
+A BMC may share the first network card of its server, MAC address included; then only what it says of itself tells the
+two apart.  Workers go by these rules for each packet (ext/roles.pxd); the site's own, `dhcp.bmc_rules`, come first.
 """
 
 from __future__ import annotations

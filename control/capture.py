@@ -15,8 +15,9 @@ from typing import BinaryIO, Literal, NamedTuple
 DATAGRAMS_MAX = 100_000
 FRAME_BYTES_MAX = 1 << 18  # what tcpdump itself takes at most
 PORTS = {67, 68}
-_ETHERNET, _RAW, _COOKED = 1, 101, 113
-_LINKS = {_ETHERNET: "Ethernet", _RAW: "bare IP", _COOKED: "Linux cooked"}
+RAW_IP = 101
+_ETHERNET, _COOKED = 1, 113
+_LINKS = {_ETHERNET: "Ethernet", RAW_IP: "bare IP", _COOKED: "Linux cooked"}
 _IPV4, _VLAN, _UDP = 0x0800, {0x8100, 0x88A8, 0x9100}, 17
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _INTERFACE_BLOCK, _SIMPLE_BLOCK, _PACKET_BLOCK, _SECTION_BLOCK = 1, 3, 6, 0x0A0D0D0A
@@ -153,7 +154,7 @@ def tick_s(options: bytes, order: str) -> float:
 
 def dhcp_of(link: int, frame: bytes, number: int, time_s: float) -> Datagram | str:
     """The datagram of a frame, or what the frame is instead."""
-    if link == _RAW:
+    if link == RAW_IP:
         ether, at = _IPV4, 0
     elif link == _COOKED:
         ether, at = int.from_bytes(frame[14:16], "big"), 16

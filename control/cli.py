@@ -52,6 +52,8 @@ def serve(path: str | None) -> None:
         "state_dir": str(config.dhcp.state_dir),
         "console_path": str(config.control.socket),
         "user": config.dhcp.user,
+        "mode": config.dhcp.mode,
+        "interfaces": list(config.dhcp.interfaces),
     }
     for line in without_effect(config):
         click.echo(f"bootstorm: {line}", err=True)
@@ -268,9 +270,26 @@ def workers(client: Any) -> None:
 
 
 @ctl.command()
-@click.option("--most", default=50, show_default=True, help="How many, newest first.")
-@click.option("--mac", help="Only this MAC address.")
+@click.option("--mac", help="Only this machine, with what is the same as well.")
+@click.option("--kind", help="Only differences of this kind, such as address, message, silence or 'boot file'.")
 @click.pass_obj
-def recent(client: Any, most: int, mac: str | None) -> None:
-    """The last warnings: who asked and was not answered, and why."""
-    client.show("recent", {"most": most, "mac": mac})
+def observed(client: Any, mac: str | None, kind: str | None) -> None:
+    """While dhcp.mode is observe: what we would have answered otherwise than the server that is there."""
+    client.show_observed(mac, kind)
+
+
+@ctl.command()
+@click.option("--most", default=50, show_default=True, help="How many warnings, newest first.")
+@click.option("--mac", help="Only this MAC address.")
+@click.option("--packets", is_flag=True, help="The last datagrams instead, answered or not: the flight recorders.")
+@click.option("--pcap", type=click.Path(dir_okay=False, path_type=Path), help="The same into a capture.")
+@click.option("--last", type=click.IntRange(1), help="Of the datagrams only the newest so many; listed are 50 without.")
+@click.pass_obj
+def recent(client: Any, most: int, mac: str | None, packets: bool, pcap: Path | None, last: int | None) -> None:
+    """The last warnings: who asked and was not answered, and why; or the last datagrams themselves."""
+    if pcap is not None:
+        client.save_packets(pcap, mac, last)
+    elif packets or last is not None:
+        client.show_packets(mac, last)
+    else:
+        client.show("recent", {"most": most, "mac": mac})

@@ -130,7 +130,12 @@ class Dhcp:
         "how packets are received and sent",
         restart="the workers' sockets are made at the start",
     )
-    mode: str = _key("serve", checks.choice("serve", "observe", "dhcp.mode"), "whether replies are sent")
+    mode: str = _key(
+        "serve",
+        checks.one_of("serve", "observe"),
+        "observe: decide, count and record everything, send nothing, and compare with the server that is there",
+        restart="no process may send while we observe, and the observer's socket is opened at the start",
+    )
     bootp: bool = _key(False, checks.BOOL, "answer BOOTP requests (those without option 53) as well")
     api_token: str | None = _key(
         None,

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from control.bmc import BMC, HOST, Rule
+from control import bmc
+from control.bmc import Rule
 
 MAX_WORKERS = 64
 _UNIX_PATH_MAX = 107  # sun_path of unix(7), less its NUL
@@ -119,6 +120,15 @@ def choice(available: str, missing: str, key: str) -> Check:
         return available
 
     return Check(f'"{available}"', take)
+
+
+def one_of(*words: str) -> Check:
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise Wrong()
+        return value
+
+    return Check(" or ".join(f'"{word}"' for word in words), take)
 
 
 def _take_ipv4(value: Any) -> IPv4Address:
@@ -283,9 +293,9 @@ def _take_bmc_rule(value: Any) -> Rule:
     unknown = [name for name in value if name not in (*_RULE_KINDS, "role")]
     if len(kinds) != 1 or unknown:
         raise Wrong(f"an object of {', '.join(map(show, value)) or 'nothing'}")
-    kind, role = kinds[0], value.get("role", BMC)
-    if role not in (HOST, BMC):
-        raise Wrong(show(role), f'"{HOST}" or "{BMC}"', at=".role")
+    kind, role = kinds[0], value.get("role", bmc.BMC)
+    if role not in (bmc.HOST, bmc.BMC):
+        raise Wrong(show(role), f'"{bmc.HOST}" or "{bmc.BMC}"', at=".role")
     found = value[kind]
     if kind == "other_mac" and found is True:
         return Rule(kind, role, b"")
@@ -293,9 +303,9 @@ def _take_bmc_rule(value: Any) -> Rule:
         return Rule(kind, role, found.encode())
     if kind == "client_id" and isinstance(found, str) and re.fullmatch(r"(?:[0-9a-fA-F]{2}:?){1,29}", found):
         return Rule(kind, role, bytes.fromhex(found.replace(":", "")))
-    if kind == "requested_options" and isinstance(found, list) and 1 <= len(found) <= 29:
-        if all(type(code) is int and 1 <= code <= 254 for code in found):
-            return Rule(kind, role, bytes(found))
+    codes = found if kind == "requested_options" and isinstance(found, list) else []
+    if 1 <= len(codes) <= 29 and all(type(code) is int and 1 <= code <= 254 for code in codes):
+        return Rule(kind, role, bytes(codes))
     raise Wrong(show(found), at=f".{kind}")
 
 

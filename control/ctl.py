@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 import msgpack
 
-from control import explain_text
+from control import explain_text, recent
+from control.observed_text import only_kind, render_observed, status_line
 
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
 FAILED = 1
@@ -95,6 +97,39 @@ class Client:
 
         self.print_answer(command, all_pages)
 
+    def show_observed(self, mac: str | None, kind: str | None) -> None:
+        """All hosts with differences, in as many answers as it takes.  kind: of the differences that are shown."""
+
+        def ask() -> Any:
+            result = self.call("observed", {"mac": mac})
+            more = result["more"]
+            while more:  # ends: each answer goes on behind the last name
+                told = self.call("observed", {"mac": None, "after": result["hosts"][-1]["mac"]})
+                result["hosts"] += told["hosts"]
+                more = told["more"]
+            return result if kind is None else only_kind(result, kind)
+
+        self.print_answer("observed", ask)
+
+    def show_packets(self, mac: str | None, last: int | None) -> None:
+        """The flight recorders: the newest `last`, or as many as fit a person's eye."""
+
+        def ask() -> Any:
+            recording = recent.collect(self.call, mac, recent.LISTED if last is None else last)
+            return recent.for_json(recording) if self.as_json else recording
+
+        self.print_answer("packets", ask)
+
+    def save_packets(self, path: Path, mac: str | None, last: int | None) -> None:
+        """The same as a capture, by default all that there is; says on stderr what was written."""
+        try:
+            said = recent.write_capture(recent.collect(self.call, mac, last), path)
+        except (CallFailed, OSError) as failed:
+            fault = f"{path}: {failed.strerror}" if isinstance(failed, OSError) else str(failed)
+            click.echo(f"bootstorm: {fault}", err=True)
+            sys.exit(FAILED)
+        click.echo(said, err=True)
+
     def print_answer(self, command: str, ask: Callable[[], Any]) -> None:
         try:
             result = ask()
@@ -116,6 +151,11 @@ def render_status(status: dict[str, Any]) -> list[str]:
         + (f": {status['inventory_reason']}" if status["inventory_reason"] else ""),
         f"table age   {'never confirmed' if age is None else f'{age:.0f} s'}",
     ]
+    if status.get("mode") == "observe":
+        observed = status["observed"]
+        lines.append(
+            status_line(observed) if observed else "observing   nothing is sent; the observer has said nothing yet"
+        )
     if status["pinned_s"] is not None:
         lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
     lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]
@@ -200,7 +240,7 @@ def render_recent(warnings: list[dict[str, Any]]) -> list[str]:
     return [f"{warning['seconds_ago']:9.1f} s ago  {sentence(warning)}" for warning in warnings] or ["nothing"]
 
 
-RENDER: dict[str, Callable[[Any], list[str]]] = {
+RENDER: dict[str, Callable[[Any], Iterable[str]]] = {
     "status": render_status,
     "refresh": render_refresh,
     "rollback": render_refresh,
@@ -209,4 +249,6 @@ RENDER: dict[str, Callable[[Any], list[str]]] = {
     "explain": lambda result: explain_text.RENDER[result["kind"]](result),
     "workers": render_workers,
     "recent": render_recent,
+    "packets": recent.render,
+    "observed": render_observed,
 }

@@ -49,6 +49,7 @@ class Message:
     siaddr: str
     giaddr: str
     chaddr: bytes
+    sname: str
     file: str
     options: dict[int, bytes]
 
@@ -76,9 +77,12 @@ def dissect(payload: bytes) -> Message | None:
     for bit, area in ((1, file), (2, payload[44:108])):
         for code, value in options_of(area) if overload[0] & bit else ():
             options[code] = options.get(code, b"") + value
-    name = "" if overload[0] & 1 or not file[0] else words(file.partition(b"\0")[0])
+    name, server = (
+        "" if overload[0] & bit or not area[0] else words(area.partition(b"\0")[0])
+        for bit, area in ((1, file), (2, payload[44:108]))
+    )
     ciaddr, yiaddr, siaddr, giaddr = (quad(value) if any(value) else "" for value in quads)
-    return Message(payload[0], xid, flags, ciaddr, yiaddr, siaddr, giaddr, payload[28:44], name, options)
+    return Message(payload[0], xid, flags, ciaddr, yiaddr, siaddr, giaddr, payload[28:44], server, name, options)
 
 
 def options_of(area: bytes) -> Iterator[tuple[int, bytes]]:
@@ -332,7 +336,8 @@ def differences(ours: Message, theirs: Message) -> list[dict[str, str]]:
     """What two replies say otherwise: [{"what", "ours", "theirs"}], "-" where one says nothing."""
     pairs = [
         ("message", ours.kind, theirs.kind), ("address", ours.yiaddr, theirs.yiaddr),
-        ("next server", ours.siaddr, theirs.siaddr), ("boot file", ours.file, theirs.file),
+        ("next server", ours.siaddr, theirs.siaddr), ("server name", ours.sname, theirs.sname),
+        ("boot file", ours.file, theirs.file),
     ]  # fmt: skip
     for code in sorted((ours.options.keys() | theirs.options.keys()) - {53}):
         if ours.options.get(code) != theirs.options.get(code) and 0 < code < 255:

@@ -15,8 +15,8 @@ from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NamedTuple
 
-from ext.classify import ClientClass
 from ext.builder import TEMPLATE_FLAGS
+from ext.classify import ClientClass
 from ext.table import OWN_BYTES_MAX
 
 from control.bmc import ROLE_BIT

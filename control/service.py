@@ -16,6 +16,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from control import recorder
 from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
 from control.events import Warnings
@@ -23,6 +24,7 @@ from control.explain_service import Unexplainable, explain
 from control.jobs import Planned
 from control.links import LinkAddress, watch_links
 from control.lookups import Lookups
+from control.observed import HOSTS_MAX, ObserverLink, ObserverSilent
 from control.plan import parse_mac, show_mac
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
@@ -43,6 +45,7 @@ class Service:
     def __init__(self, channel: Channel, begin: Begin, fds: list[int]) -> None:
         config_fd, console_fd, site_fd, adopted_bell, event_bell, *rest = fds
         workers = begin.settings.workers
+        self.observer = ObserverLink(rest.pop(workers)) if begin.settings.mode == "observe" else None
         self.channel = channel
         self.settings = begin.settings
         self.restarts = begin.restarts
@@ -73,6 +76,8 @@ class Service:
             "explain": self.explain,
             "workers": self.workers,
             "recent": self.recent,
+            "packets": self.packets,
+            "observed": self.observed,
         }
         allowed = {0, os.geteuid(), *self.config.control.allow_uids}
         self.console = Console(console_fd, handlers, allowed)
@@ -85,6 +90,8 @@ class Service:
         loop.add_reader(self.channel.fileno(), self.on_message, stopped)
         self.table.watch()
         self.warnings.watch()
+        if self.observer is not None:
+            self.observer.watch()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.follow_links(group), name="links")
@@ -223,6 +230,8 @@ class Service:
             "other_servers": self.warnings.other_servers(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
+            "mode": self.settings.mode,
+            "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
 
@@ -296,6 +305,39 @@ class Service:
         mac = arguments.get("mac")
         wanted = show_mac(self.read_mac("recent", mac)) if mac is not None else None
         return self.warnings.newest(int(arguments.get("most", 50)), wanted)
+
+    async def packets(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        mac, slot, since = arguments.get("mac"), arguments.get("slot", 0), arguments.get("since", 0)
+        if type(slot) is not int or not 0 <= slot < self.settings.workers or type(since) is not int:
+            raise CommandFailed(
+                f"packets: slot {slot!r}, since {since!r}; wanted 0 to {self.settings.workers - 1}, and a whole number"
+            )
+        wanted = self.read_mac("packets", mac) if mac is not None else None
+        told = recorder.share(self.table.pages, slot, since, recorder.RECORDS_MAX, wanted)
+        recorder.name(told["records"], self.interface_name, self.table.host_name)
+        return told | {"port": self.settings.port, "boot_ns": wall_clock_at_boot_ns()}
+
+    async def observed(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        if self.observer is None:
+            raise CommandFailed('observed: dhcp.mode is "serve"; only a service with "observe" compares itself')
+        mac, after = arguments.get("mac"), str(arguments.get("after", ""))
+        wanted = show_mac(self.read_mac("observed", mac)) if mac is not None else None
+        try:
+            told = await self.observer.ask(wanted, after, HOSTS_MAX)
+        except ObserverSilent as silent:
+            raise CommandFailed(f"observed: {silent}") from silent
+        for host in told["hosts"]:
+            host["reason"] = self.refresher.state.reasons_of(host["mac"])
+        return told | {"mac": wanted, "now_s": time.time(), "more": wanted is None and len(told["hosts"]) == HOSTS_MAX}
+
+
+def wall_clock_at_boot_ns() -> int:
+    """What to add to CLOCK_BOOTTIME.  The best of some tries: a machine may stand still between two clocks."""
+    tries = []
+    for _ in range(5):
+        before, boot, after = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
+        tries.append((after - before, (before + after) // 2 - boot))
+    return min(tries)[1]
 
 
 def main(fd: int) -> None:

@@ -103,6 +103,10 @@ class ServedTable:
             {"slot": page.slot, "pid": page.pid, "generation": page.generation, **page.totals()} for page in self.pages
         ]
 
+    def host_name(self, mac: int) -> str | None:
+        row = self.pair.lookup(mac) if self.pair is not None else None
+        return row["name"].decode("utf-8", "replace") if row is not None else None
+
     def lookup(self, mac: int) -> dict[str, Any] | None:
         """What the workers know of a MAC, in words; None when the inventory has no such host."""
         row = self.row(mac)

@@ -34,6 +34,8 @@ class Settings:
     state_dir: str
     console_path: str
     user: str | None = None
+    mode: str = "serve"  # or "observe": nobody sends
+    interfaces: list[str] = field(default_factory=list)  # that the observer watches; none: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +49,19 @@ class Assign:
 
     slot: int
     port: int
+    observe: bool = False  # decide, count and record, send nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Supervisor -> observer, first message.  fds: tap, site page, its end of the channel to control.  Load follows."""
+
+    interfaces: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Supervisor -> worker: adopt this pair.  fds: base, and delta unless generation == base."""
+    """Supervisor -> worker, observer: adopt this pair.  fds: base, and delta unless generation == base."""
 
     generation: int
     base: int
@@ -77,7 +87,8 @@ class Publish:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
     """Supervisor -> control, first message.  fds: config, console, site page, adopted bell, event bell, a page for each
-    slot, then base (and delta) of the pair that is being served, when there is one."""
+    slot, the end of the channel to the observer where settings.mode is observe, then base (and delta) of the pair that
+    is being served, when there is one."""
 
     settings: Settings
     generation: int = 0
@@ -92,7 +103,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restarted:
-    """Supervisor -> control: how often processes were replaced so far, by kind ("worker", "spare", "control")."""
+    """Supervisor -> control: how often processes were replaced so far, by kind (fastpath.supervisor.KINDS)."""
 
     restarts: dict[str, int]
 
@@ -107,9 +118,10 @@ class Stop:
     """Supervisor -> anyone: finish what you are at and exit."""
 
 
-Message = Ready | Assign | Load | Rejected | Publish | Begin | Accepted | Restarted | Reload | Stop
+Message = Ready | Assign | Watch | Load | Rejected | Publish | Begin | Accepted | Restarted | Reload | Stop
 KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (Ready, Assign, Load, Rejected, Publish, Begin, Accepted, Restarted, Reload, Stop)
+    kind.__name__: kind
+    for kind in (Ready, Assign, Watch, Load, Rejected, Publish, Begin, Accepted, Restarted, Reload, Stop)
 }
 
 

@@ -7,6 +7,7 @@ each socket judges what is not addressed to this host alone, because a broadcast
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import socket
@@ -109,12 +110,19 @@ def socket_filter(index: int, workers: int) -> list[Instruction]:
     ]
 
 
-def open_slots(workers: int, port: int, owner: tuple[int, int] | None) -> list[SlotSockets]:
+def open_slots(workers: int, port: int, owner: tuple[int, int] | None, observe: bool = False) -> list[SlotSockets]:
     """All sockets, in order, filters in place before the first datagram can arrive.
 
     owner: (uid, gid) that the workers run as; a group that root made cannot be joined again by that user otherwise.
-    Raises SocketsFailed."""
-    udp = [_open_udp(index, workers, port) for index in range(2 * workers)]
+    observe: a port that somebody else has stays his, and then the workers receive nothing.  Raises SocketsFailed."""
+    bound = not observe or not is_taken(port)
+    if not bound:
+        log.warning(
+            "another server of this machine has UDP port %d: the workers receive nothing, the observer sees all", port
+        )
+    elif observe:
+        log.warning("UDP port %d is ours while we observe: no other server of this machine can be started on it", port)
+    udp = [_open_udp(index, workers, port if bound else None) for index in range(2 * workers)]
     slots = [SlotSockets(udp[worker], udp[workers + worker], _open_packet()) for worker in range(workers)]
     if owner is not None:
         for fd in (fd for slot in slots for fd in (slot.udp, slot.urgent, slot.packet)):
@@ -122,22 +130,37 @@ def open_slots(workers: int, port: int, owner: tuple[int, int] | None) -> list[S
     return slots
 
 
-def _open_udp(index: int, workers: int, port: int) -> int:
+def is_taken(port: int) -> bool:
+    """True when anybody has the port, on whatever address.
+
+    Asked without SO_REUSEPORT: with it the kernel would let us join a server that has set it as well (dnsmasq does),
+    and would from then on give us its requests."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(("", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _open_udp(index: int, workers: int, port: int | None) -> int:
+    """port None: bound nowhere, so that nothing ever comes in."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        _attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers))
+        attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers))
         if index == 0:  # the others join the group and its program
-            _attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers))
+            attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO if hasattr(socket, "IP_PKTINFO") else 8, 1)
-        _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers))
-        _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
-        sock.bind(("", port))
+        set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers))
+        set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
+        if port is not None:
+            sock.bind(("", port))
     except OSError as error:
         sock.close()
         raise SocketsFailed(
-            f"cannot open UDP port {port} for worker {index % workers}: {error.strerror}; another DHCP server may hold it "
-            f"(ss -lunp 'sport = {port}'), and a port below 1024 needs root or CAP_NET_BIND_SERVICE"
+            f"cannot open UDP port {port} for worker {index % workers}: {error.strerror}; another DHCP server may hold "
+            f"it (ss -lunp 'sport = {port}'), and a port below 1024 needs root or CAP_NET_BIND_SERVICE"
         ) from error
     return sock.detach()
 
@@ -150,11 +173,11 @@ def _open_packet() -> int:
             "cannot open a packet socket: needs CAP_NET_RAW, because clients without an address are answered by "
             "Ethernet frames; start as root, or inside `unshare -rn`"
         ) from error
-    _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
+    set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
     return sock.detach()
 
 
-def _set_buffer(sock: socket.socket, force: int, plain: int, size: int) -> None:
+def set_buffer(sock: socket.socket, force: int, plain: int, size: int) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, force, size)
     except PermissionError:  # a user namespace has no say over the machine's memory
@@ -165,7 +188,7 @@ def _set_buffer(sock: socket.socket, force: int, plain: int, size: int) -> None:
             log.info("%s is %d bytes, wanted %d: no CAP_NET_ADMIN, so net.core limits it", what, got, size)
 
 
-def _attach(sock: socket.socket, option: int, program: list[Instruction]) -> None:
+def attach(sock: socket.socket, option: int, program: list[Instruction]) -> None:
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))

@@ -40,10 +40,12 @@ from fastpath.protocol import (
     Restarted,
     Settings,
     Stop,
+    Watch,
     close_all,
 )
 from fastpath.sandbox import UserUnknown, drop_privileges, owner_of
 from fastpath.sockets import SlotSockets, SocketsFailed, open_console, open_slots
+from fastpath.tap import channel_ends, open_tap
 
 log = logging.getLogger("bootstorm.supervisor")
 
@@ -55,6 +57,7 @@ YOUNG_S = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
+KINDS = ("worker", "spare", "control", "observer")
 TRIAL_S = 10.0
 LAYOUT = f"page {PAGE_VERSION}, table {TABLE_VERSION}"  # what a new image has to share with the old one
 
@@ -65,7 +68,7 @@ class StartFailed(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """A process of ours.  kind: "worker" (slot >= 0), "spare" (slot -1), "control"."""
+    """A process of ours.  kind: "worker" (slot >= 0), "spare" (slot -1), "control", "observer"."""
 
     kind: str
     pid: int
@@ -96,6 +99,9 @@ class Kept:
     delta: int = -1
     generation: int = 0
     base_generation: int = 0
+    tap: int = -1  # these three where dhcp.mode is observe
+    observer_end: int = -1  # of the channel between observer and control
+    control_end: int = -1
 
     def fds(self) -> list[int]:
         single = [
@@ -107,6 +113,9 @@ class Kept:
             self.event_bell,
             self.base,
             self.delta,
+            self.tap,
+            self.observer_end,
+            self.control_end,
         ]
         paired = [fd for slot in self.slots for fd in (slot.udp, slot.urgent, slot.packet)]
         return [fd for fd in (*single, *paired, *self.pages) if fd >= 0]
@@ -138,10 +147,12 @@ def lock_state(state_dir: str) -> int:
 
 def open_all(settings: Settings, config_fd: int) -> Kept:
     """First start: lock, open, hand over to the service user, and give up all privileges.  Raises StartFailed."""
+    observe = settings.mode == "observe"
     try:
         owner = owner_of(settings.user)
         lock = lock_state(settings.state_dir)
-        slots = open_slots(settings.workers, settings.port, owner)
+        slots = open_slots(settings.workers, settings.port, owner, observe)
+        tap = open_tap(settings.interfaces) if observe else -1
         console = open_console(settings.console_path, owner)
         if owner is not None:
             for path in (settings.state_dir, os.path.join(settings.state_dir, "lock")):
@@ -153,7 +164,11 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         raise StartFailed(
             f"dhcp.user {settings.user} may not execute {sys.executable}; install bootstorm where that user can read it"
         )
+    observer_end, control_end = channel_ends() if observe else (-1, -1)
     return Kept(
+        tap=tap,
+        observer_end=observer_end,
+        control_end=control_end,
         config=config_fd,
         lock=lock,
         console=console,
@@ -205,7 +220,7 @@ class Supervisor:
     settings: Settings
     kept: Kept
     children: list[Child] = field(default_factory=list)
-    deaths: dict[str, Deaths] = field(default_factory=lambda: {k: Deaths() for k in ("worker", "spare", "control")})
+    deaths: dict[str, Deaths] = field(default_factory=lambda: {kind: Deaths() for kind in KINDS})
     stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -241,10 +256,14 @@ class Supervisor:
         return child
 
     def start_missing(self) -> None:
-        """One control, one worker a slot, one spare; and after an upgrade, one outdated process at a time goes."""
+        """One control, one observer if there shall be one, one worker a slot, one spare; and after an upgrade, one
+        outdated process at a time goes."""
         now = time.monotonic()
-        if not any(child.kind == "control" for child in self.children) and now >= self.deaths["control"].next_s:
+        kinds = {child.kind for child in self.children}
+        if "control" not in kinds and now >= self.deaths["control"].next_s:
             self.send_begin(self.start("control", ["control", "run"]))
+        if self.kept.tap >= 0 and "observer" not in kinds and now >= self.deaths["observer"].next_s:
+            self.send_watch(self.start("observer", ["control", "observer"]))
         spares = [child for child in self.children if child.kind == "spare"]
         for slot in self.free_slots():
             taker = next((child for child in spares if child.ready), None)
@@ -277,7 +296,7 @@ class Supervisor:
         child.kind, child.slot, child.since_s = "worker", slot, time.monotonic()
         fds = [sockets.udp, sockets.urgent, sockets.packet, self.kept.pages[slot], self.kept.site_page]
         fds += [self.kept.adopted_bell, self.kept.event_bell]
-        self.send(child, Assign(slot=slot, port=self.settings.port), fds)
+        self.send(child, Assign(slot=slot, port=self.settings.port, observe=self.settings.mode == "observe"), fds)
 
     def ask_to_stop(self, child: Child) -> None:
         child.stopping_s = time.monotonic()
@@ -352,11 +371,17 @@ class Supervisor:
     def send_begin(self, control: Child) -> None:
         kept = self.kept
         fds = [kept.config, kept.console, kept.site_page, kept.adopted_bell, kept.event_bell]
-        fds += [*kept.pages, *kept.table()]
+        fds += [*kept.pages, *([kept.control_end] if kept.control_end >= 0 else []), *kept.table()]
         begin = Begin(
             settings=self.settings, generation=kept.generation, base=kept.base_generation, restarts=self.restarts()
         )
         self.send(control, begin, fds)
+
+    def send_watch(self, observer: Child) -> None:
+        kept = self.kept
+        self.send(observer, Watch(interfaces=self.settings.interfaces), [kept.tap, kept.site_page, kept.observer_end])
+        if kept.generation:
+            self.send(observer, self.load_message(), kept.table())
 
     def tell_control(self, message: Message) -> None:
         for child in self.children:
@@ -398,7 +423,8 @@ class Supervisor:
         self.kept.base, self.kept.delta = fds[0], fds[1] if len(fds) > 1 else -1
         self.kept.generation, self.kept.base_generation = message.generation, message.base
         for child in self.children:
-            if child.kind in ("worker", "spare") and child.ready and not child.stopping_s:
+            listens = child.ready or child.kind == "observer"
+            if child.kind != "control" and listens and not child.stopping_s:
                 self.send(child, self.load_message(), self.kept.table())
 
     # --- signals -------------------------------------------------------------------------------------------------
@@ -517,6 +543,7 @@ def main(state_fd: int) -> int:
     except StartFailed as failure:
         sys.stderr.write(f"bootstorm: {failure}\n")
         return 1
-    log.info("serving UDP port %d with %d workers", supervisor.settings.port, supervisor.settings.workers)
+    doing = "observing, nothing is sent on" if supervisor.settings.mode == "observe" else "serving"
+    log.info("%s UDP port %d with %d workers", doing, supervisor.settings.port, supervisor.settings.workers)
     supervisor.run()
     return 0

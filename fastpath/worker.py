@@ -57,6 +57,7 @@ class Worker:
             adopted_fd=adopted,
             bell_fd=bell,
             port=message.port,
+            observe=message.observe,
         )
         close_all((page, site))
         self.slot = message.slot

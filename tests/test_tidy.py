@@ -33,12 +33,13 @@ INVENTORY = {
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [
-    "rfc2131", "wire", "verdict", "net", "parse", "classify", "overload", "leases", "roles", "judge", "encode", "answer",
-    "record", "page", "notes", "table",
+    "rfc2131", "wire", "verdict", "net", "parse", "classify", "overload", "leases", "roles", "judge", "encode",
+    "answer", "record", "page", "notes", "table",
 ]  # fmt: skip
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",
-    "control/refresh.py", "control/ctl.py", "control/lookups.py", "control/compile.py",
+    "control/refresh.py", "control/ctl.py", "control/lookups.py", "control/compile.py", "control/observer.py",
+    "control/observed.py",
 }  # fmt: skip
 
 

@@ -104,6 +104,11 @@ GOOD: list[tuple[str, str, Any, Any]] = [
     ("dhcp", "state_dir", "/srv/boot", Path("/srv/boot")),
     ("dhcp", "user", "dhcp", "dhcp"),
     ("dhcp", "bootp", True, True),
+    ("dhcp", "bmc_rules", [{"vendor_class": "ACME"}], (Rule("vendor_class", "bmc", b"ACME"),)),
+    ("dhcp", "bmc_rules", [{"role": "host", "user_class": "x"}], (Rule("user_class", "host", b"x"),)),
+    ("dhcp", "bmc_rules", [{"client_id": "00:1F"}], (Rule("client_id", "bmc", b"\0\x1f"),)),
+    ("dhcp", "bmc_rules", [{"requested_options": [1, 3]}], (Rule("requested_options", "bmc", b"\1\3"),)),
+    ("dhcp", "bmc_rules", [{"other_mac": True, "role": "host"}], (Rule("other_mac", "host", b""),)),
     ("dhcp", "api_token", "s3cret", "s3cret"),
     ("snmp", "communities", ["public"], ("public",)),
     ("snmp", "users", [{"name": "sw1"}], (SnmpUser(name="sw1"),)),
@@ -215,8 +220,15 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("dhcp", "user", "a b", "a user name, or null"),
     ("dhcp", "io", "xdp", 'dhcp.io = "xdp" is not available in this version; use "socket"'),
     ("dhcp", "io", "dpdk", 'wanted "socket"'),
-    ("dhcp", "mode", "observe", 'dhcp.mode = "observe" is not available in this version; use "serve"'),
+    ("dhcp", "mode", "watch", 'found "watch"; wanted "serve" or "observe"'),
+    ("dhcp", "mode", None, 'found null; wanted "serve" or "observe"'),
     ("dhcp", "bootp", None, "true or false"),
+    ("dhcp", "bmc_rules", [{"vendor_class": "x", "role": "card"}], 'found "card"; wanted "host" or "bmc"'),
+    ("dhcp", "bmc_rules", [{"vendor_class": "x" * 30}], "at most 29"),
+    ("dhcp", "bmc_rules", [{"vendor": "x"}], 'an object of "vendor"'),
+    ("dhcp", "bmc_rules", [{"vendor_class": "x", "user_class": "y"}], "one of vendor_class"),
+    ("dhcp", "bmc_rules", [{"requested_options": [0]}], "requested_options"),
+    ("dhcp", "bmc_rules", ["iDRAC"], "an object such as"),
     ("dhcp", "api_token", "a\nb", "a str (not shown)"),
     ("dhcp", "ipmi_port_name", "", "a port name"),
     ("snmp", "bind_port", None, "1..65535"),
@@ -494,7 +506,7 @@ def test_resolve_refresh_interval(setting: float | None, last: float, want: floa
     assert config.resolve_refresh_interval(setting, last) == want
 
 
-RESTART = {"dhcp.workers", "dhcp.port", "dhcp.state_dir", "dhcp.user", "dhcp.io", "control.socket"}
+RESTART = {"dhcp.workers", "dhcp.port", "dhcp.state_dir", "dhcp.user", "dhcp.io", "dhcp.mode", "control.socket"}
 RESTART |= {"snmp.bind_address", "snmp.bind_port", "metrics.bind"}
 # One changed value for each key; a new key has to be added here, and its author to decide about restarts.
 CHANGED: dict[str, Any] = {

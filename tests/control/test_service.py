@@ -191,3 +191,34 @@ def test_another_inventory_is_watched_after_a_reload(tmp_path: Path) -> None:
         running.wait_for(r": 2 hosts, 1 added")
         second.write_text(content(1, 2, 3))
         running.wait_for(r": 3 hosts, 1 added")
+
+
+def test_the_flight_recorder_of_the_running_service(tmp_path: Path) -> None:
+    """What is sent to its socket stands in `ctl recent --packets`, junk as well; wrong questions are refused."""
+    path = tmp_path / "hosts.csv"
+    path.write_text(content(1))
+    with serving(tmp_path, f"file://{path}", workers=2) as running:
+        running.wait_for(r"generation 1: 1 hosts")
+        running.ctl("refresh", {"wait": True})
+        port = json.loads((tmp_path / "services.conf").read_text())["dhcp"]["port"]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for number in range(1, 9):
+                discover = bytes((1, 1, 6, 0)) + bytes(24) + bytes((2, 0, 0, 0, 0, number)) + bytes(202)
+                sender.sendto(discover + bytes((99, 130, 83, 99, 53, 1, 1, 255)), ("127.0.0.1", port))
+            sender.sendto(b"junk", ("127.0.0.1", port))
+        argv = [sys.executable, "-P", "-m", "control", "ctl", "--socket", str(tmp_path / "control.sock"), "recent"]
+        for _ in range(100):  # each question is a process, and paces the loop
+            lines = subprocess.run(
+                [*argv, "--packets"], capture_output=True, text=True, timeout=WAIT_S, check=True
+            ).stdout
+            if lines.count(" on lo ") == 9:
+                break
+        assert lines.count("  DISCOVER on lo from 127.0.0.1  IGNORED_") == 8
+        assert "4 bytes that are no DHCP  datagram on lo from 127.0.0.1  IGNORED_SHORT: silence" in lines
+        assert re.search(r"02:00:00:00:00:01 \(h1\)  DISCOVER on lo", lines)
+        assert len(running.ctl("packets", {"slot": 0})["records"]) < 9, "both workers have recorded"
+        for wrong in ({"slot": 2}, {"slot": -1}, {"slot": "x"}, {"slot": 0, "since": None}, {"slot": 0, "mac": "x"}):
+            with pytest.raises(CallFailed, match=r"^packets: "):
+                running.ctl("packets", wrong)
+        with pytest.raises(CallFailed, match="only a service with"):
+            running.ctl("observed", {})

@@ -1,4 +1,4 @@
-"""Who asks: InfiniBand's names, a server's BMC behind the same MAC, plain BOOTP, options in parts; and what replies say."""
+"""Who asks: InfiniBand's names, a BMC behind its server's MAC, plain BOOTP, options in parts; switches of replies."""
 
 from typing import Any
 
@@ -206,7 +206,7 @@ def test_parts_in_all_three_fields() -> None:
 def test_more_parts_than_room() -> None:
     packet = message(1, ALICE, tlv(77, b"u" * 255) * 30)
     found = parse(packet)
-    assert 255 <= len(packet) and found["message_type"] == 1
+    assert len(packet) >= 255 and found["message_type"] == 1
     assert ask(one_host(), packet).verdict == Verdict.OFFERED
 
 
