@@ -52,6 +52,8 @@ def serve(path: str | None) -> None:
         "state_dir": str(config.dhcp.state_dir),
         "console_path": str(config.control.socket),
         "user": config.dhcp.user,
+        "trap_address": config.snmp.bind_address if config.receives_traps else None,
+        "trap_port": config.snmp.bind_port,
     }
     for line in without_effect(config):
         click.echo(f"bootstorm: {line}", err=True)

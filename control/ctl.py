@@ -126,9 +126,23 @@ def render_status(status: dict[str, Any]) -> list[str]:
     lines.append("counters")
     lines += [f"  {count:>12,}  {name}" for name, count in sorted(status["counters"].items(), key=lambda c: -c[1])]
     lines += [f"  {count:>12,}  not sent: {name}" for name, count in sorted(status["send_errors"].items())]
+    lines += render_traps(status["traps"])
     if status["faults_total"]:
         lines.append(f"faults in the inventory ({status['faults_total']} objects)")
         lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]
+    return lines
+
+
+def render_traps(traps: dict[str, Any]) -> list[str]:
+    """Nothing where no traps are to be received."""
+    if traps["state"] != "receiving":
+        return [f"traps       NONE: {traps['reason']}"] if traps["state"] == "failed" else []
+    lines = [
+        f"traps       {traps['received']:,} received, {traps['decoded']:,} decoded, {traps['unknown']:,} unknown, "
+        f"{traps['queued']:,} queued; {traps['seen']:,} MAC addresses, {traps['waiting']:,} waiting"
+    ]
+    lines += [f"  {count:>12,}  dropped: {reason}" for reason, count in traps["dropped"].items()]
+    lines += [f"  {count:>12,}  addresses skipped: {reason}" for reason, count in traps["skipped"].items()]
     return lines
 
 

@@ -19,6 +19,7 @@ from ext.codec import links_of
 
 from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
+from control.discovery.inbox import TrapInbox, Waiting
 from control.events import Warnings
 from control.explain import Explainer
 from control.jobs import Planned
@@ -44,6 +45,7 @@ class Stopped(Exception):
 class Service:
     def __init__(self, channel: Channel, begin: Begin, fds: list[int]) -> None:
         config_fd, console_fd, site_fd, adopted_bell, event_bell, *rest = fds
+        trap_fds, rest = (rest[:2], rest[2:]) if begin.traps else ([], rest)
         workers = begin.settings.workers
         self.channel = channel
         self.settings = begin.settings
@@ -60,6 +62,11 @@ class Service:
         state = self.refresher.state
         self.warnings = Warnings(
             self.table, event_bell, self.interface_name, state.reasons_of, on_unknown=self.on_unknown
+        )
+        self.traps_fault = begin.traps_fault
+        self.waiting = Waiting()
+        self.traps = (
+            TrapInbox(trap_fds[0], trap_fds[1], lambda traps: self.waiting.take(traps.seen)) if trap_fds else None
         )
         handlers = {
             "status": self.status,
@@ -82,6 +89,8 @@ class Service:
         loop.add_reader(self.channel.fileno(), self.on_message, stopped)
         self.table.watch()
         self.warnings.watch()
+        if self.traps is not None:
+            self.traps.watch()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.follow_links(group), name="links")
@@ -210,10 +219,19 @@ class Service:
             "send_errors": table.send_errors(),
             "warnings_suppressed": self.warnings.suppressed,
             "lookups": self.lookups.counts,
+            "traps": self.traps_status(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
+
+    def traps_status(self) -> dict[str, Any]:
+        if self.traps is not None:
+            waiting = {"waiting": len(self.waiting.seen), "pushed_out": self.waiting.pushed_out}
+            return self.traps.status() | waiting
+        if self.traps_fault:
+            return {"state": "failed", "reason": self.traps_fault}
+        return {"state": "off", "reason": "services.conf has no section snmp"}
 
     async def refresh(self, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
         mac, host = arguments.get("mac"), arguments.get("host")

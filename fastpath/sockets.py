@@ -112,8 +112,8 @@ def _open_udp(worker: int, workers: int, port: int) -> int:
         if worker == 0:  # the others join the group and its program
             _attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO if hasattr(socket, "IP_PKTINFO") else 8, 1)
-        _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers))
-        _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
+        set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers))
+        set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
         sock.bind(("", port))
     except OSError as error:
         sock.close()
@@ -132,11 +132,11 @@ def _open_packet() -> int:
             "cannot open a packet socket: needs CAP_NET_RAW, because clients without an address are answered by "
             "Ethernet frames; start as root, or inside `unshare -rn`"
         ) from error
-    _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
+    set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
     return sock.detach()
 
 
-def _set_buffer(sock: socket.socket, force: int, plain: int, size: int) -> None:
+def set_buffer(sock: socket.socket, force: int, plain: int, size: int) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, force, size)
     except PermissionError:  # a user namespace has no say over the machine's memory

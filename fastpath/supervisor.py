@@ -31,6 +31,7 @@ from fastpath.protocol import (
     Begin,
     Channel,
     ChannelClosed,
+    Listen,
     Load,
     Message,
     Publish,
@@ -44,6 +45,7 @@ from fastpath.protocol import (
 )
 from fastpath.sandbox import UserUnknown, drop_privileges, owner_of
 from fastpath.sockets import SlotSockets, SocketsFailed, open_console, open_slots
+from fastpath.traps import TrapFds, open_traps
 
 log = logging.getLogger("bootstorm.supervisor")
 
@@ -52,6 +54,7 @@ HUNG_S = 0.2  # no heartbeat for this long: killed and replaced
 STOP_S = 2.0  # after Stop; then SIGKILL
 BACKOFF_S = (0.0, 0.0, 0.0, 0.1, 0.2, 0.5, 1.0)  # before the next start of a kind that keeps dying young
 YOUNG_S = 1.0
+KINDS = ("worker", "spare", "control", "traps")  # of children
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
@@ -65,7 +68,7 @@ class StartFailed(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """A process of ours.  kind: "worker" (slot >= 0), "spare" (slot -1), "control"."""
+    """A process of ours.  kind: "worker" (slot >= 0), "spare" (slot -1), "control", "traps"."""
 
     kind: str
     pid: int
@@ -96,6 +99,8 @@ class Kept:
     delta: int = -1
     generation: int = 0
     base_generation: int = 0
+    traps: TrapFds | None = None
+    traps_fault: str = ""
 
     def fds(self) -> list[int]:
         single = [
@@ -109,7 +114,8 @@ class Kept:
             self.delta,
         ]
         paired = [fd for slot in self.slots for fd in (slot.udp, slot.packet)]
-        return [fd for fd in (*single, *paired, *self.pages) if fd >= 0]
+        traps = self.traps.all() if self.traps else []
+        return [fd for fd in (*single, *paired, *self.pages, *traps) if fd >= 0]
 
     def table(self) -> list[int]:
         return [fd for fd in (self.base, self.delta) if fd >= 0]
@@ -143,6 +149,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         lock = lock_state(settings.state_dir)
         slots = open_slots(settings.workers, settings.port, owner)
         console = open_console(settings.console_path, owner)
+        traps, traps_fault = try_traps(settings, owner)
         if owner is not None:
             for path in (settings.state_dir, os.path.join(settings.state_dir, "lock")):
                 os.chown(path, *owner)
@@ -162,7 +169,21 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         event_bell=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
         slots=slots,
         pages=[create_worker_page(slot) for slot in range(settings.workers)],
+        traps=traps,
+        traps_fault=traps_fault,
     )
+
+
+def try_traps(settings: Settings, owner: tuple[int, int] | None) -> tuple[TrapFds | None, str]:
+    """Where traps are to be received.  Machines need addresses whoever holds the trap port: a fault there is told in
+    log and status, and DHCP is served."""
+    if settings.trap_address is None:
+        return None, ""
+    try:
+        return open_traps(settings.trap_address, settings.trap_port, owner), ""
+    except SocketsFailed as failed:
+        log.error("no traps: %s", failed)
+        return None, str(failed)
 
 
 def spawn(kind: str, command: list[str]) -> Child:
@@ -205,7 +226,7 @@ class Supervisor:
     settings: Settings
     kept: Kept
     children: list[Child] = field(default_factory=list)
-    deaths: dict[str, Deaths] = field(default_factory=lambda: {k: Deaths() for k in ("worker", "spare", "control")})
+    deaths: dict[str, Deaths] = field(default_factory=lambda: {kind: Deaths() for kind in KINDS})
     stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -241,10 +262,13 @@ class Supervisor:
         return child
 
     def start_missing(self) -> None:
-        """One control, one worker a slot, one spare; and after an upgrade, one outdated process at a time goes."""
+        """One control, one worker a slot, one spare, and a trap receiver where traps are received; and after an
+        upgrade, one outdated process at a time goes."""
         now = time.monotonic()
-        if not any(child.kind == "control" for child in self.children) and now >= self.deaths["control"].next_s:
+        if self.lacks("control", now):
             self.send_begin(self.start("control", ["control", "run"]))
+        if self.kept.traps and self.lacks("traps", now):
+            self.send_listen(self.start("traps", ["control", "traps"]), self.kept.traps)
         spares = [child for child in self.children if child.kind == "spare"]
         for slot in self.free_slots():
             taker = next((child for child in spares if child.ready), None)
@@ -256,6 +280,10 @@ class Supervisor:
         if len(spares) < wanted and now >= max(self.deaths["worker"].next_s, self.deaths["spare"].next_s):
             self.start("spare", ["fastpath", "worker"])
         self.roll_on()
+
+    def lacks(self, kind: str, now: float) -> bool:
+        """There is none, and the next one may be started."""
+        return not any(child.kind == kind for child in self.children) and now >= self.deaths[kind].next_s
 
     def free_slots(self) -> list[int]:
         taken = {child.slot for child in self.children if child.kind == "worker"}
@@ -307,7 +335,7 @@ class Supervisor:
             self.deaths[child.kind].note(now - child.started_s, now)
             how = f"signal {-code}" if code < 0 else f"exit {code}"
             log.warning("%s %d (slot %d) ended by %s; replaced", child.kind, child.pid, child.slot, how)
-            self.tell_control(Restarted(restarts=self.restarts()))
+            self.tell("control", Restarted(restarts=self.restarts()))
 
     def hear_last_words(self, child: Child) -> None:
         """What a dead process had sent still counts: a table that control published in its last breath is a table."""
@@ -352,16 +380,26 @@ class Supervisor:
     def send_begin(self, control: Child) -> None:
         kept = self.kept
         fds = [kept.config, kept.console, kept.site_page, kept.adopted_bell, kept.event_bell]
+        fds += [kept.traps.queue, kept.traps.control] if kept.traps else []
         fds += [*kept.pages, *kept.table()]
         begin = Begin(
-            settings=self.settings, generation=kept.generation, base=kept.base_generation, restarts=self.restarts()
+            settings=self.settings,
+            generation=kept.generation,
+            base=kept.base_generation,
+            restarts=self.restarts(),
+            traps=kept.traps is not None,
+            traps_fault=kept.traps_fault,
         )
         self.send(control, begin, fds)
 
-    def tell_control(self, message: Message) -> None:
+    def send_listen(self, receiver: Child, traps: TrapFds) -> None:
+        listen = Listen(config_path=self.settings.config_path, state_dir=self.settings.state_dir)
+        self.send(receiver, listen, [self.kept.config, traps.udp, traps.queue, traps.receiver])
+
+    def tell(self, kind: str, message: Message, fds: list[int] | tuple[int, ...] = ()) -> None:
         for child in self.children:
-            if child.kind == "control":
-                self.send(child, message)
+            if child.kind == kind:
+                self.send(child, message, fds)
 
     def on_message(self, child: Child) -> bool:
         """Take one message; False when there is none."""
@@ -382,9 +420,10 @@ class Supervisor:
         elif isinstance(message, Accepted) and child.kind == "control":
             os.close(self.kept.config)
             (self.kept.config,) = fds
+            self.tell("traps", message, fds)
         elif isinstance(message, Rejected):
             log.error("worker %d (slot %d): %s", child.pid, child.slot, message.reason)
-            self.tell_control(message)
+            self.tell("control", message)
         else:
             log.error("%s %d sent an unexpected %s", child.kind, child.pid, type(message).__name__)
             close_all(fds)
@@ -409,7 +448,7 @@ class Supervisor:
                 log.info("stopping")
                 self.stopping = True
             elif number == signal.SIGHUP:
-                self.tell_control(Reload())
+                self.tell("control", Reload())
             elif number == signal.SIGUSR2 and not self.stopping:
                 self.upgrade()
 
@@ -486,6 +525,7 @@ def restore(state: dict[str, Any]) -> Supervisor:
     """After an upgrade's re-exec: the same fds, the same children, all of them outdated."""
     kept = state["kept"]
     kept["slots"] = [SlotSockets(**slot) for slot in kept["slots"]]
+    kept["traps"] = TrapFds(**kept["traps"]) if kept.get("traps") else None
     children = []
     for heir in state["children"]:
         channel = Channel.of_fd(heir["fd"])

@@ -31,6 +31,7 @@ STATUS: dict[str, Any] = {
     },
     "workers": [WORKER], "restarts": {}, "counters": {"ACKED": 5, "OFFERED": 7}, "send_errors": {},
     "warnings_suppressed": 0, "lookups": {"asked": 0}, "faults": {}, "faults_total": 0, "control_up_s": 60.0,
+    "traps": {"state": "off", "reason": "services.conf has no section snmp"},
 }  # fmt: skip
 LOOKUP: dict[str, Any] = {
     "mac": "00:11:22:33:44:55", "host": "ex0000", "state": "served", "reason": None,
