@@ -87,6 +87,8 @@ def expect(wanted: int, data: bytes, at: int, end: int) -> tuple[int, int]:
 
 def envelope(data: bytes) -> Community | Secured:
     """Whose message it is.  Raises Malformed, Unusual, OtherVersion."""
+    if data[:1] != b"\x30":
+        raise Malformed("it does not begin as SNMP does")
     start, end = expect(SEQUENCE, data, 0, len(data))
     if end != len(data):
         raise Unusual(f"{len(data) - end} octets behind the message")

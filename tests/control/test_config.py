@@ -562,7 +562,7 @@ def test_the_trap_receiver_comes_and_goes_with_a_restart(old: Any, new: Any) -> 
 
 @pytest.mark.parametrize("address", ["::", "localhost", "224.0.0.1", "10.0.0.256", ""])
 def test_traps_are_received_on_ipv4(address: str) -> None:
-    with pytest.raises(ConfigFaults, match=r"snmp\.bind_address: found .*; wanted an IPv4 address of this machine, or 0"):
+    with pytest.raises(ConfigFaults, match=r"snmp\.bind_address: found .*; wanted an IPv4 address of this"):
         parse({"snmp": {"bind_address": address}})
 
 
