@@ -83,6 +83,7 @@ class TrapReceiver:
         self.channel.sock.setblocking(False)
         loop.add_reader(self.channel.fileno(), self.on_message, stopped)
         self.drain_on()
+        log.info("receiving traps; %d are queued from before", self.queue.queued)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.read_queue(), name="queue")
             group.create_task(self.tick(), name="tick")
