@@ -12,7 +12,7 @@ from pathlib import Path
 
 from control.discovery.engine import Clocks
 
-FILE = "snmp.engine"  # in dhcp.state_dir
+FILE = "snmp-engine"  # in dhcp.state_dir
 _FORM = bytes.fromhex("80004fb805")  # RFC 3411 section 5: pysnmp's enterprise number, then octets of our own
 _BOOTS_MAX = 2**31 - 2
 
@@ -49,7 +49,7 @@ class Identity:
     def save(self) -> None:
         clocks = {engine.hex(): latest[:2] for engine, latest in self.clocks.latest.items()}
         text = json.dumps({"id": self.engine_id.hex(), "boots": self.boots, "clocks": clocks})
-        aside = self.path.with_suffix(".new")
+        aside = self.path.with_name(FILE + ".new")
         aside.write_text(text, encoding="ascii")
         os.replace(aside, self.path)
         self.clocks.moved = False

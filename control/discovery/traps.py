@@ -260,7 +260,7 @@ async def _writable(fd: int) -> None:
 def main(fd: int) -> None:
     """The process: one message with everything, then the loop.  fd: its channel to the supervisor."""
     configure_logging()
-    os.nice(10)  # a burst of traps waits in the queue; machines that ask for addresses, and `ctl status`, do not
+    os.nice(5)  # a burst of traps waits in the queue; machines that ask for addresses, and `ctl status`, do not
     channel = Channel.of_fd(fd)
     listen, fds = channel.receive()
     if not isinstance(listen, Listen):

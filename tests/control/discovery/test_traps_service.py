@@ -249,14 +249,14 @@ def test_upgrade(tmp_path: Path) -> None:
     with receiving(tmp_path) as site:
         site.send(*(numbered(number) for number in range(100)))
         site.settled(100)
-        kept = json.loads((tmp_path / "state" / "snmp.engine").read_text())
+        kept = json.loads((tmp_path / "state" / "snmp-engine").read_text())
         before = site.pid()
         site.running.process.send_signal(signal.SIGUSR2)
         site.send(*(numbered(number) for number in range(100, 3000)))
         site.running.wait_for("receiving traps; [0-9]+ are queued from before")
         now = site.settled(3000)
         assert (now["received"], now["seen"], site.pid() != before) == (3000, 3000, True)
-        again = json.loads((tmp_path / "state" / "snmp.engine").read_text())
+        again = json.loads((tmp_path / "state" / "snmp-engine").read_text())
         assert (again["id"], again["boots"]) == (kept["id"], kept["boots"] + 1)
 
 
