@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ class TrapInbox:
 
     def __init__(self, queue_fd: int, channel_fd: int, on_traps: Callable[[Traps], None]) -> None:
         self.queue = TrapQueue(queue_fd)
+        os.close(queue_fd)
         self.channel = Channel.of_fd(channel_fd, KINDS)
         self.channel.sock.setblocking(False)
         self.on_traps = on_traps

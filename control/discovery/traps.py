@@ -49,6 +49,7 @@ class TrapReceiver:
         self.udp = socket.socket(fileno=udp_fd)
         self.udp.setblocking(False)
         self.queue = TrapQueue(queue_fd)
+        os.close(queue_fd)
         self.control = Channel.of_fd(control_fd, KINDS)
         self.control.sock.setblocking(False)
         self.complaints = Complaints()
