@@ -6,12 +6,16 @@ import sys
 
 
 def main() -> None:
-    """`run FD`, `observer FD` and `planner FD` are started by the supervisor and by control; all else is cli.py's."""
+    """`run`, `observer`, `traps` and `planner FD` are started by supervisor and control; all else is cli.py's."""
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():
             from control.service import main as run_service
 
             run_service(int(fd))
+        case ["traps", fd] if fd.isdigit():
+            from control.discovery.traps import main as receive_traps
+
+            receive_traps(int(fd))
         case ["planner", fd] if fd.isdigit():
             from control.planner import main as run_planner
 

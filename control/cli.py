@@ -54,6 +54,8 @@ def serve(path: str | None) -> None:
         "user": config.dhcp.user,
         "mode": config.dhcp.mode,
         "interfaces": list(config.dhcp.interfaces),
+        "trap_address": config.snmp.bind_address if config.receives_traps else None,
+        "trap_port": config.snmp.bind_port,
     }
     for line in without_effect(config):
         click.echo(f"bootstorm: {line}", err=True)

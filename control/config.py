@@ -155,10 +155,13 @@ class Dhcp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snmp:
-    """The trap listener."""
+    """The trap receiver, which runs where there is a section `snmp`, if only an empty one."""
 
     bind_address: str = _key(
-        "0.0.0.0", checks.HOST, "address to receive traps on", restart="the trap socket is bound at the start"
+        "0.0.0.0",
+        checks.LISTEN,
+        "address to receive traps on; 0.0.0.0: every one",
+        restart="the trap socket is bound at the start",
     )
     bind_port: int = _key(162, checks.PORT, "its UDP port", restart="the trap socket is bound at the start")
     communities: tuple[str, ...] = _key(
@@ -233,6 +236,7 @@ class Config:
     snmp: Snmp = field(default_factory=Snmp)
     control: Control = field(default_factory=Control)
     metrics: Metrics = field(default_factory=Metrics)
+    receives_traps: bool = False  # there is a section snmp
     path: Path | None = None
     text: bytes = field(
         default=b"", repr=False, compare=False
@@ -415,7 +419,13 @@ def parse(content: bytes, path: Path) -> Config:
         beside = (taken["dhcp"].get("state_dir") or Dhcp().state_dir) / _STATE_SOCKET
         taken["control"]["socket"] = _take(faults, "control", key, str(beside))
     faults.settle()
-    return Config(path=path, text=content, **{section: kind(**taken[section]) for section, kind in _SECTIONS.items()})
+    receives_traps = "snmp" in whole
+    return Config(
+        path=path,
+        text=content,
+        receives_traps=receives_traps,
+        **{section: kind(**taken[section]) for section, kind in _SECTIONS.items()},
+    )
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -467,6 +477,9 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
         if key.metadata["restart"] and before != after:
             change = f"{section}.{key.name}: a change from {_plain(before)} to {_plain(after)} needs a restart"
             sentences.append(f"{change}: {key.metadata['restart']}")
+    if old.receives_traps != new.receives_traps:
+        change = "a section that was not there" if new.receives_traps else "taking the section away"
+        sentences.append(f"snmp: {change} needs a restart: the trap socket is opened at the start")
     return sentences
 
 
@@ -485,9 +498,12 @@ def without_effect(config: Config) -> list[str]:
     ahead = {
         "dhcp.update_ipmi": config.dhcp.update_ipmi,
         "metrics.bind": config.metrics.bind is not None,
-        "snmp": config.snmp != Snmp(),
+        "snmp": config.receives_traps,
     }
-    shown = {"dhcp.update_ipmi": "keeps addresses of the IPMI port from servers, but records no MACs in this version"}
+    shown = {
+        "dhcp.update_ipmi": "keeps addresses of the IPMI port from servers, but records no MACs in this version",
+        "snmp": "receives traps and counts what they say; nothing is registered in this version",
+    }
     return [
         f"{config.path}: {key} {shown.get(key, 'has no effect in this version')}" for key, on in ahead.items() if on
     ]

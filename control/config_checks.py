@@ -143,6 +143,10 @@ def _take_ipv4(value: Any) -> IPv4Address:
     return address
 
 
+def _take_listen(value: Any) -> str:
+    return "0.0.0.0" if value == "0.0.0.0" else str(_take_ipv4(value))
+
+
 def _take_network(value: Any) -> IPv4Network:
     if not isinstance(value, str):
         raise Wrong()
@@ -318,6 +322,7 @@ BMC_RULE = Check(
 PORT = integer(1, 65535)
 BOOL = Check("true or false", _boolean)
 IPV4 = Check("an IPv4 address such as 192.0.2.1", _take_ipv4)
+LISTEN = Check("an IPv4 address of this machine, or 0.0.0.0", _take_listen)
 NETWORK = Check("an IPv4 address or prefix such as 192.0.2.0/24", _take_network)
 HOST = Check("an IP address or host name", _take_host)
 PATH = Check("an absolute path", _take_absolute_path)

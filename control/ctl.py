@@ -167,6 +167,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>12,}  {name}" for name, count in sorted(status["counters"].items(), key=lambda c: -c[1])]
     lines += [f"  {count:>12,}  not sent: {name}" for name, count in sorted(status["send_errors"].items())]
     lines += render_identities(status["identities"], status["other_servers"])
+    lines += render_traps(status["traps"])
     if status["faults_total"]:
         lines.append(f"faults in the inventory ({status['faults_total']} objects)")
         lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]
@@ -182,6 +183,19 @@ def render_identities(found: dict[str, Any], others: dict[str, Any]) -> list[str
     for server, other in others.items():
         words = "named in {requests} requests, the last of {host} on {place}".format(**other)
         lines.append(f"other server {server}: {words}")
+    return lines
+
+
+def render_traps(traps: dict[str, Any]) -> list[str]:
+    """Nothing where no traps are to be received."""
+    if traps["state"] != "receiving":
+        return [f"traps       NONE: {traps['reason']}"] if traps["state"] == "failed" else []
+    lines = [
+        f"traps       {traps['received']:,} received, {traps['decoded']:,} decoded, {traps['unknown']:,} unknown, "
+        f"{traps['queued']:,} queued; {traps['seen']:,} MAC addresses, {traps['waiting']:,} waiting"
+    ]
+    lines += [f"  {count:>12,}  dropped: {reason}" for reason, count in traps["dropped"].items()]
+    lines += [f"  {count:>12,}  addresses skipped: {reason}" for reason, count in traps["skipped"].items()]
     return lines
 
 

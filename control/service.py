@@ -19,6 +19,7 @@ from typing import Any
 from control import recorder
 from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
+from control.discovery.inbox import TrapInbox, Waiting
 from control.events import Warnings
 from control.explain_service import Unexplainable, explain
 from control.jobs import Planned
@@ -44,6 +45,7 @@ class Stopped(Exception):
 class Service:
     def __init__(self, channel: Channel, begin: Begin, fds: list[int]) -> None:
         config_fd, console_fd, site_fd, adopted_bell, event_bell, *rest = fds
+        trap_fds, rest = (rest[:2], rest[2:]) if begin.traps else ([], rest)
         workers = begin.settings.workers
         self.observer = ObserverLink(rest.pop(workers)) if begin.settings.mode == "observe" else None
         self.channel = channel
@@ -66,6 +68,11 @@ class Service:
             state.reasons_of,
             on_unknown=self.on_unknown,
             server_id=self.server_id,
+        )
+        self.traps_fault = begin.traps_fault
+        self.waiting = Waiting()
+        self.traps = (
+            TrapInbox(trap_fds[0], trap_fds[1], lambda traps: self.waiting.take(traps.seen)) if trap_fds else None
         )
         handlers = {
             "status": self.status,
@@ -92,6 +99,8 @@ class Service:
         self.warnings.watch()
         if self.observer is not None:
             self.observer.watch()
+        if self.traps is not None:
+            self.traps.watch()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.follow_links(group), name="links")
@@ -228,12 +237,21 @@ class Service:
             "lookups": self.lookups.counts,
             "identities": self.warnings.identity_counts(),
             "other_servers": self.warnings.other_servers(),
+            "traps": self.traps_status(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "mode": self.settings.mode,
             "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
+
+    def traps_status(self) -> dict[str, Any]:
+        if self.traps is not None:
+            waiting = {"waiting": len(self.waiting.seen), "pushed_out": self.waiting.pushed_out}
+            return self.traps.status() | waiting
+        if self.traps_fault:
+            return {"state": "failed", "reason": self.traps_fault}
+        return {"state": "off", "reason": "services.conf has no section snmp"}
 
     async def refresh(self, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
         mac, host = arguments.get("mac"), arguments.get("host")

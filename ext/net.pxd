@@ -34,6 +34,7 @@ cdef extern from *:
     #define BS_LOAD_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define BS_STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define BS_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    #define BS_STORE_FENCE() __atomic_thread_fence(__ATOMIC_RELEASE)
     #define BS_BUMP(p, n) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
     static inline void *bs_exchange(void **p, void *v) { return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL); }
     """
@@ -97,6 +98,7 @@ cdef extern from *:
     void store_release "BS_STORE_RELEASE"(uint64_t *, uint64_t) nogil
     void store_release_int "BS_STORE_RELEASE"(int *, int) nogil
     void full_fence "BS_FENCE"() nogil
+    void store_fence "BS_STORE_FENCE"() nogil
     void bump "BS_BUMP"(uint64_t *, uint64_t) nogil
     void *exchange "bs_exchange"(void **, void *) nogil
     int AF_INET, AF_PACKET, IPPROTO_IP, IP_PKTINFO, SOL_SOCKET, ETH_P_IP

@@ -82,14 +82,16 @@ cdef inline void describe(Event *event, int64_t now_ns, const Packet *packet, co
 
 cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Packet *packet, const Request *request,
                       Verdict verdict) noexcept nogil:
-    """Push a refusal, at most one a second for the same host and verdict.  True: the reader's bell must be rung."""
+    """Push a refusal, at most one a second for the same host and verdict (for the same other server, whoever took its
+    offer).  True: the reader's bell must be rung."""
     cdef Event event
     cdef uint64_t key
     cdef uint32_t at
     cdef int64_t now_s = now_ns // 1000000000
     if request.bootp == NULL:
         return False
-    key = key_of(name_of(request), 0) ^ (<uint64_t>verdict << 48)
+    key = request.server_id_be if verdict == IGNORED_OTHER_SERVER else key_of(name_of(request), 0)
+    key ^= <uint64_t>verdict << 48
     at = slot_of(key, SEEN)
     if notebook.seen_key[at] == key and notebook.seen_s[at] == now_s:
         return False

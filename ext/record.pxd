@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 
 from ext.encode cimport Reply
 from ext.judge cimport Packet
-from ext.net cimport store_release
+from ext.net cimport store_fence, store_release
 from ext.verdict cimport Verdict, is_answer
 
 
@@ -43,6 +43,7 @@ cdef inline void record(Record *records, uint64_t number, int64_t boottime_ns, c
                         const Reply *reply, bint sent) noexcept nogil:
     cdef Record *place = records + (number & (RECORDS - 1))
     store_release(&place.sequence, 2 * number + 1)
+    store_fence()                  # nothing of the new record before the odd sequence
     place.boottime_ns = boottime_ns
     place.ifindex = packet.ifindex
     place.source_be = packet.source_be

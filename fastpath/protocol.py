@@ -36,6 +36,8 @@ class Settings:
     user: str | None = None
     mode: str = "serve"  # or "observe": nobody sends
     interfaces: list[str] = field(default_factory=list)  # that the observer watches; none: all
+    trap_address: str | None = None  # None: no traps are received
+    trap_port: int = 162
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,19 +88,30 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Supervisor -> control, first message.  fds: config, console, site page, adopted bell, event bell, a page for each
-    slot, the end of the channel to the observer where settings.mode is observe, then base (and delta) of the pair that
-    is being served, when there is one."""
+    """Supervisor -> control, first message.  fds: config, console, site page, adopted bell, event bell, with `traps`
+    the trap queue and control's end of the receiver's channel, a page for each slot, the end of the channel to the
+    observer where settings.mode is observe, then base (and delta) of the pair that is being served, if any."""
 
     settings: Settings
     generation: int = 0
     base: int = 0
     restarts: dict[str, int] = field(default_factory=dict)
+    traps: bool = False
+    traps_fault: str = ""  # why no traps are received although they should be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Supervisor -> trap receiver, first message.  fds: config, UDP socket, queue, its end of the channel to
+    control."""
+
+    config_path: str
+    state_dir: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """Control -> supervisor: this configuration is in force from now on.  fds: a memfd with its text."""
+    """Control -> supervisor -> trap receiver: this configuration is in force now.  fds: a memfd with its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +131,10 @@ class Stop:
     """Supervisor -> anyone: finish what you are at and exit."""
 
 
-Message = Ready | Assign | Watch | Load | Rejected | Publish | Begin | Accepted | Restarted | Reload | Stop
+Message = Ready | Assign | Watch | Load | Rejected | Publish | Begin | Listen | Accepted | Restarted | Reload | Stop
 KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (Ready, Assign, Watch, Load, Rejected, Publish, Begin, Accepted, Restarted, Reload, Stop)
+    for kind in (Ready, Assign, Watch, Load, Rejected, Publish, Begin, Listen, Accepted, Restarted, Reload, Stop)
 }
 
 

@@ -31,6 +31,7 @@ from fastpath.protocol import (
     Begin,
     Channel,
     ChannelClosed,
+    Listen,
     Load,
     Message,
     Publish,
@@ -46,6 +47,7 @@ from fastpath.protocol import (
 from fastpath.sandbox import UserUnknown, drop_privileges, owner_of
 from fastpath.sockets import SlotSockets, SocketsFailed, open_console, open_slots
 from fastpath.tap import channel_ends, open_tap
+from fastpath.traps import TrapFds, open_traps
 
 log = logging.getLogger("bootstorm.supervisor")
 
@@ -57,7 +59,7 @@ YOUNG_S = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
-KINDS = ("worker", "spare", "control", "observer")
+KINDS = ("worker", "spare", "control", "observer", "traps")  # of children
 TRIAL_S = 10.0
 LAYOUT = f"page {PAGE_VERSION}, table {TABLE_VERSION}"  # what a new image has to share with the old one
 
@@ -68,7 +70,7 @@ class StartFailed(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """A process of ours.  kind: "worker" (slot >= 0), "spare" (slot -1), "control", "observer"."""
+    """A process of ours.  kind: one of KINDS; slot: -1 but for workers."""
 
     kind: str
     pid: int
@@ -102,6 +104,8 @@ class Kept:
     tap: int = -1  # these three where dhcp.mode is observe
     observer_end: int = -1  # of the channel between observer and control
     control_end: int = -1
+    traps: TrapFds | None = None
+    traps_fault: str = ""
 
     def fds(self) -> list[int]:
         single = [
@@ -118,7 +122,8 @@ class Kept:
             self.control_end,
         ]
         paired = [fd for slot in self.slots for fd in (slot.udp, slot.urgent, slot.packet)]
-        return [fd for fd in (*single, *paired, *self.pages) if fd >= 0]
+        traps = self.traps.all() if self.traps else []
+        return [fd for fd in (*single, *paired, *self.pages, *traps) if fd >= 0]
 
     def table(self) -> list[int]:
         return [fd for fd in (self.base, self.delta) if fd >= 0]
@@ -154,6 +159,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         slots = open_slots(settings.workers, settings.port, owner, observe)
         tap = open_tap(settings.interfaces) if observe else -1
         console = open_console(settings.console_path, owner)
+        traps, traps_fault = try_traps(settings, owner)
         if owner is not None:
             for path in (settings.state_dir, os.path.join(settings.state_dir, "lock")):
                 os.chown(path, *owner)
@@ -177,7 +183,21 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         event_bell=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
         slots=slots,
         pages=[create_worker_page(slot) for slot in range(settings.workers)],
+        traps=traps,
+        traps_fault=traps_fault,
     )
+
+
+def try_traps(settings: Settings, owner: tuple[int, int] | None) -> tuple[TrapFds | None, str]:
+    """Where traps are to be received.  Machines need addresses whoever holds the trap port: a fault there is told in
+    log and status, and DHCP is served."""
+    if settings.trap_address is None:
+        return None, ""
+    try:
+        return open_traps(settings.trap_address, settings.trap_port, owner), ""
+    except SocketsFailed as failed:
+        log.error("no traps: %s", failed)
+        return None, str(failed)
 
 
 def spawn(kind: str, command: list[str]) -> Child:
@@ -256,14 +276,15 @@ class Supervisor:
         return child
 
     def start_missing(self) -> None:
-        """One control, one observer if there shall be one, one worker a slot, one spare; and after an upgrade, one
-        outdated process at a time goes."""
+        """One control, one worker a slot, one spare, an observer and a trap receiver where they are wanted; and after
+        an upgrade, one outdated process at a time goes."""
         now = time.monotonic()
-        kinds = {child.kind for child in self.children}
-        if "control" not in kinds and now >= self.deaths["control"].next_s:
+        if self.lacks("control", now):
             self.send_begin(self.start("control", ["control", "run"]))
-        if self.kept.tap >= 0 and "observer" not in kinds and now >= self.deaths["observer"].next_s:
+        if self.kept.tap >= 0 and self.lacks("observer", now):
             self.send_watch(self.start("observer", ["control", "observer"]))
+        if self.kept.traps and self.lacks("traps", now):
+            self.send_listen(self.start("traps", ["control", "traps"]), self.kept.traps)
         spares = [child for child in self.children if child.kind == "spare"]
         for slot in self.free_slots():
             taker = next((child for child in spares if child.ready), None)
@@ -275,6 +296,10 @@ class Supervisor:
         if len(spares) < wanted and now >= max(self.deaths["worker"].next_s, self.deaths["spare"].next_s):
             self.start("spare", ["fastpath", "worker"])
         self.roll_on()
+
+    def lacks(self, kind: str, now: float) -> bool:
+        """There is none, and the next one may be started."""
+        return not any(child.kind == kind for child in self.children) and now >= self.deaths[kind].next_s
 
     def free_slots(self) -> list[int]:
         taken = {child.slot for child in self.children if child.kind == "worker"}
@@ -326,7 +351,7 @@ class Supervisor:
             self.deaths[child.kind].note(now - child.started_s, now)
             how = f"signal {-code}" if code < 0 else f"exit {code}"
             log.warning("%s %d (slot %d) ended by %s; replaced", child.kind, child.pid, child.slot, how)
-            self.tell_control(Restarted(restarts=self.restarts()))
+            self.tell("control", Restarted(restarts=self.restarts()))
 
     def hear_last_words(self, child: Child) -> None:
         """What a dead process had sent still counts: a table that control published in its last breath is a table."""
@@ -371,9 +396,15 @@ class Supervisor:
     def send_begin(self, control: Child) -> None:
         kept = self.kept
         fds = [kept.config, kept.console, kept.site_page, kept.adopted_bell, kept.event_bell]
+        fds += [kept.traps.queue, kept.traps.control] if kept.traps else []
         fds += [*kept.pages, *([kept.control_end] if kept.control_end >= 0 else []), *kept.table()]
         begin = Begin(
-            settings=self.settings, generation=kept.generation, base=kept.base_generation, restarts=self.restarts()
+            settings=self.settings,
+            generation=kept.generation,
+            base=kept.base_generation,
+            restarts=self.restarts(),
+            traps=kept.traps is not None,
+            traps_fault=kept.traps_fault,
         )
         self.send(control, begin, fds)
 
@@ -383,10 +414,14 @@ class Supervisor:
         if kept.generation:
             self.send(observer, self.load_message(), kept.table())
 
-    def tell_control(self, message: Message) -> None:
+    def send_listen(self, receiver: Child, traps: TrapFds) -> None:
+        listen = Listen(config_path=self.settings.config_path, state_dir=self.settings.state_dir)
+        self.send(receiver, listen, [self.kept.config, traps.udp, traps.queue, traps.receiver])
+
+    def tell(self, kind: str, message: Message, fds: list[int] | tuple[int, ...] = ()) -> None:
         for child in self.children:
-            if child.kind == "control":
-                self.send(child, message)
+            if child.kind == kind:
+                self.send(child, message, fds)
 
     def on_message(self, child: Child) -> bool:
         """Take one message; False when there is none."""
@@ -407,9 +442,10 @@ class Supervisor:
         elif isinstance(message, Accepted) and child.kind == "control":
             os.close(self.kept.config)
             (self.kept.config,) = fds
+            self.tell("traps", message, fds)
         elif isinstance(message, Rejected):
             log.error("worker %d (slot %d): %s", child.pid, child.slot, message.reason)
-            self.tell_control(message)
+            self.tell("control", message)
         else:
             log.error("%s %d sent an unexpected %s", child.kind, child.pid, type(message).__name__)
             close_all(fds)
@@ -435,7 +471,7 @@ class Supervisor:
                 log.info("stopping")
                 self.stopping = True
             elif number == signal.SIGHUP:
-                self.tell_control(Reload())
+                self.tell("control", Reload())
             elif number == signal.SIGUSR2 and not self.stopping:
                 self.upgrade()
 
@@ -512,6 +548,7 @@ def restore(state: dict[str, Any]) -> Supervisor:
     """After an upgrade's re-exec: the same fds, the same children, all of them outdated."""
     kept = state["kept"]
     kept["slots"] = [SlotSockets(**slot) for slot in kept["slots"]]
+    kept["traps"] = TrapFds(**kept["traps"]) if kept.get("traps") else None
     children = []
     for heir in state["children"]:
         channel = Channel.of_fd(heir["fd"])

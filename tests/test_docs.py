@@ -11,6 +11,7 @@ import pytest
 from ext.verdict import Verdict
 
 from control import cli, config, events
+from control.discovery import decoders, trapqueue
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -99,6 +100,11 @@ def test_every_warning_is_explained_in_its_own_words() -> None:
 def test_every_finding_is_explained_in_its_own_words() -> None:
     explained = rows("docs/operations.md", "findings")
     assert {name: cells[0] for name, cells in explained.items()} == events.FINDINGS
+
+
+def test_every_reason_of_the_trap_receiver_is_explained_in_its_own_words() -> None:
+    explained = rows("docs/operations.md", "traps")
+    assert {name: cells[0] for name, cells in explained.items()} == trapqueue.DROPS | decoders.SKIPS
     assert all(len(cells) == 2 and cells[1] for cells in explained.values()), "each says what to do"
 
 

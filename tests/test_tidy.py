@@ -25,7 +25,9 @@ MAY_IMPORT = {
     "bench": {"ext", "bench"},
     "tests": set(PACKAGES),
 }
-ONE_FILE = {"pyroute2": "control/links.py", "waitress": "control/clusto/server.py"}  # library -> the file that knows it
+ONE_FILE = {  # library -> the file that knows it
+    "pyroute2": "control/links.py", "waitress": "control/clusto/server.py", "pysnmp": "control/discovery/engine.py",
+}  # fmt: skip
 # The embedded inventory is a process of its own: nothing of control comes in there.
 INVENTORY = {
     "server", "store", "actions", "api", "attrs", "differences", "drivers", "errors", "queries", "reading", "writing",
@@ -39,7 +41,7 @@ PXD_ORDER = [
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",
     "control/refresh.py", "control/ctl.py", "control/lookups.py", "control/compile.py", "control/observer.py",
-    "control/observed.py",
+    "control/observed.py", "control/discovery/traps.py",
 }  # fmt: skip
 
 

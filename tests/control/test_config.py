@@ -64,7 +64,9 @@ def test_an_original_file_works_unchanged() -> None:
 
 @pytest.mark.parametrize("content", [{}, {"dhcp": {}}, {name: {} for name in config._SECTIONS}], ids=str)
 def test_every_key_has_a_default(content: Any) -> None:
-    assert dataclasses.replace(parse(content), path=None) == Config()
+    got = parse(content)
+    assert got.receives_traps == ("snmp" in content), "an empty section is enough, as in clusto's own file"
+    assert dataclasses.replace(got, path=None, receives_traps=False) == Config()
 
 
 def test_defaults_that_others_rely_on() -> None:
@@ -564,6 +566,18 @@ def test_a_restart_sentence_in_full() -> None:
         'dhcp.workers: a change from "auto" to 4 needs a restart: '
         "the kernel spreads requests over sockets that are made once, at the start"
     ]
+
+
+@pytest.mark.parametrize("old, new", [({}, {"snmp": {}}), ({"snmp": {}}, {})], ids=["added", "taken away"])
+def test_the_trap_receiver_comes_and_goes_with_a_restart(old: Any, new: Any) -> None:
+    (sentence,) = changes_needing_restart(parse(old), parse(new))
+    assert sentence.startswith("snmp: ") and "needs a restart" in sentence
+
+
+@pytest.mark.parametrize("address", ["::", "localhost", "224.0.0.1", "10.0.0.256", ""])
+def test_traps_are_received_on_ipv4(address: str) -> None:
+    with pytest.raises(ConfigFaults, match=r"snmp\.bind_address: found .*; wanted an IPv4 address of this"):
+        parse({"snmp": {"bind_address": address}})
 
 
 def test_describe_has_one_row_for_each_key() -> None:

@@ -32,6 +32,7 @@ STATUS: dict[str, Any] = {
     "workers": [WORKER], "restarts": {}, "counters": {"ACKED": 5, "OFFERED": 7}, "send_errors": {},
     "warnings_suppressed": 0, "lookups": {"asked": 0}, "faults": {}, "faults_total": 0, "control_up_s": 60.0,
     "identities": {"seen": 12, "cloned": 0, "loops": 0, "clones": []}, "other_servers": {},
+    "traps": {"state": "off", "reason": "services.conf has no section snmp"},
 }  # fmt: skip
 LOOKUP: dict[str, Any] = {
     "mac": "00:11:22:33:44:55", "host": "ex0000", "state": "served", "reason": None,
@@ -115,6 +116,25 @@ def test_status() -> None:
 def test_status_says_what_is_wrong(change: dict[str, Any], line: str) -> None:
     assert line not in render_status(STATUS)
     assert line in render_status(STATUS | change)
+
+
+TRAPS = {
+    "state": "receiving", "received": 20007, "decoded": 20000, "queued": 2, "unknown": 3, "discoveries": 0,
+    "unanswered": 0, "seen": 20001, "repeated": 0, "dropped": {"community": 1500, "kernel": 2}, "skipped": {"cut": 1},
+    "waiting": 5, "pushed_out": 0,
+}  # fmt: skip
+
+
+def test_status_of_traps() -> None:
+    lines = render_status(STATUS | {"traps": TRAPS})
+    assert lines[-4:] == [
+        "traps       20,007 received, 20,000 decoded, 3 unknown, 2 queued; 20,001 MAC addresses, 5 waiting",
+        "         1,500  dropped: community",
+        "             2  dropped: kernel",
+        "             1  addresses skipped: cut",
+    ]
+    failed = {"state": "failed", "reason": "cannot receive traps"}
+    assert render_status(STATUS | {"traps": failed})[-1] == "traps       NONE: cannot receive traps"
 
 
 def test_workers() -> None:

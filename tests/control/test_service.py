@@ -12,17 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from control.ctl import CallFailed, Client
+from control.ctl import CallFailed
+from tests.control.serving import WAIT_S, serving
 
-WAIT_S = 60.0
 HOSTS = """base,mask,gateway
 10.1.0.0,255.255.255.0,10.1.0.1
 
@@ -32,72 +28,6 @@ name,mac,address,dhcp.enabled
 
 def content(*hosts: int, address: int = 10) -> str:
     return HOSTS + "".join(f"h{host},02:00:00:00:00:{host:02x},10.1.0.{address + host},1\n" for host in hosts)
-
-
-class Running:
-    """A `bootstorm serve`.  wait_for(): until its log says something, from the last line that was waited for on."""
-
-    def __init__(self, process: subprocess.Popen[str], path: str) -> None:
-        self.process = process
-        self.ctl = Client(path).call
-        self.lines: list[str] = []
-        self.at = 0
-        self.news = threading.Condition()
-        self.thread = threading.Thread(target=self.read, daemon=True)
-        self.thread.start()
-
-    def read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self.news:
-                self.lines.append(line.rstrip("\n"))
-                self.news.notify_all()
-        with self.news:
-            self.lines.append("it has ended")
-            self.news.notify_all()
-
-    def wait_for(self, pattern: str) -> str:
-        def found() -> str | None:
-            for number in range(self.at, len(self.lines)):
-                if re.search(pattern, self.lines[number]):
-                    self.at = number + 1
-                    return self.lines[number]
-            return None
-
-        with self.news:
-            line = self.news.wait_for(found, WAIT_S)
-        assert line, f"nobody said {pattern!r}:\n" + "\n".join(self.lines)
-        return line
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.ctl("status", {})
-        return found
-
-
-@contextmanager
-def serving(folder: Path, api_url: str, **dhcp: Any) -> Iterator[Running]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    path = str(folder / "control.sock")
-    fields = {
-        "api_url": api_url, "state_dir": str(folder / "state"), "workers": 1, "port": port, "interfaces": ["lo"],
-        "refresh_interval": 3600,
-    }  # fmt: skip
-    conf = folder / "services.conf"
-    conf.write_text(json.dumps({"dhcp": fields | dhcp, "control": {"socket": path}}))
-    argv = [sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
-        running = Running(process, path)
-        try:
-            yield running
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            finally:
-                process.kill()
-                running.thread.join(30)
 
 
 @pytest.fixture(scope="module", autouse=True)

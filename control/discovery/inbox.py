@@ -1,0 +1,70 @@
+"""Control's end of the trap receiver: takes its batches as they come, and reads its counters whenever asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from control.discovery.decoders import SKIPS
+from control.discovery.trapqueue import DROPS, TrapQueue
+from control.discovery.trapseen import KINDS, Traps, TrapSeen
+from fastpath.protocol import Channel
+
+MESSAGES_MAX = 16  # a turn of the loop: some milliseconds
+
+
+class TrapInbox:
+    """queue_fd: the receiver's queue, closed here; channel_fd: kept.  on_traps must not block."""
+
+    def __init__(self, queue_fd: int, channel_fd: int, on_traps: Callable[[Traps], None]) -> None:
+        self.queue = TrapQueue(queue_fd)
+        os.close(queue_fd)
+        self.channel = Channel.of_fd(channel_fd, KINDS)
+        self.channel.sock.setblocking(False)
+        self.on_traps = on_traps
+
+    def watch(self) -> None:
+        asyncio.get_running_loop().add_reader(self.channel.fileno(), self.on_messages)
+
+    def on_messages(self) -> None:
+        for _turn in range(MESSAGES_MAX):
+            try:
+                batch, _fds = self.channel.receive()
+            except BlockingIOError:
+                return
+            self.on_traps(Traps(seen=batch.seen(), counters=self.queue.counters()))
+
+    def status(self) -> dict[str, Any]:
+        """What `ctl status` says; only reasons that occurred.  received = decoded + unknown + discoveries + queued +
+        what was dropped for a reason but "kernel"."""
+        counters = self.queue.counters()
+        return {
+            "state": "receiving",
+            "received": counters["received"],
+            "decoded": counters["decoded"],
+            "queued": counters["queued"],
+            "unknown": counters["unknown"],
+            "discoveries": counters["discovery"],
+            "unanswered": counters["unanswered"],
+            "seen": counters["seen"],
+            "repeated": counters["repeated"],
+            "dropped": {name: counters[name] for name in (*DROPS, "kernel") if counters[name]},
+            "skipped": {name: counters[name] for name in SKIPS if counters[name]},
+        }
+
+
+class Waiting:
+    """Where what was seen waits for somebody who registers servers; bounded, the oldest goes first."""
+
+    SEEN_MAX = 20_000
+
+    def __init__(self) -> None:
+        self.seen: deque[TrapSeen] = deque(maxlen=self.SEEN_MAX)
+        self.pushed_out = 0
+
+    def take(self, seen: list[TrapSeen]) -> None:
+        self.pushed_out += max(0, len(self.seen) + len(seen) - self.SEEN_MAX)
+        self.seen.extend(seen)

@@ -1,0 +1,296 @@
+"""Traps into the running service: real senders, a burst, deaths, reloads, upgrades, and `ctl status` all the while."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.discovery.trapqueue import DROPS
+from tests.control.discovery.messages import (
+    AS_SW1,
+    SENDER_ENGINE,
+    mac_trap,
+    needs_net_snmp,
+    numbered,
+    recorded,
+    snmptrap,
+)  # fmt: skip
+from tests.control.serving import WAIT_S, Running, serving
+from tests.ext.captures import datagrams
+
+HOSTS = "base,mask,gateway\n10.1.0.0,255.255.255.0,10.1.0.1\n\nname,mac,address,dhcp.enabled\n"
+HOSTS += "h1,02:00:00:00:00:01,10.1.0.11,1\n"
+SECRETS = {"auth": "sha", "auth_password": "authpass12", "privacy": "aes", "privacy_password": "privpass12"}
+USERS = [{"name": "sw1", "engine_id": SENDER_ENGINE, **SECRETS}, {"name": "mgr1", **SECRETS}]
+BURST = 20_000
+MAC = "01 00 0a 02 e2 e0 00 00 {:02x} 00 05 00"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _may() -> None:
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
+    except PermissionError:
+        pytest.skip("no CAP_NET_RAW for the service's packet socket; run as root, or inside `unshare -rn`")
+
+
+class Site:
+    """The service and a sender on loopback."""
+
+    def __init__(self, running: Running, folder: Path, port: int) -> None:
+        self.running, self.folder, self.port = running, folder, port
+        self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sender.connect(("127.0.0.1", port))
+
+    def traps(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.running.status()["traps"]
+        return found
+
+    def send(self, *contents: bytes) -> None:
+        for content in contents:
+            self.sender.send(content)
+
+    def await_traps(self, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Polls the status, which has no event to wait for; bounded."""
+        deadline, found = time.monotonic() + WAIT_S, {}
+        while time.monotonic() < deadline:
+            found = self.traps()
+            if good(found):
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"not within {WAIT_S:.0f} s; last seen: {found}")
+
+    def settled(self, total: int) -> dict[str, Any]:
+        """When `total` datagrams are dealt with in one way or another."""
+        return self.await_traps(lambda now: now["queued"] == 0 and now["received"] + lost(now) >= total)
+
+    def pid(self, words: str = "control traps") -> int:
+        """Of the one child of the service with these words."""
+        supervisor = self.running.process.pid
+        (found,) = (
+            int(pid)
+            for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+            if words in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        )
+        return found
+
+
+def lost(traps: dict[str, Any]) -> int:
+    return int(traps["dropped"].get("kernel", 0))
+
+
+def accounted(traps: dict[str, Any]) -> int:
+    """Every datagram that was received counts as exactly one of these."""
+    dropped = sum(count for reason, count in traps["dropped"].items() if reason in DROPS)
+    return int(traps["decoded"] + traps["unknown"] + traps["discoveries"] + traps["queued"] + dropped)
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def receiving(folder: Path, **snmp: Any) -> Iterator[Site]:
+    (folder / "hosts.csv").write_text(HOSTS)
+    port = free_port()
+    section = {"bind_address": "127.0.0.1", "bind_port": port, "communities": ["public"], "users": USERS}
+    with serving(folder, f"file://{folder}/hosts.csv", section | snmp) as running:
+        running.wait_for("receiving traps; 0 are queued")
+        running.wait_for("generation 1: 1 hosts")
+        yield Site(running, folder, port)
+
+
+def test_captures_and_real_senders(tmp_path: Path) -> None:
+    needs_net_snmp()
+    as_mgr1 = ["-Ci", "-r", "2", "-t", "20", "-u", "mgr1", *AS_SW1[4:], "-l", "authPriv"]
+    with receiving(tmp_path) as site:
+        for name in ("trap-v2c", "trap-v2c-3macs", "trap-v2c-badcommunity", "trap-linkup-v2c", "trap-v3", "inform-v2c"):
+            site.send(next(datagrams(f"snmp-{name}")).payload)
+        now = site.settled(6)
+        assert (now["decoded"], now["unknown"], now["dropped"]) == (4, 1, {"community": 1})
+        assert now["seen"] + now["repeated"] == 1 + 3 + 3 + 3
+        senders = [
+            ["-v", "1", "-c", "public"],
+            ["-v", "2c", "-c", "public"],
+            ["-v", "2c", "-c", "public", "-Ci", "-r", "2", "-t", "20"],
+            ["-v", "3", *AS_SW1, "-l", "authPriv", "-Z", "2000000000,123"],
+            ["-v", "3", *as_mgr1],
+        ]
+        for number, arguments in enumerate(senders):
+            snmptrap(tmp_path, site.port, *arguments, history=MAC.format(0x80 + number))
+        done = site.await_traps(lambda then: then["decoded"] == 4 + len(senders))
+        assert done["seen"] == now["seen"] + len(senders)
+        assert (done["discoveries"], done["unanswered"]) == (1, 0)
+        assert snmptrap(tmp_path, site.port, *senders[2][:3], "wrong", "-Ci", "-r", "0", "-t", "1", check=False) == 1
+        assert snmptrap(tmp_path, site.port, "-v", "3", "-Ci", "-r", "0", "-t", "1", "-u", "nobody", check=False) == 1
+        last = site.await_traps(lambda then: then["dropped"].get("community") == 2)
+        assert (last["seen"], accounted(last)) == (done["seen"], last["received"])
+        assert "not used: a community that snmp.communities does not have" in site.running.wait_for(
+            "trap from 127.0.0.1"
+        )
+
+
+def test_a_burst_of_20000(tmp_path: Path) -> None:
+    with receiving(tmp_path) as site:
+        contents = [numbered(number) for number in range(BURST)]
+        started = time.monotonic()
+        site.send(*contents)
+        sent_s = time.monotonic() - started
+        asked = [0.0]
+
+        def through(now: dict[str, Any]) -> bool:
+            return bool(now["queued"] == 0 and now["received"] + lost(now) >= BURST)
+
+        now: dict[str, Any] = {}
+        while time.monotonic() - started < WAIT_S and not through(now := site.traps()):
+            before = time.monotonic()
+            site.traps()
+            asked.append(time.monotonic() - before)
+        took_s = time.monotonic() - started
+        pid = site.pid()
+        cpu = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        cpu_s = (int(cpu[11]) + int(cpu[12])) / os.sysconf("SC_CLK_TCK")
+        sys.stdout.write(
+            f"\n{BURST} traps sent in {sent_s:.2f} s, through after {took_s:.2f} s: {now['received']} received, "
+            f"{now['decoded']} decoded, {now['seen']} MAC addresses, {lost(now)} dropped by the kernel, "
+            f"{now['dropped']}; receiver {cpu_s:.2f} s of CPU since its start; status asked {len(asked)} times "
+            f"meanwhile, median {statistics.median(asked) * 1000:.1f} ms, most {max(asked) * 1000:.1f} ms\n"
+        )
+        assert now["received"] + lost(now) == BURST, "none lost uncounted"
+        assert accounted(now) == now["received"] == now["decoded"] == now["seen"]
+        if os.geteuid() == 0:  # else net.core.rmem_max decides
+            assert lost(now) == 0
+
+
+def test_bad_input_is_counted_and_the_service_goes_on(tmp_path: Path) -> None:
+    good = numbered(1)
+    bad = [b"", b"x", good[:50], bytes(65507), b"\x30\x80" * 30000, mac_trap(b"\1\2", community=b"guess"), b"0\x84" * 9]
+    with receiving(tmp_path) as site:
+        for _turn in range(50):
+            site.send(*bad)
+        site.send(good)
+        now = site.settled(50 * len(bad) + 1)
+        assert now["dropped"] == {"malformed": 250, "too_large": 50, "community": 50}
+        assert (now["decoded"], now["seen"], accounted(now)) == (1, 1, now["received"])
+
+
+@pytest.mark.faults
+def test_killed_receivers_lose_nothing(tmp_path: Path) -> None:
+    """At most the datagram that each of them was taking from the kernel; here there is a successor's queue besides."""
+    kills, share = 5, BURST // 6
+    with receiving(tmp_path) as site:
+        for turn in range(kills):
+            site.send(*(numbered(number) for number in range(turn * share, (turn + 1) * share)))
+            os.kill(site.pid(), signal.SIGKILL)
+            site.running.wait_for("receiving traps; [0-9]+ are queued from before")
+        site.send(*(numbered(number) for number in range(kills * share, BURST // 6 * 6)))
+        total = BURST // 6 * 6
+        now = site.settled(total - kills)
+        gone = total - now["received"] - lost(now)
+        sys.stdout.write(
+            f"\n{kills} receivers killed during {total} traps: {now['received']} received, {now['decoded']} decoded, "
+            f"{now['seen']} MAC addresses, {lost(now)} dropped by the kernel, {gone} gone with the dead\n"
+        )
+        assert 0 <= gone <= kills
+        assert now["decoded"] == now["received"] == accounted(now)
+        assert site.running.status()["restarts"]["traps"] == kills
+
+
+@pytest.mark.faults
+def test_a_killed_control_finds_what_was_said_meanwhile(tmp_path: Path) -> None:
+    with receiving(tmp_path) as site:
+        control = site.pid("control run")
+        os.kill(control, signal.SIGSTOP)
+        site.send(*(numbered(number) for number in range(8000)))
+        os.kill(control, signal.SIGKILL)
+        now = site.await_traps(lambda now: now["seen"] == 8000 and now["waiting"] + now["pushed_out"] >= 8000)
+        assert (now["waiting"], now["queued"]) == (8000, 0), "it waited in the channel, and behind it in the queue"
+
+
+def test_reload(tmp_path: Path) -> None:
+    """Communities, users and proxies at once; address and port with a restart."""
+    with receiving(tmp_path) as site:
+        other = mac_trap(bytes.fromhex("01000a02e2e0000022000500"), community=b"other")
+        site.send(other)
+        site.await_traps(lambda now: now["dropped"].get("community") == 1)
+        conf = tmp_path / "services.conf"
+        content = json.loads(conf.read_text())
+        content["snmp"]["communities"] = ["other"]
+        content["snmp"]["proxies"] = ["127.0.0.0/8"]
+        conf.write_text(json.dumps(content))
+        site.running.process.send_signal(signal.SIGHUP)
+        site.running.wait_for("communities, users and proxies are those of the reloaded configuration")
+        site.send(other, numbered(1))
+        now = site.await_traps(lambda now: now["dropped"].get("community") == 2)
+        assert now["seen"] == 1
+        content["snmp"]["bind_port"] = free_port()
+        conf.write_text(json.dumps(content))
+        site.running.process.send_signal(signal.SIGHUP)
+        assert "needs a restart: the trap socket" in site.running.wait_for("not reloaded: snmp.bind_port")
+
+
+@pytest.mark.faults
+def test_upgrade(tmp_path: Path) -> None:
+    """The socket, the queue and the counters stay; the senders of SNMPv3 find the same engine."""
+    with receiving(tmp_path) as site:
+        site.send(*(numbered(number) for number in range(100)))
+        site.settled(100)
+        kept = json.loads((tmp_path / "state" / "snmp-engine").read_text())
+        before = site.pid()
+        site.running.process.send_signal(signal.SIGUSR2)
+        site.send(*(numbered(number) for number in range(100, 3000)))
+        site.running.wait_for("receiving traps; [0-9]+ are queued from before")
+        now = site.settled(3000)
+        assert (now["received"], now["seen"], site.pid() != before) == (3000, 3000, True)
+        again = json.loads((tmp_path / "state" / "snmp-engine").read_text())
+        assert (again["id"], again["boots"]) == (kept["id"], kept["boots"] + 1)
+
+
+@pytest.mark.faults
+def test_a_replayed_v3_trap_is_refused_by_a_successor_too(tmp_path: Path) -> None:
+    clocks = ("9,5000", "9,4000", "9,5100")
+    late, early, later = (recorded(tmp_path, "-v", "3", *AS_SW1, "-l", "authPriv", "-Z", clock) for clock in clocks)
+    with receiving(tmp_path) as site:
+        site.send(late)
+        site.await_traps(lambda now: now["decoded"] == 1)
+        site.running.process.send_signal(signal.SIGUSR2)  # the receiver is asked to stop, and saves its clocks
+        site.running.wait_for("receiving traps")
+        site.send(early, later)
+        now = site.settled(3)
+        assert (now["dropped"], now["decoded"]) == ({"window": 1}, 2)
+
+
+def test_a_port_that_is_taken_costs_the_traps_and_not_the_service(tmp_path: Path) -> None:
+    (tmp_path / "hosts.csv").write_text(HOSTS)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        snmp = {"bind_address": "127.0.0.1", "bind_port": other.getsockname()[1]}
+        with serving(tmp_path, f"file://{tmp_path}/hosts.csv", snmp) as running:
+            assert "no traps: cannot receive traps on 127.0.0.1" in running.wait_for("bootstorm.supervisor: no traps")
+            running.wait_for("generation 1: 1 hosts")
+            traps = running.status()["traps"]
+            assert traps["state"] == "failed"
+            assert f"UDP port {snmp['bind_port']}: Address already in use" in traps["reason"]
+
+
+def test_without_a_section_nothing_listens(tmp_path: Path) -> None:
+    (tmp_path / "hosts.csv").write_text(HOSTS)
+    with serving(tmp_path, f"file://{tmp_path}/hosts.csv") as running:
+        running.wait_for("generation 1: 1 hosts")
+        assert running.status()["traps"] == {"state": "off", "reason": "services.conf has no section snmp"}
+        with pytest.raises(ValueError, match="not enough values"):
+            Site(running, tmp_path, 9).pid()
