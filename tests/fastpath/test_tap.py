@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shutil
 import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -75,6 +78,13 @@ def test_datagrams_carry_the_kernel_s_time(opened: socket.socket) -> None:
     ((level, kind, stamp),) = ancillary
     assert (level, kind, address[0]) == (socket.SOL_SOCKET, 35, "lo")
     assert abs(struct.unpack_from("qq", stamp)[0] - os.stat_result(os.stat("/proc/self")).st_ctime) < 600
+
+
+@pytest.mark.skipif(shutil.which("ip") is None, reason="ip is not installed (Debian package iproute2)")
+def test_the_interfaces_named_are_promiscuous(opened: socket.socket) -> None:
+    """A mirror port's frames are addressed to others."""
+    said = subprocess.run(["ip", "-d", "link", "show", "lo"], capture_output=True, text=True, timeout=60, check=True)
+    assert re.search(r"promiscuity [1-9]", said.stdout)
 
 
 def test_the_filter_jumps_to_its_own_last_lines() -> None:
