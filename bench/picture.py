@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.outcome import Result
+from bench.record import DISTURBED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,6 +108,21 @@ def draw_core(points: Sequence[tuple[int, float, float]], path: Path, title: str
     axes.set_title(title)
     axes.legend()
     _plain(axes, "hosts in the table", "ns a packet")
+    return _save(figure, path)
+
+
+def draw_bars(rows: Sequence[tuple[str, float, float]], path: Path, title: str) -> Path:
+    """Replies a second of each server (name, replies/s, share of disturbance); disturbed ones are pale."""
+    figure, axes = _figure()
+    colors = [BLUE if name == "bootstorm" else GREY if "echo" in name else GREEN for name, *_ in rows]
+    drawn = axes.barh([name for name, *_ in rows], [replies for _, replies, _ in rows], color=colors)
+    for bar, (_, _, disturbance) in zip(drawn, rows, strict=True):
+        bar.set_alpha(1.0 if disturbance <= DISTURBED else 0.5)
+    axes.bar_label(drawn, [f"{replies:,.0f}" for _, replies, _ in rows], padding=4)
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.set_title(title + (" (pale: disturbed)" if any(share > DISTURBED for *_, share in rows) else ""))
+    _plain(axes, "replies a second", "")
     return _save(figure, path)
 
 

@@ -37,12 +37,12 @@ class Watch:
     """What the cores did from here to `figures()`: seconds busy, idle, and stolen by the hypervisor, by core."""
 
     def __init__(self) -> None:
-        self._start, self._before = time.monotonic(), _cores()
+        self._start, self._before = time.monotonic(), core_times()
 
     def figures(self, stalled_s: float = 0.0) -> dict[str, Any]:
         """stalled_s: for which the generator had no core; not every hypervisor owns up to what it takes."""
         wall = time.monotonic() - self._start
-        now = _cores()
+        now = core_times()
         spent = {core: [b - a for a, b in zip(self._before[core], now[core], strict=True)] for core in now}
         stolen = max((steal for _busy, _idle, steal in spent.values()), default=0.0)
         return {
@@ -57,7 +57,7 @@ class Watch:
         }
 
 
-def _cores() -> dict[int, tuple[float, float, float]]:
+def core_times() -> dict[int, tuple[float, float, float]]:
     found = {}
     rows = re.findall(r"^cpu(\d+) (.*)$", Path("/proc/stat").read_text(), re.MULTILINE)
     for core, row in rows:
