@@ -24,7 +24,8 @@ from bench.target import Population, Target
 REPEATS = 2  # of the best rate, when the search is over
 TRIES = 3  # before a rate counts as too high
 REPEATS_SHARE = 0.2  # of the time, kept for them
-CPU_LEAST_S = 0.1  # of a run that says what a reply costs: the clocks of /proc tick every 10 ms
+# Requests that find the server busy: as many as it needs BURST_CPU_S for, by the burst before.
+BURSTS, BURST_RATE, BURST_CPU_S, BURST_LEAST, BURST_MOST = 4, 1e6, 0.4, 1000, 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,27 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Burst:
+    """A queue that waits for the server from beginning to end: what a reply costs when it is busy."""
+
+    answered: int
+    cost: Cost
+
+    @property
+    def cpu_ns(self) -> float | None:
+        """None for one that was too short: the clocks of /proc tick every 10 ms."""
+        told = self.answered and self.cost.server_cpu_s >= BURST_CPU_S / 4
+        return 1e9 * self.cost.server_cpu_s / self.answered if told else None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """What a server's search tried, in order, and what each run took."""
 
     name: str
     search: Search
     costs: list[Cost]
+    bursts: list[Burst] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
     note: str = ""
     wrong: str = ""  # why it has no figure
@@ -74,14 +90,11 @@ class Turn:
 
     @property
     def cpu_ns(self) -> float | None:
-        """Least CPU of the server for one reply, of all runs that used enough to tell: what a busy one needs.
+        """CPU of the server for one reply while a queue waits, the least of the bursts.
 
         Whoever else had the core does not enter into it, but for the caches that he left cold."""
-        if self.wrong:
-            return None
-        runs = zip(self.search.trials, self.costs, strict=True)
-        known = [1e9 * c.server_cpu_s / t.answered for t, c in runs if t.answered and c.server_cpu_s >= CPU_LEAST_S]
-        return min(known, default=None)
+        known = [burst.cpu_ns for burst in self.bursts if burst.cpu_ns is not None]
+        return None if self.wrong else min(known, default=None)
 
     @property
     def core_second(self) -> float | None:
@@ -117,6 +130,9 @@ class Turn:
             "runs": self.runs,
             "best": self.best.record() if self.best is not None else None,
             "trials": trials,
+            "bursts": [
+                {"answered": burst.answered, "server_cpu_s": round(burst.cost.server_cpu_s, 3)} for burst in self.bursts
+            ],
         }
 
 
@@ -133,18 +149,22 @@ def hold(
     unchecked: bool = False,
     seed: int = 1,
 ) -> Turn:
-    """A server's turn, which ends at about `budget_s`.  target: default the stage's.  It serves already."""
+    """A server's turn, which ends some seconds after `budget_s`.  target: default the stage's.  It serves already."""
     costs: list[Cost] = []
     core = stage.cores[1]
 
-    def measure(rate: float) -> Result:
+    def run(rate: float, count: int) -> tuple[Result, Cost]:
         await_drained(stage.server)
-        watch, count = _Costs(stage), max(1, int(rate * seconds))
+        watch = _Costs(stage)
         trial = load.start(
             target or stage.target, people, rate, count, forms=forms, core=core, seed=seed, unchecked=unchecked
         ).wait()
-        costs.append(watch.end(trial))
-        tell(f"  {trial.lines()[0]}; disturbed {100 * costs[-1].disturbance:.0f} %")
+        return trial, watch.end(trial)
+
+    def measure(rate: float) -> Result:
+        trial, cost = run(rate, max(1, int(rate * seconds)))
+        costs.append(cost)
+        tell(f"  {trial.lines()[0]}; disturbed {100 * cost.disturbance:.0f} %")
         return trial
 
     started = time.monotonic()
@@ -155,7 +175,16 @@ def hold(
             for _ in range(REPEATS):
                 if time.monotonic() - started < budget_s:
                     trials.append(measure(found.best.asked_rate))
-    return Turn(name, Search(trials), costs, wrong=_wrong(trials))
+        bursts: list[Burst] = []
+        each_s = 1 / max([1.0, *(trial.answered_rate for trial in trials)])
+        for _ in range(BURSTS if not _wrong(trials) else 0):
+            last, cost = run(BURST_RATE, int(min(max(BURST_CPU_S / each_s, BURST_LEAST), BURST_MOST)))
+            if wrong := _wrong([last]):
+                return Turn(name, Search(trials), costs, wrong=wrong)
+            bursts.append(Burst(last.answered, cost))
+            tell(f"  burst of {last.offered:,}: answered {last.answered:,} with {cost.server_cpu_s:.2f} CPU s")
+            each_s = min(each_s, max(cost.server_cpu_s, 0.01) / max(last.answered, 1))
+    return Turn(name, Search(trials), costs, bursts, wrong=_wrong(trials))
 
 
 def _wrong(trials: Sequence[Result]) -> str:
