@@ -9,6 +9,7 @@ from bench.compare import main as compare
 from bench.core_run import main as core
 from bench.crowd import main as crowd
 from bench.demo import main as demo
+from bench.growth import main as growth
 from bench.peers.run import main as peers
 from bench.perfdhcp import main as perfdhcp
 from bench.refresh import main as refresh
@@ -24,6 +25,7 @@ main.add_command(compare, "compare")
 main.add_command(core, "core")
 main.add_command(crowd, "crowd")
 main.add_command(demo, "demo")
+main.add_command(growth, "growth")
 main.add_command(limit_command, "limit")
 main.add_command(load_command, "load")
 main.add_command(peers, "peers")

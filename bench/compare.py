@@ -14,9 +14,8 @@ import click
 
 from bench import record
 from bench.picture import draw_comparison
+from bench.record import DISTURBED_FLOOR, FLOOR
 
-FLOOR = 3.0  # per cent that two runs of one thing on an idle machine differ by
-DISTURBED_FLOOR = 25.0  # when the machine was disturbed in either
 SAME = ("bench", "build", "scenario")
 SAME_MACHINE = ("cpu", "cores", "kernel", "virtual")
 

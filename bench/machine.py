@@ -81,10 +81,10 @@ def mode_of(binary: bytes) -> str:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """What is started inside stays on this core, with all that it starts."""
+def pinned(*cores: int) -> Iterator[None]:
+    """What is started inside stays on these cores, with all that it starts."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

@@ -14,9 +14,10 @@ from bench.machine import ROOT, TICK_S, build_mode, commit, machine_record
 
 RESULTS = ROOT / "bench/results"
 FORMAT = 1
-DISTURBED = (
-    0.05  # share of a core's time that others took (or the hypervisor), from there on a figure is theirs as well
-)
+# Share of a core's time that others took (or the hypervisor), from there on a figure is theirs as well.
+DISTURBED = 0.05
+FLOOR = 3.0  # per cent that two runs of one thing on an idle machine differ by
+DISTURBED_FLOOR = 25.0  # when the machine was disturbed in either
 
 
 def begin(bench: str, scenario: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -37,9 +37,9 @@ class Relay:
     giaddr: IPv4Address
     server: IPv4Address
 
-    def ask(self, kind: int, host: Host, xid: int, limit_s: float) -> bytes:
+    def ask(self, kind: int, host: Host, xid: int, limit_s: float, options: Sequence[tuple[int, bytes]] = ()) -> bytes:
         """The reply to one request of a host; empty when none came in time."""
-        self.sock.sendto(request(kind, host, xid, self), (str(self.server), 67))
+        self.sock.sendto(request(kind, host, xid, self, options), (str(self.server), 67))
         deadline = time.monotonic() + limit_s
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self.sock], [], [], left)[0]:
@@ -49,9 +49,9 @@ class Relay:
         return b""
 
 
-def request(kind: int, host: Host, xid: int, relay: Relay) -> bytes:
-    """What a relay forwards of a host that asks for its address."""
-    made = form(kind)
+def request(kind: int, host: Host, xid: int, relay: Relay, options: Sequence[tuple[int, bytes]] = ()) -> bytes:
+    """What a relay forwards of a host that asks for its address; options: code and value of further ones."""
+    made = form(kind, options)
     mac, data = bytes.fromhex(host.mac.replace(":", "")), bytearray(made.data)
     data[3], data[4:8], data[24:28] = 1, xid.to_bytes(4, "big"), relay.giaddr.packed
     data[28:34] = data[made.client_id_at : made.client_id_at + 6] = mac
