@@ -97,6 +97,12 @@ class Turn:
         return None if self.wrong else min(known, default=None)
 
     @property
+    def cpu_noise(self) -> float:
+        """Share by which the two cheapest bursts differ; 1 when there are not two."""
+        known = sorted(burst.cpu_ns for burst in self.bursts if burst.cpu_ns is not None)
+        return known[1] / known[0] - 1 if len(known) > 1 else 1.0
+
+    @property
     def core_second(self) -> float | None:
         """Replies for one second of CPU: what the core would give if it were the server's alone."""
         return None if self.cpu_ns is None else 1e9 / self.cpu_ns
@@ -126,6 +132,7 @@ class Turn:
             "replies_s": round(self.replies_s),
             "cpu_us_a_reply": None if self.cpu_ns is None else round(self.cpu_ns / 1000, 3),
             "replies_a_core_second": None if self.core_second is None else round(self.core_second),
+            "cpu_noise": round(self.cpu_noise, 3),
             "disturbance": round(self.disturbance, 3),
             "runs": self.runs,
             "best": self.best.record() if self.best is not None else None,

@@ -53,12 +53,15 @@ CORE_BATCHES = 3000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One place of a curve.  controls: name -> ns that the same takes without our server, or with another load."""
+    """One place of a curve.  noise: share by which the cheapest runs of it differ.
+
+    controls: name -> ns that the same takes without our server, or with another load."""
 
     x: float
     label: str
     replies_s: float
     cpu_ns: float | None
+    noise: float
     disturbance: float
     controls: dict[str, float | None] = field(default_factory=dict)
 
@@ -113,6 +116,7 @@ def point(x: float, label: str, found: Turn, **controls: float | None) -> Point:
         label=label,
         replies_s=found.replies_s,
         cpu_ns=found.cpu_ns,
+        noise=found.cpu_noise,
         disturbance=found.disturbance,
         controls=controls,
     )
@@ -159,7 +163,7 @@ def by_relays(effort: Effort, largest: int) -> Iterator[Point]:
             found = turn(f"{relays} relays", stage, hosts, effort, relays=relays)
         with two_hosts(relays) as stage, echo_server(stage, bare=False, reply_bytes=348):
             echo = turn(f"echo, {relays} relays", stage, hosts, effort, relays=relays, unchecked=True)
-        yield point(relays, str(relays), found, echo=echo.cpu_ns, echo_replies_s=echo.replies_s)
+        yield point(relays, str(relays), found, echo=echo.cpu_ns)
 
 
 def by_way(effort: Effort, largest: int) -> Iterator[Point]:
@@ -184,7 +188,7 @@ def by_length(effort: Effort, largest: int) -> Iterator[Point]:
             found = turn(f"{length} bytes", stage, hosts, effort, forms=forms)
         with two_hosts() as stage, echo_server(stage, bare=False, reply_bytes=length):
             echo = turn(f"echo, {length} bytes", stage, hosts, effort, forms=forms, unchecked=True)
-        yield point(length, str(length), found, echo=echo.cpu_ns, echo_replies_s=echo.replies_s)
+        yield point(length, str(length), found, echo=echo.cpu_ns)
 
 
 def reply_length(stage: Stage, hosts: int) -> int:
@@ -209,13 +213,15 @@ AXES = {
 
 
 def lines(axis: str, points: Sequence[Point], sentence: str) -> Iterator[str]:
-    yield f"{AXES[axis][1]:>20}{'replies/s':>12}{'CPU ns':>10}{'disturbed':>11}  controls, ns"
+    yield f"{AXES[axis][1]:>20}{'replies/s':>12}{'CPU ns':>10}{'noise':>8}{'disturbed':>11}  controls, ns"
     for each in points:
         controls = ", ".join(
             f"{name.replace('_', ' ')} {value:,.0f}" for name, value in each.controls.items() if value is not None
         )
         cpu = "-" if each.cpu_ns is None else f"{each.cpu_ns:,.0f}"
-        yield f"{each.label:>20}{each.replies_s:>12,.0f}{cpu:>10}{100 * each.disturbance:>9.0f} %  {controls}"
+        rate = f"{each.replies_s:,.0f}" if each.replies_s else "-"
+        shares = f"{100 * each.noise:>6.0f} %{100 * each.disturbance:>9.0f} %"
+        yield f"{each.label:>20}{rate:>12}{cpu:>10}{shares}  {controls}"
     yield f"why: {sentence}"
 
 

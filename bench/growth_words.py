@@ -19,6 +19,8 @@ class Place(Protocol):
     @property
     def cpu_ns(self) -> float | None: ...
     @property
+    def noise(self) -> float: ...
+    @property
     def disturbance(self) -> float: ...
     @property
     def controls(self) -> dict[str, float | None]: ...
@@ -26,24 +28,22 @@ class Place(Protocol):
 
 def why(axis: str, points: Sequence[Place]) -> str:
     """axis: a name of growth.AXES.  Growth within the bound of noise is said to be none."""
-    known = [each for each in points if each.cpu_ns is not None]
+    known = [(each, each.cpu_ns) for each in points if each.cpu_ns is not None]
     if len(known) < 2:
         return "fewer than two points have a figure"
-    first, last = known[0], known[-1]
-    grown = _grown(first.cpu_ns, last.cpu_ns)
-    assert grown is not None
-    said = f"from {first.label} to {last.label} a reply costs {_signed(grown)} ns"
-    bound = noise(known) * (first.cpu_ns or 0.0)
-    if abs(grown) <= bound:
+    (first, before), (last, after) = known[0], known[-1]
+    said = f"from {first.label} to {last.label} a reply costs {_signed(after - before)}"
+    bound = noise([each for each, _ in known]) * before
+    if abs(after - before) <= bound:
         return f"{said}: no more than noise explains here ({bound:,.0f} ns), so no bend"
-    said += f", most of it {_step(known)}"
-    return f"{said}; {_CAUSES[axis](first, last, grown)}"
+    _size, left, right = max((abs(b - a), one.label, other.label) for (one, a), (other, b) in pairwise(known))
+    return f"{said}, most of it between {left} and {right}; {_CAUSES[axis](first, last, after - before)}"
 
 
 def noise(points: Sequence[Place]) -> float:
-    """Share of a figure that two runs differ by, more on a disturbed machine."""
+    """Share of a figure that two runs differ by: seen in the runs themselves, and more on a disturbed machine."""
     busy = any(each.disturbance > DISTURBED for each in points)
-    return (DISTURBED_FLOOR if busy else FLOOR) / 100
+    return max((DISTURBED_FLOOR if busy else FLOOR) / 100, *(each.noise for each in points))
 
 
 def _grown(before: float | None, after: float | None) -> float | None:
@@ -51,62 +51,47 @@ def _grown(before: float | None, after: float | None) -> float | None:
 
 
 def _signed(value: float) -> str:
-    return f"{abs(value):,.0f} {'more' if value >= 0 else 'less'}"
+    return f"{abs(value):,.0f} ns {'more' if value >= 0 else 'less'}"
 
 
-def _step(points: Sequence[Place]) -> str:
-    """Between which two neighbours it changes most."""
-    steps = [
-        (abs(after.cpu_ns - before.cpu_ns), before.label, after.label)
-        for before, after in pairwise(points)
-        if before.cpu_ns is not None and after.cpu_ns is not None
-    ]
-    _size, before, after = max(steps)
-    return f"between {before} and {after}"
-
-
-def _share(part: float | None, whole: float) -> str:
-    return "no figure" if part is None else f"{part:,.0f} ns ({100 * part / whole:.0f} %)"
+def _beside(what: str, part: float | None, whole: float) -> str:
+    """The control's growth beside the server's."""
+    if part is None:
+        return f"{what} has no figure"
+    share = f", {100 * part / whole:.0f} % of that" if part * whole > 0 else ""
+    return f"{what} costs {_signed(part)}{share}"
 
 
 def _hosts(first: Place, last: Place, grown: float) -> str:
     path = _grown(first.controls["path"], last.controls["path"])
     few = _grown(first.controls["path_few_hosts"], last.controls["path_few_hosts"])
-    said = f"the packet path without I/O grows by {_share(path, grown)} of that"
+    said = _beside("the packet path without I/O", path, grown)
     if path is None or few is None:
         return said
-    if path > 0 and few < path / 2:
-        return (
-            f"{said}, and by {few:,.0f} ns when only 1,000 of the same table's hosts ask: rows that the "
-            "caches do not hold, not more steps to find them"
-        )
-    return (
-        f"{said}, and by {few:,.0f} ns when the same table is asked for 1,000 of its hosts only: not the caches alone"
-    )
+    said += f", and {_signed(few)} when only 1,000 of the same table's hosts ask: "
+    return said + ("rows that no cache holds" if few < path / 2 else "not the caches alone")
 
 
 def _workers(first: Place, last: Place, _grown_ns: float) -> str:
     cores = int(first.controls["cores"] or 1)
-    speed = last.replies_s / first.replies_s if first.replies_s else 0.0
+    speed = f"{last.replies_s / first.replies_s:.2f}" if first.replies_s else "an unknown number of"
     if cores == 1:
-        return (
-            f"all share one core here, so this is what sharing costs ({speed:.2f} x the replies), not what more bring"
-        )
-    return f"on {cores} cores {last.label} workers give {speed:.2f} x the replies of one"
+        return f"all share one core here: this is what sharing costs ({speed} x the replies), not what more bring"
+    return f"on {cores} cores {last.label} workers give {speed} x the replies of one"
 
 
 def _like_the_echo(first: Place, last: Place, grown: float) -> str:
     echo = _grown(first.controls["echo"], last.controls["echo"])
-    said = f"the echo, which thinks nothing, grows by {_share(echo, grown)} of that"
+    said = _beside("the echo, which thinks nothing,", echo, grown)
     if echo is None:
         return said
-    return f"{said}: " + ("the kernel's part" if echo >= grown / 2 else "ours, not the kernel's")
+    return f"{said}: " + ("mostly the kernel's part" if echo / grown >= 0.5 else "mostly ours, not the kernel's")
 
 
 def _way(first: Place, last: Place, _grown_ns: float) -> str:
     return (
-        f"{last.label} requests come as broadcasts and their replies leave by the packet socket with a checksum of "
-        f"ours, {first.label} ones by the routed UDP socket"
+        f"{last.label} requests are broadcasts and their replies leave by a packet socket, {first.label} ones go by "
+        "UDP both ways; no control takes the two apart"
     )
 
 
