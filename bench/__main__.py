@@ -9,6 +9,7 @@ from bench.compare import main as compare
 from bench.core_run import main as core
 from bench.crowd import main as crowd
 from bench.demo import main as demo
+from bench.everything import main as everything
 from bench.growth import main as growth
 from bench.peers.run import main as peers
 from bench.perfdhcp import main as perfdhcp
@@ -21,6 +22,7 @@ def main() -> None:
     """Load, laboratories and comparisons."""
 
 
+main.add_command(everything, "all")
 main.add_command(compare, "compare")
 main.add_command(core, "core")
 main.add_command(crowd, "crowd")

@@ -32,7 +32,7 @@ HOSTS = {"path": [100.0, 100.0, 190.0], "path_few_hosts": [100.0, 100.0, 105.0]}
     [
         pytest.param("hosts", places(8000, None, None), "fewer than two points", id="no-figures"),
         pytest.param("hosts", places(8000, 8010, 8100, **HOSTS), "more than noise explains here (240 ns)", id="flat"),
-        pytest.param("hosts", places(8000, 8010, 9000, disturbance=0.5, **HOSTS), "noise explains here (2,000", id="disturbed"),
+        pytest.param("hosts", places(8000, 8010, 9000, disturbance=0.5, **HOSTS), "here (2,000 ns)", id="disturbed"),
         pytest.param("hosts", places(8000, 8010, 8900, noise=0.2, **HOSTS), "noise explains here (1,600", id="noisy"),
         pytest.param("hosts", places(1000, 1010, 1100, **HOSTS), "between p1 and p2; the packet path", id="where"),
         pytest.param("hosts", places(1000, 1010, 1100, **HOSTS), "90 ns more, 90 % of that, and 5 ns", id="parts"),

@@ -1,4 +1,4 @@
-"""The comparison with other servers: same hosts for all, configurations that they take, no figure for a wrong answer."""
+"""The comparison with other servers: one table of hosts, right configurations, no figure for a wrong answer."""
 
 from __future__ import annotations
 
