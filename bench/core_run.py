@@ -29,6 +29,7 @@ BATCH = 64
 IFINDEX, MTU = 2, 1500
 COUNTED_HOSTS, COUNTED_BATCHES = 1000, 300
 VALGRIND_S = 300
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def table(hosts: int) -> Pair:
@@ -148,11 +149,11 @@ def main(
     if count is not None:  # the child under callgrind
         core(table(COUNTED_HOSTS), COUNTED_HOSTS, 1).work(COUNTED_BATCHES, bool(count))
         return
-    begun = record.begin("core", {"batches": batches, "sizes": list(sizes or (10**3, 10**4, 10**5, 10**6))}, seed)
+    begun = record.begin("core", {"batches": batches, "sizes": list(sizes or SIZES)}, seed)
     os.sched_setaffinity(0, {two_cores()[1]})
     watch, points = record.Watch(), []
     click.echo(f"{'hosts':>10}{'least':>10}{'median':>10}{'p99':>10}   ns a packet")
-    for hosts in sizes or (10**3, 10**4, 10**5, 10**6):
+    for hosts in sizes or SIZES:
         point = measure(hosts, batches, seed)
         points.append(point)
         click.echo(f"{hosts:>10,}{point['least_ns']:>10}{point['median_ns']:>10}{point['p99_ns']:>10}")

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from bench import record
+from bench.core_run import SIZES
 from bench.machine import ROOT
 from bench.options import tell
 from bench.site import ENVIRONMENT
@@ -36,12 +37,13 @@ class Part:
 
 def parts(scale: float) -> list[Part]:
     """In order; the table of servers is the last."""
+    largest = int(min(1e6, max(1e3, 1e6 * scale)))
+    sizes = [word for hosts in SIZES if hosts <= largest for word in ("--hosts", str(hosts))]
+    core = (*sizes, "--batches", str(max(100, int(5000 * scale))), *(() if scale >= 1 else ("--no-instructions",)))
     return [
-        Part("core", ("--batches", str(max(100, int(5000 * scale))))),
+        Part("core", core),
         Part("storm", ("--hosts", str(max(100, int(10_000 * scale))), "--spread", "1")),
-        Part(
-            "growth", ("--largest", str(int(min(1e6, max(1e3, 1e6 * scale)))), "--budget", f"{max(0.5, 4 * scale):g}")
-        ),
+        Part("growth", ("--largest", str(largest), "--budget", f"{max(0.5, 4 * scale):g}")),
         Part("peers", ("--budget", f"{max(1.0, 20 * scale):g}")),
     ]
 

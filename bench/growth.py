@@ -43,7 +43,6 @@ from bench.stage import (
 from bench.target import Target
 
 USUAL_HOSTS = 10_000
-SIZES = (1_000, 10_000, 100_000, 1_000_000)
 RELAYS = (1, 10, 100, 1000)
 PADDING = (0, 250, 650, 1050)  # bytes of one option that the hosts get on top
 BIG = ((57, (1500).to_bytes(2, "big")),)  # clients that take whatever fits the wire
@@ -124,7 +123,7 @@ def point(x: float, label: str, found: Turn, **controls: float | None) -> Point:
 
 def by_hosts(effort: Effort, largest: int) -> Iterator[Point]:
     """Control: the packet path alone at that size; and few hosts of the same table, which the caches hold."""
-    for hosts in (size for size in SIZES if size <= largest):
+    for hosts in (size for size in core_run.SIZES if size <= largest):
         tell(f"{hosts:,} hosts:")
         with site(hosts) as stage:
             every = turn(f"{hosts:,} hosts", stage, hosts, effort)
