@@ -13,6 +13,7 @@ from bench.everything import main as everything
 from bench.growth import main as growth
 from bench.peers.run import main as peers
 from bench.perfdhcp import main as perfdhcp
+from bench.queue import main as queue
 from bench.refresh import main as refresh
 from bench.storm import main as storm
 
@@ -32,6 +33,7 @@ main.add_command(limit_command, "limit")
 main.add_command(load_command, "load")
 main.add_command(peers, "peers")
 main.add_command(perfdhcp, "perfdhcp")
+main.add_command(queue, "queue")
 main.add_command(refresh, "refresh")
 main.add_command(replay_command, "replay")
 main.add_command(storm, "storm")
