@@ -109,7 +109,11 @@ class Turn:
 
     @property
     def disturbance(self) -> float:
-        return self.cost.disturbance if self.cost is not None else 0.0
+        """Of the best run; without one, of the least disturbed of all."""
+        if self.cost is not None:
+            return self.cost.disturbance
+        every = [*self.costs, *(burst.cost for burst in self.bursts)]
+        return min((cost.disturbance for cost in every), default=0.0)
 
     @property
     def runs(self) -> tuple[int, int]:

@@ -67,11 +67,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """What each turn may take."""
+    """What each turn may take; stalled_s: for how long the generator had no core, turn by turn."""
 
     seconds: float
     budget_s: float
     seed: int
+    stalled_s: list[float] = field(default_factory=list)
 
 
 @contextmanager
@@ -104,6 +105,7 @@ def turn(name: str, stage: Stage, hosts: int, effort: Effort, **more: Any) -> Tu
     found = hold(
         name, stage, people, seconds=effort.seconds, first=FIRST, budget_s=effort.budget_s, seed=effort.seed, **more
     )
+    effort.stalled_s.append(sum(cost.stalled_s for cost in found.costs))
     if found.wrong:
         raise RuntimeError(f"growth, {name}: {found.wrong}")
     return found
@@ -254,7 +256,7 @@ def main(
         click.echo("\n".join(lines(name, curves[name], sentence)))
         rows = [{slot: getattr(each, slot) for slot in Point.__slots__} for each in curves[name]]
         begun["curves"][name] = {"points": rows, "why": sentence}
-    begun["disturbance"] = watch.figures()
+    begun["disturbance"] = watch.figures(sum(effort.stalled_s))
     drawn = None
     if picture is not None:
         panels = {AXES[name][1]: points for name, points in curves.items()}

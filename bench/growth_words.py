@@ -74,10 +74,11 @@ def _hosts(first: Place, last: Place, grown: float) -> str:
 
 def _workers(first: Place, last: Place, _grown_ns: float) -> str:
     cores = int(first.controls["cores"] or 1)
-    speed = f"{last.replies_s / first.replies_s:.2f}" if first.replies_s else "an unknown number of"
+    known = first.replies_s and last.replies_s
+    speed = f"{last.replies_s / first.replies_s:.2f} x" if known else "nobody knows how many of"
     if cores == 1:
-        return f"all share one core here: this is what sharing costs ({speed} x the replies), not what more bring"
-    return f"on {cores} cores {last.label} workers give {speed} x the replies of one"
+        return f"all share one core here: this is what sharing costs ({speed} the replies), not what more bring"
+    return f"on {cores} cores {last.label} workers give {speed} the replies of one"
 
 
 def _like_the_echo(first: Place, last: Place, grown: float) -> str:
