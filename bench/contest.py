@@ -24,6 +24,8 @@ from bench.target import Population, Target
 REPEATS = 2  # of the best rate, when the search is over
 TRIES = 3  # before a rate counts as too high
 REPEATS_SHARE = 0.2  # of the time, kept for them
+# After a burst: a reply that nobody counted would have cost CPU all the same.
+BURST_TAIL_S = 10.0
 # Requests that find the server busy: as many as it needs BURST_CPU_S for, by the burst before.
 BURSTS, BURST_RATE, BURST_CPU_S, BURST_LEAST, BURST_MOST = 4, 1e6, 0.4, 1000, 100_000
 
@@ -164,11 +166,19 @@ def hold(
     costs: list[Cost] = []
     core = stage.cores[1]
 
-    def run(rate: float, count: int) -> tuple[Result, Cost]:
+    def run(rate: float, count: int, tail_s: float = 2.0) -> tuple[Result, Cost]:
         await_drained(stage.server)
         watch = _Costs(stage)
         trial = load.start(
-            target or stage.target, people, rate, count, forms=forms, core=core, seed=seed, unchecked=unchecked
+            target or stage.target,
+            people,
+            rate,
+            count,
+            forms=forms,
+            tail_s=tail_s,
+            core=core,
+            seed=seed,
+            unchecked=unchecked,
         ).wait()
         return trial, watch.end(trial)
 
@@ -189,7 +199,7 @@ def hold(
         bursts: list[Burst] = []
         each_s = 1 / max([1.0, *(trial.answered_rate for trial in trials)])
         for _ in range(BURSTS if not _wrong(trials) else 0):
-            last, cost = run(BURST_RATE, int(min(max(BURST_CPU_S / each_s, BURST_LEAST), BURST_MOST)))
+            last, cost = run(BURST_RATE, int(min(max(BURST_CPU_S / each_s, BURST_LEAST), BURST_MOST)), BURST_TAIL_S)
             if wrong := _wrong([last]):
                 return Turn(name, Search(trials), costs, wrong=wrong)
             bursts.append(Burst(last.answered, cost))
