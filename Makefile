@@ -51,6 +51,17 @@ fuzz: build             ## libFuzzer over the packet path under ASan and UBSan, 
 	@command -v clang >/dev/null || sh tests/packages.sh tests/fuzz/packages.txt
 	$(V)/python -m tests.fuzz --runs $(FUZZ_RUNS)
 
+bench: build            ## all benches in about 10 minutes: ours, the machine's limit and other DHCP servers in one table
+	@sh tests/packages.sh bench/peers/packages.txt
+	$(V)/python -m bench all
+
+bench-peers: build      ## Kea, ISC dhcpd, dnsmasq, coredhcp and FreeRADIUS beside ours and the machine's limit
+	@sh tests/packages.sh bench/peers/packages.txt
+	$(V)/python -m bench peers --json peers.json --picture peers.svg
+
+bench-growth: build     ## cost of a reply as hosts, workers, relays and replies grow, with why a curve bends
+	$(V)/python -m bench growth --json growth.json --picture growth.svg
+
 bench-perfdhcp: build   ## replies a second on one core, and Kea's in the same run (perfdhcp, 10,000 hosts)
 	$(V)/python -m bench.perfdhcp
 
@@ -83,4 +94,4 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan fuzz bench-perfdhcp bench-load bench-storm bench-limit bench-core bench-replay bench-refresh lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-limit bench-core bench-replay bench-refresh lint tidy clean

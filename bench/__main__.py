@@ -9,7 +9,11 @@ from bench.compare import main as compare
 from bench.core_run import main as core
 from bench.crowd import main as crowd
 from bench.demo import main as demo
+from bench.everything import main as everything
+from bench.growth import main as growth
+from bench.peers.run import main as peers
 from bench.perfdhcp import main as perfdhcp
+from bench.queue import main as queue
 from bench.refresh import main as refresh
 from bench.storm import main as storm
 
@@ -19,13 +23,17 @@ def main() -> None:
     """Load, laboratories and comparisons."""
 
 
+main.add_command(everything, "all")
 main.add_command(compare, "compare")
 main.add_command(core, "core")
 main.add_command(crowd, "crowd")
 main.add_command(demo, "demo")
+main.add_command(growth, "growth")
 main.add_command(limit_command, "limit")
 main.add_command(load_command, "load")
+main.add_command(peers, "peers")
 main.add_command(perfdhcp, "perfdhcp")
+main.add_command(queue, "queue")
 main.add_command(refresh, "refresh")
 main.add_command(replay_command, "replay")
 main.add_command(storm, "storm")

@@ -8,17 +8,17 @@ from typing import Any
 import click
 
 from bench import load, record, replay
+from bench.contest import disturbed
 from bench.figures import milliseconds
 from bench.forms import Form
 from bench.lab import Lab
 from bench.load import Search
 from bench.options import Chosen, finish, place, progress, record_options, target_options, tell
 from bench.outcome import Result
+from bench.peers.run import REPLY_BYTES, Rules, contest, table_of
 from bench.picture import draw_load, draw_search
-from bench.stage import HOSTS_MAX, Stage, echo_server, invented, own_site, two_hosts
+from bench.stage import HOSTS_MAX, Stage
 from bench.target import Population, Target, population
-
-REPLY_BYTES = 348  # of our server to an invented DISCOVER in the laboratory's site
 
 
 def _fit(chosen: Chosen, source: replay.Traffic | None) -> tuple[Population, tuple[Form, ...]]:
@@ -120,13 +120,15 @@ def _draw(found: Search, path: Path, title: str) -> Path:
 
 @click.command("limit")
 @click.option("--hosts", default=10_000, show_default=True, type=click.IntRange(1, HOSTS_MAX))
-@click.option("--seconds", default=3.0, show_default=True, type=click.FloatRange(0.1), help="Of one step.")
+@click.option("--seconds", default=1.0, show_default=True, type=click.FloatRange(0.1), help="Of one run.")
+@click.option("--budget", default=30.0, show_default=True, type=click.FloatRange(1), help="Seconds of one search.")
 @click.option("--reply-bytes", default=REPLY_BYTES, show_default=True, type=click.IntRange(300, 1400))
 @click.option("--server/--no-server", "with_server", default=True, show_default=True, help="Our own beside them.")
 @record_options
 def limit_command(
     hosts: int,
     seconds: float,
+    budget: float,
     reply_bytes: int,
     with_server: bool,
     seed: int,
@@ -136,71 +138,19 @@ def limit_command(
     """The machine's own limit: the echo, the bare echo, and our server beside them, one core each."""
     if reason := Lab.available():
         raise click.ClickException(f"the limit is measured in a laboratory, and cannot here: {reason}")
-    people = invented(hosts)
-    begun = record.begin("limit", {"hosts": hosts, "seconds": seconds, "reply_bytes": reply_bytes}, seed)
-    watch = record.Watch()
-    found: dict[str, Search] = {}
-    used: dict[str, dict[str, Any]] = {}
-    for name in ("bare echo", "echo", *(["bootstorm"] if with_server else [])):
-        tell(f"{name}:")
-        found[name], used[name] = _measured(name, people, seconds, reply_bytes, seed)
-    stalled = sum(trial.stalled_s for search in found.values() for trial in search.trials)
-    begun["disturbance"] = watch.figures(stalled)
-    begun["servers"] = {name: _server_record(search, used[name]) for name, search in found.items()}
-    for line in _limit_table(begun["servers"]):
+    scenario = {"hosts": hosts, "seconds": seconds, "reply_bytes": reply_bytes, "budget_s": budget}
+    begun, watch = record.begin("limit", scenario, seed), record.Watch()
+    rules = Rules(hosts=hosts, seconds=seconds, budget_s=budget, seed=seed, reply_bytes=reply_bytes)
+    turns = contest(rules, (), ours_too=with_server)[0]
+    stalled = sum(cost.stalled_s for turn in turns for cost in turn.costs)
+    begun |= {"disturbance": watch.figures(stalled), "servers": {turn.name: turn.record() for turn in turns}}
+    for line in [*table_of(turns), *disturbed(turns)]:
         click.echo(line)
     drawn = None
     if picture is not None:
-        trials = {name: search.trials for name, search in found.items()}
+        trials = {turn.name: turn.search.trials for turn in turns}
         drawn = draw_search(trials, record.resolved(picture), f"one core each, {hosts:,} hosts")
     finish(begun, file, drawn)
-
-
-def _measured(
-    name: str, people: Population, seconds: float, reply_bytes: int, seed: int
-) -> tuple[Search, dict[str, Any]]:
-    """The highest rate of one server, and the CPU that it needed for all replies of the search."""
-
-    def measure(rate: float) -> Result:
-        count = max(1, int(rate * seconds))
-        unchecked = name != "bootstorm"
-        under_way = load.start(stage.target, people, rate, count, core=stage.cores[1], seed=seed, unchecked=unchecked)
-        trial = under_way.wait()
-        tell(f"  {trial.lines()[0]}")
-        return trial
-
-    if name == "bootstorm":
-        with own_site(people) as stage:
-            before = stage.service()
-            return load.highest(measure, 20_000.0), stage.since(before)
-    with two_hosts() as stage, echo_server(stage, bare=name == "bare echo", reply_bytes=reply_bytes):
-        before = stage.service()
-        return load.highest(measure, 20_000.0), stage.since(before)
-
-
-def _server_record(found: Search, used: dict[str, Any]) -> dict[str, Any]:
-    answered = sum(trial.answered for trial in found.trials)
-    return {
-        "limit": found.limit,
-        "replies_s": round(max((trial.answered_rate for trial in found.trials if trial.sustained), default=0.0)),
-        "best": found.best.record() if found.best else None,
-        "cpu_us_a_reply": round(1e6 * used["cpu_s"] / answered, 3) if answered else None,
-        "generator_cpu_us_a_request": round(
-            1e6 * sum(trial.generator_cpu_s for trial in found.trials) / sum(t.offered for t in found.trials), 3
-        ),
-        "dropped": used["dropped"],
-        "trials": [trial.record() for trial in found.trials],
-    }
-
-
-def _limit_table(servers: dict[str, dict[str, Any]]) -> list[str]:
-    lines = [f"{'':12}{'replies/s':>12}{'CPU us a reply':>16}{'of the echo':>13}  limited by"]
-    echo = servers["echo"]["replies_s"]
-    for name, figures in servers.items():
-        share = f"{figures['replies_s'] / echo:.2f}" if echo else "-"
-        cost = figures["cpu_us_a_reply"] or "-"
-        lines.append(f"{name:12}{figures['replies_s']:>12,}{cost:>16}{share:>13}  {figures['limit']}")
-    return lines
 
 
 @click.command("replay")

@@ -14,9 +14,8 @@ import click
 
 from bench import record
 from bench.picture import draw_comparison
+from bench.record import DISTURBED_FLOOR, FLOOR
 
-FLOOR = 3.0  # per cent that two runs of one thing on an idle machine differ by
-DISTURBED_FLOOR = 25.0  # when the machine was disturbed in either
 SAME = ("bench", "build", "scenario")
 SAME_MACHINE = ("cpu", "cores", "kernel", "virtual")
 
@@ -63,7 +62,8 @@ def figures(made: dict[str, Any]) -> dict[str, tuple[float, int]]:
     """Name -> (value, which way is better) of what a bench's record is about."""
     found: dict[str, tuple[float, int]] = {}
     for name, server in made.get("servers", {}).items():
-        found[f"{name} replies/s"] = (float(server["replies_s"]), 1)
+        if server.get("replies_s") is not None:  # None: it answered wrongly
+            found[f"{name} replies/s"] = (float(server["replies_s"]), 1)
         if server.get("cpu_us_a_reply") is not None:
             found[f"{name} CPU us a reply"] = (float(server["cpu_us_a_reply"]), -1)
     for point in made.get("points", []):
@@ -84,9 +84,11 @@ def figures(made: dict[str, Any]) -> dict[str, tuple[float, int]]:
 def noise_of(made: dict[str, Any]) -> float:
     """Per cent by which trials at one asked rate lie apart, and at least the floor."""
     floor = DISTURBED_FLOOR if made.get("disturbance", {}).get("disturbed") else FLOOR
-    by_rate: dict[float, list[float]] = {}
-    for trial in made.get("trials") or []:
-        by_rate.setdefault(trial["asked_rate"], []).append(trial["answered_rate"])
+    by_rate: dict[tuple[str, float], list[float]] = {}
+    searches = {"": made, **made.get("servers", {})}
+    for name, search in searches.items():
+        for trial in search.get("trials") or []:
+            by_rate.setdefault((name, trial["asked_rate"]), []).append(trial["answered_rate"])
     spreads = [100.0 * (max(rates) - min(rates)) / max(rates) for rates in by_rate.values() if max(rates) > 0]
     return max([floor, *spreads])
 

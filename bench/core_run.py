@@ -29,6 +29,7 @@ BATCH = 64
 IFINDEX, MTU = 2, 1500
 COUNTED_HOSTS, COUNTED_BATCHES = 1000, 300
 VALGRIND_S = 300
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def table(hosts: int) -> Pair:
@@ -88,7 +89,12 @@ class WrongVerdict(Exception):
 
 def measure(hosts: int, batches: int, seed: int) -> dict[str, Any]:
     """ns a packet over `batches` batches of 64: least, median, p99 of the batches.  WrongVerdict."""
-    loop = core(table(hosts), hosts, seed)
+    return measure_in(table(hosts), hosts, batches, seed)
+
+
+def measure_in(pair: Pair, hosts: int, batches: int, seed: int) -> dict[str, Any]:
+    """The same in a table that is there, of which the first `hosts` hosts ask."""
+    loop = core(pair, hosts, seed)
     loop.measure(max(1, batches // 10))  # caches and branch predictors as in a busy worker
     times = sorted(loop.measure(batches))
     counted = dict(zip((v.name for v in Verdict if v.name != "VERDICT_COUNT"), loop.counters(), strict=True))
@@ -143,11 +149,11 @@ def main(
     if count is not None:  # the child under callgrind
         core(table(COUNTED_HOSTS), COUNTED_HOSTS, 1).work(COUNTED_BATCHES, bool(count))
         return
-    begun = record.begin("core", {"batches": batches, "sizes": list(sizes or (10**3, 10**4, 10**5, 10**6))}, seed)
+    begun = record.begin("core", {"batches": batches, "sizes": list(sizes or SIZES)}, seed)
     os.sched_setaffinity(0, {two_cores()[1]})
     watch, points = record.Watch(), []
     click.echo(f"{'hosts':>10}{'least':>10}{'median':>10}{'p99':>10}   ns a packet")
-    for hosts in sizes or (10**3, 10**4, 10**5, 10**6):
+    for hosts in sizes or SIZES:
         point = measure(hosts, batches, seed)
         points.append(point)
         click.echo(f"{hosts:>10,}{point['least_ns']:>10}{point['median_ns']:>10}{point['p99_ns']:>10}")

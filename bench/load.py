@@ -7,20 +7,18 @@ generator itself was late by is in them a second time, on its own.
 
 from __future__ import annotations
 
-import os
 import random
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bench import sockets
 from bench.blast import Blast
 from bench.forms import DISCOVER, REQUEST, Form, add, form
 from bench.lab import Host
 from bench.outcome import Result, result
 from bench.target import Mac, Population, Target, population
+from bench.underway import UnderWay
 
 LIMIT_S, PRECISION = 0.005, 0.05
 MOMENTS = 1000
@@ -30,22 +28,8 @@ class Load:
     """A load under way.  `wait()` for its Result, `stop()` to end it early; sent and answered may be watched."""
 
     def __init__(self, blast: Blast, sock: socket.socket, rate: float, limit_s: float, core: int | None) -> None:
-        self._blast, self._socket = blast, sock
-        self._rate, self._limit_s, self._core = rate, limit_s, core
-        self._drops = sockets.drops(sock)
-        self._cpu_s = 0.0
-        self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            if self._core is not None:
-                os.sched_setaffinity(0, {self._core})  # of this thread alone
-            self._blast.run()
-            self._cpu_s = time.thread_time()
-        except BaseException as failed:
-            self._failed = failed
+        self._blast, self._rate, self._limit_s = blast, rate, limit_s
+        self._under_way = UnderWay("load", blast, sock, core)
 
     @property
     def sent(self) -> int:
@@ -57,29 +41,16 @@ class Load:
 
     @property
     def running(self) -> bool:
-        return self._thread.is_alive()
+        return self._under_way.running
 
     def stop(self) -> None:
         """Send no more; `wait()` still awaits the replies to what was sent."""
-        self._blast.stop()
+        self._under_way.stop()
 
     def wait(self, watch: Callable[[int], None] | None = None) -> Result:
         """Until the last reply.  watch: called a few times a second with the number of requests sent."""
-        try:
-            while self._thread.is_alive():
-                self._thread.join(0.2)
-                if watch is not None:
-                    watch(self.sent)
-        except BaseException:
-            self.stop()
-            raise
-        if self._failed is not None:
-            raise self._failed
-        own_drops = sockets.drops(self._socket)
-        if self._socket.family != socket.AF_PACKET:
-            own_drops -= self._drops
-        self._socket.close()
-        return result(self._blast, self._rate, self._limit_s, own_drops, self._cpu_s)
+        own_drops = self._under_way.await_end(None if watch is None else lambda: watch(self.sent))
+        return result(self._blast, self._rate, self._limit_s, own_drops, self._under_way.cpu_s)
 
 
 def start(
@@ -169,23 +140,28 @@ class Search:
         return "server" if any(trial.kept_up for trial in clear) else "generator"
 
 
-def highest(measure: Callable[[float], Result], first: float, steps: int = 14) -> Search:
+def highest(
+    measure: Callable[[float], Result], first: float, steps: int = 14, *, tries: int = 2, budget_s: float | None = None
+) -> Search:
     """Highest rate that is sustained with less than LOSS_MAX lost: doubling, then bisection until PRECISION.
 
-    A rate counts as too high when it failed twice: on a shared machine one failure says little."""
+    A rate counts as too high when it failed `tries` times: on a shared machine one failure says little.  budget_s: no
+    step begins later than that."""
     trials: list[Result] = []
-    low, high, rate, failed = 0.0, 0.0, first, False
+    low, high, rate, failed = 0.0, 0.0, first, 0
+    end = None if budget_s is None else time.monotonic() + budget_s
     while len(trials) < steps and (not high or high > low * (1 + PRECISION)):
+        if end is not None and time.monotonic() >= end:
+            break
         trial = measure(rate)
         trials.append(trial)
         if trial.wrong or trial.duplicate:
             break  # no figure for a server that answers wrongly
         if trial.sustained and trial.kept_up:
-            low, failed = rate, False
-        elif not failed:
-            failed = True
+            low, failed = rate, 0
+        elif (failed := failed + 1) < tries:
             continue
         else:
-            high, failed = rate, False
+            high, failed = rate, 0
         rate = (low + high) / 2 if high else low * 2
     return Search(trials)

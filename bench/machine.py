@@ -81,18 +81,18 @@ def mode_of(binary: bytes) -> str:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """What is started inside stays on this core, with all that it starts."""
+def pinned(*cores: int) -> Iterator[None]:
+    """What is started inside stays on these cores, with all that it starts."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
 
 
-def udp_sockets(pid: int) -> Iterator[socket.socket]:
-    """Copies of a process's IPv4 UDP sockets.  Needs root."""
+def datagram_sockets(pid: int) -> Iterator[socket.socket]:
+    """Copies of a process's IPv4 UDP sockets and packet sockets.  Needs root."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         pidfd = os.pidfd_open(pid)
@@ -108,23 +108,24 @@ def udp_sockets(pid: int) -> Iterator[socket.socket]:
                 os.close(fd)
                 continue
             with socket.socket(fileno=fd) as copy:
-                if (copy.family, copy.type) == (socket.AF_INET, socket.SOCK_DGRAM):
+                udp = (copy.family, copy.type) == (socket.AF_INET, socket.SOCK_DGRAM)
+                if udp or copy.family == socket.AF_PACKET:
                     yield copy
     finally:
         os.close(pidfd)
 
 
 def widen(pid: int, size: int) -> int:
-    """Give a process's UDP sockets a receive buffer of `size` bytes; how many sockets it was."""
+    """Give a process's UDP and packet sockets a receive buffer of `size` bytes; how many sockets it was."""
     count = 0
-    for count, copy in enumerate(udp_sockets(pid), 1):  # noqa: B007
+    for count, copy in enumerate(datagram_sockets(pid), 1):  # noqa: B007
         copy.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
     return count
 
 
 def receive_buffer(pid: int) -> int:
-    """Largest receive buffer of a process's UDP sockets, in bytes as the kernel counts them."""
-    sizes = (copy.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for copy in udp_sockets(pid))
+    """Largest receive buffer of a process's UDP and packet sockets, in bytes as the kernel counts them."""
+    sizes = (copy.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for copy in datagram_sockets(pid))
     return max(sizes, default=0)
 
 
@@ -164,14 +165,20 @@ def dropped(host: Host) -> int:
 
 
 def await_drained(host: Host, limit_s: float = 10.0) -> None:
-    """Until no datagram waits in the host's UDP sockets: what is left of one trial must not burden the next."""
+    """Until no datagram waits in the host's sockets: what is left of one trial must not burden the next."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        rows = Path(f"/proc/{host.pid}/net/udp").read_text().splitlines()[1:]
-        if not any(int(row.split()[4].partition(":")[2], 16) for row in rows):
+        if not waiting(host):
             return
-        time.sleep(0.01)
-    raise LabError(f"{host.name}: datagrams still wait in its UDP sockets after {limit_s:g} s")
+        time.sleep(0.01)  # /proc tells nobody that it has changed
+    raise LabError(f"{host.name}: {waiting(host):,} bytes still wait in its sockets after {limit_s:g} s")
+
+
+def waiting(host: Host) -> int:
+    """Bytes of memory that datagrams hold in the receive buffers of the host's UDP and packet sockets."""
+    udp = Path(f"/proc/{host.pid}/net/udp").read_text().splitlines()[1:]
+    packet = Path(f"/proc/{host.pid}/net/packet").read_text().splitlines()[1:]
+    return sum(int(row.split()[4].partition(":")[2], 16) for row in udp) + sum(int(row.split()[6]) for row in packet)
 
 
 def check_pinned(host: Host, core: int) -> None:

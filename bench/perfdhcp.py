@@ -50,8 +50,10 @@ from bench.machine import (
     receive_buffer,
     widen,
 )
-from bench.peers.kea import running_kea
-from bench.site import ENVIRONMENT, many_hosts, running_site
+from bench.peers.answers import WrongAnswer, await_socket
+from bench.peers.kea import Kea
+from bench.peers.table import Table
+from bench.site import ENVIRONMENT, running_site
 
 NETWORK = IPv4Network("10.96.0.0/12")
 SERVER, RELAY, FIRST_ADDRESS = IPv4Address("10.96.0.1"), IPv4Address("10.96.0.2"), IPv4Address("10.96.1.0")
@@ -68,10 +70,6 @@ DISTURBED = 0.1  # share of a core that others took, from there on the figure is
 SAMPLES, SAMPLE_HOSTS, SAMPLE_RATE = 4, 150, 1000
 BUFFER_BYTES = 16 << 20  # for perfdhcp
 RESULTS = ROOT / "bench/results"
-
-
-class WrongAnswer(Exception):
-    """A server gave a host another address than the inventory's, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,15 +331,14 @@ def run_server(name: str, lab: Lab, cores: tuple[int, int], hosts: int, seconds:
     server, client = lab.host(f"{name}-server"), lab.host(f"{name}-relay")
     ends = [f"{address}/{NETWORK.prefixlen}" for address in (SERVER, RELAY)]
     lab.wire(server, client, a_if="sv", b_if="cl", a_addr=ends[0], b_addr=ends[1])
-    network = f"{NETWORK.network_address}/{NETWORK.netmask}/{SERVER}"
-    host_file = many_hosts(hosts, network, int(FIRST_ADDRESS), FIRST_MAC)
+    table = Table(count=hosts, network=NETWORK, server=SERVER, first_mac=FIRST_MAC, first_address=int(FIRST_ADDRESS))
     tell(f"{name}: starting with {hosts} hosts")
     with ExitStack() as running:
         with pinned(cores[0]):
             if name == "kea":
-                running.enter_context(running_kea(server, host_file, "sv", NETWORK))
+                await_socket(server, running.enter_context(Kea().running(server, table, "sv")))
             else:
-                running.enter_context(running_site(server, host_file, hosts, workers=1))
+                running.enter_context(running_site(server, table.host_file(), hosts, workers=1))
         result = _search_and_check(name, Stage(server, client, cores, hosts, seconds), buffer)
     client.close()
     server.close()

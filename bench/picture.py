@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.growth_words import Place
 from bench.outcome import Result
+from bench.record import DISTURBED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ class NoPictures(RuntimeError):
     """matplotlib is not there."""
 
 
-def _figure(rows: int = 1) -> tuple[Figure, Any]:
+def _figure(rows: int = 1, columns: int = 1, *, shared: bool = True) -> tuple[Figure, Any]:
     try:
         import matplotlib
     except ImportError as error:
@@ -29,7 +31,8 @@ def _figure(rows: int = 1) -> tuple[Figure, Any]:
     matplotlib.rcParams["svg.hashsalt"] = "bootstorm"  # the same figures give the same bytes
     from matplotlib import pyplot
 
-    return pyplot.subplots(rows, 1, figsize=(WIDTH, HEIGHT), sharex=rows > 1, layout="constrained")
+    size = (max(WIDTH, 3.0 * columns), HEIGHT)
+    return pyplot.subplots(rows, columns, figsize=size, sharex=shared and rows > 1, layout="constrained")
 
 
 def _save(figure: Figure, path: Path) -> Path:
@@ -107,6 +110,42 @@ def draw_core(points: Sequence[tuple[int, float, float]], path: Path, title: str
     axes.set_title(title)
     axes.legend()
     _plain(axes, "hosts in the table", "ns a packet")
+    return _save(figure, path)
+
+
+def draw_bars(rows: Sequence[tuple[str, float, float]], path: Path, title: str) -> Path:
+    """Replies a second of each server (name, replies/s, share of disturbance); disturbed ones are pale."""
+    figure, axes = _figure()
+    colors = [BLUE if name == "bootstorm" else GREY if "echo" in name else GREEN for name, *_ in rows]
+    drawn = axes.barh([name for name, *_ in rows], [replies for _, replies, _ in rows], color=colors)
+    for bar, (_, _, disturbance) in zip(drawn, rows, strict=True):
+        bar.set_alpha(1.0 if disturbance <= DISTURBED else 0.5)
+    axes.bar_label(drawn, [f"{replies:,.0f}" for _, replies, _ in rows], padding=4)
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.set_title(title + (" (pale: disturbed)" if any(share > DISTURBED for *_, share in rows) else ""))
+    _plain(axes, "replies a second", "")
+    return _save(figure, path)
+
+
+def draw_growth(panels: Mapping[str, Sequence[Place]], path: Path, title: str) -> Path:
+    """A column an axis (its name -> its points): replies a second above, ns a reply below; the controls dashed."""
+    figure, grid = _figure(2, len(panels), shared=False)
+    for column, (name, points) in enumerate(panels.items()):
+        above, below = (row if len(panels) == 1 else row[column] for row in grid)
+        labels = [each.label for each in points]
+        above.plot(labels, [each.replies_s for each in points], marker="o", color=BLUE)
+        below.plot(labels, [each.cpu_ns or float("nan") for each in points], marker="o", color=BLUE, label="bootstorm")
+        for color, control in zip((GREY, ORANGE, GREEN), ("echo", "path", "few_hosts"), strict=True):
+            if any(each.controls.get(control) for each in points):
+                values = [each.controls.get(control) or float("nan") for each in points]
+                below.plot(labels, values, marker=".", linestyle="--", color=color, label=control.replace("_", " "))
+        for axes, y in ((above, "replies a second"), (below, "CPU ns a reply")):
+            axes.set_ylim(bottom=0)
+            axes.tick_params(axis="x", labelrotation=30)
+            _plain(axes, name if axes is below else "", y if column == 0 else "")
+        below.legend(fontsize="small")
+    figure.suptitle(title)
     return _save(figure, path)
 
 

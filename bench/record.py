@@ -14,9 +14,10 @@ from bench.machine import ROOT, TICK_S, build_mode, commit, machine_record
 
 RESULTS = ROOT / "bench/results"
 FORMAT = 1
-DISTURBED = (
-    0.05  # share of a core's time that others took (or the hypervisor), from there on a figure is theirs as well
-)
+# Share of a core's time that others took (or the hypervisor), from there on a figure is theirs as well.
+DISTURBED = 0.05
+FLOOR = 3.0  # per cent that two runs of one thing on an idle machine differ by
+DISTURBED_FLOOR = 25.0  # when the machine was disturbed in either
 
 
 def begin(bench: str, scenario: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -37,12 +38,12 @@ class Watch:
     """What the cores did from here to `figures()`: seconds busy, idle, and stolen by the hypervisor, by core."""
 
     def __init__(self) -> None:
-        self._start, self._before = time.monotonic(), _cores()
+        self._start, self._before = time.monotonic(), core_times()
 
     def figures(self, stalled_s: float = 0.0) -> dict[str, Any]:
         """stalled_s: for which the generator had no core; not every hypervisor owns up to what it takes."""
         wall = time.monotonic() - self._start
-        now = _cores()
+        now = core_times()
         spent = {core: [b - a for a, b in zip(self._before[core], now[core], strict=True)] for core in now}
         stolen = max((steal for _busy, _idle, steal in spent.values()), default=0.0)
         return {
@@ -57,7 +58,7 @@ class Watch:
         }
 
 
-def _cores() -> dict[int, tuple[float, float, float]]:
+def core_times() -> dict[int, tuple[float, float, float]]:
     found = {}
     rows = re.findall(r"^cpu(\d+) (.*)$", Path("/proc/stat").read_text(), re.MULTILINE)
     for core, row in rows:

@@ -34,13 +34,14 @@ LATE_S = 0.005
 ANSWER_S = 900.0
 
 
-def host_file(count: int, boot_file: str = "/pxelinux.0") -> Iterator[str]:
-    """CSV of `count` hosts in pools of POOL_HOSTS, all in one pool that says what they boot."""
+def host_file(count: int, boot_file: str = "/pxelinux.0", extra: tuple[str, str] | None = None) -> Iterator[str]:
+    """CSV of `count` hosts in pools of POOL_HOSTS, all in one pool that says what they boot, and one option `extra`."""
+    option, value = extra or ("domain", "example.org")
     yield f"base,mask,gateway\n{NETWORK.network_address},{NETWORK.netmask},{SERVER}\n\n"
-    yield "name,pool,dhcp.enabled,dhcp.tftp_server,dhcp.tftp_filename\n"
-    yield f"{PARENT},,1,{SERVER},{boot_file}\n"
+    yield f"name,pool,dhcp.enabled,dhcp.tftp_server,dhcp.tftp_filename,dhcp.{option}\n"
+    yield f"{PARENT},,1,{SERVER},{boot_file},{value}\n"
     for number in range((count + POOL_HOSTS - 1) // POOL_HOSTS):
-        yield f"pool{number},{PARENT},,,\n"
+        yield f"pool{number},{PARENT},,,,\n"
     yield "\nname,mac,address,pool\n"
     for number in range(count):
         mac = (FIRST_MAC + number).to_bytes(6, "big").hex(":")

@@ -1,6 +1,6 @@
 """A server and the generator on one machine: two laboratory hosts on a wire, one core each.
 
-server  sv 10.96.0.1/12  ------  cl 10.96.0.2 and on, one address a relay  generator
+server  sv 10.96.0.1/12  ------  cl 10.96.0.2, the first relay  generator; behind it 10.111.128.0 and on, the others
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from bench.target import Population, Target, population
 NETWORK = IPv4Network("10.96.0.0/12")
 SERVER, RELAY, FIRST_ADDRESS = "10.96.0.1", "10.96.0.2", int(IPv4Address("10.96.1.0"))
 FIRST_MAC = 0x020000000000
-HOSTS_MAX, RELAYS_MAX = 1_000_000, 250
+HOSTS_MAX, RELAYS_MAX = 1_000_000, 1000
+# Behind the first one, as relays are behind a router: so many neighbours on one wire would overflow the kernel's table
+# (net.ipv4.neigh.default.gc_thresh3, 1024), which no site does.  No host has an address up there.
+OTHER_RELAYS = IPv4Network("10.111.128.0/17")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,15 @@ def two_hosts(relays: int = 1) -> Iterator[Stage]:
     """A laboratory with the wire, and nothing on the server yet."""
     if not 1 <= relays <= RELAYS_MAX:
         raise ValueError(f"{relays} relays, wanted 1 to {RELAYS_MAX}")
-    giaddrs = tuple(str(IPv4Address(RELAY) + i) for i in range(relays))
+    others = [str(OTHER_RELAYS.network_address + i) for i in range(1, relays)]
     with Lab() as lab:
         server, client = lab.host("server"), lab.host("client")
         prefix = NETWORK.prefixlen
         lab.wire(server, client, a_if="sv", b_if="cl", a_addr=f"{SERVER}/{prefix}", b_addr=f"{RELAY}/{prefix}")
-        client.ip(*(f"address add {giaddr}/{prefix} dev cl" for giaddr in giaddrs[1:]))
-        yield Stage(server, client, two_cores(), Target(SERVER, giaddrs, host=client))
+        if others:
+            client.ip(*(f"address add {giaddr}/32 dev cl" for giaddr in others))
+            server.route(str(OTHER_RELAYS), RELAY)
+        yield Stage(server, client, two_cores(), Target(SERVER, (RELAY, *others), host=client))
 
 
 @contextmanager

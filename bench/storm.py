@@ -6,11 +6,8 @@ last machine was up.
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 import sys
-import threading
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +16,7 @@ from typing import Any
 
 import click
 
-from bench import record, sockets
+from bench import record
 from bench.figures import Histogram, milliseconds
 from bench.firmware import BMC, IPXE, IPXE_HASTY, OS, ROM, Firmware
 from bench.forms import add
@@ -28,6 +25,7 @@ from bench.outcome import describe, shared
 from bench.picture import draw_funnel
 from bench.storms import STEPS, Storm
 from bench.target import Population, Target
+from bench.underway import UnderWay
 
 LIMIT_S, MOMENTS = 600.0, 6000
 FIRST_TIMEOUT_S = 0.25  # the shortest of all clients' timers
@@ -135,26 +133,23 @@ class Running:
     """A storm under way; `wait()` for its Outcome."""
 
     def __init__(self, target: Target, people: Population, scene: Scene, *, core: int | None, seed: int) -> None:
-        self._socket, known = target.open()
+        sock, known = target.open()
         moment_ns = int(LIMIT_S / MOMENTS * 1e9)
         self._storm = Storm(
-            self._socket.fileno(),
+            sock.fileno(),
             **known,
             first_xid=random.Random(seed).getrandbits(32),
             seed=seed,
             limit_ns=int(LIMIT_S * 1e9),
             moment_ns=moment_ns,
         )
-        self._scene, self._hosts, self._core = scene, len(people.macs), core
+        self._scene, self._hosts = scene, len(people.macs)
         self._storm.set_peers(*people.arrays())
         self._add_stages(bool(target.giaddrs))
         machines = self._hosts // 2 if scene.bmc else self._hosts
         first = array("B", [0] * machines + [len(scene.stages)] * (self._hosts - machines))
         self._storm.set_hosts(first, array("q", (int(at * 1e9) for at in scene.starts_s)))
-        self._drops = sockets.drops(self._socket)
-        self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="storm", daemon=True)
-        self._thread.start()
+        self._under_way = UnderWay("storm", self._storm, sock, core)
 
     def _add_stages(self, relayed: bool) -> None:
         every = self._scene.every
@@ -171,35 +166,13 @@ class Running:
                 last=i >= len(self._scene.stages) - 1,
             )
 
-    def _run(self) -> None:
-        try:
-            if self._core is not None:
-                os.sched_setaffinity(0, {self._core})  # of this thread alone
-            self._storm.run()
-        except BaseException as failed:
-            self._failed = failed
-
     @property
     def done(self) -> int:
         return int(self._storm.done)
 
     def wait(self, watch: Callable[[int], None] | None = None) -> Outcome:
         """Until every host is up or dark.  watch: called a few times a second with their number."""
-        try:
-            while self._thread.is_alive():
-                self._thread.join(0.2)
-                if watch is not None:
-                    watch(self.done)
-        except BaseException:
-            self._storm.stop()
-            raise
-        if self._failed is not None:
-            raise self._failed
-        own_drops = sockets.drops(self._socket)
-        if self._socket.family != socket.AF_PACKET:
-            own_drops -= self._drops
-        self._socket.close()
-        return self._outcome(own_drops)
+        return self._outcome(self._under_way.await_end(None if watch is None else lambda: watch(self.done)))
 
     def _outcome(self, own_drops: int) -> Outcome:
         storm, tally = self._storm, self._storm.tally()

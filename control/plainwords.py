@@ -92,6 +92,14 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
         "a client or relay with a tiny limit: look at options 57, 61 and 82, and at the interface's MTU",
     ),
     "ABANDONED": ("such a datagram ended three workers", "a fault of ours: report it with this capture"),
+    "IGNORED_LATE": (
+        "the server had more to do than it could, and this one had waited until its client asked anew",
+        "nothing: the client's next try is under way; if it lasts, give the server more cores",
+    ),
+    "IGNORED_SHARE": (
+        "the server had more to do than it could, and this relay had had its share",
+        "look at what that relay sends; if all of it is machines, give the server more cores",
+    ),
 }  # fmt: skip
 
 CLASSES: Final[dict[str, str]] = {

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from bench import machine, perfdhcp
 from bench.lab import LabError
-from bench.peers.kea import configuration
 from bench.perfdhcp import Found, Report, Result, Trial, parse_report, remarks, search, table, write
 from bench.site import many_hosts
 
@@ -209,20 +208,6 @@ def test_command_counts_up_from_the_first_host() -> None:
     assert "-r 3000 -p 2.5 -R 10000 -b mac=02:00:00:00:00:00" in command
     hosts = json.loads(many_hosts(10_000, "10.96.0.0/255.240.0.0/10.96.0.1", 0, perfdhcp.FIRST_MAC))["hosts"]
     assert (hosts[0]["mac"], hosts[-1]["mac"]) == ("02:00:00:00:00:00", "02:00:00:00:27:0f")
-
-
-def test_kea_gets_the_same_hosts() -> None:
-    host_file = many_hosts(3, "10.96.0.0/255.240.0.0/10.96.0.1", int(perfdhcp.FIRST_ADDRESS), perfdhcp.FIRST_MAC)
-    server = configuration(host_file, "sv", perfdhcp.NETWORK, Path("kea.log"))["Dhcp4"]
-    (subnet,) = server["subnet4"]
-    assert subnet["subnet"] == "10.96.0.0/12" and "pools" not in subnet
-    assert subnet["reservations"][2] == {
-        "hw-address": "02:00:00:00:00:02",
-        "ip-address": "10.96.1.2",
-        "hostname": "node000002",
-    }
-    assert server["lease-database"]["persist"] is False
-    assert server["multi-threading"] == {"enable-multi-threading": False}
 
 
 @pytest.mark.parametrize(

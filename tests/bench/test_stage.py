@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from bench import load
+from bench.__main__ import main
 from bench.lab import Lab
 from bench.stage import SERVER, Stage, invented, own_site
 from bench.target import Target
@@ -52,3 +54,13 @@ def test_the_library_call(stage: Stage) -> None:
         SERVER, people.macs, 1000, 0.3, giaddr=stage.target.giaddrs, addresses=people.addresses, host=stage.client
     )
     assert result.answered == result.offered == 300
+
+
+def test_a_capture_that_has_nothing_of_ours_in_it_is_traffic() -> None:
+    """Another client's requests to another server, by its own 200 machines, who are not in our numbering."""
+    capture = "tests/data/pcaps/perfdhcp-200.pcap"
+    command = ["load", "--pcap", capture, "--rate", "400", "--seconds", "1"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert "with 200 hosts" in done.output
+    assert "answered 400, lost 0, wrong 0, duplicate 0, stray 0" in done.output

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from bench.lab import Host, LabError, Process
 from tests.ext.exchanges import WIRES, host_file
 
+READY_S = 60.0
+PORT_67 = re.compile(r"^ *\d+: [0-9A-F]{8}:0043 ", re.MULTILINE)
 KEPT_OUT = ("lease_time--bios-pxe",)  # Kea has no other T1 and T2 for a class
 SENTINEL, SENTINEL_ADDRESSES = 0x0200000000FE, ("10.88.0.250", "10.77.0.250", "10.96.250.1")  # on every wire
 
@@ -97,3 +104,30 @@ def configuration(log: Path) -> dict[str, Any]:
         "loggers": [{"name": "kea-dhcp4", "severity": "WARN", "output_options": [{"output": str(log)}]}],
     }
     return {"Dhcp4": server}
+
+
+@contextmanager
+def serving(host: Host, configured: dict[str, Any], log: Path) -> Iterator[Process]:
+    """A serving kea-dhcp4 on `host`, stopped at the end.  log: where that says that Kea logs.
+
+    LabError with its log when it does not come up."""
+    config = host.scratch / "kea-dhcp4.json"
+    config.write_text(json.dumps(configured))
+    places = {"KEA_PIDFILE_DIR": str(host.scratch), "KEA_LOCKFILE_DIR": str(host.scratch)}
+    kea = host.popen(["kea-dhcp4", "-c", str(config)], env=places)
+    try:
+        await_socket(host, kea, log)
+        yield kea
+    finally:
+        kea.stop()
+
+
+def await_socket(host: Host, kea: Process, log: Path) -> None:
+    """Its log says nothing at this level: it serves once it has its socket, which it opens last."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and kea.running():
+        if PORT_67.search(Path(f"/proc/{host.pid}/net/udp").read_text()):
+            return
+        time.sleep(0.05)
+    said = kea.log() + (log.read_text() if log.exists() else "")
+    raise LabError(f"kea-dhcp4: no socket on port 67 within {READY_S:g} s; it said:\n{said}")

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from bench.lab import Host, Lab, which
-from bench.peers.kea import serving
 from bench.site import running_site
 from tests.ext.exchanges import FAR, NEAR, PERF, WIRES
 from tests.ext.packets import DECLINE, RELEASE, REQUEST
 from tests.netns.asker import Asker, Heard, described
 from tests.netns.kea_differences import DIFFERENCES, Case, Difference, explained, told
-from tests.netns.kea_site import SENTINEL, configuration, site
+from tests.netns.kea_site import SENTINEL, configuration, serving, site
 from tests.netns.questions import Question, captured, generated
 
 pytestmark = pytest.mark.netns
