@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bench.clients import Lease, Unsupported, dhclient, udhcpc
+from bench.client import Lease, Unsupported
+from bench.clients import dhclient, udhcpc
 from bench.lab import Host, Lab
 from bench.site import running_site
 
