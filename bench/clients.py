@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar, Unpack
 
 from bench.client import STOP_S, Ask, Client, Lease, NoLease, Unsupported, missing
-from bench.lab import Host, Process
+from bench.lab import Host, LabError, Process
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -102,7 +102,10 @@ class Dhclient(Client):
     def _await_lease(self, started: float) -> Lease:
         lease = super()._await_lease(started)
         # Its hook runs before it writes the lease file; ended now, it would remember nothing.
-        self.process.wait_for("^bound to ", STOP_S, self._told)
+        try:
+            self.process.wait_for("^bound to ", STOP_S, self._told)
+        except LabError as refused:
+            raise NoLease(f"{self.host.name}: dhclient did not take its lease", str(refused)) from refused
         self._told = self.process.mark()
         return lease
 
@@ -145,8 +148,9 @@ class Dhcpcd(Client):
         argv += ["-i", vendor] if (vendor := self.ask.get("vendor_class")) else []
         argv += ["-u", user] if (user := self.ask.get("user_class")) else []
         argv += ["-I", bytes.fromhex(client_id).hex(":")] if isinstance(client_id, str) else []
-        argv += ["--inform", inform] if (inform := self.ask.get("inform")) else []
-        return [*argv, *([] if self.ask.get("arp_check") else ["-A"]), self.ifname]
+        argv += [f"--inform={inform}"] if (inform := self.ask.get("inform")) else []
+        # Without its ARP check, it does not take the address of --inform, and crashes at the ACK (9.4.1).
+        return [*argv, *([] if self.ask.get("arp_check") or self.ask.get("inform") else ["-A"]), self.ifname]
 
     def renew(self) -> Lease:
         """Unicast REQUEST to the server now; the new lease."""

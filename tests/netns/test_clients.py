@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -83,32 +84,24 @@ def test_our_own_client_through_the_relay(scene: Scene) -> None:
 
 
 DUID = "ff00112233000100012a2a2a2a02e2e0000011"  # RFC 4361: IAID, then a DUID of link layer and time
+ANY_DUID, ITS_MAC = "hardware-type 255", f"ether {CLIENT.mac}"
+
+
+def identifier(name: str, what: str, run: Callable[..., Lease], client_id: bool | str, shown: str) -> Any:
+    """shown: tcpdump's words for it, "" when none is sent."""
+    return pytest.param(run, client_id, shown, id=f"{name}-{what}", marks=pytest.mark.client(name))
+
+
 IDENTIFIERS = [
-    pytest.param(
-        udhcpc,
-        True,
-        "01:02:e2:e0:00:00:11|ether 02:e2:e0:00:00:11",
-        marks=pytest.mark.client("udhcpc"),
-        id="udhcpc-MAC",
-    ),
-    pytest.param(udhcpc, False, "", marks=pytest.mark.client("udhcpc"), id="udhcpc-none"),
-    pytest.param(udhcpc, DUID, "hardware-type 255", marks=pytest.mark.client("udhcpc"), id="udhcpc-DUID"),
-    pytest.param(
-        udhcpc,
-        f"01{SECOND.mac.replace(':', '')}",
-        f"ether {SECOND.mac}",
-        marks=pytest.mark.client("udhcpc"),
-        id="udhcpc-somebody else's MAC",
-    ),
-    pytest.param(dhclient, False, "", marks=pytest.mark.client("dhclient"), id="dhclient-none"),
-    pytest.param(dhclient, True, "hardware-type 255", marks=pytest.mark.client("dhclient"), id="dhclient-DUID"),
-    pytest.param(dhcpcd, DUID, "hardware-type 255", marks=pytest.mark.client("dhcpcd"), id="dhcpcd-DUID"),
-    pytest.param(
-        networkd, True, "hardware-type 255", marks=pytest.mark.client("systemd-networkd"), id="systemd-networkd-DUID"
-    ),
-    pytest.param(
-        networkd, "mac", f"ether {CLIENT.mac}", marks=pytest.mark.client("systemd-networkd"), id="systemd-networkd-MAC"
-    ),
+    identifier("udhcpc", "MAC", udhcpc, True, ITS_MAC),
+    identifier("udhcpc", "none", udhcpc, False, ""),
+    identifier("udhcpc", "DUID", udhcpc, DUID, ANY_DUID),
+    identifier("udhcpc", "MAC of another", udhcpc, f"01{SECOND.mac.replace(':', '')}", f"ether {SECOND.mac}"),
+    identifier("dhclient", "none", dhclient, False, ""),
+    identifier("dhclient", "DUID", dhclient, True, ANY_DUID),
+    identifier("dhcpcd", "DUID", dhcpcd, DUID, ANY_DUID),
+    identifier("systemd-networkd", "DUID", networkd, True, ANY_DUID),
+    identifier("systemd-networkd", "MAC", networkd, "mac", ITS_MAC),
 ]
 
 
