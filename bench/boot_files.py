@@ -18,6 +18,7 @@ from bench.client import Unsupported, missing
 from bench.lab import Host
 
 READY_S = 20.0
+SENT_S = 5.0
 PROVIDERS = {  # file -> where Debian puts it, and the package
     "pxelinux.0": ("/usr/lib/PXELINUX/pxelinux.0", "pxelinux"),
     "ldlinux.c32": ("/usr/lib/syslinux/modules/bios/ldlinux.c32", "syslinux-common"),
@@ -95,6 +96,10 @@ class BootFiles:
         ]
         if lost:
             raise Unsupported("; ".join(lost))
+
+    def await_tftp(self, name: str, address: str) -> None:
+        """Wait until a file has gone out whole; it is logged after the client has begun to run it."""
+        self._tftp.wait_for(rf"sent {re.escape(f'{self.folder}/{name}')} to {re.escape(address)}$", SENT_S)
 
     def mark(self) -> tuple[int, int]:
         """How much was logged so far, for `fetched`."""

@@ -6,6 +6,7 @@ and a boot file that ran has left its words there.  All is emulated (no KVM), so
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from bench.lab import LabError, Process, Segment
 OVMF = Path("/usr/share/OVMF")
 OVMF_CODE, OVMF_VARS = OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd"
 ROMS = Path("/usr/lib/ipxe/qemu")
+
+_ESCAPES = re.compile(r"\x1b(?:\[[?=]?[\d;]*[A-Za-z]|c)")
 
 # Cards whose ROM Debian has -> the ROM that qemu puts into them.
 CARDS = {
@@ -109,17 +112,13 @@ class Machine:
         return ["-drive", f"{drive}=0,readonly=on,file={OVMF_CODE}", "-drive", f"{drive}=1,file={variables}"]
 
     def console(self) -> str:
-        return self._process.log()
-
-    def says(self, pattern: str, timeout: float) -> float:
-        """Seconds from power on until its console has shown a regular expression.  LabError with the console if not."""
-        self._process.wait_for(pattern, timeout)
-        return time.monotonic() - self.switched_on
+        """Its text, without what moves the cursor."""
+        return _ESCAPES.sub("", self._process.log())
 
     def ends(self, timeout: float) -> float:
         """Seconds from power on until its boot file has switched it off.  LabError if it does not, or qemu failed."""
         if status := self._process.wait(timeout):
-            raise LabError(f"qemu of {self.mac} ended with {status}, wanted 0; its console:\n{self.console()}")
+            raise LabError(f"qemu of {self.mac} ended with {status}, wanted 0; it said:\n{self.console()}")
         return time.monotonic() - self.switched_on
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the client tests (scene.py): one site a module, one scene a test.
+"""Fixtures of the client tests (scene.py): one site for all of them but the firmware's, one scene a test.
 
 BOOTSTORM_RIVAL=dnsmasq runs the same tests against dnsmasq.  A failed test shows what the server, the clients, the
 relay and the wire said.
@@ -13,6 +13,7 @@ import pytest
 
 from bench.client import Unsupported, available
 from bench.lab import Lab, guard
+from tests.netns.boot import BootServers
 from tests.netns.scene import Scene, Site, standing
 from tests.netns.servers import SERVERS, ServerUnderTest
 
@@ -33,14 +34,7 @@ def machine_untouched() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def under_test() -> ServerUnderTest:
-    """The server on the site; a module that needs another one overrides it."""
-    return _chosen_server()
-
-
-@pytest.fixture(scope="module")
-def site(under_test: ServerUnderTest) -> Iterator[Site]:
+def _skip_or_stand(under_test: ServerUnderTest) -> Iterator[Site]:
     if reason := Lab.available():
         pytest.skip(reason)
     try:
@@ -48,6 +42,25 @@ def site(under_test: ServerUnderTest) -> Iterator[Site]:
             yield site
     except Unsupported as lost:
         pytest.skip(str(lost))
+
+
+@pytest.fixture(scope="session")
+def clients_site() -> Iterator[Site]:
+    yield from _skip_or_stand(_chosen_server())
+
+
+@pytest.fixture(scope="session")
+def firmware_site() -> Iterator[Site]:
+    yield from _skip_or_stand(BootServers())
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> Site:
+    """The machines' site for tests with the marker `firmware`, the clients' for all others."""
+    which = "firmware_site" if request.node.get_closest_marker("firmware") else "clients_site"
+    found = request.getfixturevalue(which)
+    assert isinstance(found, Site)
+    return found
 
 
 @pytest.fixture
