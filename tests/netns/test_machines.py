@@ -23,7 +23,7 @@ from tests.netns.cases import client, skipping
 from tests.netns.scene import Scene
 from tests.netns.servers import SERVER
 
-pytestmark = [pytest.mark.netns, pytest.mark.firmware, pytest.mark.machines]
+pytestmark = [pytest.mark.netns, pytest.mark.firmware, pytest.mark.machines, pytest.mark.timeout(1200)]
 
 EACH = [
     client("iPXE BIOS", BIOS_IPXE, BY_ROM),
