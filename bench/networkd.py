@@ -9,7 +9,7 @@ import signal
 import time
 from typing import ClassVar, Unpack
 
-from bench.client import STOP_S, Ask, Client, Lease, NoLease
+from bench.client import STOP_S, Ask, Client, Lease, NoLease, Unsupported
 from bench.lab import Host, LabError
 
 _CONFIGURATION = """[Match]
@@ -36,6 +36,8 @@ class Networkd(Client):
     _told = 0
 
     def command(self) -> list[str]:
+        if int(self.host.read("/proc/self/uid_map").split()[2]) == 1:
+            raise Unsupported(f"{self.name}: becomes a user of its own, and this user namespace has no second one")
         lines = ["SendRelease=yes"]
         lines += ["RequestBroadcast=yes"] if self.ask.get("broadcast") else []
         lines += [f"VendorClassIdentifier={vendor}"] if (vendor := self.ask.get("vendor_class")) else []
@@ -43,9 +45,7 @@ class Networkd(Client):
         lines += [f"ClientIdentifier={kind}"] if isinstance(kind := self.ask.get("client_id"), str) else []
         text = _CONFIGURATION.format(ifname=self.ifname, lines="\n".join(lines))
         folder = "/run/systemd/network"
-        leases = ["/run/systemd/netif", "/run/systemd/netif/leases", "/run/systemd/netif/links"]
-        # It gives up root for a user of its own, which has to write there.
-        self.host.run(["mkdir", "-p", "-m", "777", folder, *leases])
+        self.host.run(["mkdir", "-p", folder])
         self.host.run(["tee", f"{folder}/{self.ifname}.network"], text_in=text)
         return [self.program]
 

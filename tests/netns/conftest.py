@@ -11,10 +11,10 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from bench.client import Unsupported, available
+from bench.client import Unsupported
 from bench.lab import Lab, guard
 from tests.netns.boot import BootServers
-from tests.netns.scene import Scene, Site, standing
+from tests.netns.scene import Scene, Site, capture, standing
 from tests.netns.servers import SERVERS, ServerUnderTest
 
 SHOWN_BYTES = 12_000
@@ -67,12 +67,8 @@ def site(request: pytest.FixtureRequest) -> Site:
 
 @pytest.fixture
 def scene(site: Site) -> Iterator[Scene]:
-    wire = None
     marks = {process: mark for host in site.lasting() for process, mark in host.marks().items()}
-    if available("tcpdump"):
-        argv = ["tcpdump", "-i", "sv", "-n", "-e", "-l", "-vvv", "-s0", "--immediate-mode", "-Z", "root"]
-        wire = site.server.popen([*argv, "udp port 67 or udp port 68 or arp"])
-        wire.wait_for("listening on", 5.0)
+    wire = capture(site.server, "sv")
     scene = Scene(site, wire, marks)
     try:
         with scene.on:

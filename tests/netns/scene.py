@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from bench.client import available
 from bench.lab import Host, Lab, Process, Segment
 from bench.machines import Firmware, Machine
 from tests.netns.servers import CLIENT, SERVER, Known, ServerUnderTest
@@ -49,9 +50,21 @@ def standing(under_test: ServerUnderTest) -> Iterator[Site]:
             under_test.stop()
 
 
+def capture(host: Host, ifname: str) -> Process | None:
+    """tcpdump of DHCP and ARP, from the moment when it listens; None where it is missing or may not run.
+
+    It gives up groups at its start, which a user namespace forbids: an ordinary user sees no wire."""
+    if not available("tcpdump"):
+        return None
+    argv = ["tcpdump", "-i", ifname, "-n", "-e", "-l", "-vvv", "-s0", "--immediate-mode", "-Z", "root"]
+    wire = host.popen([*argv, "udp port 67 or udp port 68 or arp"])
+    said = wire.wait_for("listening on|Couldn't change to", 10.0)
+    return wire if said == "listening on" else None
+
+
 @dataclass(slots=True)
 class Scene:
-    """One test's clients, and what goes over the server's wire meanwhile (None without tcpdump)."""
+    """One test's clients, and what goes over the server's wire meanwhile (None: nobody can see it)."""
 
     site: Site
     wire: Process | None
