@@ -1,14 +1,15 @@
-"""The servers that boot files come from: dnsmasq for TFTP (nothing else of it is on) and Python's HTTP server.
+"""The servers that boot files come from: dnsmasq for TFTP (its DHCP is off) and Python's HTTP server.
 
 Both serve one folder and log each file with the address that it went to.  An announcement of an IPv6 router comes with
-them: iPXE waits 13 s for one before it fetches anything.
+them: iPXE waits 13 s for one before it fetches anything.  `announcing` makes one on another segment.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,33 +39,40 @@ class Fetched:
     address: str
 
 
+def _announcer(host: Host, ifname: str, prefix: str) -> list[str]:
+    """A dnsmasq that announces an IPv6 router on the interface, which gets an address for it."""
+    if lost := missing("dnsmasq"):
+        raise Unsupported(lost)
+    host.sysctl(f"net/ipv6/conf/{ifname}/disable_ipv6", 0)
+    host.ip(f"address replace {prefix}1/64 dev {ifname}")
+    argv = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--port=0", "--user=root"]
+    argv += ["--log-facility=-", "--dhcp-leasefile=/dev/null", f"--interface={ifname}", "--bind-interfaces"]
+    return [*argv, "--enable-ra", f"--ra-param={ifname},5,60", f"--dhcp-range={prefix},ra-only,64,10m"]
+
+
+@contextmanager
+def announcing(host: Host, ifname: str) -> Iterator[None]:
+    """An IPv6 router is announced on a segment, from the moment when dnsmasq says so."""
+    router = host.popen(_announcer(host, ifname, "fd00:77::"))
+    try:
+        router.wait_for("IPv6 router advertisement enabled", READY_S)
+        yield
+    finally:
+        router.stop()
+
+
 class BootFiles:
     """A folder of boot files under TFTP and HTTP on one address of a host; a context manager that ends both."""
 
     def __init__(self, host: Host, ifname: str, address: str, texts: Mapping[str, str]) -> None:
         """texts: scripts and configurations by file name, beside what PROVIDERS lists and this machine has."""
-        if lost := missing("dnsmasq"):
-            raise Unsupported(lost)
         self.folder = host.scratch / "boot-files"
         for name, (path, _) in PROVIDERS.items():
             if Path(path).exists():
                 self._put(name).write_bytes(Path(path).read_bytes())
         for name, text in texts.items():
             self._put(name).write_text(text)
-        host.sysctl(f"net/ipv6/conf/{ifname}/disable_ipv6", 0)
-        host.address(ifname, "fd00:88::1/64")
-        argv = [
-            "dnsmasq",
-            "--no-daemon",
-            "--conf-file=/dev/null",
-            "--no-hosts",
-            "--no-resolv",
-            "--port=0",
-            "--user=root",
-        ]
-        argv += ["--enable-tftp", f"--tftp-root={self.folder}", f"--interface={ifname}", "--bind-interfaces"]
-        argv += ["--enable-ra", f"--ra-param={ifname},5,60", "--dhcp-range=fd00:88::,ra-only,64,10m"]
-        argv += ["--dhcp-leasefile=/dev/null", "--log-facility=-"]
+        argv = [*_announcer(host, ifname, "fd00:88::"), "--enable-tftp", f"--tftp-root={self.folder}"]
         self._tftp = host.popen(argv)
         http = [
             sys.executable,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from bench.boot_files import announcing
 from bench.clients import dhcrelay
 from bench.machines import BIOS_IPXE, CARDS, UEFI_HTTP, UEFI_IPXE, UEFI_PXE, Firmware
 from tests.netns.boot import (
@@ -50,14 +53,15 @@ def test_chain_loads_undionly(scene: Scene) -> None:
 
 
 @pytest.mark.client("iPXE BIOS")
-@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.replace("-", " "))
 def test_card(scene: Scene, card: str) -> None:
     boots(scene, BIOS_IPXE, [PLAIN], BY_ROM, card)
 
 
 @pytest.mark.parametrize(("firmware", "wanted"), [EACH[0], EACH[2]])
 def test_behind_a_relay_with_option_82(scene: Scene, firmware: Firmware, wanted: Boot) -> None:
-    with skipping(), dhcrelay(scene.site.relay, "rc", "rs", SERVER, option82=True):
+    relay = scene.site.relay
+    with skipping(), dhcrelay(relay, "rc", "rs", SERVER, option82=True), announcing(relay, "rc"):
         boots(scene, firmware, [PLAIN], wanted, far=True)
 
 
@@ -67,6 +71,8 @@ def test_eight_at_once(scene: Scene) -> None:
 
 
 @pytest.mark.client("OVMF PXE")
-def test_four_at_once(scene: Scene) -> None:
+def test_four_at_once(scene: Scene, record_property: Callable[[str, object], None]) -> None:
     """Those that start together choose the same transaction ids: each must get its own address all the same."""
     boots(scene, UEFI_PXE, CROWD[:4], BY_EDK2)
+    names = [xid for xid, _ in {(packet.xid, packet.mac) for packet in scene.packets()}]
+    record_property("transaction ids of several machines", len({xid for xid in names if names.count(xid) > 1}))
