@@ -81,8 +81,8 @@ class BootServers:
     """bootstorm for MACHINES, and TFTP and HTTP with their files, all on one address."""
 
     name = "bootstorm"
-    parks_declined = False
     shortest_lease_s = 1
+    lacks: frozenset[str] = frozenset()
     files: BootFiles
 
     def __init__(self) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+import pytest
+
 from bench.client import available
 from bench.lab import Host, Lab, Process, Segment
 from bench.machines import Firmware, Machine
@@ -72,6 +74,11 @@ class Scene:
     hosts: list[Host] = field(default_factory=list)
     boot: float | None = None  # seconds from power on to the end of the slowest machine's boot
     on: ExitStack = field(default_factory=ExitStack)  # machines that have power
+
+    def needs(self, virtue: str) -> None:
+        """Skips the test, or the rest of it, where the server under test is known not to do that."""
+        if virtue in self.site.under_test.lacks:
+            pytest.skip(f"{self.site.under_test.name} does not {virtue}")
 
     def client(self, known: Known = CLIENT, far: bool = False, mac: str = "") -> Host:
         """A new machine with an interface cl, on the server's segment or behind the relay."""

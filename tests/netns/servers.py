@@ -47,6 +47,15 @@ SHORT = Known(
 POPULATION = (CLIENT, SECOND, SHORT)
 STRANGER_MAC = "02:e2:e0:00:00:99"
 
+# What a server may lack (dnsmasq does), and ours must not.
+KEEPS_DECLINED = "keep a declined address in use"
+ECHOES_ID = "send the client identifier back"
+SAME_TWICE = "answer a renewal that arrives twice with the same times"
+INFORMS_WITHOUT_LEASE = "leave the lease out of an ACK to INFORM"
+NAMES_BOOT_SERVER = "name the boot server in option 66"
+OWN_RENEWALS_ONLY = "stay silent to a renewal of an address that is not the host's"
+RENEWS_WITHOUT_MEMORY = "acknowledge a renewal of a lease that it does not remember"
+
 # The document's own lines, in the server's network namespace, where the inventory listens.
 _FILL = f"""
 import json, sys
@@ -77,8 +86,8 @@ class ServerUnderTest(Protocol):
     """A DHCP server on the host `server`, which has 10.88.0.1 on its interface sv."""
 
     name: str
-    parks_declined: bool  # a declined address is out of use for a while
     shortest_lease_s: int
+    lacks: frozenset[str]  # of the virtues that tests name with Scene.needs
 
     def start(self, host: Host) -> None:
         """Returns when it answers for POPULATION; LabError with its log when it does not."""
@@ -90,8 +99,8 @@ class Bootstorm:
     """The embedded inventory, filled over HTTP, and `serve` on top of it."""
 
     name = "bootstorm"
-    parks_declined = False
     shortest_lease_s = 1
+    lacks: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self._processes: list[Process] = []
@@ -146,8 +155,18 @@ class Dnsmasq:
     """dnsmasq with one static reservation for each address."""
 
     name = "dnsmasq"
-    parks_declined = True
     shortest_lease_s = 120
+    lacks = frozenset(
+        {
+            KEEPS_DECLINED,
+            ECHOES_ID,
+            SAME_TWICE,
+            INFORMS_WITHOUT_LEASE,
+            NAMES_BOOT_SERVER,
+            OWN_RENEWALS_ONLY,
+            RENEWS_WITHOUT_MEMORY,
+        }
+    )
 
     def __init__(self) -> None:
         self._process: Process | None = None

@@ -7,7 +7,16 @@ import pytest
 from bench.checks import dhcping, nmap_discover, nmap_inform
 from tests.netns.cases import flow, kind, skipping
 from tests.netns.scene import Scene
-from tests.netns.servers import BOOT_FILE, CLIENT, DOMAIN, MASK, SERVER, STRANGER_MAC
+from tests.netns.servers import (
+    BOOT_FILE,
+    CLIENT,
+    DOMAIN,
+    MASK,
+    NAMES_BOOT_SERVER,
+    OWN_RENEWALS_ONLY,
+    SERVER,
+    STRANGER_MAC,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -28,6 +37,7 @@ def test_nmap_decodes_the_offer(scene: Scene) -> None:
     host.address("cl", "10.88.0.98/24")  # nmap sends nothing from an interface without one
     with skipping():
         told = nmap_discover(host, "cl", CLIENT.mac)
+    scene.needs(NAMES_BOOT_SERVER)
     wanted = OPTIONS | {
         "DHCP Message Type": "DHCPOFFER",
         "IP Offered": CLIENT.near,
@@ -51,6 +61,7 @@ def test_nmap_informs_itself(scene: Scene) -> None:
     host.address("cl", f"{CLIENT.near}/24")
     with skipping():
         told = nmap_inform(host, SERVER)
+    scene.needs(NAMES_BOOT_SERVER)
     assert told | OPTIONS | {"DHCP Message Type": "DHCPACK"} == told
     assert "IP Address Lease Time" not in told
 
@@ -58,6 +69,8 @@ def test_nmap_informs_itself(scene: Scene) -> None:
 @pytest.mark.client("dhcping")
 @pytest.mark.parametrize("inform", [pytest.param(False, id="REQUEST and RELEASE"), pytest.param(True, id="INFORM")])
 def test_dhcping(scene: Scene, inform: bool) -> None:
+    if not inform:
+        scene.needs(RENEWS_WITHOUT_MEMORY)
     host = scene.client()
     host.address("cl", f"{CLIENT.near}/24")
     with skipping():
@@ -69,6 +82,7 @@ def test_dhcping(scene: Scene, inform: bool) -> None:
 
 @pytest.mark.client("dhcping")
 def test_dhcping_for_an_address_of_somebody_else_gets_silence(scene: Scene) -> None:
+    scene.needs(OWN_RENEWALS_ONLY)
     host = scene.client()
     host.address("cl", "10.88.0.99/24")
     with skipping():

@@ -14,7 +14,7 @@ from bench.clients import dhclient, dhcpcd, dhcrelay, tiny, udhcpc
 from bench.networkd import networkd
 from tests.netns.cases import client, flow, kind, must_be, skipping
 from tests.netns.scene import Scene
-from tests.netns.servers import CLIENT, SECOND, SERVER, STRANGER_MAC
+from tests.netns.servers import CLIENT, ECHOES_ID, SECOND, SERVER, STRANGER_MAC
 
 pytestmark = pytest.mark.netns
 
@@ -110,6 +110,7 @@ def test_identifier(scene: Scene, run: Callable[..., Lease], client_id: bool | s
     """The machine counts, not what it calls itself; what it calls itself comes back (RFC 6842)."""
     with skipping():
         must_be(run(scene.client(), "cl", client_id=client_id), CLIENT)
+    scene.needs(ECHOES_ID)
     for packet in scene.packets():
         told = [option for option in packet.options if option.startswith("Client-ID (61)")]
         assert len(told) == bool(shown) and all(shown in option for option in told), packet

@@ -22,7 +22,17 @@ from bench.clients import (
 from bench.networkd import Networkd
 from tests.netns.cases import client, flow, kind, must_be, skipping
 from tests.netns.scene import Scene
-from tests.netns.servers import CLIENT, SECOND, SERVER, SHORT, STRANGER_MAC, Known
+from tests.netns.servers import (
+    CLIENT,
+    INFORMS_WITHOUT_LEASE,
+    KEEPS_DECLINED,
+    SAME_TWICE,
+    SECOND,
+    SERVER,
+    SHORT,
+    STRANGER_MAC,
+    Known,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -64,6 +74,7 @@ def test_renew_through_a_relay_that_is_the_router(
         scene.saw(flow(f"{known.far}:68", f"{SERVER}:67"), kind("Request"), since)
         scene.saw(flow(f"{SERVER}:67", f"{known.far}:68"), kind("ACK"), since)
         scene.saw(flow(f"{SERVER}:67", "10.77.0.1:67"), kind("ACK"), since)
+    scene.needs(SAME_TWICE)
     answers = {(packet.message, packet.address, packet.options) for packet in scene.packets(since) if packet.reply}
     assert len(answers) <= 1, "direct and relayed differ"
 
@@ -178,8 +189,7 @@ def test_nak_goes_through_the_relay(scene: Scene) -> None:
     ],
 )
 def test_a_declined_address_stays_with_its_host(scene: Scene, run: Callable[..., Lease], how: dict[str, Any]) -> None:
-    if scene.site.under_test.parks_declined:
-        pytest.skip(f"{scene.site.under_test.name} takes a declined address out of use")
+    scene.needs(KEEPS_DECLINED)
     squatter = scene.client(mac=STRANGER_MAC)
     squatter.address("cl", f"{CLIENT.near}/24")
     with skipping(), pytest.raises(NoLease):
@@ -194,6 +204,7 @@ def test_inform(scene: Scene) -> None:
     with skipping():
         lease = dhcpcd(scene.client(), "cl", inform=f"{CLIENT.near}/24", timeout_s=20.0)
     assert (lease.server_id, lease.router, lease.domain) == (SERVER, SERVER, "example.org")
-    assert lease.lease_time == 0, "an ACK to INFORM has no lease"
     scene.saw(flow(f"{CLIENT.near}:68", "255.255.255.255:67"), kind("Inform"))
     scene.saw(flow(f"{SERVER}:67", f"{CLIENT.near}:68"), kind("ACK"))
+    scene.needs(INFORMS_WITHOUT_LEASE)
+    assert lease.lease_time == 0, "an ACK to INFORM has no lease"
