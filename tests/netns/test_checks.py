@@ -14,6 +14,7 @@ from tests.netns.servers import (
     MASK,
     NAMES_BOOT_SERVER,
     OWN_RENEWALS_ONLY,
+    RENEWS_WITHOUT_MEMORY,
     SERVER,
     STRANGER_MAC,
 )
