@@ -11,7 +11,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 
 test: setup             ## sets everything up and runs all tests: what may share the machine on all cores, then the rest
 	$(PYTEST) -n auto -m 'not netns and not faults'
-	$(PYTEST) -m 'netns or faults'
+	$(PYTEST) -m '(netns or faults) and not machines'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -34,13 +34,13 @@ test-unit: build        ## everything that needs no namespaces and no sanitizer
 	$(PYTEST) -n auto -m 'not netns and not faults and not sanitizer'
 
 test-netns: build       ## real clients in network namespaces
-	$(PYTEST) -m 'netns or faults'
+	$(PYTEST) -m '(netns or faults) and not machines'
 
 test-inventory: build   ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
 	$(PYTEST) tests/control/clusto/test_recordings.py -q -s -rs
 
-test-clients: build     ## the same clients, with a table of what each did
-	$(PYTEST) tests/netns/test_clients.py -v
+test-clients: build     ## all real clients and many emulated machines, then a table client x case x result x time
+	$(PYTEST) -p tests.netns.table -m client tests/netns
 
 asan: build             ## the packet path's tests under AddressSanitizer and UBSan
 	$(PYTEST) -m sanitizer

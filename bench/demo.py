@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import click
 
-from bench.clients import Lease, NoLease, Unsupported, dhclient, dhcpcd, tiny, udhcpc
+from bench.client import Lease, NoLease, Unsupported
+from bench.clients import dhclient, dhcpcd, tiny, udhcpc
 from bench.lab import Host, Lab, LabError
 from bench.site import ENVIRONMENT, INVENTORY, RunningSite
 

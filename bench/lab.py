@@ -269,6 +269,13 @@ class Segment:
         self.switch.lab.wire(host, self.switch, a_if=ifname, b_if=port, a_addr=address, a_mac=mac)
         self.switch.ip(f"link set {port} master br0")
 
+    def tap(self) -> str:
+        """A port for an emulated machine that runs on `switch`: the name of its tap device."""
+        self.ports += 1
+        port = f"p{self.ports}"
+        self.switch.ip(f"tuntap add {port} mode tap", f"link set {port} master br0 up")
+        return port
+
 
 class Lab:
     """A private network laboratory, as a context manager: `with Lab() as lab: server = lab.host("server")`."""

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-LAYERS = ("golden", "property", "sanitizer", "netns", "faults")
+LAYERS = ("golden", "property", "sanitizer", "netns", "machines", "faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

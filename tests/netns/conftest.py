@@ -1,6 +1,4 @@
-"""The site of the client tests: a server, a relay and two segments; each test gets fresh client hosts.
-
-    server --sv-- near (10.88.0.0/24) --rs-- relay --rc-- far (10.77.0.0/24)
+"""Fixtures of the client tests (scene.py): one site for all of them but the firmware's, one scene a test.
 
 BOOTSTORM_RIVAL=dnsmasq runs the same tests against dnsmasq.  A failed test shows what the server, the clients, the
 relay and the wire said.
@@ -10,58 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
-from bench.clients import Unsupported, available
-from bench.lab import Host, Lab, Process, Segment, guard
-from tests.netns.servers import CLIENT, SERVER, SERVERS, Known, ServerUnderTest
+from bench.client import Unsupported
+from bench.lab import Lab, guard
+from tests.netns.boot import BootServers
+from tests.netns.scene import Scene, Site, capture, standing
+from tests.netns.servers import SERVERS, ServerUnderTest
 
 SHOWN_BYTES = 12_000
-
-
-@dataclass(slots=True)
-class Site:
-    """What stands for the whole module."""
-
-    lab: Lab
-    server: Host
-    relay: Host
-    near: Segment
-    far: Segment
-    under_test: ServerUnderTest
-
-
-@dataclass(slots=True)
-class Scene:
-    """One test's clients, and what goes over the server's wire meanwhile (None without tcpdump)."""
-
-    site: Site
-    wire: Process | None
-    marks: dict[Process, int]
-    hosts: list[Host] = field(default_factory=list)
-
-    def client(self, known: Known = CLIENT, far: bool = False, mac: str = "") -> Host:
-        """A new machine with an interface cl, on the server's segment or behind the relay."""
-        host = self.site.lab.host(f"client{len(self.hosts)}")
-        self.hosts.append(host)
-        (self.site.far if far else self.site.near).plug(host, "cl", mac=mac or known.mac)
-        return host
-
-    def saw(self, first_line: str, message: str, since: int = 0) -> None:
-        """Wait until the wire has carried a packet: regular expressions of tcpdump's address line and of an option."""
-        if self.wire is not None:
-            self.wire.wait_for(rf"(?s:{first_line}: (?:(?!\n\d\d:\d\d:).)*?{message})", 3.0, since)
-
-    def wire_mark(self) -> int:
-        return self.wire.mark() if self.wire is not None else 0
-
-    def report(self) -> Iterator[tuple[str, str]]:
-        yield "wire at the server", self.wire.log() if self.wire is not None else "tcpdump is not installed"
-        yield f"server ({self.site.under_test.name})", self.site.server.logs(self.marks)
-        for host in (self.site.relay, *self.hosts):
-            yield host.name, host.logs(self.marks)
 
 
 def _chosen_server() -> ServerUnderTest:
@@ -78,37 +34,45 @@ def machine_untouched() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+def _skip_or_stand(under_test: ServerUnderTest) -> Iterator[Site]:
     if reason := Lab.available():
         pytest.skip(reason)
-    with Lab() as lab:
-        near, far, server, relay = lab.bridge("near"), lab.bridge("far"), lab.host("server"), lab.host("relay")
-        near.plug(server, "sv", f"{SERVER}/24")
-        near.plug(relay, "rs", "10.88.0.2/24")
-        far.plug(relay, "rc", "10.77.0.1/24")
-        relay.sysctl("net.ipv4.ip_forward", 1)
-        server.route("10.77.0.0/24", "10.88.0.2")
-        under_test = _chosen_server()
-        try:
-            under_test.start(server)
-        except Unsupported as lost:
-            pytest.skip(str(lost))
-        yield Site(lab, server, relay, near, far, under_test)
-        under_test.stop()
+    try:
+        with standing(under_test) as site:
+            yield site
+    except Unsupported as lost:
+        pytest.skip(str(lost))
+
+
+@pytest.fixture(scope="session")
+def clients_site() -> Iterator[Site]:
+    yield from _skip_or_stand(_chosen_server())
+
+
+@pytest.fixture(scope="session")
+def firmware_site() -> Iterator[Site]:
+    if (rival := _chosen_server().name) != BootServers.name:
+        pytest.skip(f"firmware boots on {BootServers.name}'s answers, not on those of {rival}")
+    yield from _skip_or_stand(BootServers())
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> Site:
+    """The machines' site for tests with the marker `firmware`, the clients' for all others."""
+    which = "firmware_site" if request.node.get_closest_marker("firmware") else "clients_site"
+    found = request.getfixturevalue(which)
+    assert isinstance(found, Site)
+    return found
 
 
 @pytest.fixture
 def scene(site: Site) -> Iterator[Scene]:
-    wire = None
-    marks = site.server.marks() | site.relay.marks()
-    if available("tcpdump"):
-        argv = ["tcpdump", "-i", "sv", "-n", "-e", "-l", "-vvv", "-s0", "--immediate-mode", "-Z", "root"]
-        wire = site.server.popen([*argv, "udp port 67 or udp port 68 or arp"])
-        wire.wait_for("listening on", 5.0)
+    marks = {process: mark for host in site.lasting() for process, mark in host.marks().items()}
+    wire = capture(site.server, "sv")
     scene = Scene(site, wire, marks)
     try:
-        yield scene
+        with scene.on:
+            yield scene
     finally:
         for host in scene.hosts:
             host.close()
@@ -118,9 +82,11 @@ def scene(site: Site) -> Iterator[Scene]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Adds the logs while the test's hosts still stand."""
+    """Adds the times, and the logs of a failed test, while its hosts still stand."""
     report = yield
     scene = getattr(item, "funcargs", {}).get("scene")
-    if report.when == "call" and report.failed and scene is not None:
-        report.sections += [(title, text[-SHOWN_BYTES:]) for title, text in scene.report()]
+    if report.when == "call" and scene is not None:
+        report.user_properties += list(scene.times().items())
+        if report.failed:
+            report.sections += [(title, text[-SHOWN_BYTES:]) for title, text in scene.report()]
     return report

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bench.clients import Unsupported, missing
+from bench.client import Unsupported, missing
 from bench.lab import Host, LabError, Process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,12 +34,27 @@ class Known:
     mac: str
     near: str  # its address on 10.88.0.0/24, the server's own network
     far: str = ""  # its address on 10.77.0.0/24, behind the relay
+    lease_s: int = LEASE_S
+    dhcp: Mapping[str, str | int] = field(default_factory=dict, hash=False)  # attributes of its own
 
 
 CLIENT = Known("e2e-client", "02:e2:e0:00:00:11", "10.88.0.11", "10.77.0.11")
 SECOND = Known("e2e-vm", "52:54:00:e2:00:01", "10.88.0.21")
-POPULATION = (CLIENT, SECOND)
+# Renews and rebinds within the patience of a test.  dhcpcd takes no lease under 20 s.
+SHORT = Known(
+    "e2e-short", "02:e2:e0:00:00:22", "10.88.0.31", "10.77.0.31", 24, {"renewal_time": 3, "rebinding_time": 6}
+)
+POPULATION = (CLIENT, SECOND, SHORT)
 STRANGER_MAC = "02:e2:e0:00:00:99"
+
+# What a server may lack (dnsmasq does), and ours must not.
+KEEPS_DECLINED = "keep a declined address in use"
+ECHOES_ID = "send the client identifier back"
+SAME_TWICE = "answer a renewal that arrives twice with the same times"
+INFORMS_WITHOUT_LEASE = "leave the lease out of an ACK to INFORM"
+NAMES_BOOT_SERVER = "name the boot server in option 66"
+OWN_RENEWALS_ONLY = "stay silent to a renewal of an address that is not the host's"
+RENEWS_WITHOUT_MEMORY = "acknowledge a renewal of a lease that it does not remember"
 
 # The document's own lines, in the server's network namespace, where the inventory listens.
 _FILL = f"""
@@ -51,8 +67,10 @@ p = Pool("pxeboot-servers")
 for subkey, value in (("enabled", 1), ("tftp_server", "{SERVER}"), ("tftp_filename", "{BOOT_FILE}"),
                       ("domain", "{DOMAIN}"), ("lease_time", {LEASE_S})):
     p.set_attr(key="dhcp", subkey=subkey, value=value)
-for name, mac, *addresses in json.load(sys.stdin):
+for name, mac, dhcp, *addresses in json.load(sys.stdin):
     s = BasicServer(name)
+    for subkey, value in dhcp.items():
+        s.set_attr(key="dhcp", subkey=subkey, value=value)
     s.set_port_attr("nic-eth", 1, "mac", mac)
     for address in addresses:
         s.bind_ip_to_osport(address, "eth0")
@@ -60,11 +78,16 @@ for name, mac, *addresses in json.load(sys.stdin):
 """
 
 
+def own_attributes(known: Known) -> dict[str, str | int]:
+    return {**known.dhcp, **({"lease_time": known.lease_s} if known.lease_s != LEASE_S else {})}
+
+
 class ServerUnderTest(Protocol):
     """A DHCP server on the host `server`, which has 10.88.0.1 on its interface sv."""
 
     name: str
-    parks_declined: bool  # a declined address is out of use for a while
+    shortest_lease_s: int
+    lacks: frozenset[str]  # of the virtues that tests name with Scene.needs
 
     def start(self, host: Host) -> None:
         """Returns when it answers for POPULATION; LabError with its log when it does not."""
@@ -76,7 +99,8 @@ class Bootstorm:
     """The embedded inventory, filled over HTTP, and `serve` on top of it."""
 
     name = "bootstorm"
-    parks_declined = False
+    shortest_lease_s = 1
+    lacks: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self._processes: list[Process] = []
@@ -88,7 +112,10 @@ class Bootstorm:
         inventory = host.popen([*control, "inventory", "--dsn", dsn, "--bind", INVENTORY], env=env)
         self._processes.append(inventory)
         inventory.wait_for("listening on", READY_S)
-        rows = [[known.name, known.mac, *filter(None, (known.near, known.far))] for known in POPULATION]
+        rows = [
+            [known.name, known.mac, own_attributes(known), *filter(None, (known.near, known.far))]
+            for known in POPULATION
+        ]
         host.run([sys.executable, "-c", _FILL], timeout=READY_S, text_in=json.dumps(rows), env=env)
         socket, conf = host.scratch / "control.sock", host.scratch / "services.conf"
         dhcp = {
@@ -128,7 +155,18 @@ class Dnsmasq:
     """dnsmasq with one static reservation for each address."""
 
     name = "dnsmasq"
-    parks_declined = True
+    shortest_lease_s = 120
+    lacks = frozenset(
+        {
+            KEEPS_DECLINED,
+            ECHOES_ID,
+            SAME_TWICE,
+            INFORMS_WITHOUT_LEASE,
+            NAMES_BOOT_SERVER,
+            OWN_RENEWALS_ONLY,
+            RENEWS_WITHOUT_MEMORY,
+        }
+    )
 
     def __init__(self) -> None:
         self._process: Process | None = None

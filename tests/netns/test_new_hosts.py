@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.clients import NoLease, tiny
+from bench.client import NoLease
+from bench.clients import tiny
 from bench.lab import CommandFailed, Host, Lab
 from bench.site import ENVIRONMENT, INVENTORY, RunningSite, many_hosts, running_site
 

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bench.clients import Lease, Unsupported, dhclient, udhcpc
+from bench.client import Lease
+from bench.clients import dhclient, dhcpcd, udhcpc
 from bench.lab import Host, Lab
 from bench.site import running_site
+from tests.netns.cases import client as case
+from tests.netns.cases import skipping
 
 pytestmark = pytest.mark.netns
 
@@ -33,13 +36,17 @@ SITE = {
     # The host's own file is for everybody: no class may fall back to it that has a file of its own.
     "hosts": [{"name": "a", "mac": MAC, "address": ADDRESS, "pool": "boot", "dhcp": {"tftp_filename": "/installed.0"}}],
 }
-STAGES = {
-    "": ("/installed.0", 3600),
-    "udhcp 0.9.9-pre": ("/installed.0", 3600),
-    "PXEClient:Arch:00000:UNDI:002001": ("undionly.kpxe", 120),
-    "PXEClient:Arch:00007:UNDI:003016": ("snponly.efi", 3600),
-    "HTTPClient:Arch:00016:UNDI:003001": ("http://10.88.0.1/a.efi", 3600),
+STAGES = {  # vendor class, user class
+    ("", ""): ("/installed.0", 3600),
+    ("udhcp 0.9.9-pre", ""): ("/installed.0", 3600),
+    ("PXEClient:Arch:00000:UNDI:002001", ""): ("undionly.kpxe", 120),
+    ("PXEClient:Arch:00000:UNDI:002001", "iPXE"): ("menu.ipxe", 3600),
+    ("PXEClient:Arch:00007:UNDI:003016", ""): ("snponly.efi", 3600),
+    ("PXEClient:Arch:00007:UNDI:003016", "iPXE"): ("menu.ipxe", 3600),
+    ("HTTPClient:Arch:00016:UNDI:003001", ""): ("http://10.88.0.1/a.efi", 3600),
 }
+# These have a boot file among what they show; one of them sends the user class as plain text, dhcpcd as a list.
+CLIENTS = [case("udhcpc", udhcpc), case("dhclient", dhclient), case("dhcpcd", dhcpcd)]
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +60,10 @@ def client() -> Iterator[Host]:
             yield client
 
 
-@pytest.mark.parametrize("vendor_class", STAGES)
-@pytest.mark.parametrize("run", [udhcpc, dhclient])
-def test_each_stage(client: Host, run: Callable[..., Lease], vendor_class: str) -> None:
-    try:
-        lease = run(client, "cl", vendor_class=vendor_class) if vendor_class else run(client, "cl")
-    except Unsupported as reason:
-        pytest.skip(str(reason))
+@pytest.mark.parametrize(("vendor_class", "user_class"), STAGES, ids=lambda words: words.replace("-", " ") or "none")
+@pytest.mark.parametrize("run", CLIENTS)
+def test_each_stage(client: Host, run: Callable[..., Lease], vendor_class: str, user_class: str) -> None:
+    with skipping():
+        lease = run(client, "cl", vendor_class=vendor_class, user_class=user_class)
     assert lease.address == ADDRESS
-    assert (lease.boot_file.rstrip("\0"), lease.lease_time) == STAGES[vendor_class]
+    assert (lease.boot_file.rstrip("\0"), lease.lease_time) == STAGES[vendor_class, user_class]
