@@ -255,8 +255,9 @@ class Rules:
         try:
             if len(macs) > 1:
                 raise BadRecord(f"port-nic-eth 1 has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one")
-            rows = [self.judge(mac, thing, context) for mac in macs if mac is not None]
-            return rows + (self.bmc_rows(list(macs), thing, context) if self.bmc_port is not None else [])
+            usable = [mac for mac in macs if mac is not None]
+            rows = [self.judge(mac, thing, context) for mac in usable]
+            return rows + (self.bmc_rows(usable, thing, context) if self.bmc_port is not None else [])
         except BadRecord as bad:
             self.faults.blame(thing.name, str(bad))
             return [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs if mac is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ext.builder import Surroundings
 
@@ -11,7 +12,7 @@ from control.config import Dhcp
 
 
 def surroundings(
-    dhcp: Dhcp, networks: Iterable[tuple[int, int]], links: Iterable[tuple[int, int, int, int, bool]]
+    dhcp: Dhcp, networks: Iterable[tuple[int, int]], links: Iterable[tuple[Any, ...]]
 ) -> Surroundings:
     """networks: (first, last) of the inventory's IP managers.  links: (ifindex, address, prefix, mtu, served)."""
     return Surroundings(
