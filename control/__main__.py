@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """`run FD` and `planner FD` are started by the supervisor and by control; everything else is cli.py's."""
+    """`run`, `planner` and `registrar` are started by the supervisor and by control; everything else is cli.py's."""
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():
             from control.service import main as run_service
@@ -16,6 +16,10 @@ def main() -> None:
             from control.planner import main as run_planner
 
             run_planner(int(fd))
+        case ["registrar", fd] if fd.isdigit():
+            from control.discovery.registrar import main as run_registrar
+
+            run_registrar(int(fd))
         case _:
             from control.cli import main as command_line
 

@@ -172,7 +172,12 @@ class Snmp:
         checks.nullable(
             checks.text("a Python module name or the absolute path of a .py file", r"/[ -~]+\.py|[A-Za-z_]\w*(\.\w+)*")
         ),
-        "the site's rack factory (`get_factory(rack_name)`); null: none, new servers are only reported",
+        "the site's rack factory (`get_factory(rack_name)`); null: the racks' declared layouts",
+    )
+    name_manager: str = _key(
+        "servernames",
+        checks.text("the name of a SimpleEntityNameManager", r"[A-Za-z0-9_.-]{1,128}"),
+        "name manager of the inventory whose properties say how new servers are called",
     )
     max_macs_per_port: int = _key(
         8, checks.integer(1, 4096), "more MACs than this on one switch port: an uplink, which registers nothing"
