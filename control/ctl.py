@@ -11,6 +11,8 @@ from typing import Any
 import click
 import msgpack
 
+from control.discovery.text import render_discovered
+from control.discovery.text import render_machine as render_discovered_machine
 from control.explain_text import render_machine
 
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
@@ -81,16 +83,18 @@ class Client:
 
             self.print_answer(command, lambda: self.call(command, arguments, follow))
 
-    def show_pages(self, command: str, page: int) -> None:
-        """The answer in pages of so many "changes", however many there are."""
+    def show_pages(self, command: str, page: int, rows: str = "changes", same: str | None = "generation") -> None:
+        """The answer in pages of so many rows, however many there are.  same: what no other refresh may change."""
 
         def all_pages() -> Any:
             result = self.call(command, {"offset": 0, "limit": page})
-            while len(result["changes"]) < result["total"]:
-                more = self.call(command, {"offset": len(result["changes"]), "limit": page})
-                if more["generation"] != result["generation"] or not more["changes"]:
+            while len(result[rows]) < result["total"]:
+                more = self.call(command, {"offset": len(result[rows]), "limit": page})
+                if same is None and not more[rows]:
+                    break
+                if same is not None and (more[same] != result[same] or not more[rows]):
                     raise CallFailed(f"{command}: another refresh came meanwhile; ask again")
-                result["changes"] += more["changes"]
+                result[rows] += more[rows]
             return result
 
         self.print_answer(command, all_pages)
@@ -186,4 +190,7 @@ RENDER: dict[str, Callable[[Any], list[str]]] = {
     "explain": render_machine,
     "workers": render_workers,
     "recent": render_recent,
+    "discovered": render_discovered,
+    "adopt": render_discovered_machine,
+    "ignore": render_discovered_machine,
 }

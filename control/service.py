@@ -17,8 +17,10 @@ from typing import Any
 
 from ext.codec import links_of
 
-from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
+from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
+from control.discovery.commands import DiscoveryCommands
+from control.discovery.desk import Desk
 from control.events import Warnings
 from control.explain import Explainer
 from control.jobs import Planned
@@ -61,6 +63,7 @@ class Service:
         self.warnings = Warnings(
             self.table, event_bell, self.interface_name, state.reasons_of, on_unknown=self.on_unknown
         )
+        self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
         handlers = {
             "status": self.status,
             "refresh": self.refresh,
@@ -70,6 +73,7 @@ class Service:
             "explain": self.explain,
             "workers": self.workers,
             "recent": self.recent,
+            **DiscoveryCommands(self.desk).handlers(),
         }
         allowed = {0, os.geteuid(), *self.config.control.allow_uids}
         self.console = Console(console_fd, handlers, allowed)
@@ -87,6 +91,7 @@ class Service:
                 group.create_task(self.follow_links(group), name="links")
                 group.create_task(self.console.run(), name="console")
                 group.create_task(self.follow_file(), name="file")
+                group.create_task(self.desk.run(), name="discovery")
                 await stopped
                 raise Stopped
         except* Stopped:
@@ -172,8 +177,12 @@ class Service:
         with memfd("bootstorm-config", config.text) as fd:
             self.channel.send(Accepted(), [fd])
         self.console.allow_uids = {0, os.geteuid(), *config.control.allow_uids}
-        self.reloading = asyncio.get_running_loop().create_task(self.refresher.reconfigure(config))
+        self.reloading = asyncio.get_running_loop().create_task(self.reconfigure(config))
         log.info("configuration reloaded")
+
+    async def reconfigure(self, config: Config) -> None:
+        await self.refresher.reconfigure(config)
+        await self.desk.reconfigure(config)
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -210,6 +219,7 @@ class Service:
             "send_errors": table.send_errors(),
             "warnings_suppressed": self.warnings.suppressed,
             "lookups": self.lookups.counts,
+            "discovery": self.desk.status(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
@@ -289,6 +299,11 @@ class Service:
         mac = arguments.get("mac")
         wanted = show_mac(self.read_mac("recent", mac)) if mac is not None else None
         return self.warnings.newest(int(arguments.get("most", 50)), wanted)
+
+
+def boottime_s() -> float:
+    """As traps and sightings are stamped."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def main(fd: int) -> None:

@@ -1,7 +1,7 @@
 """What is known of each MAC that was seen: where, as what, how far it is, and when it is its turn.  No I/O, no clock.
 
-Bounded: settled machines that nobody waits for make room first; what does not fit is counted and comes again by its next
-trap.  A port that shows more MACs than `snmp.max_macs_per_port` in a while leads to a switch: nothing on it counts.
+Bounded: settled machines that nobody waits for make room first; what does not fit is counted, and comes again by its
+next trap.  A port that shows more MACs than `snmp.max_macs_per_port` in a while leads to a switch and is left out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KEPT: Final = frozenset({"seen", "working", "registered", "waits", "down", "retr
 
 @dataclass(slots=True)
 class Machine:
-    """One MAC.  places: since when it is seen there, and in which VLAN.  due_s: when it is its turn; None: it is not."""
+    """One MAC.  places: since when it is seen there, and in which VLAN.  due_s: when it is its turn, or None."""
 
     mac: str
     state: str = "seen"
@@ -231,7 +231,7 @@ class Machines:
 
     def make_room(self) -> bool:
         for mac, machine in islice(self.of_mac.items(), 64):
-            if machine.state in FORGETTABLE and machine.due_s is None or machine.state == "off":
+            if (machine.state in FORGETTABLE and machine.due_s is None) or machine.state == "off":
                 del self.of_mac[mac]
                 return True
         return False

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import threading
 from pathlib import Path
 
 from control.clusto.objects import connect
@@ -72,6 +74,14 @@ class Registrar:
             return Outcome(mac=work.mac, state="waits", reason=reason)
 
 
+def end_with(fd: int) -> None:
+    """Ends the process when the desk does: the next desk's registrar must not meet one that is still at work."""
+    poll = select.poll()
+    poll.register(fd, 0)  # POLLHUP comes unasked
+    poll.poll()
+    os._exit(0)
+
+
 def main(fd: int) -> None:
     """The process.  fd: its channel to the desk."""
     configure_logging()
@@ -83,6 +93,7 @@ def main(fd: int) -> None:
             raise TypeError(f"registrar: the first message is {type(begin).__name__}, wanted RegistrarBegin")
         config = parse(os.pread(fds[0], MAX_FILE_BYTES, 0), Path(begin.config_path))
         close_all(fds)
+        threading.Thread(target=end_with, args=(channel.fileno(),), daemon=True).start()
         Registrar(channel, config).serve()
     except ChannelClosed:
         os._exit(0)  # whatever threads a site's factory may have left
