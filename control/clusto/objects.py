@@ -210,12 +210,12 @@ class Driver:
     def remove(self, thing: "Driver") -> None:
         self._act("remove", {"object": thing.path})
 
-    def contents(self) -> list["Driver"]:
-        """Members, one level."""
-        return resolve(self.content_paths())
+    def contents(self, clusto_types: Iterable[str] | None = None) -> list["Driver"]:
+        """Members, one level; of some types only."""
+        return resolve(_of_types(self.content_paths(), clusto_types))
 
-    def parents(self) -> list["Driver"]:
-        return resolve(self.parent_paths())
+    def parents(self, clusto_types: Iterable[str] | None = None) -> list["Driver"]:
+        return resolve(_of_types(self.parent_paths(), clusto_types))
 
     def content_paths(self) -> list[str]:
         paths: list[str] = document_of(self.name)["contents"]
@@ -238,6 +238,11 @@ class Driver:
 
 
 _BY_DRIVER[Driver.driver] = Driver
+
+
+def _of_types(paths: list[str], types: Iterable[str] | None) -> list[str]:
+    wanted = None if types is None else set(types)
+    return [path for path in paths if wanted is None or path.split("/", 2)[1] in wanted]
 
 
 class _Path(str):

@@ -184,12 +184,15 @@ class Registration:
             progress.did += self.would(work, builder, spot, occupant)
             progress.state = "would"
             return ""
-        server = occupant or self.make(work, builder, spot, progress)
+        if occupant:
+            # Found by its rack unit again, so its place comes first: a MAC on a server whose other NIC is connected
+            # already would look like one that moved.
+            self.complete(occupant, builder, spot, progress)
+            self.add_mac(occupant, work.mac)
+            return occupant
+        server = self.make(work, builder, spot, progress)
         self.add_mac(server, work.mac)
-        if not occupant:
-            server = self.alone(work, server, spot)
-        progress.server = server
-        return self.complete(server, builder, spot, progress)
+        return self.complete(self.alone(work, server, spot), builder, spot, progress)
 
     def builder_of(self, spot: Spot) -> Builder:
         return self.factories.of(self.facts.sole_rack(spot.switch))
