@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from control.clusto.api import TIMEOUT_S, Api, ClustoError, failure, quoted
-from control.clusto.drivers import DRIVERS
+from control.clusto.drivers import DRIVERS, PORT_ACTION_TYPES
 from control.clusto.drivers import Driver as DriverRow
 
 _ADDRESSABLE: Final = re.compile(r"[\w-]+", re.ASCII)
@@ -281,11 +281,16 @@ def document_of(name: str) -> dict[str, Any]:
 def object_of(document: Mapping[str, Any]) -> Driver:
     """A show document -> an object of its driver's class; a driver without a class here gives a plain Driver."""
     _, type_, name = document["object"].split("/", 2)
-    return class_of(document["driver"])._known(name, type_)
+    return class_of(document["driver"], type_)._known(name, type_)
 
 
-def class_of(driver: str) -> type[Driver]:
-    return _BY_DRIVER.get(driver, Driver)
+def class_of(driver: str, type_: str = "") -> type[Driver]:
+    """A driver that a site's plugin brought has what its type has: a rack units, a switch ports."""
+    if driver in _BY_DRIVER:
+        return _BY_DRIVER[driver]
+    if type_ == "rack":
+        return _BY_DRIVER.get("basicrack", Driver)
+    return _BY_DRIVER.get("device", Driver) if type_ in PORT_ACTION_TYPES or type_ == "appliance" else Driver
 
 
 def get_by_name(name: str) -> Driver:
