@@ -202,7 +202,7 @@ class Declared:
             raise Waits(f"{fault}; correct the inventory")
         if fault:
             return [f"not connected: {fault}"]
-        ours = [Row(key, far_path, "connection", number, relation=True), Row(key, far_number, "otherportnum", number)]
+        ours = [Row(key, far_number, "otherportnum", number), Row(key, far_path, "connection", number, relation=True)]
         theirs = [
             Row(key, number, "otherportnum", far_number),
             Row(key, server.path, "connection", far_number, relation=True),

@@ -13,6 +13,7 @@ from typing import Final
 
 from control.clusto.api import ClustoError
 from control.discovery import roles
+from control.discovery.building import Declared
 from control.discovery.factories import Builder, Factories
 from control.discovery.facts import Facts, Switch
 from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, name_of, same
@@ -44,6 +45,7 @@ class Progress:
 
     state: str = ""
     server: str = ""
+    made: bool = False  # just now
     spot: Spot | None = None
     did: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -191,7 +193,7 @@ class Registration:
             self.add_mac(occupant, work.mac)
             return occupant
         server = self.make(work, builder, spot, progress)
-        self.add_mac(server, work.mac)
+        self.inventory.add(server, Row(BOOTSTRAP, work.mac, "mac"))  # the name was free, or nothing stood on it
         return self.complete(self.alone(work, server, spot), builder, spot, progress)
 
     def builder_of(self, spot: Spot) -> Builder:
@@ -199,7 +201,7 @@ class Registration:
 
     def check_movable(self, work: Work, owner: Entity, spot: Spot) -> None:
         """Raises Waits unless the owner of the MAC is a server that we, or a person, left unconnected for this."""
-        elsewhere = connections(owner) - {(spot.switch.path, spot.port)}
+        elsewhere = connections(owner) - {(spot.switch.path, spot.port), (spot.switch.path, None)}
         if elsewhere:
             at = ", ".join(f"{name_of(path)}:{port}" for path, port in sorted(elsewhere, key=str))
             raise Waits(
@@ -245,6 +247,7 @@ class Registration:
                 return entity.path
         name = work.name if work.name and self.inventory.entity(work.name) is None else ""
         path, driver = self.names.create(drivers, name, self.intend)
+        progress.made = True
         progress.did.append(f"made {path} ({driver})")
         return path
 
@@ -291,6 +294,8 @@ class Registration:
             progress.did.append(f"complete {server}")
             return
         progress.did += builder.add(server, spot.switch.path, spot.port)
+        if isinstance(builder, Declared):
+            return  # ours has written it, or has raised
         far = self.inventory.ports(spot.switch.path).get((NIC, spot.port), Far(None, None))
         if far.path != server:
             raise Waits(f"{builder.what} did not connect {server} to {spot.text} (found {far.path}); correct it")
@@ -328,6 +333,8 @@ class Registration:
             progress.notes.append(f"{spot.text}: VLAN {there[0]} in the inventory, {spot.vlan} seen: not changed")
 
     def record_roles(self, work: Work, progress: Progress) -> Outcome:
+        if progress.made and not work.roles:
+            return progress.outcome(work.mac, "registered")
         server = self.existing(progress.server)
         spot = progress.spot
         if work.roles and not self.inventory.dry:
