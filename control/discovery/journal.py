@@ -67,10 +67,11 @@ class Journal:
         if self.skipped:
             log.warning("%s: %d lines were torn or no records; left out", self.path, self.skipped)
         self.live = {mac: encoded(record) for mac, record in records.items()}
-        try:
-            self.write_anew()
-        except OSError as error:
-            self.failed(error)
+        if content:
+            try:
+                self.write_anew()
+            except OSError as error:
+                self.failed(error)
         self.thread.start()
         return list(records.values())
 
@@ -137,7 +138,8 @@ class Journal:
                     continue
                 self.live[mac] = line
                 lines.append(line)
-        if self.fault or self.lines + len(lines) > 2 * len(self.live) + SPARE_LINES:
+        full = self.lines + len(lines) > 2 * len(self.live) + SPARE_LINES
+        if self.fault or full or (lines and self.fd < 0):
             self.write_anew()  # also after a fault: half a line may stand at the end
         elif lines:
             write_all(self.fd, b"".join(lines))

@@ -30,6 +30,7 @@ class Registrar:
 
     def __init__(self, channel: Channel, config: Config) -> None:
         self.channel = channel
+        self.api_url = config.dhcp.api_url
         api = connect(config.dhcp.api_url, config.dhcp.api_token)
         inventory = Inventory(api, dry=config.snmp.dry_run)
         facts = Facts(inventory)
@@ -64,6 +65,9 @@ class Registrar:
             self.channel.send(self.outcome(work))
 
     def outcome(self, work: Work) -> Outcome:
+        if self.api_url.startswith("file:"):
+            reason = f"dhcp.api_url is {self.api_url}: a file that is only read; add the server to it by hand"
+            return Outcome(mac=work.mac, state="waits", reason=reason)
         try:
             return self.registration.run(work)
         except (ChannelClosed, KeyboardInterrupt):

@@ -68,7 +68,7 @@ def test_racks_of_new_servers(tmp_path: Path) -> None:
             lanes = sum(cpu_s(lane.pid) for lane in desk.lanes if lane.pid)
             figures.append(
                 f"{len(macs)} servers registered in {took:.1f} s ({took * 1e3 / len(macs):.0f} ms each); "
-                f"seconds of CPU: inventory {cpu:.1f}, registrars {lanes:.1f}; load of the machine {os.getloadavg()[0]:.0f}"
+                f"seconds of CPU: inventory {cpu:.1f}, registrars {lanes:.1f}; load {os.getloadavg()[0]:.0f}"
             )
 
         at_the_desk(configured(tmp_path, url), scenario)
