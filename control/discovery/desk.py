@@ -62,7 +62,7 @@ class Desk:
         self.bells: list[asyncio.Event] = []  # of who waits for news: each its own, or one would take another's
         self.lanes = [Lane(config, self.intend, factory_limit_s) for _ in range(LANES)]
         self.working: dict[str, str] = {}  # MAC -> switch
-        self.names: dict[str, str] = {}  # that are about to be taken -> MAC
+        self.names: dict[str, str] = {}  # that were about to be taken -> MAC, until its machine is through
         self.waiting: dict[str, list[asyncio.Future[None]]] = {}  # MAC -> who asked for its outcome
         self.to_look_up: dict[str, str] = {}  # MAC -> server
         self.down_s, self.down_until_s, self.down_reason = 0.0, 0.0, ""
@@ -187,9 +187,9 @@ class Desk:
             outcome = self.after_end(machine, switch, ended)
         finally:
             self.working.pop(machine.mac, None)
-            for name in [name for name, mac in self.names.items() if mac == machine.mac]:
-                del self.names[name]
         self.settle(machine, outcome)
+        if not machine.name:
+            self.release_names(machine.mac)
 
     def after_end(self, machine: Machine, switch: str, ended: Ended) -> Outcome:
         """A hanging factory must not take the lanes from the other racks: its switch waits longer each time."""
@@ -241,6 +241,10 @@ class Desk:
         level = logging.INFO if outcome.did else logging.WARNING
         log.log(level, "discovery: %s%s%s, %s: %s", machine.mac, server, where, outcome.state, words)
 
+    def release_names(self, mac: str) -> None:
+        for name in [name for name, owner in self.names.items() if owner == mac]:
+            del self.names[name]
+
     async def intend(self, mac: str, name: str) -> Granted:
         """The name is on disk before the registrar takes it: after a crash the server is known as ours."""
         if self.names.setdefault(name, mac) != mac:
@@ -248,6 +252,8 @@ class Desk:
         machine = self.machines.of_mac.get(mac)
         if machine is None:
             return Granted(ok=False, fault=f"{mac} is not known any more")
+        self.release_names(mac)
+        self.names[name] = mac
         machine.name = name
         self.keep(machine)
         try:
@@ -291,6 +297,8 @@ class Desk:
                 self.journal.skipped += 1
                 continue
             self.machines.of_mac[machine.mac] = machine
+            if machine.name:
+                self.names[machine.name] = machine.mac
             if machine.state not in ("ignored", "registered"):
                 machine.state = "seen"
                 self.machines.schedule(machine, now)
@@ -358,9 +366,9 @@ class Desk:
         }
 
     async def adopt(self, mac: str) -> dict[str, Any] | None:
-        """A person says to go on with what is not done without asking; its row then.  None: never seen."""
+        """A person says to go on with what is not done without asking; its row then.  None: no trap has shown where."""
         machine = self.machines.of_mac.get(mac)
-        if machine is None:
+        if machine is None or not machine.places:
             return None
         machine.adopted = True
         if machine.state == "working":

@@ -108,6 +108,7 @@ class Lane:
             asyncio.get_running_loop().remove_reader(self.channel.fileno())
             self.channel.close()
             self.channel = None
+            self.messages.put_nowait(ChannelClosed("it was ended"))  # for who waits for its answer
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()

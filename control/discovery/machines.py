@@ -24,6 +24,7 @@ WAIT_FIRST_S, WAIT_MAX_S = 300.0, 3600.0  # until what waits for a person is loo
 RETRY_FIRST_S, RETRY_MAX_S = 0.5, 60.0
 TOGETHER_S: Final = 30.0  # traps of one MAC from several ports within this count together: one of them is an uplink
 MOVES_MAX, MOVES_S = 6, 60.0  # more changes of place than this in so long: a loop
+PLACES_MAX: Final = 8  # of one machine
 MACS_AGE_S: Final = 600.0  # who was not heard of for so long is not behind its port any more
 UPLINK_S: Final = 3600.0
 PER_SWITCH_PER_S, PER_SWITCH_BURST = 20.0, 200.0
@@ -152,6 +153,8 @@ class Machines:
         machine.places[place] = (now, vlan)
         for old in [old for old, (since, _vlan) in machine.places.items() if since < now - TOGETHER_S]:
             del machine.places[old]
+        while len(machine.places) > PLACES_MAX:
+            del machine.places[min(machine.places, key=lambda one: machine.places[one][0])]
         if machine.state == "ignored":
             self.counts["ignored"] += 1
             return False

@@ -22,6 +22,7 @@ from control.discovery.names import Intend, Names, untouched
 
 KEY: Final = f"port-{NIC}"
 BOOTSTRAP: Final = "bootstrap"
+REASON_CHARS: Final = 1_000  # an error names its whole request
 UPLINK_TYPES: Final = ("networkswitch",)
 
 
@@ -55,7 +56,7 @@ class Progress:
         return Outcome(
             mac=mac,
             state=state,
-            reason=reason,
+            reason=reason[:REASON_CHARS],
             server=name_of(self.server),
             switch=self.spot.switch.name if self.spot else "",
             port=self.spot.port if self.spot else 0,

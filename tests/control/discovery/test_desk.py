@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from control.clusto.client import get_by_name
 from control.clusto.server import application
 from control.clusto.store import Store
@@ -110,6 +112,42 @@ def test_from_trap_to_lease_in_the_inventory(site: Inventory, tmp_path: Path) ->
     assert refreshed.asked[0] == ([MAC], ["s0001"]), "served at its next retransmission, not at the next refresh"
 
 
+def test_a_name_is_one_machine_s_until_it_is_through_also_over_a_restart(tmp_path: Path) -> None:
+    config = configured(tmp_path, "http://127.0.0.1:9")
+
+    async def first(desk: Desk) -> None:
+        for mac in MACS[:2]:
+            desk.machines.known(mac, clock())
+        assert (await desk.intend(MACS[0], "s0001")).ok
+        assert not (await desk.intend(MACS[1], "s0001")).ok
+        assert (await desk.intend(MACS[0], "s0001")).ok, "its own, again"
+
+    async def second(desk: Desk) -> None:
+        assert desk.machines.of_mac[MACS[0]].name == "s0001"
+        desk.machines.known(MACS[1], clock())
+        assert not (await desk.intend(MACS[1], "s0001")).ok
+        assert (await desk.intend(MACS[0], "s0002")).ok, "the first was taken by somebody else"
+        assert (await desk.intend(MACS[1], "s0001")).ok
+        assert (await desk.intend("02:00:00:00:00:99", "s0003")).fault
+
+    at_the_desk(config, first)
+    at_the_desk(config, second)
+
+
+def test_another_configuration_ends_a_registrar_and_its_machine_goes_on(site: Inventory, tmp_path: Path) -> None:
+    config = configured(tmp_path, site.url)
+
+    async def scenario(desk: Desk) -> None:
+        desk.take([trap(MAC, 7)])
+        while MAC not in desk.working:
+            await asyncio.sleep(0.001)
+        await desk.reconfigure(config)
+        assert (await until(desk, MAC, "registered", "waits"))["state"] == "registered"
+
+    at_the_desk(config, scenario)
+    assert servers(snapshot(site.store)) == ["s0001"]
+
+
 def test_strangers_that_only_dhcp_saw_change_nothing_and_are_not_listed(site: Inventory, tmp_path: Path) -> None:
     before = snapshot(site.store)
 
@@ -124,6 +162,7 @@ def test_strangers_that_only_dhcp_saw_change_nothing_and_are_not_listed(site: In
     assert snapshot(site.store) == before
 
 
+@pytest.mark.timeout(1800)
 def test_a_registrar_that_is_killed_at_each_request_in_turn(site: Inventory, tmp_path: Path) -> None:
     """SIGKILL for the real process, by a server that kills its client in the middle of an answer."""
     victims = [1, 6, 8, 10, 12, 16]
@@ -217,6 +256,7 @@ def get_factory(name):
 '''
 
 
+@pytest.mark.timeout(1800)
 def test_a_site_s_own_factories(site: Inventory, tmp_path: Path) -> None:
     """One that raises, hangs, exits, does nothing or is None is that machine's reason; the others go on."""
     dc = get_by_name("dc")
