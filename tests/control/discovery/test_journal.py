@@ -21,23 +21,23 @@ def opened(path: Path) -> tuple[Journal, dict[str, dict[str, object]]]:
     return journal, {record["mac"]: record for record in records}
 
 
-def test_the_last_record_counts_and_what_is_forgotten_is_gone(tmp_path: Path) -> None:
-    journal, before = opened(tmp_path / "j")
+def test_the_last_record_counts_and_what_is_forgotten_is_gone(memory: Path) -> None:
+    journal, before = opened(memory / "j")
     assert before == {}
     for number in range(100):
         journal.put(f"m{number % 10}", {"state": str(number)})
     journal.forget("m3")
     journal.forget("never")
     journal.close()
-    journal, found = opened(tmp_path / "j")
+    journal, found = opened(memory / "j")
     journal.close()
     assert sorted(found) == [f"m{number}" for number in range(10) if number != 3]
     assert found["m9"]["state"] == "99"
 
 
 @pytest.mark.parametrize("tail", [b'{"mac":"m9","st', b"\xff\xfe\n", b"[1]\n", b"12\n", b'{"state":"x"}\n', b"null\n"])
-def test_a_torn_or_foreign_tail_costs_itself_only(tmp_path: Path, tail: bytes) -> None:
-    path = tmp_path / "j"
+def test_a_torn_or_foreign_tail_costs_itself_only(memory: Path, tail: bytes) -> None:
+    path = memory / "j"
     path.write_bytes(b'{"mac":"m1","state":"seen"}\n' + tail)
     journal, found = opened(path)
     journal.put("m2", {"state": "waits"})
@@ -48,7 +48,7 @@ def test_a_torn_or_foreign_tail_costs_itself_only(tmp_path: Path, tail: bytes) -
     assert sorted(found) == ["m1", "m2"] and journal.skipped == 0, "what comes after the tail is not glued to it"
 
 
-def test_a_kill_costs_nothing_that_was_flushed(tmp_path: Path) -> None:
+def test_a_kill_costs_nothing_that_was_flushed(memory: Path) -> None:
     program = """
 import asyncio, sys
 from pathlib import Path
@@ -64,7 +64,7 @@ async def run():
             sys.stdout.flush()
 asyncio.run(run())
 """
-    path = tmp_path / "j"
+    path = memory / "j"
     argv = [sys.executable, "-P", "-c", program, str(path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -83,9 +83,9 @@ asyncio.run(run())
         assert states[f"m{number % 50}"] >= number
 
 
-def test_the_file_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_stays_small(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SPARE_LINES", 100)
-    path = tmp_path / "j"
+    path = memory / "j"
     journal, _found = opened(path)
 
     async def run() -> None:
@@ -101,13 +101,15 @@ def test_the_file_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert lines <= 100 + 2 * 10 + 50, lines
 
 
-def test_a_disk_that_fails_is_told_to_who_waits_and_mends_itself(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
+def test_a_disk_that_fails_is_told_to_who_waits_and_mends_itself(memory: Path) -> None:
+    folder = memory / "state"
     folder.mkdir()
     path = folder / "j"
     journal, _found = opened(path)
 
     async def run() -> None:
+        journal.put("m0", {"state": "seen"})
+        await journal.flush()
         os.close(journal.fd)
         journal.fd = os.open("/dev/full", os.O_WRONLY)
         journal.put("m1", {"state": "seen"})
@@ -121,4 +123,4 @@ def test_a_disk_that_fails_is_told_to_who_waits_and_mends_itself(tmp_path: Path)
     journal.close()
     journal, found = opened(path)
     journal.close()
-    assert sorted(found) == ["m1", "m2"]
+    assert sorted(found) == ["m0", "m1", "m2"]
