@@ -282,7 +282,7 @@ def test_a_site_s_own_factories(site: Inventory, tmp_path: Path) -> None:
         assert "rack r2 has no factory" in reasons[4]
         assert "get_factory('r3') raised KeyError: 'r3'" in reasons[5]
         assert "took over 20 s and was ended" in reasons[6] and "add_server(" in reasons[6]
-        assert switch_address(4) in desk.status()["paused_switches"]
+        assert desk.machines.pace(switch_address(4)).pause_s >= 60.0
 
     at_the_desk(configured(tmp_path, site.url, rackfactory=str(module)), scenario, limit_s=20.0)
     found = snapshot(site.store)
