@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """`run`, `observer`, `traps` and `planner FD` are started by supervisor and control; all else is cli.py's."""
+    """Processes that supervisor and control start, each with the fd of its channel; all else is cli.py's."""
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():
             from control.service import main as run_service
@@ -24,6 +24,10 @@ def main() -> None:
             from control.observer import main as run_observer
 
             run_observer(int(fd))
+        case ["registrar", fd] if fd.isdigit():
+            from control.discovery.registrar import main as run_registrar
+
+            run_registrar(int(fd))
         case _:
             from control.cli import main as command_line
 

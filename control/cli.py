@@ -295,3 +295,32 @@ def recent(client: Any, most: int, mac: str | None, packets: bool, pcap: Path | 
         client.show_packets(mac, last)
     else:
         client.show("recent", {"most": most, "mac": mac})
+
+
+@ctl.command()
+@click.option("--mac", help="Only this MAC address.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.pass_obj
+def discovered(client: Any, mac: str | None, as_json: bool) -> None:
+    """Machines that switches and DHCP saw: what was decided, what was done, what waits for a person and why."""
+    client.as_json = client.as_json or as_json
+    if mac is not None:
+        client.show("discovered", {"mac": mac})
+    else:
+        client.show_pages("discovered", page=1000, rows="machines", same=None)
+
+
+@ctl.command()
+@click.argument("mac")
+@click.pass_obj
+def adopt(client: Any, mac: str) -> None:
+    """Go on with a machine that waits for a person, and say what came of it."""
+    client.show("adopt", {"mac": mac})
+
+
+@ctl.command()
+@click.argument("mac")
+@click.pass_obj
+def ignore(client: Any, mac: str) -> None:
+    """Do nothing about a machine, over restarts too, until it is adopted."""
+    client.show("ignore", {"mac": mac})

@@ -186,7 +186,12 @@ class Snmp:
         checks.nullable(
             checks.text("a Python module name or the absolute path of a .py file", r"/[ -~]+\.py|[A-Za-z_]\w*(\.\w+)*")
         ),
-        "the site's rack factory (`get_factory(rack_name)`); null: none, new servers are only reported",
+        "the site's rack factory (`get_factory(rack_name)`); null: the racks' declared layouts",
+    )
+    name_manager: str = _key(
+        "servernames",
+        checks.text("the name of a SimpleEntityNameManager", r"[A-Za-z0-9_.-]{1,128}"),
+        "name manager of the inventory whose properties say how new servers are called",
     )
     max_macs_per_port: int = _key(
         8, checks.integer(1, 4096), "more MACs than this on one switch port: an uplink, which registers nothing"
@@ -496,14 +501,6 @@ def describe() -> str:
 def without_effect(config: Config) -> list[str]:
     """A sentence for each key that is set and that this version does not act on yet."""
     ahead = {
-        "dhcp.update_ipmi": config.dhcp.update_ipmi,
         "metrics.bind": config.metrics.bind is not None,
-        "snmp": config.receives_traps,
     }
-    shown = {
-        "dhcp.update_ipmi": "keeps addresses of the IPMI port from servers, but records no MACs in this version",
-        "snmp": "receives traps and counts what they say; nothing is registered in this version",
-    }
-    return [
-        f"{config.path}: {key} {shown.get(key, 'has no effect in this version')}" for key, on in ahead.items() if on
-    ]
+    return [f"{config.path}: {key} has no effect in this version" for key, on in ahead.items() if on]

@@ -13,6 +13,8 @@ import click
 import msgpack
 
 from control import explain_text, recent
+from control.discovery.text import render_discovered
+from control.discovery.text import render_machine as render_discovered_machine
 from control.observed_text import only_kind, render_observed, status_line
 
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
@@ -83,16 +85,18 @@ class Client:
 
             self.print_answer(command, lambda: self.call(command, arguments, follow))
 
-    def show_pages(self, command: str, page: int) -> None:
-        """The answer in pages of so many "changes", however many there are."""
+    def show_pages(self, command: str, page: int, rows: str = "changes", same: str | None = "generation") -> None:
+        """The answer in pages of so many rows, however many there are.  same: what no other refresh may change."""
 
         def all_pages() -> Any:
             result = self.call(command, {"offset": 0, "limit": page})
-            while len(result["changes"]) < result["total"]:
-                more = self.call(command, {"offset": len(result["changes"]), "limit": page})
-                if more["generation"] != result["generation"] or not more["changes"]:
+            while len(result[rows]) < result["total"]:
+                more = self.call(command, {"offset": len(result[rows]), "limit": page})
+                if same is None and not more[rows]:
+                    break
+                if same is not None and (more[same] != result[same] or not more[rows]):
                     raise CallFailed(f"{command}: another refresh came meanwhile; ask again")
-                result["changes"] += more["changes"]
+                result[rows] += more[rows]
             return result
 
         self.print_answer(command, all_pages)
@@ -192,7 +196,7 @@ def render_traps(traps: dict[str, Any]) -> list[str]:
         return [f"traps       NONE: {traps['reason']}"] if traps["state"] == "failed" else []
     lines = [
         f"traps       {traps['received']:,} received, {traps['decoded']:,} decoded, {traps['unknown']:,} unknown, "
-        f"{traps['queued']:,} queued; {traps['seen']:,} MAC addresses, {traps['waiting']:,} waiting"
+        f"{traps['queued']:,} queued; {traps['seen']:,} MAC addresses"
     ]
     lines += [f"  {count:>12,}  dropped: {reason}" for reason, count in traps["dropped"].items()]
     lines += [f"  {count:>12,}  addresses skipped: {reason}" for reason, count in traps["skipped"].items()]
@@ -265,4 +269,7 @@ RENDER: dict[str, Callable[[Any], Iterable[str]]] = {
     "recent": render_recent,
     "packets": recent.render,
     "observed": render_observed,
+    "discovered": render_discovered,
+    "adopt": render_discovered_machine,
+    "ignore": render_discovered_machine,
 }

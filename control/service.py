@@ -11,15 +11,19 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from control import recorder
-from control.config import MAX_FILE_BYTES, ConfigFaults, changes_needing_restart, load, parse
+from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
-from control.discovery.inbox import TrapInbox, Waiting
+from control.discovery.commands import DiscoveryCommands
+from control.discovery.desk import Desk
+from control.discovery.inbox import TrapInbox
+from control.discovery.sighting import sighting_of
 from control.events import Warnings
 from control.explain_service import Unexplainable, explain
 from control.jobs import Planned
@@ -70,10 +74,9 @@ class Service:
             server_id=self.server_id,
         )
         self.traps_fault = begin.traps_fault
-        self.waiting = Waiting()
-        self.traps = (
-            TrapInbox(trap_fds[0], trap_fds[1], lambda traps: self.waiting.take(traps.seen)) if trap_fds else None
-        )
+        self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
+        self.traps = TrapInbox(trap_fds[0], trap_fds[1], lambda traps: self.desk.take(traps.seen)) if trap_fds else None
+        self.warnings.subscribers.append(self.on_event)
         handlers = {
             "status": self.status,
             "refresh": self.refresh,
@@ -85,6 +88,7 @@ class Service:
             "recent": self.recent,
             "packets": self.packets,
             "observed": self.observed,
+            **DiscoveryCommands(self.desk).handlers(),
         }
         allowed = {0, os.geteuid(), *self.config.control.allow_uids}
         self.console = Console(console_fd, handlers, allowed)
@@ -106,6 +110,7 @@ class Service:
                 group.create_task(self.follow_links(group), name="links")
                 group.create_task(self.console.run(), name="console")
                 group.create_task(self.follow_file(), name="file")
+                group.create_task(self.desk.run(), name="discovery")
                 await stopped
                 raise Stopped
         except* Stopped:
@@ -133,6 +138,11 @@ class Service:
         """A file is read as soon as it changes, and a pinned table is what somebody wants: nothing to look up there."""
         if watched_path(self.config.dhcp.api_url) is None and not self.refresher.state.pinned_s:
             self.lookups.ask(mac, place)
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
+        if self.traps is not None or self.config.dhcp.update_ipmi:
+            self.desk.sighted(sighting_of(event))
 
     async def follow_file(self) -> None:
         """An inventory that is a file is read again when it is written or replaced."""
@@ -197,8 +207,12 @@ class Service:
         with memfd("bootstorm-config", config.text) as fd:
             self.channel.send(Accepted(), [fd])
         self.console.allow_uids = {0, os.geteuid(), *config.control.allow_uids}
-        self.reloading = asyncio.get_running_loop().create_task(self.refresher.reconfigure(config))
+        self.reloading = asyncio.get_running_loop().create_task(self.reconfigure(config))
         log.info("configuration reloaded")
+
+    async def reconfigure(self, config: Config) -> None:
+        await self.refresher.reconfigure(config)
+        await self.desk.reconfigure(config)
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -238,6 +252,7 @@ class Service:
             "identities": self.warnings.identity_counts(),
             "other_servers": self.warnings.other_servers(),
             "traps": self.traps_status(),
+            "discovery": self.desk.status(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "mode": self.settings.mode,
@@ -247,8 +262,7 @@ class Service:
 
     def traps_status(self) -> dict[str, Any]:
         if self.traps is not None:
-            waiting = {"waiting": len(self.waiting.seen), "pushed_out": self.waiting.pushed_out}
-            return self.traps.status() | waiting
+            return self.traps.status()
         if self.traps_fault:
             return {"state": "failed", "reason": self.traps_fault}
         return {"state": "off", "reason": "services.conf has no section snmp"}
@@ -356,6 +370,11 @@ def wall_clock_at_boot_ns() -> int:
         before, boot, after = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
         tries.append((after - before, (before + after) // 2 - boot))
     return min(tries)[1]
+
+
+def boottime_s() -> float:
+    """As traps and sightings are stamped."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def main(fd: int) -> None:

@@ -11,9 +11,7 @@ from control.bmc import rules
 from control.config import Dhcp
 
 
-def surroundings(
-    dhcp: Dhcp, networks: Iterable[tuple[int, int]], links: Iterable[tuple[Any, ...]]
-) -> Surroundings:
+def surroundings(dhcp: Dhcp, networks: Iterable[tuple[int, int]], links: Iterable[tuple[Any, ...]]) -> Surroundings:
     """networks: (first, last) of the inventory's IP managers.  links: (ifindex, address, prefix, mtu, served)."""
     return Surroundings(
         networks=tuple(networks),

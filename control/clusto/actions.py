@@ -3,6 +3,7 @@
 reading.py reads, writing.py changes.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -94,6 +95,22 @@ def _change_attr(change: Callable[..., None]) -> Callable[[Connection, Entity, P
     return run
 
 
+def _setattrs(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+    """Ours, not the original's: setattr for each row of `attrs`, all of them or none, and an empty answer."""
+    try:
+        rows = json.loads(_required(parameters, "attrs"))
+    except ValueError as error:
+        raise Answered(400, body=f"attrs is no JSON: {error}\n") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "value" in row for row in rows):
+        raise Answered(400, body='attrs: wanted a list of {"key", "subkey", "number", "value", "datatype"}\n')
+    for row in rows:
+        value = _given_value(db, {"value": str(row["value"]), "datatype": str(row.get("datatype", "string"))})
+        number = None if row.get("number") is None else _integer(str(row["number"]))
+        subkey = None if row.get("subkey") is None else str(row["subkey"])
+        set_attr(db, entity, str(row.get("key", "")), value, subkey=subkey, number=number)
+    return EMPTY
+
+
 def _delattr(db: Connection, entity: Entity, parameters: Parameters) -> Any:
     key = _required(parameters, "key")
     number = _integer(parameters["number"]) if parameters.get("number") else None
@@ -157,6 +174,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "attrs": Action(run=_attrs),
     "addattr": Action(run=_change_attr(add_attr), writes=True),
     "setattr": Action(run=_change_attr(set_attr), writes=True),
+    "setattrs": Action(run=_setattrs, writes=True),
     "delattr": Action(run=_delattr, writes=True),
     "insert": Action(run=_insert, writes=True),
     "remove": Action(run=_remove, writes=True),

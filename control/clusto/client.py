@@ -142,6 +142,8 @@ class BasicRack(Driver):
             return
         self._check_units(thing, units, taken)
         for unit in units:
+            if unit in taken:
+                continue
             self.add_attr("_contains", thing, subkey="ru", number=unit)
 
     def _insert_one(self, thing: Driver, unit: int) -> None:
@@ -159,9 +161,10 @@ class BasicRack(Driver):
         for unit in units:
             if not lowest <= unit <= highest:
                 raise ClustoError(f"{what}: unit {unit}; wanted {lowest} to {highest}")
-            if unit in taken:
+            if taken.get(unit, thing.path) != thing.path:
                 raise ClustoError(f"{what}: unit {unit} holds {taken[unit]}; wanted a free one")
-        racks = [path for path in thing.parent_paths() if path.startswith("/rack/")]
+        # In some of the units already: an insert that was interrupted.
+        racks = [path for path in thing.parent_paths() if path.startswith("/rack/") and path != self.path]
         if racks:
             raise ClustoError(f"{what}: is already in {', '.join(racks)}")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from control.clusto.api import TIMEOUT_S, Api, ClustoError, failure, quoted
-from control.clusto.drivers import DRIVERS
+from control.clusto.drivers import DRIVERS, PORT_ACTION_TYPES
 from control.clusto.drivers import Driver as DriverRow
 
 _ADDRESSABLE: Final = re.compile(r"[\w-]+", re.ASCII)
@@ -210,12 +210,12 @@ class Driver:
     def remove(self, thing: "Driver") -> None:
         self._act("remove", {"object": thing.path})
 
-    def contents(self) -> list["Driver"]:
-        """Members, one level."""
-        return resolve(self.content_paths())
+    def contents(self, clusto_types: Iterable[str] | None = None) -> list["Driver"]:
+        """Members, one level; of some types only."""
+        return resolve(_of_types(self.content_paths(), clusto_types))
 
-    def parents(self) -> list["Driver"]:
-        return resolve(self.parent_paths())
+    def parents(self, clusto_types: Iterable[str] | None = None) -> list["Driver"]:
+        return resolve(_of_types(self.parent_paths(), clusto_types))
 
     def content_paths(self) -> list[str]:
         paths: list[str] = document_of(self.name)["contents"]
@@ -238,6 +238,11 @@ class Driver:
 
 
 _BY_DRIVER[Driver.driver] = Driver
+
+
+def _of_types(paths: list[str], types: Iterable[str] | None) -> list[str]:
+    wanted = None if types is None else set(types)
+    return [path for path in paths if wanted is None or path.split("/", 2)[1] in wanted]
 
 
 class _Path(str):
@@ -276,11 +281,16 @@ def document_of(name: str) -> dict[str, Any]:
 def object_of(document: Mapping[str, Any]) -> Driver:
     """A show document -> an object of its driver's class; a driver without a class here gives a plain Driver."""
     _, type_, name = document["object"].split("/", 2)
-    return class_of(document["driver"])._known(name, type_)
+    return class_of(document["driver"], type_)._known(name, type_)
 
 
-def class_of(driver: str) -> type[Driver]:
-    return _BY_DRIVER.get(driver, Driver)
+def class_of(driver: str, type_: str = "") -> type[Driver]:
+    """A driver that a site's plugin brought has what its type has: a rack units, a switch ports."""
+    if driver in _BY_DRIVER:
+        return _BY_DRIVER[driver]
+    if type_ == "rack":
+        return _BY_DRIVER.get("basicrack", Driver)
+    return _BY_DRIVER.get("device", Driver) if type_ in PORT_ACTION_TYPES or type_ == "appliance" else Driver
 
 
 def get_by_name(name: str) -> Driver:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from control.discovery.decoders import SKIPS
 from control.discovery.trapqueue import DROPS, TrapQueue
-from control.discovery.trapseen import KINDS, Traps, TrapSeen
+from control.discovery.trapseen import KINDS, Traps
 from fastpath.protocol import Channel
 
 MESSAGES_MAX = 16  # a turn of the loop: some milliseconds
@@ -54,17 +53,3 @@ class TrapInbox:
             "dropped": {name: counters[name] for name in (*DROPS, "kernel") if counters[name]},
             "skipped": {name: counters[name] for name in SKIPS if counters[name]},
         }
-
-
-class Waiting:
-    """Where what was seen waits for somebody who registers servers; bounded, the oldest goes first."""
-
-    SEEN_MAX = 20_000
-
-    def __init__(self) -> None:
-        self.seen: deque[TrapSeen] = deque(maxlen=self.SEEN_MAX)
-        self.pushed_out = 0
-
-    def take(self, seen: list[TrapSeen]) -> None:
-        self.pushed_out += max(0, len(self.seen) + len(seen) - self.SEEN_MAX)
-        self.seen.extend(seen)

@@ -541,6 +541,7 @@ CHANGED: dict[str, Any] = {
     "snmp.proxies": (IPv4Network("192.0.2.0/24"),),
     "snmp.rackfactory": "factory",
     "snmp.max_macs_per_port": 2,
+    "snmp.name_manager": "names",
     "snmp.dry_run": True,
     "control.socket": Path("/run/c"),
     "control.allow_uids": (7,),

@@ -121,14 +121,13 @@ def test_status_says_what_is_wrong(change: dict[str, Any], line: str) -> None:
 TRAPS = {
     "state": "receiving", "received": 20007, "decoded": 20000, "queued": 2, "unknown": 3, "discoveries": 0,
     "unanswered": 0, "seen": 20001, "repeated": 0, "dropped": {"community": 1500, "kernel": 2}, "skipped": {"cut": 1},
-    "waiting": 5, "pushed_out": 0,
 }  # fmt: skip
 
 
 def test_status_of_traps() -> None:
     lines = render_status(STATUS | {"traps": TRAPS})
     assert lines[-4:] == [
-        "traps       20,007 received, 20,000 decoded, 3 unknown, 2 queued; 20,001 MAC addresses, 5 waiting",
+        "traps       20,007 received, 20,000 decoded, 3 unknown, 2 queued; 20,001 MAC addresses",
         "         1,500  dropped: community",
         "             2  dropped: kernel",
         "             1  addresses skipped: cut",

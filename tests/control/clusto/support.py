@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, text
 from waitress import wasyncore
 
 from control.clusto.server import application, listen
 from control.clusto.store import Store, attributes, counters, entities
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 RECORDINGS = Path(__file__).parents[2] / "data" / "clusto-recordings"
 
@@ -62,9 +65,17 @@ def _row(attribute: dict[str, Any], id_of: dict[str, int]) -> dict[str, Any]:
 
 
 @contextmanager
-def running(store: Store, token: str | None = None) -> Iterator[str]:
+def running(store: Store, token: str | None = None, port: int = 0) -> Iterator[str]:
     """The server's url; it runs on a thread of this process."""
-    server: Any = listen(application(store, token), "127.0.0.1:0")
+    with serving(application(store, token), port) as url:
+        yield url
+    store.close()
+
+
+@contextmanager
+def serving(app: "WSGIApplication", port: int = 0) -> Iterator[str]:
+    """The same for any application."""
+    server: Any = listen(app, f"127.0.0.1:{port}")
     stop = threading.Event()
 
     def run() -> None:
@@ -81,4 +92,3 @@ def running(store: Store, token: str | None = None) -> Iterator[str]:
         stop.set()
         thread.join()
         server.task_dispatcher.shutdown()
-        store.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from control.discovery import traps
-from control.discovery.inbox import TrapInbox, Waiting
+from control.discovery.inbox import TrapInbox
 from control.discovery.trapqueue import CONTENT_MAX, TRIES_MAX, TrapQueue
 from control.discovery.traps import TrapReceiver
 from control.discovery.trapseen import Traps, TrapSeen
@@ -159,14 +159,6 @@ def test_a_trap_that_ends_receivers_is_given_up(tmp_path: Path, monkeypatch: pyt
     assert (found["abandoned"], found["decoded"], found["received"]) == (1, 5, 6)
     assert lives <= TRIES_MAX + 2
     assert poison[-9:] not in seen and len(set(seen)) == 5
-
-
-def test_who_waits_is_bounded() -> None:
-    waiting = Waiting()
-    one = TrapSeen(switch="10.0.0.1", mac="02:00:00:00:00:01", port=1, vlan=1, learnt=True, boottime_s=1.0)
-    for _turn in range(3):
-        waiting.take([one] * (Waiting.SEEN_MAX // 2))
-    assert (len(waiting.seen), waiting.pushed_out) == (Waiting.SEEN_MAX, Waiting.SEEN_MAX // 2)
 
 
 def test_without_a_state_folder_there_is_no_v3(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,83 @@
+"""What the desk and its registrars say to each other: frozen dataclasses over a fastpath.protocol.Channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class Waits(Exception):
+    """Only a person, or a change in the inventory, can take this machine further: the text says what and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrarBegin:
+    """Desk -> registrar, first.  fds: the text of services.conf."""
+
+    config_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Desk -> registrar: take one machine as far as it goes.
+
+    places: [switch, dot1dBasePort, VLAN], the newest first; none for what only DHCP saw.
+    roles: what its DHCP said it is, of "host", "boot" (a host, beyond doubt: firmware that loads a boot file), "bmc".
+    name: of the server that an earlier try was about to make or made; "" for none.
+    adopted: a person said to go on with what is not done without asking."""
+
+    mac: str
+    places: list[list[str | int]]
+    roles: list[str]
+    name: str = ""
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """Registrar -> desk: about to make a server of this name.  Answered with Granted when it is on disk."""
+
+    mac: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """Desk -> registrar.  ok False: another machine is about to take that name; fault: it cannot be put on disk."""
+
+    ok: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Registrar -> desk: what it is at, for the reason when it hangs or dies there."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Registrar -> desk: how far the machine came.
+
+    state: one of STATES.  did: what was written, in words.  answered: whether a DHCP answer may have changed.
+    uplinks: of the places, those whose port leads to another switch: [switch, dot1dBasePort]."""
+
+    mac: str
+    state: str
+    reason: str = ""
+    server: str = ""
+    switch: str = ""
+    port: int = 0
+    did: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    answered: bool = False
+    uplinks: list[list[str | int]] = field(default_factory=list)
+
+
+# down: the inventory does not answer; retry: it refused in a way that may pass.
+# registered: a server is there, its MAC not confirmed by DHCP yet; confirmed: the MAC stands on its port;
+# known: nothing to do; waits: for a person; off: no discovery there; uplink: every place
+# leads to a switch; unknown: only DHCP saw it, and the inventory has no such MAC; would: dry run.
+STATES = ("registered", "confirmed", "known", "waits", "down", "retry", "off", "uplink", "unknown", "would")
+
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (RegistrarBegin, Work, Intent, Granted, Stage, Outcome)}

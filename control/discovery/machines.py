@@ -1,0 +1,319 @@
+"""What is known of each MAC that was seen: where, as what, how far it is, and when it is its turn.  No I/O, no clock.
+
+Bounded: settled machines that nobody waits for make room first; what does not fit is counted, and comes again by its
+next trap.  A port that shows more MACs than `snmp.max_macs_per_port` in a while leads to a switch and is left out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+from control.discovery.jobs import Outcome, Work
+from control.discovery.trapseen import TrapSeen
+
+MACHINES_MAX: Final = 50_000
+PORTS_MAX: Final = 100_000
+SETTLE_S: Final = 1.0  # after the first trap: the other MACs of a hub or an uplink come in the same second
+REPEAT_S: Final = 300.0  # the same trap again changes nothing for so long
+WAIT_FIRST_S, WAIT_MAX_S = 300.0, 3600.0  # until what waits for a person is looked at again by itself
+RETRY_FIRST_S, RETRY_MAX_S = 0.5, 60.0
+TOGETHER_S: Final = 30.0  # traps of one MAC from several ports within this count together: one of them is an uplink
+MOVES_MAX, MOVES_S = 6, 60.0  # more changes of place than this in so long: a loop
+PLACES_MAX: Final = 8  # of one machine
+MACS_AGE_S: Final = 600.0  # who was not heard of for so long is not behind its port any more
+UPLINK_S: Final = 3600.0
+PER_SWITCH_PER_S, PER_SWITCH_BURST = 20.0, 200.0
+SWITCHES_MAX: Final = 10_000
+NO_SWITCH: Final = ""  # the queue of machines that only DHCP saw
+
+Place = tuple[str, int]  # switch, dot1dBasePort
+
+WAITING: Final = frozenset({"waits", "off"})
+AGAIN: Final = frozenset({"down", "retry"})
+FORGETTABLE: Final = frozenset({"known", "confirmed", "unknown", "off", "uplink", "would"})
+KEPT: Final = frozenset({"seen", "working", "registered", "waits", "down", "retry", "ignored"})  # in the journal
+
+
+@dataclass(slots=True)
+class Machine:
+    """One MAC.  places: since when it is seen there, and in which VLAN.  due_s: when it is its turn, or None."""
+
+    mac: str
+    state: str = "seen"
+    reason: str = ""
+    places: dict[Place, tuple[float, int]] = field(default_factory=dict)
+    roles: set[str] = field(default_factory=set)
+    sighting: dict[str, Any] = field(default_factory=dict)
+    server: str = ""
+    switch: str = ""
+    port: int = 0
+    did: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    name: str = ""
+    adopted: bool = False
+    seen_s: float = 0.0
+    settled_s: float = 0.0
+    due_s: float | None = None
+    tries: int = 0
+    traps: int = 0
+    again: bool = False
+    moved: deque[float] = field(default_factory=lambda: deque(maxlen=MOVES_MAX))
+
+    @property
+    def queue(self) -> str:
+        newest = max(self.places.items(), key=lambda item: item[1][0], default=None)
+        return newest[0][0] if newest else NO_SWITCH
+
+    def work(self) -> Work:
+        newest_first = sorted(self.places.items(), key=lambda item: -item[1][0])
+        places: list[list[str | int]] = [[switch, port, vlan] for (switch, port), (_since, vlan) in newest_first]
+        return Work(mac=self.mac, places=places, roles=sorted(self.roles), name=self.name, adopted=self.adopted)
+
+    def record(self) -> dict[str, Any]:
+        """For the journal."""
+        places = [[switch, port, vlan] for (switch, port), (_since, vlan) in self.places.items()]
+        kept = {"state": self.state, "reason": self.reason, "places": places, "roles": sorted(self.roles)}
+        named = {"server": self.server, "switch": self.switch, "port": self.port, "name": self.name}
+        return kept | named | {"adopted": self.adopted}
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any], now: float) -> Machine:
+        """Raises KeyError, TypeError, ValueError for what no record of ours says."""
+        made = cls(mac=str(record["mac"]), state=str(record["state"]), seen_s=now, settled_s=now)
+        made.reason, made.server, made.switch = str(record["reason"]), str(record["server"]), str(record["switch"])
+        made.port, made.name, made.adopted = int(record["port"]), str(record["name"]), bool(record["adopted"])
+        made.places = {(str(switch), int(port)): (now, int(vlan)) for switch, port, vlan in record["places"]}
+        made.roles = set(record["roles"])
+        return made
+
+
+@dataclass(slots=True)
+class Pace:
+    """Of one switch: how many machines it may still have done at once, and since when."""
+
+    left: float = PER_SWITCH_BURST
+    since_s: float = 0.0
+    paused_s: float = 0.0  # until when: its rack's factory hung
+    pause_s: float = 0.0
+    reason: str = ""
+
+    def take(self, now: float) -> bool:
+        if now < self.paused_s:
+            return False
+        self.left = min(PER_SWITCH_BURST, self.left + (now - self.since_s) * PER_SWITCH_PER_S)
+        self.since_s = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+class Machines:
+    """max_macs: snmp.max_macs_per_port."""
+
+    def __init__(self, max_macs: int, most: int = MACHINES_MAX) -> None:
+        self.max_macs = max_macs
+        self.most = most
+        self.of_mac: OrderedDict[str, Machine] = OrderedDict()  # the longest unseen first
+        self.of_port: OrderedDict[Place, dict[str, float]] = OrderedDict()  # MAC -> when
+        self.uplinks: OrderedDict[Place, float] = OrderedDict()  # until when
+        self.due: list[tuple[float, str]] = []
+        self.ready: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()  # switch -> MACs
+        self.paces: OrderedDict[str, Pace] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+
+    # --- what is seen --------------------------------------------------------------------------------------------
+
+    def take(self, trap: TrapSeen, now: float) -> Machine | None:
+        """The machine when it is its turn now, or there is news of it."""
+        place = (trap.switch, trap.port)
+        if not trap.learnt:
+            self.gone(trap.mac, place)
+            return None
+        self.counts["learnt"] += 1
+        if self.is_uplink(place, now) or self.crowded(place, trap.mac, now):
+            self.counts["on_uplinks"] += 1
+            return None
+        machine = self.known(trap.mac, now)
+        if machine is None:
+            return None
+        machine.traps += 1
+        return machine if self.placed(machine, place, trap.vlan, now) else None
+
+    def placed(self, machine: Machine, place: Place, vlan: int, now: float) -> bool:
+        """Whether that is news."""
+        new = place not in machine.places
+        if new and machine.places:
+            machine.moved.append(now)
+        machine.places[place] = (now, vlan)
+        for old in [old for old, (since, _vlan) in machine.places.items() if since < now - TOGETHER_S]:
+            del machine.places[old]
+        while len(machine.places) > PLACES_MAX:
+            del machine.places[min(machine.places, key=lambda one: machine.places[one][0])]
+        if machine.state == "ignored":
+            self.counts["ignored"] += 1
+            return False
+        if len(machine.moved) == MOVES_MAX and machine.moved[0] > now - MOVES_S:
+            self.counts["looping"] += 1
+            machine.state, machine.due_s, machine.settled_s = "waits", None, now
+            machine.reason = f"seen on other ports {MOVES_MAX} times within {MOVES_S:.0f} s: a loop?"
+            self.schedule(machine, now + MOVES_S)
+            return True
+        if machine.state == "working":
+            machine.again = machine.again or new
+            return False
+        if machine.due_s is not None and machine.state == "seen":
+            self.counts["repeated"] += not new
+            return new
+        if not new and now < machine.settled_s + REPEAT_S:
+            self.counts["repeated"] += 1
+            return False
+        self.start(machine, now + SETTLE_S)
+        return True
+
+    def start(self, machine: Machine, due_s: float) -> None:
+        machine.state, machine.reason, machine.tries = "seen", "", 0
+        self.schedule(machine, due_s)
+
+    def gone(self, mac: str, place: Place) -> None:
+        self.counts["removed"] += 1
+        self.of_port.get(place, {}).pop(mac, None)
+        machine = self.of_mac.get(mac)
+        if machine is not None and len(machine.places) > 1:
+            machine.places.pop(place, None)
+
+    def is_uplink(self, place: Place, now: float) -> bool:
+        return self.uplinks.get(place, 0.0) > now
+
+    def crowded(self, place: Place, mac: str, now: float) -> bool:
+        """Whether this MAC is one too many on its port; then none of them counts there any more."""
+        macs = self.of_port.setdefault(place, {})
+        self.of_port.move_to_end(place)
+        if len(self.of_port) > PORTS_MAX:
+            self.of_port.popitem(last=False)
+        macs[mac] = now
+        if len(macs) <= self.max_macs:
+            return False
+        for old in [old for old, when in macs.items() if when < now - MACS_AGE_S]:
+            del macs[old]
+        if len(macs) <= self.max_macs:
+            return False
+        self.mark_uplink(place, now)
+        return True
+
+    def mark_uplink(self, place: Place, now: float) -> None:
+        self.uplinks[place] = now + UPLINK_S
+        self.uplinks.move_to_end(place)
+        while len(self.uplinks) > PORTS_MAX:
+            self.uplinks.popitem(last=False)
+        for mac in self.of_port.pop(place, {}):
+            machine = self.of_mac.get(mac)
+            if machine is None or machine.state == "working":
+                continue
+            machine.places.pop(place, None)
+            if not machine.places and machine.state in ("seen", *WAITING, *AGAIN):
+                machine.state, machine.due_s = "uplink", None
+                machine.reason = f"more than {self.max_macs} MACs on {place[0]} port {place[1]}: a hub or an uplink"
+
+    def known(self, mac: str, now: float) -> Machine | None:
+        """The machine, a new one if it must be; None when there is no room."""
+        machine = self.of_mac.get(mac)
+        if machine is None:
+            if len(self.of_mac) >= self.most and not self.make_room():
+                self.counts["dropped_full"] += 1
+                return None
+            machine = self.of_mac[mac] = Machine(mac)
+        machine.seen_s = now
+        self.of_mac.move_to_end(mac)
+        return machine
+
+    def make_room(self) -> bool:
+        for mac, machine in islice(self.of_mac.items(), 64):
+            if (machine.state in FORGETTABLE and machine.due_s is None) or machine.state == "off":
+                del self.of_mac[mac]
+                return True
+        return False
+
+    # --- whose turn it is ----------------------------------------------------------------------------------------
+
+    def schedule(self, machine: Machine, due_s: float) -> None:
+        machine.due_s = due_s
+        heapq.heappush(self.due, (due_s, machine.mac))
+        if len(self.due) > 4 * self.most:
+            self.due = [(m.due_s, m.mac) for m in self.of_mac.values() if m.due_s is not None]
+            heapq.heapify(self.due)
+
+    def next(self, now: float, busy: Collection[str]) -> Machine | None:
+        """The next one, from another switch each time; none of a switch that is busy, paused or over its rate."""
+        while self.due and self.due[0][0] <= now:
+            due_s, mac = heapq.heappop(self.due)
+            machine = self.of_mac.get(mac)
+            if machine is not None and machine.due_s == due_s:
+                self.ready.setdefault(machine.queue, OrderedDict())[mac] = None
+        for switch in list(self.ready):
+            if switch in busy or not self.pace(switch).take(now):
+                continue
+            machine = self.first_of(switch)
+            if machine is not None:
+                return machine
+        return None
+
+    def first_of(self, switch: str) -> Machine | None:
+        queue = self.ready.pop(switch)
+        while queue:
+            mac, _none = queue.popitem(last=False)
+            machine = self.of_mac.get(mac)
+            if machine is None or machine.due_s is None or machine.state in ("working", "ignored"):
+                continue
+            if queue:
+                self.ready[switch] = queue  # behind the others
+            machine.due_s, machine.state, machine.again = None, "working", False
+            return machine
+        return None
+
+    def wakes_in(self, now: float) -> float:
+        """Seconds until somebody may be due; the rate of a switch is not looked at."""
+        if self.ready:
+            return 1 / PER_SWITCH_PER_S
+        return max(0.0, self.due[0][0] - now) if self.due else 3600.0
+
+    def pace(self, switch: str) -> Pace:
+        if switch not in self.paces:
+            self.paces[switch] = Pace()
+            while len(self.paces) > SWITCHES_MAX:
+                self.paces.popitem(last=False)
+        return self.paces[switch]
+
+    # --- how far it came -----------------------------------------------------------------------------------------
+
+    def settle(self, machine: Machine, outcome: Outcome, now: float) -> None:
+        """Takes the outcome over, and says when it is looked at again."""
+        machine.state, machine.reason, machine.settled_s = outcome.state, outcome.reason, now
+        machine.switch, machine.port = outcome.switch or machine.switch, outcome.port or machine.port
+        machine.server = outcome.server or machine.server
+        machine.did = [*machine.did, *outcome.did][-40:]
+        machine.notes = outcome.notes[:10]
+        self.counts[outcome.state] += 1
+        for switch, port in outcome.uplinks:
+            self.mark_uplink((str(switch), int(port)), now)
+        if outcome.state not in ("waits", *AGAIN):
+            machine.name = ""
+        if machine.again:
+            machine.again = False
+            self.start(machine, now + SETTLE_S)
+        elif outcome.state in AGAIN:
+            machine.tries += 1
+            self.schedule(machine, now + min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(machine.tries - 1, 10)))
+        elif outcome.state in WAITING:
+            machine.tries += 1
+            self.schedule(machine, now + min(WAIT_MAX_S, WAIT_FIRST_S * 2 ** min(machine.tries - 1, 10)))
+
+    def rows(self, offset: int, limit: int, only: Sequence[str] = ()) -> Iterator[Machine]:
+        """The latest seen first, without the strangers that only DHCP saw."""
+        shown = (m for m in reversed(self.of_mac.values()) if m.state != "unknown" and (not only or m.mac in only))
+        return islice(shown, offset, offset + limit)
