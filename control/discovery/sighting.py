@@ -10,7 +10,7 @@ CIRCUIT_ID: Final = 1  # sub-option of option 82 (RFC 3046 section 3.1)
 
 
 def sighting_of(event: Mapping[str, Any]) -> dict[str, Any]:
-    """mac, class, role, verdict, giaddr (text, "" without), ifindex, client_id, vendor_class, circuit_id, boottime_s."""
+    """mac, class, role, verdict, giaddr ("" without), ifindex, client_id, vendor_class, circuit_id, boottime_s."""
     giaddr = event["giaddr"]
     return {
         "mac": event["mac"],
