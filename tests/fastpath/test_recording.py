@@ -44,6 +44,7 @@ class OneWorker:
         self.udp.setsockopt(socket.IPPROTO_IP, 8, 1)  # IP_PKTINFO
         self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self.udp.bind(("127.0.0.1", 0))
+        self.urgent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # nobody sends to it
         self.packet = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         page_fd, site_fd, table_fd = create_worker_page(0), create_site_page(), table()
         bells = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
@@ -55,7 +56,7 @@ class OneWorker:
         self.channel.sock.settimeout(LIMIT_S)
         assert isinstance(self.channel.receive()[0], Ready)
         self.channel.send(Load(generation=1, base=1), [table_fd])
-        fds = [self.udp.fileno(), self.packet.fileno(), page_fd, site_fd, *bells]
+        fds = [self.udp.fileno(), self.urgent.fileno(), self.packet.fileno(), page_fd, site_fd, *bells]
         self.channel.send(Assign(slot=0, port=self.udp.getsockname()[1]), fds)
         for fd in (page_fd, site_fd, table_fd, *bells):
             os.close(fd)
@@ -67,7 +68,7 @@ class OneWorker:
         finally:
             self.process.kill()
             self.process.wait()
-            for end in (self.udp, self.packet, self.channel.sock):
+            for end in (self.udp, self.urgent, self.packet, self.channel.sock):
                 end.close()
 
 
