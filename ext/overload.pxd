@@ -77,12 +77,14 @@ cdef inline void begin_window(Shares *shares, int64_t now_ns) noexcept nogil:
     """When the last one is over: what it could answer is what this one will be able to."""
     cdef uint64_t answered = 0
     cdef int64_t took_ns = now_ns - shares.window_ns
-    cdef int i
+    cdef int i, relays = 0
     if took_ns < WINDOW_NS:
         return
-    if shares.pressed:
-        for i in range(RELAYS):
-            answered += shares.given[i]
+    for i in range(RELAYS):
+        answered += shares.given[i]
+        relays += shares.wanted[i] != 0
+    # One relay alone takes nothing from others; and a window in which we stood still says nothing of what we can do.
+    if shares.pressed and relays > 1 and took_ns < 2 * WINDOW_NS:
         shares.level = fair_level(shares.wanted, <uint32_t>(answered * WINDOW_NS // <uint64_t>took_ns))
     else:
         shares.level = NO_LIMIT
