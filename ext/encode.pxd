@@ -21,6 +21,15 @@ cdef enum Route:
     ROUTE_BROADCAST                # an Ethernet broadcast out of the interface that the request came in on
 
 
+cdef packed struct Times:          # three options as they stand on the wire (RFC 2132 sections 9.2, 9.11, 9.12)
+    uint8_t lease_code, lease_bytes
+    uint32_t lease_be
+    uint8_t renewal_code, renewal_bytes
+    uint32_t renewal_be
+    uint8_t rebinding_code, rebinding_bytes
+    uint32_t rebinding_be
+
+
 cdef struct Reply:
     uint8_t *data                  # IP_UDP_BYTES of headroom stand before it
     size_t capacity
@@ -138,6 +147,17 @@ cdef inline void put_fitting(const Request *request, const Decision *decision, R
         put_option8(sink, OPTION_OVERLOAD, overload)
 
 
+cdef inline void put_times(Sink *sink, const Template *template) noexcept nogil:
+    """51, 58, 59 in one block: each of its own costs three bounds checks a packet."""
+    cdef Times times
+    times.lease_code, times.renewal_code, times.rebinding_code = OPTION_LEASE_TIME, OPTION_RENEWAL_TIME, OPTION_REBINDING_TIME
+    times.lease_bytes = times.renewal_bytes = times.rebinding_bytes = 4
+    times.lease_be = swap32(template.lease_s)
+    times.renewal_be = swap32(template.renewal_s)
+    times.rebinding_be = swap32(template.rebinding_s)
+    put_bytes(sink, &times, sizeof(Times))
+
+
 cdef inline void put_lease(const Request *request, const Decision *decision, Reply *reply, Sink *sink) noexcept nogil:
     """What an OFFER and an ACK say: times (not for INFORM, RFC 2131 section 4.3.5, nor BOOTP, whose leases never end),
     template, the host's own."""
@@ -150,9 +170,7 @@ cdef inline void put_lease(const Request *request, const Decision *decision, Rep
     if decision.with_address:
         bootp.yiaddr_be = lease.address_be
     if decision.with_address and decision.reply_type != 0:
-        put_option32(sink, OPTION_LEASE_TIME, swap32(template.lease_s))
-        put_option32(sink, OPTION_RENEWAL_TIME, swap32(template.renewal_s))
-        put_option32(sink, OPTION_REBINDING_TIME, swap32(template.rebinding_s))
+        put_times(sink, template)
     if <size_t>(sink.end - sink.at) >= <size_t>template.options_bytes + lease.own_bytes:
         put_bytes(sink, table.heap + template.options_at, template.options_bytes)
         put_bytes(sink, table.heap + lease.own_at, lease.own_bytes)
@@ -179,7 +197,7 @@ cdef inline bint encode_reply(const Site *site, const Packet *packet, const Requ
         tail += 6
     if room < REPLY_BYTES_MIN or room < BOOTP_BYTES + 3 + 6 + 18 + 3 + tail:     # 53, 54, 51, 58, 59, room for 52
         return False
-    memset(bootp, 0, REPLY_BYTES_MIN)
+    memset(bootp, 0, BOOTP_BYTES)
     bootp.op = BOOTREPLY
     bootp.htype = asked.htype
     bootp.hlen = asked.hlen

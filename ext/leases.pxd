@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stddef cimport size_t
 
 from ext.classify cimport CLASS_COUNT
-from ext.wire cimport same_network, swap32
+from ext.wire cimport load16, load32, same_network, swap16, swap32
 
 
 cdef extern from *:
@@ -176,8 +176,8 @@ cdef struct Host:                  # a find: the first lease and the generation 
 
 
 cdef inline uint64_t key_of(const uint8_t *mac, uint8_t role) noexcept nogil:
-    return ((<uint64_t>1 << 63) | (<uint64_t>role << 48) | (<uint64_t>mac[0] << 40) | (<uint64_t>mac[1] << 32)
-            | (<uint64_t>mac[2] << 24) | (<uint64_t>mac[3] << 16) | (<uint64_t>mac[4] << 8) | mac[5])
+    return ((<uint64_t>1 << 63) | (<uint64_t>role << 48) | (<uint64_t>swap32(load32(mac)) << 16)
+            | swap16(load16(mac + 4)))
 
 
 cdef inline uint32_t slot_of(uint64_t key, uint32_t slot_count) noexcept nogil:

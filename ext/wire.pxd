@@ -29,8 +29,14 @@ cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
     return value
 
 
+cdef inline uint16_t load16(const uint8_t *at) noexcept nogil:
+    cdef uint16_t value
+    memcpy(&value, at, 2)
+    return value
+
+
 cdef inline uint32_t mask_be(uint8_t prefix) noexcept nogil:
-    return 0 if prefix == 0 else swap32(<uint32_t>0xffffffff << (32 - prefix))
+    return swap32(<uint32_t>(<uint64_t>0xffffffff << (32 - prefix)))     # 64 bits: prefix 0 shifts all of them out
 
 
 cdef inline bint same_network(uint32_t a_be, uint32_t b_be, uint8_t prefix) noexcept nogil:
