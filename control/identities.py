@@ -23,7 +23,7 @@ STAGES_MAX = 18  # of one host: every class as host and as BMC
 CLONES_MAX = LOOPS_MAX = 1_000
 SHOWN_MAX = 16  # machines of one clone in the status
 CLIENT_ID_BYTES = 28  # an event's room: one that fills it may have been longer
-LOOP_LASTS_NS = 120_000_000_000  # the next sighting of a loop comes within a minute of its next window
+LOOP_LASTS_NS = 120_000_000_000  # a loop is told anew within a minute and a round of a minute
 CLONE_WITHIN_NS = 86_400_000_000_000  # a card that was moved, or a disk, is no clone of the machine that it came from
 COMPARED_MAX = 8
 _ETHERNET, _DUID = 1, 255  # first byte of a client-id: a MAC follows; IAID and DUID follow (RFC 4361)
@@ -40,7 +40,7 @@ class Word(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """A machine that asked so often within a minute, in one class."""
+    """A machine that asked so often in one class, each time within a minute of the last."""
 
     mac: str
     role: str
@@ -260,7 +260,7 @@ def loop_words(loop: Loop, row: Mapping[str, Any] | None, addresses: tuple[int, 
 
     row: of ext.table.Pair.lookup; addresses: those that it asked for, to tell its leases apart."""
     client = ClientClass[loop.client]
-    head = f"asked {loop.repeats} times within a minute as {class_name(client)} ({CLASSES[class_name(client)]})"
+    head = f"asked {loop.repeats} times in a row within a minute of each other as {class_name(client)} ({CLASSES[class_name(client)]})"
     file, server = boot_file(row, client, addresses)
     if not file:
         return f"{head} and is given no boot file: set dhcp tftp_filename for it or for a container of it"

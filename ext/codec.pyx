@@ -11,6 +11,7 @@ from ext.classify import ClientClass
 from ext.encode cimport Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.judge cimport Decision, Packet, told_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
+from ext.notes cimport Acquaintance, count_ack
 from ext.overload cimport RELAYS, fair_level
 from ext.parse cimport Request, parse_request
 from ext.table cimport Pair
@@ -170,3 +171,16 @@ def fair_share(wanted, uint32_t capacity) -> int:
     for i in range(RELAYS):
         each[i] = wanted[i] if i < len(wanted) else 0
     return fair_level(each, capacity)
+
+
+def loop_rounds(acks) -> list:
+    """What ext/notes.pxd makes of one machine's ACKs in one stage of its boot, [(seconds, xid), ...]: the numbers of
+    those at which a boot loop is told."""
+    cdef Acquaintance known
+    memset(&known, 0, sizeof(known))
+    told = []
+    for number, (at_s, xid) in enumerate(acks):
+        if count_ack(&known, xid, at_s):
+            known.told_s = at_s
+            told.append(number)
+    return told

@@ -18,17 +18,17 @@ cdef enum:
     SEEN = 1024                    # power of two: hosts whose refusal was pushed within the second
     KNOWN = 8192                   # power of two: hosts that were ACKed of late
     TOLD_S = 300                   # a host that says the same as before is a sighting once in this time
-    LOOP_S = 60                    # so many ACKs of one machine in one stage of its boot within this time: a boot loop
-    LOOP_ACKS = 4
+    LOOP_S = 60                    # an ACK so soon after the last one of the same machine in the same stage of its boot,
+    LOOP_ACKS = 4                  # so many in a row: a boot loop
 
 
 cdef struct Acquaintance:          # a host in one stage of its boot, as it last was ACKed
     uint64_t key
     uint64_t said                  # hash of what it said of itself
     int64_t told_s                 # when control last heard of it
-    int64_t window_s               # the first of `acks`
+    int64_t last_s                 # the last of `acks`
     uint32_t xid_be
-    uint32_t acks
+    uint32_t acks                  # in a row, each at most LOOP_S after the one before
 
 
 cdef struct Notebook:              # a worker's own; nothing in it decides about an answer
@@ -101,6 +101,19 @@ cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Pack
     return push_event(page, &event, EVENTS, &page.events_lost) == PUSHED_ASLEEP
 
 
+cdef inline bint count_ack(Acquaintance *known, uint32_t xid_be, int64_t now_s) noexcept nogil:
+    """True: a loop, not told within the last LOOP_S.  A repeated REQUEST is no round of its own; how long a round takes is
+    the firmware's affair: a minute for big UEFI machines."""
+    if now_s - known.last_s > LOOP_S:
+        known.acks = 0
+    elif known.acks != 0 and known.xid_be == xid_be:
+        return False
+    known.last_s = now_s
+    known.xid_be = xid_be
+    known.acks += 1
+    return known.acks == LOOP_ACKS or (known.acks > LOOP_ACKS and now_s - known.told_s >= LOOP_S)
+
+
 cdef inline bint sight(Page *page, Notebook *notebook, int64_t now_ns, const Packet *packet, const Request *request,
                        const Decision *decision) noexcept nogil:
     """Push what an ACKed host says of itself: when that is new, when it was long ago, and when it asks again and again in
@@ -116,19 +129,13 @@ cdef inline bint sight(Page *page, Notebook *notebook, int64_t now_ns, const Pac
         memset(known, 0, sizeof(known[0]))
         known.key = key
         known.told_s = -TOLD_S
-    if now_s - known.window_s > LOOP_S:
-        known.window_s = now_s
-        known.acks = 0
-    if known.acks == 0 or known.xid_be != request.bootp.xid_be:
-        known.xid_be = request.bootp.xid_be
-        known.acks += 1
-    looping = (known.acks >= LOOP_ACKS and (known.acks & (known.acks - 1)) == 0
-               and decision.client_class != OS and not decision.to_ciaddr)
+    looping = (count_ack(known, request.bootp.xid_be, now_s) and decision.client_class != OS
+               and not decision.to_ciaddr)
     if known.said == said and now_s - known.told_s < TOLD_S and not looping:
         return False
     describe(&event, now_ns, packet, request, ACKED)
     event.role = decision.host.lease.role
-    event.repeats = <uint16_t>known.acks if looping else 0
+    event.repeats = <uint16_t>min(known.acks, <uint32_t>0xffff) if looping else 0
     pushed = push_event(page, &event, EVENTS // 2, &page.sightings_lost)
     if pushed != LOST:
         known.said = said

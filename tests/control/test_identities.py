@@ -197,7 +197,7 @@ IPXE, BIOS, HTTP = ClientClass.IPXE, ClientClass.BIOS_PXE, ClientClass.HTTP_BOOT
 )
 def test_what_a_looping_machine_gets(client: str, given: dict[str, Any] | None, wanted: list[str]) -> None:
     words = loop_words(Loop(mac(1), "host", client, 8), given, (0, ip("10.20.0.11")))
-    assert words.startswith("asked 8 times within a minute as ")
+    assert words.startswith("asked 8 times in a row within a minute of each other as ")
     assert [piece for piece in wanted if piece not in words] == [], words
 
 
