@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 from ext.classify cimport OS, classify
 from ext.judge cimport Decision, Packet
-from ext.leases cimport ROLE_BMC, ROLE_HOST, key_of, slot_of
+from ext.leases cimport ROLE_BMC, ROLE_HOST, key_of, prefetch, slot_of
 from ext.page cimport *
 from ext.parse cimport Request, Span
 from ext.verdict cimport *
@@ -16,25 +16,27 @@ from ext.verdict cimport *
 
 cdef enum:
     SEEN = 1024                    # power of two: hosts whose refusal was pushed within the second
-    KNOWN = 8192                   # power of two: hosts that were ACKed of late
+    KNOWN = 32768                  # power of two: sets of hosts that were ACKed of late
+    STAGES = 4                     # a set holds so many: one machine's ROM, iPXE, system and BMC
     TOLD_S = 300                   # a host that says the same as before is a sighting once in this time
     LOOP_S = 60                    # an ACK so soon after the last one of the same machine in the same stage of its boot,
     LOOP_ACKS = 4                  # so many in a row: a boot loop
 
 
-cdef struct Acquaintance:          # a host in one stage of its boot, as it last was ACKed
+cdef packed struct Acquaintance:   # a host in one stage of its boot, as it last was ACKed; 32 bytes, a set two cache lines
     uint64_t key
-    uint64_t said                  # hash of what it said of itself
-    int64_t told_s                 # when control last heard of it
-    int64_t last_s                 # the last of `acks`
+    uint32_t said                  # hash of what it said of itself
+    uint32_t told_s                # when control last heard of it, CLOCK_BOOTTIME and TOLD_S; 0 never
+    uint32_t last_s                # the last of `acks`
     uint32_t xid_be
     uint32_t acks                  # in a row, each at most LOOP_S after the one before
+    uint32_t reserved
 
 
 cdef struct Notebook:              # a worker's own; nothing in it decides about an answer
     uint64_t seen_key[SEEN]
     int64_t seen_s[SEEN]
-    Acquaintance known[KNOWN]
+    Acquaintance known[KNOWN][STAGES]
 
 
 cdef inline const uint8_t *name_of(const Request *request) noexcept nogil:
@@ -101,7 +103,28 @@ cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Pack
     return push_event(page, &event, EVENTS, &page.events_lost) == PUSHED_ASLEEP
 
 
-cdef inline bint count_ack(Acquaintance *known, uint32_t xid_be, int64_t now_s) noexcept nogil:
+cdef inline void prefetch_known(const Notebook *notebook, const uint8_t *mac) noexcept nogil:
+    cdef const Acquaintance *places = notebook.known[slot_of(key_of(mac, ROLE_HOST), KNOWN)]
+    prefetch(places)
+    prefetch(places + STAGES // 2)
+
+
+cdef inline Acquaintance *acquaintance(Notebook *notebook, const uint8_t *mac, uint64_t key) noexcept nogil:
+    """The host's own, or the place of whom control heard of longest ago, cleared for it."""
+    cdef Acquaintance *places = notebook.known[slot_of(key_of(mac, ROLE_HOST), KNOWN)]
+    cdef Acquaintance *oldest = places
+    cdef int i
+    for i in range(STAGES):
+        if places[i].key == key:
+            return places + i
+        if places[i].told_s < oldest.told_s:
+            oldest = places + i
+    memset(oldest, 0, sizeof(Acquaintance))
+    oldest.key = key
+    return oldest
+
+
+cdef inline bint count_ack(Acquaintance *known, uint32_t xid_be, uint32_t now_s) noexcept nogil:
     """True: a loop, not told within the last LOOP_S.  A repeated REQUEST is no round of its own; how long a round takes is
     the firmware's affair: a minute for big UEFI machines."""
     if now_s - known.last_s > LOOP_S:
@@ -120,15 +143,11 @@ cdef inline bint sight(Page *page, Notebook *notebook, int64_t now_ns, const Pac
     one stage of its boot.  True: the reader's bell must be rung."""
     cdef Event event
     cdef Pushed pushed
-    cdef int64_t now_s = now_ns // 1000000000
+    cdef uint32_t now_s = <uint32_t>(now_ns // 1000000000 + TOLD_S)        # so that "never" lies TOLD_S ago at boot, too
     cdef uint64_t key = key_of(request.mac, decision.host.lease.role) ^ (<uint64_t>decision.client_class << 52)
-    cdef Acquaintance *known = &notebook.known[slot_of(key, KNOWN)]
-    cdef uint64_t said = hash_of(&request.client_id, hash_of(&request.vendor_class, request.bootp.giaddr_be))
+    cdef Acquaintance *known = acquaintance(notebook, request.mac, key)
+    cdef uint32_t said = <uint32_t>hash_of(&request.client_id, hash_of(&request.vendor_class, request.bootp.giaddr_be))
     cdef bint looping
-    if known.key != key:
-        memset(known, 0, sizeof(known[0]))
-        known.key = key
-        known.told_s = -TOLD_S
     looping = (count_ack(known, request.bootp.xid_be, now_s) and decision.client_class != OS
                and not decision.to_ciaddr)
     if known.said == said and now_s - known.told_s < TOLD_S and not looping:

@@ -17,7 +17,7 @@ from ext.judge cimport Decision, Packet
 from ext.leases cimport *
 from ext.net cimport *
 from ext.page cimport *
-from ext.notes cimport Notebook, note, sight
+from ext.notes cimport Notebook, note, prefetch_known, sight
 from ext.overload cimport Shares, begin_window, is_over_share, relay_of
 from ext.parse cimport Request
 from ext.record cimport record
@@ -126,6 +126,7 @@ cdef class Pump:
     cdef void *offered             # Site *, from the helper thread to the loop
     cdef int64_t now_boottime_ns
     cdef Notebook notebook
+    cdef bint asleep               # control may be, and something was told to it
     cdef Shares shares
     cdef int pressed               # full batches in a row
     cdef int64_t pressed_ns        # the last one, CLOCK_BOOTTIME
@@ -345,6 +346,7 @@ cdef class Pump:
                 self.abandon(i)
             self.page.headers[i].msg_len = 0
             self.page.recoveries = 0
+        self.ring()
 
     cdef void abandon(self, int i) noexcept nogil:
         """Count and report without looking at more than the fixed header."""
@@ -355,7 +357,7 @@ cdef class Pump:
         memset(&request, 0, sizeof(request))
         if packet.length >= sizeof(Bootp):
             request.bootp = <const Bootp *>packet.data
-            self.tell(note(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, ABANDONED))
+            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, ABANDONED)
 
     cdef void answer_batch(self) noexcept nogil:
         """Everything with a length; the lengths go back to 0 only when all replies are with the kernel."""
@@ -370,6 +372,7 @@ cdef class Pump:
             for i in range(BATCH):
                 if self.page.headers[i].msg_len != 0:
                     prefetch_lease(&self.site, self.page.buffers[i] + 28)
+                    prefetch_known(&self.notebook, self.page.buffers[i] + 28)
         self.udp_out.count = self.frame_out.count = 0
         for i in range(BATCH):
             if self.page.headers[i].msg_len != 0:
@@ -379,6 +382,7 @@ cdef class Pump:
         self.send(&self.frame_out, self.packet_fd)
         for i in range(BATCH):
             self.page.headers[i].msg_len = 0
+        self.ring()
 
     cdef void answer_one(self, int i) noexcept nogil:
         cdef Packet packet
@@ -403,9 +407,9 @@ cdef class Pump:
                not self.observing)
         bump(&self.page.records_written, 1)
         if is_event(verdict):
-            self.tell(note(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, verdict))
+            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, verdict)
         elif verdict == ACKED:
-            self.tell(sight(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, &decision))
+            self.asleep |= sight(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, &decision)
 
     cdef void describe(self, int i, Packet *packet) noexcept nogil:
         cdef msghdr *header = &self.page.headers[i].msg_hdr
@@ -453,8 +457,10 @@ cdef class Pump:
         self.frame_out.pieces[at].iov_len = IP_UDP_BYTES + reply.length
         self.frame_out.count = at + 1
 
-    cdef void tell(self, bint asleep) noexcept nogil:
-        if asleep:
+    cdef void ring(self) noexcept nogil:
+        """After the replies have left: waking control once a batch, not once an event, and clients come first."""
+        if self.asleep:
+            self.asleep = False
             eventfd_write(self.bell_fd, 1)
 
     cdef void send(self, Outbox *box, int fd) noexcept nogil:
