@@ -233,7 +233,9 @@ def test_a_boot_loop_is_one_warning(clock: Clock, caplog: pytest.LogCaptureFixtu
     for repeats in (0, 4, 8, 16):
         seen.take(sighting(repeats=repeats, requested=0x0A14000B, **{"class": "UEFI_X64"}))
     (line,) = caplog.messages
-    assert line.startswith(f"boot loop: {MAC} (alice) on eth2 asked 4 times in a row within a minute of each other as uefi-x64")
+    assert line.startswith(
+        f"boot loop: {MAC} (alice) on eth2 asked 4 times in a row within a minute of each other as uefi-x64"
+    )
     assert "boot file snponly.efi from 10.20.0.2" in line
     seen.take(sighting(repeats=4, **{"class": "IPXE"}))
     assert len(caplog.messages) == 2, "another stage is another fault"
