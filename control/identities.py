@@ -260,7 +260,8 @@ def loop_words(loop: Loop, row: Mapping[str, Any] | None, addresses: tuple[int, 
 
     row: of ext.table.Pair.lookup; addresses: those that it asked for, to tell its leases apart."""
     client = ClientClass[loop.client]
-    head = f"asked {loop.repeats} times in a row within a minute of each other as {class_name(client)} ({CLASSES[class_name(client)]})"
+    name = class_name(client)
+    head = f"asked {loop.repeats} times in a row within a minute of each other as {name} ({CLASSES[name]})"
     file, server = boot_file(row, client, addresses)
     if not file:
         return f"{head} and is given no boot file: set dhcp tftp_filename for it or for a container of it"

@@ -21,6 +21,9 @@ cdef extern from *:
     #include <errno.h>
     #include <string.h>
     #include <unistd.h>
+    #include <linux/filter.h>
+    #include <linux/seccomp.h>
+    #include <sys/prctl.h>
     #ifndef SO_TIMESTAMPNS
     #define SO_TIMESTAMPNS 35
     #endif
@@ -36,6 +39,12 @@ cdef extern from *:
     #define BS_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #define BS_STORE_FENCE() __atomic_thread_fence(__ATOMIC_RELEASE)
     #define BS_BUMP(p, n) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
+    static inline int bs_confine(const void *program, size_t bytes) {
+        struct sock_fprog filter = { bytes / sizeof(struct sock_filter), (struct sock_filter *)program };
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+            return -1;
+        return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+    }
     static inline void *bs_exchange(void **p, void *v) { return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL); }
     """
     cdef struct iovec:
@@ -101,6 +110,7 @@ cdef extern from *:
     void store_fence "BS_STORE_FENCE"() nogil
     void bump "BS_BUMP"(uint64_t *, uint64_t) nogil
     void *exchange "bs_exchange"(void **, void *) nogil
+    int bs_confine(const void *, size_t) nogil
     int AF_INET, AF_PACKET, IPPROTO_IP, IP_PKTINFO, SOL_SOCKET, ETH_P_IP
     int MSG_DONTWAIT, MSG_TRUNC
     int SO_TIMESTAMPNS, SCM_TIMESTAMPNS

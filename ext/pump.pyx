@@ -514,3 +514,11 @@ cdef uint64_t base_of(int fd) except? 0:
         return 0
     memcpy(&header, <const uint8_t *>head, sizeof(Header))
     return header.generation
+
+
+def confine(bytes program not None):
+    """Install a seccomp program (fastpath/confine.py) in this process, before it starts threads; for good.
+
+    Raises OSError when the kernel refuses."""
+    if bs_confine(<const char *>program, len(program)) != 0:
+        raise OSError(c_errno, f"seccomp: {os.strerror(c_errno)}")

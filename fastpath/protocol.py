@@ -46,6 +46,13 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confine:
+    """Supervisor -> worker, first message: give up all system calls but those of this seccomp program."""
+
+    program: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:
     """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell."""
 
@@ -131,10 +138,26 @@ class Stop:
     """Supervisor -> anyone: finish what you are at and exit."""
 
 
-Message = Ready | Assign | Watch | Load | Rejected | Publish | Begin | Listen | Accepted | Restarted | Reload | Stop
+Message = (
+    Ready | Confine | Assign | Watch | Load | Rejected | Publish | Begin | Listen | Accepted | Restarted | Reload | Stop
+)
 KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (Ready, Assign, Watch, Load, Rejected, Publish, Begin, Listen, Accepted, Restarted, Reload, Stop)
+    for kind in (
+        Ready,
+        Confine,
+        Assign,
+        Watch,
+        Load,
+        Rejected,
+        Publish,
+        Begin,
+        Listen,
+        Accepted,
+        Restarted,
+        Reload,
+        Stop,
+    )
 }
 
 

@@ -25,12 +25,14 @@ from ext.page import PAGE_LAYOUT as PAGE_VERSION
 from ext.page import WorkerPage, create_site_page, create_worker_page
 from ext.table import TABLE_LAYOUT as TABLE_VERSION
 
+from fastpath.confine import worker_program
 from fastpath.protocol import (
     Accepted,
     Assign,
     Begin,
     Channel,
     ChannelClosed,
+    Confine,
     Listen,
     Load,
     Message,
@@ -246,6 +248,7 @@ class Supervisor:
     def __post_init__(self) -> None:
         self.selector = selectors.DefaultSelector()
         self.pages = [WorkerPage(fd) for fd in self.kept.pages]
+        self.confinement = worker_program()
         self.wake, wake_write = socket.socketpair()
         self.wake.setblocking(False)
         wake_write.setblocking(False)
@@ -294,7 +297,9 @@ class Supervisor:
             self.assign(taker, slot)
         wanted = len(self.free_slots()) + 1
         if len(spares) < wanted and now >= max(self.deaths["worker"].next_s, self.deaths["spare"].next_s):
-            self.start("spare", ["fastpath", "worker"])
+            spare = self.start("spare", ["fastpath", "worker"])
+            if self.confinement:
+                self.send(spare, Confine(program=self.confinement))
         self.roll_on()
 
     def lacks(self, kind: str, now: float) -> bool:

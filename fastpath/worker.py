@@ -10,9 +10,9 @@ import logging
 import os
 import threading
 
-from ext.pump import GenerationRejected, Pump
+from ext.pump import GenerationRejected, Pump, confine
 
-from fastpath.protocol import Assign, Channel, ChannelClosed, Load, Ready, Rejected, Stop, close_all
+from fastpath.protocol import Assign, Channel, ChannelClosed, Confine, Load, Ready, Rejected, Stop, close_all
 
 log = logging.getLogger("bootstorm.worker")
 
@@ -44,6 +44,9 @@ class Worker:
                 return True
             if isinstance(message, Stop):
                 return False
+            if isinstance(message, Confine):
+                confine(message.program)
+                continue
             self.handle(message, fds)
 
     def take(self, message: Assign, fds: list[int]) -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 GIVE_UP = """
 import sys
@@ -23,3 +25,52 @@ def test_no_capability_is_left() -> None:
     assert status["NoNewPrivs"] == "1"
     if os.geteuid() == 0:
         assert int(status["CapBnd"], 16) == 0
+
+
+CONFINED = """
+import os, socket, sys, threading
+from ext.pump import confine
+from fastpath.confine import worker_program
+program = worker_program()
+if not program:
+    sys.exit(77)
+ours, theirs = socket.socketpair()
+open("/proc/self/status").close()
+confine(program)
+ours.send(b"still talks")
+said = [theirs.recv(99).decode()]
+thread = threading.Thread(target=lambda: said.append("has threads"))
+thread.start()
+thread.join()
+refused = {
+    "open a file": lambda: open("/proc/self/status"),
+    "open a socket": socket.socket,
+    "execute a program": lambda: os.execv("/bin/true", ["true"]),
+    "fork": os.fork,
+    "signal others": lambda: os.kill(1, 0),
+    "remove a file": lambda: os.unlink("/nowhere"),
+}
+for what, attempt in refused.items():
+    try:
+        attempt()
+        said.append("may " + what)
+    except PermissionError:
+        said.append("may not " + what)
+sys.stdout.write(chr(10).join(said))
+"""
+
+
+def test_a_confined_worker_has_its_sockets_and_threads_and_nothing_else() -> None:
+    done = subprocess.run([sys.executable, "-c", CONFINED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if done.returncode == 77:
+        pytest.skip("no libseccomp (Debian package libseccomp2)")
+    assert done.stdout.splitlines() == [
+        "still talks",
+        "has threads",
+        "may not open a file",
+        "may not open a socket",
+        "may not execute a program",
+        "may not fork",
+        "may not signal others",
+        "may not remove a file",
+    ], done.stderr

@@ -128,6 +128,14 @@ def local_pid(running: RunningSite, inner: int) -> int | None:
     return None
 
 
+def test_serving_workers_are_confined(site: tuple[RunningSite, Host]) -> None:
+    running, _client = site
+    for pid in settled(running):
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            status = {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+        assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+
+
 def test_a_killed_spare_costs_nothing(site: tuple[RunningSite, Host]) -> None:
     running, client = site
 
