@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from control.config import Config, ConfigFaults, load, load_first, resolve_workers, search_path, without_effect
+from control.config import Config, ConfigFaults, load, load_first, resolve_workers, search_path
 from fastpath.logs import configure_logging
 
 FAILED, WRONG = 1, 2
@@ -57,8 +57,6 @@ def serve(path: str | None) -> None:
         "trap_address": config.snmp.bind_address if config.receives_traps else None,
         "trap_port": config.snmp.bind_port,
     }
-    for line in without_effect(config):
-        click.echo(f"bootstorm: {line}", err=True)
     config_fd, fd = os.memfd_create("bootstorm-config", 0), os.memfd_create("bootstorm-settings", 0)
     os.write(config_fd, config.text)
     os.write(fd, json.dumps({"settings": settings, "config_fd": config_fd}).encode())

@@ -496,11 +496,3 @@ def describe() -> str:
         cells = (key.metadata["check"].wanted, _default(section, key), restart, key.metadata["doc"])
         lines.append(" | ".join([f"| `{section}.{key.name}`", *(cell.replace("|", "\\|") for cell in cells)]) + " |")
     return "\n".join(lines) + "\n"
-
-
-def without_effect(config: Config) -> list[str]:
-    """A sentence for each key that is set and that this version does not act on yet."""
-    ahead = {
-        "metrics.bind": config.metrics.bind is not None,
-    }
-    return [f"{config.path}: {key} has no effect in this version" for key, on in ahead.items() if on]

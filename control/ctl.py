@@ -172,6 +172,8 @@ def render_status(status: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>12,}  not sent: {name}" for name, count in sorted(status["send_errors"].items())]
     lines += render_identities(status["identities"], status["other_servers"])
     lines += render_traps(status["traps"])
+    if status.get("metrics") not in (None, "serving", "off"):
+        lines.append(f"metrics     NONE: {status['metrics']}")
     if status["faults_total"]:
         lines.append(f"faults in the inventory ({status['faults_total']} objects)")
         lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]

@@ -44,7 +44,7 @@ JOB_LIMIT_S = 900.0  # far above any refresh that was ever measured: a planner t
 RETRY_FIRST_S, RETRY_MAX_S = 2.0, 60.0
 CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 
-
+INVENTORY_STATES = ("ok", "stale", "down")  # State.word()
 # How refreshes ended: counters of `ctl status`.  doubtful: published, but for what could not be read or believed.
 OUTCOMES = ("published", "unchanged", "doubtful", "down", "shrunk", "pinned", "internal")
 

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from control import recorder
+from control import metrics, recorder
 from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
 from control.discovery.commands import DiscoveryCommands
@@ -74,6 +74,7 @@ class Service:
             server_id=self.server_id,
         )
         self.traps_fault = begin.traps_fault
+        self.metrics_fault = ""
         self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
         self.traps = TrapInbox(trap_fds[0], trap_fds[1], lambda traps: self.desk.take(traps.seen)) if trap_fds else None
         self.warnings.subscribers.append(self.on_event)
@@ -105,6 +106,8 @@ class Service:
             self.observer.watch()
         if self.traps is not None:
             self.traps.watch()
+        if self.config.metrics.bind is not None:
+            self.metrics_fault = metrics.serve(self.config.metrics.bind, self.whole_status)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.follow_links(group), name="links")
@@ -217,6 +220,9 @@ class Service:
     # --- commands ------------------------------------------------------------------------------------------------
 
     async def status(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        return await self.whole_status()
+
+    async def whole_status(self) -> dict[str, Any]:
         table, state = self.table, self.refresher.state
         return {
             "generation": table.generation,
@@ -255,6 +261,7 @@ class Service:
             "discovery": self.desk.status(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
+            "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "mode": self.settings.mode,
             "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),

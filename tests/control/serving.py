@@ -60,8 +60,14 @@ class Running:
 
 
 @contextmanager
-def serving(folder: Path, api_url: str, snmp: dict[str, Any] | None = None, **dhcp: Any) -> Iterator[Running]:
-    """snmp: that section, when there is to be one."""
+def serving(
+    folder: Path,
+    api_url: str,
+    snmp: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+    **dhcp: Any,
+) -> Iterator[Running]:
+    """snmp, metrics: those sections, when there are to be any."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -71,7 +77,7 @@ def serving(folder: Path, api_url: str, snmp: dict[str, Any] | None = None, **dh
         "refresh_interval": 3600,
     }  # fmt: skip
     conf = folder / "services.conf"
-    sections = {} if snmp is None else {"snmp": snmp}
+    sections = {name: section for name, section in (("snmp", snmp), ("metrics", metrics)) if section is not None}
     conf.write_text(json.dumps(sections | {"dhcp": fields | dhcp, "control": {"socket": path}}))
     argv = [sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
