@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bench.cold import main as cold
 from bench.commands import limit_command, load_command, replay_command
 from bench.compare import main as compare
 from bench.core_run import main as core
@@ -24,6 +25,7 @@ def main() -> None:
 
 
 main.add_command(everything, "all")
+main.add_command(cold, "cold")
 main.add_command(compare, "compare")
 main.add_command(core, "core")
 main.add_command(crowd, "crowd")
