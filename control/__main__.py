@@ -9,9 +9,12 @@ def main() -> None:
     """Processes that supervisor and control start, each with the fd of its channel; all else is cli.py's."""
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():
+            from control.child import PlannerProcess
+
+            planner = PlannerProcess.ahead()  # first: it loads its libraries while we load ours
             from control.service import main as run_service
 
-            run_service(int(fd))
+            run_service(int(fd), planner)
         case ["traps", fd] if fd.isdigit():
             from control.discovery.traps import main as receive_traps
 

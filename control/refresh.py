@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from typing import Any, TypeVar
 
 import msgpack
 
+from control.child import PlannerProcess
 from control.config import Config, resolve_refresh_interval
 from control.jobs import (
-    KINDS,
     Failed,
     FindOrigins,
     ListChanges,
@@ -105,8 +104,14 @@ class Refresher:
     """Owner of the planner process.  publish(planned, fds) hands a new pair on; fds are borrowed."""
 
     def __init__(
-        self, config: Config, table: ServedTable, publish: Callable[[Planned, list[int]], None], generation: int
+        self,
+        config: Config,
+        table: ServedTable,
+        publish: Callable[[Planned, list[int]], None],
+        generation: int,
+        planner: PlannerProcess | None = None,
     ) -> None:
+        """planner: one that was started already and waits for its first message."""
         self.config = config
         self.table = table
         self.publish = publish
@@ -114,7 +119,8 @@ class Refresher:
         self.state = InventoryState()
         self.links: list[LinkAddress] = []
         self.job, self.starting = asyncio.Lock(), asyncio.Lock()
-        self.process: asyncio.subprocess.Process | None = None
+        self.ahead = planner
+        self.process: PlannerProcess | None = None
         self.channel: Channel | None = None
         self.waiting: dict[str, asyncio.Future[Reply]] = {}  # job -> who waits for its answer
         self.looking_up, self.finding_origins = asyncio.Lock(), asyncio.Lock()
@@ -139,12 +145,8 @@ class Refresher:
 
     async def _start_planner(self) -> None:
         await self.end_planner()
-        ours, theirs = Channel.pair(KINDS)
-        argv = [sys.executable, "-P", "-m", "control", "planner", str(theirs.fileno())]
-        self.process = await asyncio.create_subprocess_exec(*argv, pass_fds=[theirs.fileno()])
-        theirs.close()
-        ours.sock.setblocking(False)
-        self.channel = ours
+        self.process, self.ahead = self.ahead or PlannerProcess(), None
+        self.channel = ours = self.process.channel
         asyncio.get_running_loop().add_reader(ours.fileno(), self.on_message)
         begin = PlanBegin(
             config_path=str(self.config.path), links=[list(link) for link in self.links], generation=self.generation
@@ -154,11 +156,9 @@ class Refresher:
 
     async def end_planner(self) -> None:
         self.drop_channel()
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-            await self.process.wait()
-            self.process = None
+        process, self.process = self.process, None
+        if process is not None:
+            await process.end()
 
     def drop_channel(self) -> None:
         if self.channel is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from control import metrics, recorder
+from control.child import PlannerProcess
 from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
 from control.discovery.commands import DiscoveryCommands
@@ -47,7 +48,7 @@ class Stopped(Exception):
 
 
 class Service:
-    def __init__(self, channel: Channel, begin: Begin, fds: list[int]) -> None:
+    def __init__(self, channel: Channel, begin: Begin, fds: list[int], planner: PlannerProcess | None = None) -> None:
         config_fd, console_fd, site_fd, adopted_bell, event_bell, *rest = fds
         trap_fds, rest = (rest[:2], rest[2:]) if begin.traps else ([], rest)
         workers = begin.settings.workers
@@ -62,7 +63,7 @@ class Service:
         self.table = ServedTable(site_fd, rest[:workers], adopted_bell)
         if begin.generation:
             self.table.serve(rest[workers:])
-        self.refresher = Refresher(self.config, self.table, self.publish, begin.generation)
+        self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner)
         self.lookups = Lookups(self.refresher.look_up)
         state = self.refresher.state
         self.warnings = Warnings(
@@ -384,13 +385,13 @@ def boottime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def main(fd: int) -> None:
+def main(fd: int, planner: PlannerProcess | None) -> None:
     """The process: one message with everything, then the loop.  fd: its channel to the supervisor."""
     configure_logging()
     channel = Channel.of_fd(fd)
     begin, fds = channel.receive()
     if not isinstance(begin, Begin):
         raise TypeError(f"control: the first message is {type(begin).__name__}, wanted Begin")
-    service = Service(channel, begin, fds)
+    service = Service(channel, begin, fds, planner)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(service.run())

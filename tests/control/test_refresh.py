@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import subprocess
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,19 +158,19 @@ def test_a_planner_that_died_between_two_jobs(inventory: Inventory, tmp_path: Pa
 def test_one_planner_whoever_needs_it_first(
     inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[asyncio.subprocess.Process] = []
-    true = asyncio.create_subprocess_exec
+    started: list[subprocess.Popen[bytes]] = []
+    true = subprocess.Popen
 
-    async def counted(*arguments: Any, **keywords: Any) -> asyncio.subprocess.Process:
-        started.append(await true(*arguments, **keywords))
+    def counted(*arguments: Any, **keywords: Any) -> subprocess.Popen[bytes]:
+        started.append(true(*arguments, **keywords))
         return started[-1]
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
+    monkeypatch.setattr(subprocess, "Popen", counted)
 
     async def scenario(control: Control) -> None:
         figures, _none = await asyncio.gather(control.refresher.refresh(), control.refresher.relink(LINKS))
         assert figures["hosts"] == 3
-        assert len([process for process in started if process.returncode is None]) == 1
+        assert len([process for process in started if process.poll() is None]) == 1
 
     try:
         within(inventory, tmp_path, scenario)
@@ -236,12 +237,12 @@ def test_a_new_configuration_is_a_new_planner_with_the_same_table(inventory: Inv
 def test_a_machine_that_cannot_start_processes_is_a_failure(
     inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(*_: Any, **__: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     async def scenario(control: Control) -> None:
         with monkeypatch.context() as full:
-            full.setattr(asyncio, "create_subprocess_exec", refuse)
+            full.setattr(subprocess, "Popen", refuse)
             with pytest.raises(RefreshFailed, match=r"cannot start the planner: .*temporarily unavailable"):
                 await control.refresher.refresh()
         control.refresher.links = LINKS
