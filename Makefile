@@ -21,7 +21,7 @@ packages:               # Debian packages that tests and demo profit from: insta
 .venv/deps: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(V)/pip install --quiet --upgrade pip 'setuptools>=77' 'Cython>=3.3,<3.4'
-	$(V)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	BOOTSTORM_BUILD=none $(V)/pip install --quiet --no-build-isolation --editable '.[dev]'
 	touch $@
 
 build: .venv/deps       ## compile the extensions in place (BOOTSTORM_BUILD=release|debug|asan|trace)
