@@ -10,7 +10,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 	$(V)/python -m bench.demo
 
 test: setup             ## sets everything up and runs all tests: what may share the machine on all cores, then the rest
-	$(PYTEST) -n auto -m 'not netns and not faults'
+	$(PYTEST) -n auto --dist worksteal -m 'not netns and not faults'
 	$(PYTEST) -m '(netns or faults) and not machines'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
@@ -21,7 +21,7 @@ packages:               # Debian packages that tests and demo profit from: insta
 .venv/deps: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(V)/pip install --quiet --upgrade pip 'setuptools>=77' 'Cython>=3.3,<3.4'
-	$(V)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	BOOTSTORM_BUILD=none $(V)/pip install --quiet --no-build-isolation --editable '.[dev]'
 	touch $@
 
 build: .venv/deps       ## compile the extensions in place (BOOTSTORM_BUILD=release|debug|asan|trace)
@@ -31,7 +31,7 @@ debug:                  ## the same, with asserts that abort and bounds that are
 	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
 
 test-unit: build        ## everything that needs no namespaces and no sanitizer
-	$(PYTEST) -n auto -m 'not netns and not faults and not sanitizer'
+	$(PYTEST) -n auto --dist worksteal -m 'not netns and not faults and not sanitizer'
 
 test-netns: build       ## real clients in network namespaces
 	$(PYTEST) -m '(netns or faults) and not machines'

@@ -1,9 +1,11 @@
 """The list of extensions and the four ways of building them; everything else is in pyproject.toml.
 
 BOOTSTORM_BUILD = release (default) | debug (asserts abort, bounds checked) | asan (address and undefined-behaviour
-sanitizers) | trace (line tracing for coverage).
+sanitizers) | trace (line tracing for coverage) | none (no extension: for pip in `make setup`, which would compile all
+of them in a folder of its own, only for `make build` to compile them in place once more).
 """
 
+import multiprocessing
 import os
 
 from Cython.Build import cythonize
@@ -24,6 +26,7 @@ COMPILE = {
         "-fsanitize=address,undefined",
     ],
     "trace": ["-O0", "-g", "-DCYTHON_TRACE_NOGIL=1"],
+    "none": [],
 }
 LINK = {"release": ["-flto=auto"], "asan": ["-fsanitize=address,undefined"]}
 if MODE not in COMPILE:
@@ -62,11 +65,15 @@ extensions = [
         "bench.echo",
         "bench.storms",
     )
-    if name.startswith("ext.") or MODE != "asan"  # the sanitizers watch the packet path
+    if MODE != "none" and (name.startswith("ext.") or MODE != "asan")  # the sanitizers watch the packet path
 ]
+CORES = len(os.sched_getaffinity(0))
+multiprocessing.set_start_method("fork", force=True)  # cythonize's helpers inherit Options
 setup(
+    options={"build_ext": {"parallel": CORES}},
     ext_modules=cythonize(
         extensions,
+        nthreads=CORES,
         build_dir=f"build/cython-{MODE}",
         emit_linenums=checked,
         compiler_directives={
@@ -78,5 +85,5 @@ setup(
             "embedsignature": True,
             "linetrace": MODE == "trace",
         },
-    )
+    ),
 )

@@ -9,9 +9,18 @@ import pytest
 LAYERS = ("golden", "property", "sanitizer", "netns", "machines", "faults")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long layers last: a broken parser shows before a client waits for its answer."""
-    items.sort(key=lambda item: [item.get_closest_marker(layer) is not None for layer in reversed(LAYERS)])
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long layers last: a broken parser shows before a client waits for its answer.
+
+    With several processes the sanitizers first: their one fixture takes a third of the run, and begun last it would run
+    alone while the other cores have nothing left."""
+    shared = hasattr(config, "workerinput")
+
+    def late(item: pytest.Item) -> list[bool]:
+        layers = [item.get_closest_marker(layer) is not None for layer in reversed(LAYERS)]
+        return [shared and item.get_closest_marker("sanitizer") is None, *layers]
+
+    items.sort(key=late)
 
 
 def layer_of(report: pytest.TestReport) -> str:

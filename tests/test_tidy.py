@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,13 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -172,7 +178,7 @@ def test_no_function_is_too_long() -> None:
     long = []
     for package in PACKAGES[:4]:
         for path in python_files(package):
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(tree_of(path)):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     length = (node.end_lineno or 0) - node.lineno
                     if length > FUNCTION_LINES_MAX:
@@ -182,8 +188,8 @@ def test_no_function_is_too_long() -> None:
 
 def test_every_module_says_its_one_job() -> None:
     files = [path for package in PACKAGES for path in python_files(package)]
-    texts = {named(path): path.read_text() for path in files}
-    silent = [path for path, text in texts.items() if text.strip() and not ast.get_docstring(ast.parse(text))]
+    trees = {named(path): tree_of(path) for path in files}
+    silent = [path for path, tree in trees.items() if tree.body and not ast.get_docstring(tree)]
     assert not silent
     mute = [named(path) for path in all_cython_files() if not path.read_text().startswith('"""')]
     assert not mute

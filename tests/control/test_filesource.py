@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ext.table import Generation, Pair
+from ext.table import STATES, Generation, Pair
 
+from control.bmc import ROLE_BIT
 from control.clusto import filesource
 from control.clusto.fetch import Fetcher
 from control.clusto.filesource import FileSource
@@ -161,9 +162,12 @@ def test_whoever_can_afford_it_may_have_it_whole(tmp_path: Path, monkeypatch: py
     source = source_of(write(tmp_path, YAML))
     want, said = table(source)
     plan = plan_hosts(source.read().whole(), CONFIG)
-    assert [row.name.encode() for row in plan.rows] == list(
-        {row["name"]: None for row in (want.lookup(row.mac) for row in plan.rows)}
-    )
+    assert [row.key for row in plan.rows] == sorted(role * ROLE_BIT | mac for mac, role in want.keys())  # noqa: SIM118
+    for row in plan.rows:
+        found = want.lookup(row.key)
+        assert (row.name.encode(), STATES[row.state], row.own) == (found["name"], found["state"], found["own"])
+        assert [address for address, _prefix, _template in row.leases] == [at["address"] for at in found["leases"]]
+    assert [row.name for row in plan.rows].count("d") == 2, "the host and its BMC"
     assert plan.faults == said.faults
 
 

@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess
     """Build, lay out a project of ext and its tests alone, run those."""
     preload = f"{runtime('libasan.so')} {runtime('libubsan.so')}"
     build = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--parallel", "2",
+        [sys.executable, "setup.py", "-q", "build_ext",
          "--build-lib", str(BUILD / "lib"), "--build-temp", str(BUILD / "temp")],
         cwd=ROOT, env={**os.environ, "BOOTSTORM_BUILD": "asan"}, capture_output=True, text=True,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from tests.ext.sites import ALICE, NETWORKS, OPTIONS, OWN_ID, REMOTE, STRANGER, 
 CORPUS = Path(__file__).parent / "corpus"
 TX_BYTES_MAX = 1508  # UDP payload in a worker's reply buffer
 TRUNCATED, NO_TABLE = 1, 2  # Place.flags
+WAITED_NS = 16_000_000  # a unit of Place.waited: 4 s in all, more than any client waits
 PLAIN, CHANGED, LIMITED, FOREIGN = range(4)  # Place.site
 
 LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW, FLAGGED = (0x020000000020 + i for i in range(9))
@@ -45,11 +46,14 @@ LINKS = (
 
 @dataclass(frozen=True)
 class Place:
-    """How a datagram came in.  Addresses are ints in host order; capacity 0: the whole reply buffer."""
+    """How a datagram came in.  Addresses are ints in host order; capacity 0: the whole reply buffer.
+
+    waited: in the queue of a worker that does not keep up, in WAITED_NS."""
 
     site: int = PLAIN
     ifindex: int = 2
     flags: int = 0
+    waited: int = 0
     source_port: int = 68
     capacity: int = 0
     source: int = 0
@@ -57,7 +61,7 @@ class Place:
     local: int = LINKS[0][1]
     age_s: int = 0
 
-    FORM = struct.Struct("!BBBxHHIIIi")
+    FORM = struct.Struct("!BBBBHHIIIi")
 
     def packed(self) -> bytes:
         return self.FORM.pack(*astuple(self))
@@ -185,7 +189,7 @@ def ask(case: bytes) -> Reply:
     return codec.answer(
         pair, case[Place.FORM.size :], ifindex=place.ifindex, source=place.source, source_port=place.source_port,
         destination=place.destination, local=place.local, truncated=bool(place.flags & TRUNCATED),
-        age_s=place.age_s, capacity=place.room,
+        age_s=place.age_s, capacity=place.room, waited_ns=place.waited * WAITED_NS,
     )  # fmt: skip
 
 

@@ -289,6 +289,20 @@ def other_sites() -> Iterator[Input]:
     yield "age-most", request(ALICE, requested="10.1.0.77"), Place(age_s=2**31 - 1)
 
 
+def late() -> Iterator[Input]:
+    """Of a worker that does not keep up: on either side of each client's patience, in Place.waited's units."""
+    ipxe = tlv(77, b"iPXE") + tlv(175, tlv(19, 1))
+    for name, packet, patience in (
+        ("os", discover(ALICE), 112),
+        ("rom", discover(ALICE, options=tlv(60, b"PXEClient:Arch:00000:UNDI:002001")), 200),
+        ("ipxe-discover", discover(ALICE, options=ipxe), 56),
+        ("ipxe-request", request(ALICE, requested="10.1.0.50", options=ipxe), 14),
+        ("stranger", discover(STRANGER), 112),
+    ):
+        yield f"waited-{name}-in-time", packet, Place(waited=patience)
+        yield f"waited-{name}-too-long", packet, Place(waited=patience + 1)
+
+
 def inputs() -> dict[str, bytes]:
     """File name -> content, contents of the same bytes once."""
     made: dict[bytes, str] = {}
@@ -300,6 +314,7 @@ def inputs() -> dict[str, bytes]:
         unusual_hosts,
         other_sites,
         who_asks,
+        late,
         from_captures,
         from_tables,
     ):
