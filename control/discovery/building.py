@@ -5,13 +5,27 @@ The switch's end of the connection is written last: a port that shows a server h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from typing import Final
 
+from control.clusto.api import ClustoError
 from control.discovery.facts import Facts
-from control.discovery.inventory import ADDRESS_BIAS, MEMBER, NIC, Entity, Far, Inventory, Row, name_of
+from control.discovery.inventory import (
+    ADDRESS_BIAS,
+    MEMBER,
+    NIC,
+    Entity,
+    Far,
+    Inventory,
+    Row,
+    Step,
+    Unclaimed,
+    inserting,
+    name_of,
+    setting,
+)
 from control.discovery.jobs import Waits
 from control.discovery.layouts import FIELDS, FREE, KEY, OWN_KEYS, Layout, LayoutFault, Seat, parse_layout
 
@@ -20,6 +34,7 @@ CONSOLE: Final = "console-serial"
 ADDRESSES_AT_ONCE: Final = 32
 ADDRESSES_TRIED_MAX: Final = 1 << 16
 RACES_MAX: Final = 5
+TRIES_MAX: Final = 3
 DRIVERS: Final = {1: ("penguinserver", "basicserver"), 2: ("penguinserver2u",)}
 
 
@@ -46,6 +61,19 @@ def layout_of(facts: Facts, rack: Entity) -> Layout | None:
         return parse_layout(rack.name, said)
     except LayoutFault as fault:
         raise Waits(str(fault)) from fault
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of one server: steps that are still to be carried out, and what was done, in words.  fresh: it was just made."""
+
+    fresh: bool
+    steps: list[Step] = field(default_factory=list)
+    did: list[str] = field(default_factory=list)
+
+    def carry_out(self, inventory: Inventory) -> None:
+        inventory.carry_out(self.steps)
+        self.steps.clear()
 
 
 class Declared:
@@ -111,22 +139,35 @@ class Declared:
             lines.append(f"an address of {layout.ipmanager}: {seat.address}")
         return [*lines, f"nic-eth {seat.nic} to {switch}:{port}"]
 
-    def add(self, server: str, switch_path: str, port: int) -> list[str]:
-        """Returns what it wrote, in words.  Repeated on a complete server it writes nothing."""
-        switch = name_of(switch_path)
-        seat, layout = self.seat(switch, port), self.layout
-        self.check(switch, port)
-        entity = self.inventory.entity(name_of(server))
-        if entity is None:
-            raise Waits(f"{server} went away while it was registered; the next trap starts anew")
-        did = [*self.put_into_rack(entity, seat), *self.put_into_pools(entity)]
+    def add(self, server: str, switch_path: str, port: int, known: Entity | None = None) -> list[str]:
+        """Returns what it wrote, in words.  Repeated on a complete server it writes nothing.
+
+        known: the server when it was just made, so that nobody else has touched it."""
+        for _try in range(TRIES_MAX):
+            entity = known or self.inventory.entity(name_of(server))
+            if entity is None:
+                raise Waits(f"{server} went away while it was registered; the next trap starts anew")
+            try:
+                return self.complete(entity, switch_path, port, Tally(fresh=known is not None))
+            except Unclaimed:
+                self.facts.forget()  # what was remembered of the ports is old: once more, looking at them
+                known = None
+        raise ClustoError(f"{server}: the ports that it was to get changed {TRIES_MAX} times meanwhile", status=503)
+
+    def complete(self, entity: Entity, switch_path: str, port: int, tally: Tally) -> list[str]:
+        seat, layout = self.seat(name_of(switch_path), port), self.layout
+        self.check(name_of(switch_path), port)
+        self.put_into_rack(entity, seat, tally)
+        self.put_into_pools(entity, tally)
         for number, (strip, outlet) in enumerate(layout.strips(seat), 1):
-            did += self.connect(entity, POWER, number, self.named(strip, "power strip").path, outlet, must=False)
+            self.connect(entity, POWER, number, self.named(strip, "power strip").path, outlet, tally, must=False)
         if seat.console is not None:
             console = self.named(layout.console, "console server").path
-            did += self.connect(entity, CONSOLE, 1, console, seat.console, must=False)
-        did += self.bind_address(entity, seat)
-        return did + self.connect(entity, NIC, seat.nic, switch_path, port, must=True)
+            self.connect(entity, CONSOLE, 1, console, seat.console, tally, must=False)
+        self.bind_address(entity, seat, tally)
+        self.connect(entity, NIC, seat.nic, switch_path, port, tally, must=True)
+        tally.carry_out(self.inventory)
+        return tally.did
 
     # --- what the layout names -----------------------------------------------------------------------------------
 
@@ -158,11 +199,12 @@ class Declared:
 
     # --- steps ---------------------------------------------------------------------------------------------------
 
-    def put_into_rack(self, server: Entity, seat: Seat) -> Iterator[str]:
+    def put_into_rack(self, server: Entity, seat: Seat, tally: Tally) -> None:
         others = [path for path in server.parents if path.startswith("/rack/") and path != self.rack.path]
         if others:
             raise Waits(f"{server.path} is in {', '.join(others)}, not in {self.rack.path}; correct the inventory")
-        units = self.inventory.units(self.rack.path)
+        # Ours refuses a unit that was taken since `occupant` looked.
+        units = {} if tally.fresh and self.inventory.in_one else self.inventory.units(self.rack.path)
         for unit in seat.units:
             if (holder := units.get(unit, server.path)) != server.path:
                 raise Waits(f"rack {self.rack.name} unit {unit}: holds {holder}; {server.path} was to get it")
@@ -172,27 +214,36 @@ class Declared:
             raise Waits(f"{server.path} is in {self.rack.path} unit {elsewhere[0]}, the layout says {seat.units}")
         for unit in missing:
             if len(seat.units) == 1:
-                self.inventory.insert(self.rack.path, server.path, unit)
+                tally.steps.append(inserting(self.rack.path, server.path, unit))
             else:  # insert takes devices of one unit only
-                self.inventory.add(self.rack.path, Row(MEMBER, server.path, "ru", unit, relation=True))
+                row = Row(MEMBER, server.path, "ru", unit, relation=True)
+                tally.steps += setting(self.rack.path, row, claim=True)
         if missing:
-            yield f"rack {self.rack.name} unit {', '.join(map(str, seat.units))}"
+            tally.did.append(f"rack {self.rack.name} unit {', '.join(map(str, seat.units))}")
 
-    def put_into_pools(self, server: Entity) -> Iterator[str]:
+    def put_into_pools(self, server: Entity, tally: Tally) -> None:
         for name in self.layout.pools:
             pool = self.named(name, "pool")
             if pool.path not in server.parents:
-                self.inventory.insert(pool.path, server.path)
-                yield f"pool {name}"
+                tally.steps.append(inserting(pool.path, server.path))
+                tally.did.append(f"pool {name}")
+
+    def far_end(self, path: str, porttype: str, number: int, tally: Tally) -> Far:
+        """Of a port that is to be claimed: that it was free a while ago will do where the claim itself looks."""
+        if tally.fresh and self.inventory.in_one:
+            known = self.facts.ports(path).get((porttype, number), Far(None, None))
+            if known.path is None:
+                return known
+        return self.inventory.ports(path).get((porttype, number), Far(None, None))
 
     def connect(
-        self, server: Entity, porttype: str, number: int, far_path: str, far_number: int, *, must: bool
-    ) -> list[str]:
+        self, server: Entity, porttype: str, number: int, far_path: str, far_number: int, tally: Tally, *, must: bool
+    ) -> None:
         """must: a port that is taken otherwise raises Waits; else it is only told."""
         key = f"port-{porttype}"
         what = f"{server.name} {porttype} {number} to {name_of(far_path)}:{far_number}"
         near = Far(server.one(key, "connection", number) or None, server.one(key, "otherportnum", number))
-        far = self.inventory.ports(far_path).get((porttype, far_number), Far(None, None))
+        far = self.far_end(far_path, porttype, far_number, tally)
         fault = ""
         if near.path is not None and (near.path != far_path or near.number not in (None, far_number)):
             fault = f"{what}: the server's port is connected to {near.path}:{near.number}"
@@ -201,43 +252,44 @@ class Declared:
         if fault and must:
             raise Waits(f"{fault}; correct the inventory")
         if fault:
-            return [f"not connected: {fault}"]
-        ours = [Row(key, far_number, "otherportnum", number), Row(key, far_path, "connection", number, relation=True)]
-        theirs = [
-            Row(key, number, "otherportnum", far_number),
-            Row(key, server.path, "connection", far_number, relation=True),
-        ]
-        wrote = False
+            tally.did.append(f"not connected: {fault}")
+            return
+        before = len(tally.steps)
         if near != Far(far_path, far_number):
-            self.inventory.set(server.path, ours)
-            wrote = True
+            ours = Row(key, far_path, "connection", number, relation=True)
+            tally.steps += setting(server.path, Row(key, far_number, "otherportnum", number), ours)
         if far != Far(server.path, number):
-            self.inventory.set(far_path, theirs)
-            wrote = True
-        return [what] if wrote else []
+            theirs = Row(key, server.path, "connection", far_number, relation=True)
+            tally.steps += setting(far_path, Row(key, number, "otherportnum", far_number))
+            tally.steps += setting(far_path, theirs, claim=True)
+        if len(tally.steps) > before:
+            tally.did.append(what)
 
     # --- addresses -----------------------------------------------------------------------------------------------
 
-    def bind_address(self, server: Entity, seat: Seat) -> list[str]:
-        """One of the manager's, unless the server has one there already; a half-bound one is completed."""
+    def bind_address(self, server: Entity, seat: Seat, tally: Tally) -> None:
+        """One of the manager's, unless the server has one there already; a half-bound one is completed.
+
+        Everything so far is carried out with it: the switch's port comes when the address is the server's alone."""
         if seat.address is None:
-            return []
+            return
         manager, network = self.manager()
         number, address = bound_in(server, network)
         if address is not None and number is not None:
-            return self.write_address(server, number, address, manager, network)
+            self.complete_address(server, number, address, manager, network, tally)
+            return
         slot = 1 + max((row.number for row in server.rows if row.key == "ip" and row.number is not None), default=-1)
         for _race in range(RACES_MAX):
             address = self.choose(network, manager, seat)
-            self.inventory.set(server.path, self.address_rows(slot, address, manager, network))
+            tally.steps += setting(server.path, *self.address_rows(slot, address, manager, network))
+            tally.carry_out(self.inventory)
             owners = self.inventory.owners_of_address(address)
-            if owners == [server.path]:
-                return [f"address {address}"]
-            if seat.address != FREE:
+            if owners != [server.path] and seat.address != FREE:
                 others = ", ".join(path for path in owners if path != server.path)
                 raise Waits(f"{server.path}: {address} was bound to {others} at the same time; unbind one")
-            if min(owners) == server.path:  # of two registrars that chose it at a time the other moves
-                return [f"address {address}"]
+            if not owners or min(owners) == server.path:  # of two registrars that chose it at a time the other moves
+                tally.did.append(f"address {address}")
+                return
         raise Waits(f"{server.path}: no address of {manager.name} could be had alone, tried {RACES_MAX} times")
 
     def choose(self, network: IPv4Network, manager: Entity, seat: Seat) -> IPv4Address:
@@ -248,16 +300,18 @@ class Declared:
             return address
         gateway = str(manager.one("gateway", "property"))
         free = (address for address in network.hosts() if str(address) != gateway)
-        limit = islice(free, self.facts.first_free.get(manager.path, 0), ADDRESSES_TRIED_MAX)
         tried = self.facts.first_free.get(manager.path, 0)
-        while chunk := list(islice(limit, ADDRESSES_AT_ONCE)):
-            owners = self.inventory.owners_of_addresses(chunk)
-            if len(owners) < len(chunk):  # as many owners as addresses: all taken
+        limit = islice(free, tried, ADDRESSES_TRIED_MAX)
+        at_once = 1  # the one behind the last that was given away is free, as a rule
+        while chunk := list(islice(limit, at_once)):
+            owners = self.inventory.owners_of_addresses(chunk) if at_once > 1 else []
+            if at_once == 1 or len(owners) < len(chunk):  # as many owners as addresses: all taken
                 for at, address in enumerate(chunk):
-                    if not owners or not self.inventory.owners_of_address(address):
-                        self.facts.first_free[manager.path] = tried + at
+                    if not self.inventory.owners_of_address(address):
+                        self.facts.first_free[manager.path] = tried + at + 1
                         return address
             tried += len(chunk)
+            at_once = ADDRESSES_AT_ONCE
         self.facts.first_free.pop(manager.path, None)
         raise Waits(f"{self.what}: {manager.name} ({network}) has no free address; widen it, or unbind some")
 
@@ -271,17 +325,16 @@ class Declared:
             Row("ip", int(address) - ADDRESS_BIAS, None, slot),
         ]
 
-    def write_address(
-        self, server: Entity, slot: int, address: IPv4Address, manager: Entity, network: IPv4Network
-    ) -> list[str]:
+    def complete_address(
+        self, server: Entity, slot: int, address: IPv4Address, manager: Entity, network: IPv4Network, tally: Tally
+    ) -> None:
         """What is missing of it; a bound one is left as it is, port name included."""
         there = {row.subkey for row in server.rows if (row.key, row.number) == ("ip", slot)}
         missing = [row for row in self.address_rows(slot, address, manager, network) if row.subkey not in there]
         complete = {"ipstring", "manager", None} <= there
-        if complete or not missing:
-            return []
-        self.inventory.set(server.path, missing)
-        return [f"address {address}"]
+        if not complete and missing:
+            tally.steps += setting(server.path, *missing)
+            tally.did.append(f"address {address}")
 
 
 def bound_in(server: Entity, network: IPv4Network) -> tuple[int | None, IPv4Address | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from control.clusto.api import ClustoError
 from control.discovery import roles
@@ -34,6 +34,7 @@ class Spot:
     port: int
     vlan: int
     far: Far
+    vlans: tuple[Any, ...]  # that the inventory has there
 
     @property
     def text(self) -> str:
@@ -132,17 +133,26 @@ class Registration:
                     off.append(switch.off)
                     continue
                 port = switch.port_of(int(base_port))
-                far = self.inventory.ports(switch.path).get((NIC, port))
-                if far is None:
+                if (NIC, port) not in self.facts.ports(switch.path):
                     raise Waits(f"switch {switch.name} has no {NIC} port {port} (bridge port {base_port}): port_map")
+                spot = self.spot(switch, port, int(vlan))
             except Waits as waits:
                 faults.append(str(waits))
                 continue
-            if far.path is not None and far.path.split("/")[1] in UPLINK_TYPES:
+            if spot.far.path is not None and spot.far.path.split("/")[1] in UPLINK_TYPES:
                 progress.uplinks.append([address, base_port])
                 continue
-            spots.append(Spot(switch, port, int(vlan), far))
+            spots.append(spot)
         return spots, faults, off
+
+    def spot(self, switch: Switch, port: int, vlan: int) -> Spot:
+        """As the inventory has it now."""
+        said: dict[str | None, list[Any]] = {}
+        for row in self.inventory.rows(switch.path, KEY):
+            if row.number == port:
+                said.setdefault(row.subkey, []).append(row.value)
+        path, number = (next(iter(said.get(subkey, ())), None) for subkey in ("connection", "otherportnum"))
+        return Spot(switch, port, vlan, Far(path or None, number), tuple(said.get("vlan", ())))
 
     # --- a port that something is connected to -------------------------------------------------------------------
 
@@ -193,9 +203,12 @@ class Registration:
             self.complete(occupant, builder, spot, progress)
             self.add_mac(occupant, work.mac)
             return occupant
-        server = self.make(work, builder, spot, progress)
-        self.inventory.add(server, Row(BOOTSTRAP, work.mac, "mac"))  # the name was free, or nothing stood on it
-        return self.complete(self.alone(work, server, spot), builder, spot, progress)
+        made = self.make(work, builder, spot, progress)
+        mac = Row(BOOTSTRAP, work.mac, "mac")
+        self.inventory.add(made.path, mac)  # the name was free, or nothing stood on it
+        made.rows.append(mac)
+        server = self.alone(work, made.path, spot)
+        return self.complete(server, builder, spot, progress, made if server == made.path else None)
 
     def builder_of(self, spot: Spot) -> Builder:
         return self.factories.of(self.facts.sole_rack(spot.switch))
@@ -239,18 +252,18 @@ class Registration:
         mac = f"bootstrap mac = {work.mac}"
         return [server, mac, f"VLAN {spot.vlan} of {spot.text}", *builder.would(spot.switch.name, spot.port)]
 
-    def make(self, work: Work, builder: Builder, spot: Spot, progress: Progress) -> str:
+    def make(self, work: Work, builder: Builder, spot: Spot, progress: Progress) -> Entity:
         """A new server; the one that an interrupted try had just made when it is there."""
         drivers = builder.drivers(spot.switch.name, spot.port)
         if work.name:
             entity = self.inventory.entity(work.name)
             if entity is not None and untouched(entity, drivers):
-                return entity.path
+                return entity
         name = work.name if work.name and self.inventory.entity(work.name) is None else ""
         path, driver = self.names.create(drivers, name, self.intend)
         progress.made = True
         progress.did.append(f"made {path} ({driver})")
-        return path
+        return Entity(path, driver)
 
     def alone(self, work: Work, server: str, spot: Spot) -> str:
         """Another registrar, of another bootstorm, may have made one for the same MAC at the same time."""
@@ -278,25 +291,29 @@ class Registration:
         self.inventory.delete(ours)
         return min(owners)
 
-    def complete(self, server: str, builder: Builder, spot: Spot, progress: Progress) -> str:
+    def complete(
+        self, server: str, builder: Builder, spot: Spot, progress: Progress, known: Entity | None = None
+    ) -> str:
+        """known: the server as it was just made."""
         if self.inventory.dry:
             progress.did += [f"complete {server}", *builder.would(spot.switch.name, spot.port)]
             progress.state = "would"
             return ""
         progress.server = server
         self.note_vlan(spot, progress, overwrite=True)
-        self.build(builder, server, spot, progress)
+        self.build(builder, server, spot, progress, known)
         progress.state = "registered"
         return server
 
-    def build(self, builder: Builder, server: str, spot: Spot, progress: Progress) -> None:
+    def build(self, builder: Builder, server: str, spot: Spot, progress: Progress, known: Entity | None = None) -> None:
         """add_server, and a look whether it did: a factory's word alone connects nothing."""
         if self.inventory.dry:
             progress.did.append(f"complete {server}")
             return
-        progress.did += builder.add(server, spot.switch.path, spot.port)
         if isinstance(builder, Declared):
+            progress.did += builder.add(server, spot.switch.path, spot.port, known)
             return  # ours has written it, or has raised
+        progress.did += builder.add(server, spot.switch.path, spot.port)
         far = self.inventory.ports(spot.switch.path).get((NIC, spot.port), Far(None, None))
         if far.path != server:
             raise Waits(f"{builder.what} did not connect {server} to {spot.text} (found {far.path}); correct it")
@@ -322,7 +339,7 @@ class Registration:
     def note_vlan(self, spot: Spot, progress: Progress, *, overwrite: bool) -> None:
         """overwrite: when the machine is registered; later VLANs come and go with what runs there and are only told."""
         row = Row(KEY, spot.vlan, "vlan", spot.port)
-        there = [found.value for found in self.inventory.rows(spot.switch.path, KEY) if found.slot == row.slot]
+        there = list(spot.vlans)
         if not there or (overwrite and there != [spot.vlan]):
             if len(there) > 1:
                 progress.notes.append(f"{spot.text} has {len(there)} VLANs in the inventory: not changed")
