@@ -140,7 +140,7 @@ def set_attr(
 ) -> None:
     """None found: add; one: leave it when equal with its type, else delete and add; several: refuse (1.2).
 
-    replace False: one that is not equal raises Taken, unless it is an empty text: that is how a port is left over HTTP."""
+    replace False: one that is not equal raises Taken, unless it is an empty text, which is a port that was left."""
     where = {"of_entity": entity.id, "of_key": key, "of_subkey": subkey, "of_number": number}
     rows = driver_rows(db, _SLOT, where)
     if len(rows) > 1:

@@ -5,6 +5,7 @@ The switch's end of the connection is written last: a port that shows a server h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
@@ -139,22 +140,27 @@ class Declared:
             lines.append(f"an address of {layout.ipmanager}: {seat.address}")
         return [*lines, f"nic-eth {seat.nic} to {switch}:{port}"]
 
-    def add(self, server: str, switch_path: str, port: int, known: Entity | None = None) -> list[str]:
+    def add(
+        self, server: str, switch_path: str, port: int, also: Sequence[Step] = (), known: Entity | None = None
+    ) -> list[str]:
         """Returns what it wrote, in words.  Repeated on a complete server it writes nothing.
 
-        known: the server when it was just made, so that nobody else has touched it."""
+        also: changes that go with the switch's end.  known: the server as it was just made, unknown to others."""
         for _try in range(TRIES_MAX):
             entity = known or self.inventory.entity(name_of(server))
             if entity is None:
                 raise Waits(f"{server} went away while it was registered; the next trap starts anew")
             try:
-                return self.complete(entity, switch_path, port, Tally(fresh=known is not None))
-            except Unclaimed:
-                self.facts.forget()  # what was remembered of the ports is old: once more, looking at them
+                return self.complete(entity, switch_path, port, also, Tally(fresh=known is not None))
+            except ClustoError as error:
+                refused = known is not None and error.status is not None
+                if not refused and not isinstance(error, Unclaimed):
+                    raise
+                self.facts.forget()  # what was remembered is old: once more, looking at everything
                 known = None
         raise ClustoError(f"{server}: the ports that it was to get changed {TRIES_MAX} times meanwhile", status=503)
 
-    def complete(self, entity: Entity, switch_path: str, port: int, tally: Tally) -> list[str]:
+    def complete(self, entity: Entity, switch_path: str, port: int, also: Sequence[Step], tally: Tally) -> list[str]:
         seat, layout = self.seat(name_of(switch_path), port), self.layout
         self.check(name_of(switch_path), port)
         self.put_into_rack(entity, seat, tally)
@@ -165,6 +171,7 @@ class Declared:
             console = self.named(layout.console, "console server").path
             self.connect(entity, CONSOLE, 1, console, seat.console, tally, must=False)
         self.bind_address(entity, seat, tally)
+        tally.steps += also
         self.connect(entity, NIC, seat.nic, switch_path, port, tally, must=True)
         tally.carry_out(self.inventory)
         return tally.did

@@ -57,7 +57,7 @@ class Row:
 class Step:
     """One change: an action of the inventory and its parameters.
 
-    claimattr: set only where nothing else stands.  The original has no such thing: who steps there has looked before."""
+    claimattr: set only where nothing else stands.  The original cannot: with it, who steps has looked before."""
 
     path: str
     action: str

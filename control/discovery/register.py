@@ -7,7 +7,7 @@ in its place, and last the switch's end of the connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from control.discovery import roles
 from control.discovery.building import Declared
 from control.discovery.factories import Builder, Factories
 from control.discovery.facts import Facts, Switch
-from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, name_of, same
+from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, same, setting
 from control.discovery.jobs import Outcome, Waits, Work
 from control.discovery.names import Intend, Names, untouched
 
@@ -176,7 +176,9 @@ class Registration:
             what = f"{name_of(server)} bootstrap mac = {work.mac}"
             self.write(progress, what, lambda: self.add_mac(server, work.mac))
             progress.notes.append(f"one more MAC behind {spot.text}, kept as a bootstrap MAC of {name_of(server)}")
-        self.note_vlan(spot, progress, overwrite=False)
+        steps = self.vlan_steps(spot, progress, overwrite=False)
+        if not self.inventory.dry:
+            self.inventory.carry_out(steps)
         return server
 
     # --- a port that nothing is connected to ---------------------------------------------------------------------
@@ -300,19 +302,27 @@ class Registration:
             progress.state = "would"
             return ""
         progress.server = server
-        self.note_vlan(spot, progress, overwrite=True)
-        self.build(builder, server, spot, progress, known)
+        self.build(builder, server, spot, progress, self.vlan_steps(spot, progress, overwrite=True), known)
         progress.state = "registered"
         return server
 
-    def build(self, builder: Builder, server: str, spot: Spot, progress: Progress, known: Entity | None = None) -> None:
+    def build(
+        self,
+        builder: Builder,
+        server: str,
+        spot: Spot,
+        progress: Progress,
+        also: Sequence[Step] = (),
+        known: Entity | None = None,
+    ) -> None:
         """add_server, and a look whether it did: a factory's word alone connects nothing."""
         if self.inventory.dry:
             progress.did.append(f"complete {server}")
             return
         if isinstance(builder, Declared):
-            progress.did += builder.add(server, spot.switch.path, spot.port, known)
+            progress.did += builder.add(server, spot.switch.path, spot.port, also, known)
             return  # ours has written it, or has raised
+        self.inventory.carry_out(also)
         progress.did += builder.add(server, spot.switch.path, spot.port)
         far = self.inventory.ports(spot.switch.path).get((NIC, spot.port), Far(None, None))
         if far.path != server:
@@ -336,19 +346,19 @@ class Registration:
         if not any(row.subkey == "mac" and same(row.value, mac) for row in self.inventory.rows(server, BOOTSTRAP)):
             self.inventory.add(server, Row(BOOTSTRAP, mac, "mac"))
 
-    def note_vlan(self, spot: Spot, progress: Progress, *, overwrite: bool) -> None:
+    def vlan_steps(self, spot: Spot, progress: Progress, *, overwrite: bool) -> list[Step]:
         """overwrite: when the machine is registered; later VLANs come and go with what runs there and are only told."""
         row = Row(KEY, spot.vlan, "vlan", spot.port)
         there = list(spot.vlans)
         if not there or (overwrite and there != [spot.vlan]):
             if len(there) > 1:
                 progress.notes.append(f"{spot.text} has {len(there)} VLANs in the inventory: not changed")
-                return
-            self.write(
-                progress, f"VLAN {spot.vlan} of {spot.text}", lambda: self.inventory.set(spot.switch.path, [row])
-            )
-        elif there[0] != spot.vlan:
+                return []
+            progress.did.append(f"VLAN {spot.vlan} of {spot.text}")
+            return setting(spot.switch.path, row)
+        if there[0] != spot.vlan:
             progress.notes.append(f"{spot.text}: VLAN {there[0]} in the inventory, {spot.vlan} seen: not changed")
+        return []
 
     def record_roles(self, work: Work, progress: Progress) -> Outcome:
         if progress.made and not work.roles:

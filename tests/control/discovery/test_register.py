@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from control.clusto.client import BasicNetworkSwitch, BasicRack, BasicServer, PenguinServer, Pool, get_by_name
+from control.discovery.inventory import Step
 from tests.control.discovery.conftest import Inventory
 from tests.control.discovery.support import MAC, MACS, Hands, attribute, servers, snapshot
 
@@ -286,15 +289,16 @@ def test_two_registrars_with_one_machine_end_with_one_server(site: Inventory) ->
 def test_an_address_that_another_takes_at_the_same_time(site: Inventory) -> None:
     hands = Hands(site.url)
     rival = BasicServer("a-rival")
-    written = hands.inventory.set
+    written = hands.inventory.carry_out
     taken: list[str] = []
 
-    def meanwhile(path: str, rows: list[object]) -> None:
-        if rows[0].key == "ip" and not taken:  # type: ignore[attr-defined]
-            taken.append(rows[0].value)  # type: ignore[attr-defined]
-            rival.bind_ip(taken[0])
-        written(path, rows)  # type: ignore[arg-type]
+    def meanwhile(steps: Sequence[Step]) -> None:
+        for step in steps:
+            if step.parameters.get("subkey") == "ipstring" and not taken:
+                taken.append(step.parameters["value"])
+                rival.bind_ip(taken[0])
+        written(steps)
 
-    hands.inventory.set = meanwhile  # type: ignore[method-assign,assignment]
+    hands.inventory.carry_out = meanwhile  # type: ignore[method-assign]
     assert hands.register(MAC, 7).state == "registered"
     assert get_by_name("s0001").get_ips() == ["10.100.1.3"] and taken == ["10.100.1.2"]  # type: ignore[attr-defined]
