@@ -374,7 +374,7 @@ class Registration:
         state = "known" if done and not progress.did else "confirmed" if done else progress.state or "registered"
         if self.inventory.dry and progress.did:
             state = "would"
-        answered = bool(progress.did) and bool(server.all(KEY, "mac", 1))
+        answered = bool(progress.did) and bool(server.all(KEY, "mac", 1) or server.all(KEY, "ipmi-mac", 1))
         return progress.outcome(work.mac, state, answered=answered)
 
 
