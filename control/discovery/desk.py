@@ -26,7 +26,8 @@ log = logging.getLogger("bootstorm.discovery")
 
 LANES: Final = 2  # connections to the inventory; the planner has four, and the original bears few
 INBOX_MAX: Final = 50_000
-AT_ONCE: Final = 200  # traps between two looks at control's other duties
+SLICE_S: Final = 0.003  # of traps, between two looks at control's other duties
+LOOKED_AT: Final = 16  # traps between two looks at the clock
 IDLE_S: Final = 120.0  # then a registrar's memory is worth more than its start
 DOWN_FIRST_S, DOWN_MAX_S = 1.0, 30.0
 PAUSE_FIRST_S, PAUSE_MAX_S = 60.0, 3600.0  # for a switch whose rack's factory hung
@@ -99,7 +100,7 @@ class Desk:
         if machine.state == "ignored":
             return
         new = role not in machine.roles
-        machine.roles.add(role)
+        machine.roles |= {role}
         if machine.state == "working":
             machine.again = machine.again or new
         elif machine.due_s is None and (new or (machine.state == "unknown" and now > machine.settled_s + REPEAT_S)):
@@ -140,10 +141,11 @@ class Desk:
             bell.clear()
             while self.inbox:
                 now = self.clock()
-                for _ in range(min(AT_ONCE, len(self.inbox))):
-                    machine = self.machines.take(self.inbox.popleft(), now)
-                    if machine is not None:
-                        self.keep(machine)
+                while self.inbox and self.clock() < now + SLICE_S:
+                    for _ in range(min(LOOKED_AT, len(self.inbox))):
+                        machine = self.machines.take(self.inbox.popleft(), now)
+                        if machine is not None:
+                            self.keep(machine)
                 self.ring()
                 await asyncio.sleep(0)
             await bell.wait()
@@ -344,7 +346,7 @@ class Desk:
         }
 
     def row(self, machine: Machine, now: float) -> dict[str, Any]:
-        sighting = machine.sighting
+        sighting = machine.sighting or {}
         return {
             "mac": machine.mac,
             "state": machine.state,

@@ -163,7 +163,7 @@ def test_records_come_back_as_they_were() -> None:
     books = Machines(8)
     books.take(trap(1, 7, vlan=12), 100.0)
     machine = books.of_mac[trap(1).mac]
-    machine.roles, machine.name, machine.adopted, machine.server = {"bmc"}, "s1", True, "s1"
+    machine.roles, machine.name, machine.adopted, machine.server = frozenset({"bmc"}), "s1", True, "s1"
     again = Machine.of_record(machine.record() | {"mac": machine.mac}, 5.0)
     assert again.work() == machine.work() and again.record() == machine.record()
     for broken in ({}, {"mac": "m", "state": "seen"}, machine.record() | {"mac": "m", "places": [["x"]]}):
