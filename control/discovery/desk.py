@@ -370,6 +370,8 @@ class Desk:
     async def adopt(self, mac: str) -> dict[str, Any] | None:
         """A person says to go on with what is not done without asking; its row then.  None: no trap has shown where."""
         machine = self.machines.of_mac.get(mac)
+        if machine is not None:
+            self.machines.put_back(machine, self.clock())
         if machine is None or not machine.places:
             return None
         machine.adopted = True

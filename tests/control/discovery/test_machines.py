@@ -42,6 +42,9 @@ def test_a_port_with_more_macs_than_allowed_is_left_out_and_so_are_those_on_it()
     assert [machine and machine.mac for machine in ready] == [trap(9).mac, None]
     states = {machine.state for machine in books.of_mac.values() if machine.mac != trap(9).mac}
     assert states == {"uplink"}
+    one = books.of_mac[trap(0).mac]
+    books.put_back(one, 111.0)
+    assert list(one.places) == [("10.0.0.1", 48)], "a person may say that it belongs there all the same"
     assert books.take(trap(50, 48), 120.0) is None and trap(50).mac not in books.of_mac
     assert books.take(trap(50, 48), 100.0 + module.UPLINK_S + 1) is not None, "it is looked at again some day"
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from control.clusto.client import BasicNetworkSwitch, BasicRack, BasicServer, PenguinServer, Pool, get_by_name
+from control.discovery.factories import Builder
 from control.discovery.inventory import Step
+from control.discovery.register import Spot
 from tests.control.discovery.conftest import Inventory
 from tests.control.discovery.support import MAC, MACS, Hands, attribute, servers, snapshot
 
@@ -284,6 +286,41 @@ def test_two_registrars_with_one_machine_end_with_one_server(site: Inventory) ->
     assert len(servers(found)) == 1, servers(found)
     assert attribute(found, "r1-sw1", "port-nic-eth", "connection", 7) == servers(found)
     assert outcome.state in ("registered", "waits")
+
+
+def test_ports_that_were_taken_since_they_were_looked_at(site: Inventory) -> None:
+    """What is remembered of an outlet or a switch's port may be old; nothing is written over what stands there now."""
+    hands = Hands(site.url)
+    hands.register(MACS[0], 1)
+    other = BasicServer("other")
+    other.connect_ports("pwr-nema-5", 1, get_by_name("r1-pwr1"), 7)  # type: ignore[arg-type]
+    outcome = hands.register(MAC, 7)
+    assert outcome.state == "registered"
+    assert any("not connected" in step and "/server/other" in step for step in outcome.did), outcome.did
+    looked = hands.registration.builder_of
+
+    def meanwhile(spot: Spot) -> Builder:
+        other.connect_ports("nic-eth", 1, get_by_name("r1-sw1"), 8)  # type: ignore[arg-type]
+        return looked(spot)
+
+    hands.registration.builder_of = meanwhile  # type: ignore[method-assign]
+    assert "that port is connected to /server/other:1" in hands.register(MACS[1], 8).reason
+    found = snapshot(site.store)
+    assert attribute(found, "r1-sw1", "port-nic-eth", "connection", 8) == ["other"]
+    assert attribute(found, "r1-pwr1", "port-pwr-nema-5", "connection", 7) == ["other"]
+
+
+def test_a_server_costs_few_requests(site: Inventory) -> None:
+    """And fewer than twice as many where the inventory is the original's.  A switch's first server reads its rack."""
+    counts = []
+    for in_one in (True, False):
+        hands = Hands(site.url, in_one=in_one)
+        hands.register(MACS[in_one], 1 + in_one)
+        before = hands.api.calls
+        hands.register(MACS[2 + in_one], 3 + in_one)
+        counts.append(hands.api.calls - before)
+    print(f"requests a server: {counts[0]} of the embedded inventory, {counts[1]} of the original")
+    assert counts[0] <= 10 and counts[1] <= 33, counts
 
 
 def test_an_address_that_another_takes_at_the_same_time(site: Inventory) -> None:
