@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from control.clusto.attrs import CONTAINS, AttrFilter, chunked
+from control.clusto.attrs import CONTAINS, AttrFilter, chunked, driver_rows
 from control.clusto.drivers import POOL_DRIVERS, driver_of, known_driver, known_type
 from control.clusto.encoding import JsonItems
 from control.clusto.errors import Answered, Refused
@@ -66,7 +66,7 @@ def _get_entities(db: Connection, parameters: Parameters) -> JsonItems:
         conditions.append(has_attribute(*entries[0]))
     elif entries:
         # One statement each: SQLite has no index for an OR of them.
-        ids = {entity_id for entry in entries for entity_id in _ids_where(db, has_attribute(*entry), *conditions)}
+        ids = {entity_id for entry in entries for entity_id in _owners(db, entry, conditions)}
         if not ids:
             return JsonItems()
         conditions = [among(db, entities.c.id, sorted(ids))]
@@ -74,8 +74,14 @@ def _get_entities(db: Connection, parameters: Parameters) -> JsonItems:
     return paths_where(db, *conditions, by_name=bool(names))
 
 
-def _ids_where(db: Connection, *conditions: ColumnElement[bool]) -> Iterator[int]:
-    yield from db.execute(select(entities.c.id).where(*conditions)).scalars()
+def _owners(
+    db: Connection, of_attribute: list[ColumnElement[bool]], of_entity: list[ColumnElement[bool]]
+) -> Iterator[int]:
+    statement = select(attributes.c.entity_id).where(*of_attribute)
+    if of_entity:
+        statement = select(entities.c.id).where(has_attribute(*of_attribute), *of_entity)
+    for (entity_id,) in driver_rows(db, statement):
+        yield entity_id
 
 
 def _together(db: Connection, entries: Iterable[Any]) -> Iterator[list[ColumnElement[bool]]]:
