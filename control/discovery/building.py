@@ -28,7 +28,7 @@ from control.discovery.inventory import (
     setting,
 )
 from control.discovery.jobs import Waits
-from control.discovery.layouts import FIELDS, FREE, KEY, OWN_KEYS, Layout, LayoutFault, Seat, parse_layout
+from control.discovery.layouts import FIELDS, FREE, KEY, OWN_KEYS, Binding, Layout, LayoutFault, Seat, parse_layout
 
 POWER: Final = "pwr-nema-5"
 CONSOLE: Final = "console-serial"
@@ -122,10 +122,10 @@ class Declared:
             self.ports_of(self.layout.console, "console server", CONSOLE, seat.console)
         for pool in self.layout.pools:
             self.named(pool, "pool")
-        if seat.address is not None:
-            manager, network = self.manager()
-            if isinstance(seat.address, int):
-                self.numbered(network, manager, seat.address)
+        for binding in seat.bindings:
+            manager, network = self.manager(binding)
+            if isinstance(binding.address, int):
+                self.numbered(network, manager, binding.address)
 
     def would(self, switch: str, port: int) -> list[str]:
         """What `add` would do for a new server, in words."""
@@ -136,8 +136,8 @@ class Declared:
         lines += [f"power {number} to {strip}:{o}" for number, (strip, o) in enumerate(layout.strips(seat), 1)]
         if seat.console is not None:
             lines.append(f"console to {layout.console}:{seat.console}")
-        if seat.address is not None:
-            lines.append(f"an address of {layout.ipmanager}: {seat.address}")
+        for binding in seat.bindings:
+            lines.append(f"an address of {binding.ipmanager} for {binding.osport}: {binding.address}")
         return [*lines, f"nic-eth {seat.nic} to {switch}:{port}"]
 
     def add(
@@ -170,7 +170,8 @@ class Declared:
         if seat.console is not None:
             console = self.named(layout.console, "console server").path
             self.connect(entity, CONSOLE, 1, console, seat.console, tally, must=False)
-        self.bind_address(entity, seat, tally)
+        for binding in seat.bindings:
+            self.bind_address(entity, binding, tally)
         tally.steps += also
         self.connect(entity, NIC, seat.nic, switch_path, port, tally, must=True)
         tally.carry_out(self.inventory)
@@ -191,8 +192,8 @@ class Declared:
             raise Waits(f"{self.what}: {what} {name} has no {porttype} {number}; correct the map")
         return known
 
-    def manager(self) -> tuple[Entity, IPv4Network]:
-        manager = self.named(self.layout.ipmanager, "IP manager")
+    def manager(self, binding: Binding) -> tuple[Entity, IPv4Network]:
+        manager = self.named(binding.ipmanager, "IP manager")
         base, mask = manager.one("baseip", "property"), manager.one("netmask", "property")
         try:
             return manager, IPv4Network(f"{base}/{mask}", strict=False)
@@ -274,34 +275,35 @@ class Declared:
 
     # --- addresses -----------------------------------------------------------------------------------------------
 
-    def bind_address(self, server: Entity, seat: Seat, tally: Tally) -> None:
+    def bind_address(self, server: Entity, binding: Binding, tally: Tally) -> None:
         """One of the manager's, unless the server has one there already; a half-bound one is completed.
 
         Everything so far is carried out with it: the switch's port comes when the address is the server's alone."""
-        if seat.address is None:
-            return
-        manager, network = self.manager()
-        number, address = bound_in(server, network)
+        manager, network = self.manager(binding)
+        number, address = self.bound_in(server, network, binding)
         if address is not None and number is not None:
-            self.complete_address(server, number, address, manager, network, tally)
+            rows = self.address_rows(number, address, manager, network, binding)
+            self.complete_address(server, rows, address, tally)
             return
-        slot = 1 + max((row.number for row in server.rows if row.key == "ip" and row.number is not None), default=-1)
+        slot = self.slot_for(server, binding)
         for _race in range(RACES_MAX):
-            address = self.choose(network, manager, seat)
-            tally.steps += setting(server.path, *self.address_rows(slot, address, manager, network))
+            address = self.choose(network, manager, binding)
+            rows = self.address_rows(slot, address, manager, network, binding)
+            tally.steps += setting(server.path, *rows)
             tally.carry_out(self.inventory)
             owners = self.inventory.owners_of_address(address)
-            if owners != [server.path] and seat.address != FREE:
+            if owners != [server.path] and binding.address != FREE:
                 others = ", ".join(path for path in owners if path != server.path)
                 raise Waits(f"{server.path}: {address} was bound to {others} at the same time; unbind one")
             if not owners or min(owners) == server.path:  # of two registrars that chose it at a time the other moves
                 tally.did.append(f"address {address}")
+                server.rows += rows
                 return
         raise Waits(f"{server.path}: no address of {manager.name} could be had alone, tried {RACES_MAX} times")
 
-    def choose(self, network: IPv4Network, manager: Entity, seat: Seat) -> IPv4Address:
-        if isinstance(seat.address, int):
-            address = self.numbered(network, manager, seat.address)
+    def choose(self, network: IPv4Network, manager: Entity, binding: Binding) -> IPv4Address:
+        if isinstance(binding.address, int):
+            address = self.numbered(network, manager, binding.address)
             if owners := self.inventory.owners_of_address(address):
                 raise Waits(f"{self.what}: {address} belongs to {', '.join(owners)}; unbind it, or correct `address`")
             return address
@@ -322,37 +324,57 @@ class Declared:
         self.facts.first_free.pop(manager.path, None)
         raise Waits(f"{self.what}: {manager.name} ({network}) has no free address; widen it, or unbind some")
 
-    def address_rows(self, slot: int, address: IPv4Address, manager: Entity, network: IPv4Network) -> list[Row]:
-        """The number comes last: who reads the inventory meanwhile finds half an address, and no address in half."""
+    @staticmethod
+    def address_rows(
+        slot: int, address: IPv4Address, manager: Entity, network: IPv4Network, binding: Binding
+    ) -> list[Row]:
+        """The number comes last: who reads the inventory meanwhile finds half an address, and no address in half.
+
+        The port's name comes first, so that half an address is the host's or the BMC's already."""
         return [
+            Row("ip", binding.osport, "osportname", slot),
             Row("ip", str(address), "ipstring", slot),
             Row("ip", f"{address}/{network.prefixlen}", "cidr", slot),
-            Row("ip", self.layout.osport, "osportname", slot),
             Row("ip", manager.path, "manager", slot, relation=True),
             Row("ip", int(address) - ADDRESS_BIAS, None, slot),
         ]
 
-    def complete_address(
-        self, server: Entity, slot: int, address: IPv4Address, manager: Entity, network: IPv4Network, tally: Tally
-    ) -> None:
+    def complete_address(self, server: Entity, rows: list[Row], address: IPv4Address, tally: Tally) -> None:
         """What is missing of it; a bound one is left as it is, port name included."""
-        there = {row.subkey for row in server.rows if (row.key, row.number) == ("ip", slot)}
-        missing = [row for row in self.address_rows(slot, address, manager, network) if row.subkey not in there]
+        there = {row.subkey for row in server.rows if (row.key, row.number) == ("ip", rows[0].number)}
+        missing = [row for row in rows if row.subkey not in there]
         complete = {"ipstring", "manager", None} <= there
         if not complete and missing:
             tally.steps += setting(server.path, *missing)
             tally.did.append(f"address {address}")
 
+    def bound_in(self, server: Entity, network: IPv4Network, binding: Binding) -> tuple[int | None, IPv4Address | None]:
+        """The server's (or its BMC's) first address in the network, and the number of its attributes."""
+        bmcs = {row.number for row in server.rows if row.slot[:2] == ("ip", "osportname") and self.is_bmcs(row)}
+        for row in server.rows:
+            if row.key != "ip" or row.subkey not in ("ipstring", None) or row.number is None:
+                continue
+            if (row.number in bmcs) != binding.bmc:
+                continue
+            try:
+                address = IPv4Address(row.value + ADDRESS_BIAS if isinstance(row.value, int) else row.value)
+            except ValueError:
+                continue
+            if address in network:
+                return row.number, address
+        return None, None
 
-def bound_in(server: Entity, network: IPv4Network) -> tuple[int | None, IPv4Address | None]:
-    """The server's first address in the network, and the number of its attributes."""
-    for row in server.rows:
-        if row.key != "ip" or row.subkey not in ("ipstring", None) or row.number is None:
-            continue
-        try:
-            address = IPv4Address(row.value + ADDRESS_BIAS if isinstance(row.value, int) else row.value)
-        except ValueError:
-            continue
-        if address in network:
-            return row.number, address
-    return None, None
+    @staticmethod
+    def slot_for(server: Entity, binding: Binding) -> int:
+        """A number of its own, or the one at which an interrupted try left no more than the port's name."""
+        said: dict[int, list[Row]] = {}
+        for row in server.rows:
+            if row.key == "ip" and row.number is not None:
+                said.setdefault(row.number, []).append(row)
+        for number, rows in said.items():
+            if [(row.subkey, row.value) for row in rows] == [("osportname", binding.osport)]:
+                return number
+        return 1 + max(said, default=-1)
+
+    def is_bmcs(self, row: Row) -> bool:
+        return bool(row.value == self.layout.bmc_osport)

@@ -259,8 +259,8 @@ class Machines:
             self.due = [(m.due_s, m.mac) for m in self.of_mac.values() if m.due_s is not None]
             heapq.heapify(self.due)
 
-    def next(self, now: float, busy: Collection[str]) -> Machine | None:
-        """The next one, from another switch each time; none of a switch that is busy, paused or over its rate.
+    def next(self, now: float, busy: Collection[str], stay: str | None = None) -> Machine | None:
+        """The next one, of switch `stay` or else of another each time; none of one that is busy, paused or over its rate.
 
         Looks at AT_ONCE of what is due and of the switches: the rest has its turn at the next call."""
         for _turn in range(AT_ONCE):
@@ -270,7 +270,8 @@ class Machines:
             machine = self.of_mac.get(mac)
             if machine is not None and machine.due_s == due_s:
                 self.ready.setdefault(machine.queue, OrderedDict())[mac] = None
-        for switch in list(islice(self.ready, AT_ONCE)):
+        switches = [switch for switch in islice(self.ready, AT_ONCE) if switch != stay]
+        for switch in [stay, *switches] if stay in self.ready else switches:
             if switch in busy or not self.pace(switch).take(now):
                 self.ready.move_to_end(switch)
                 continue

@@ -43,7 +43,8 @@ for subkey, value in (("enabled", 1), ("tftp_server", "{SERVER}"), ("tftp_filena
 rack = BasicRack("r1")
 rack.set_attr("snmp", 1, subkey="discovery")
 for field, value in (("ru_map", "1-20=1-20"), ("pwr_map", "1-20=1-20"), ("address", "1-20=101-120"),
-                     ("ipmanager", "net-r1"), ("pools", "pxeboot")):
+                     ("ipmanager", "net-r1"), ("bmc_address", "1-20=201-220"), ("bmc_ipmanager", "net-r1"),
+                     ("pools", "pxeboot")):
     rack.set_attr("racklayout", value, subkey=field)
 switch = BasicNetworkSwitch("r1-sw1")
 switch.bind_ip("{SWITCH}")
@@ -189,13 +190,10 @@ def test_from_power_to_offer(datacenter: Datacenter, port: int, how: list[str]) 
 )
 def test_a_bmc_and_its_host_behind_one_nic(datacenter: Datacenter, port: int, as_bmc: dict[str, str]) -> None:
     """One switch port, one MAC address in all frames, two machines: each gets its own address, and is recorded."""
-    mac, site = f"02:aa:00:00:00:{port:02x}", datacenter.running
+    mac = f"02:aa:00:00:00:{port:02x}"
     nic = datacenter.machine(mac)
     datacenter.trap(mac, port, V2C)
     server = datacenter.discovered(mac, "registered")["server"]
-    program = f"from control.clusto.client import *\nconnect('http://{INVENTORY}')\n"
-    program += f"get_by_name('{server}').bind_ip_to_osport('{NETWORK}.{200 + port}', 'ipmi')\n"
-    site.host.run([sys.executable, "-c", program], timeout=WAIT_S, env=ENVIRONMENT)
     with ThreadPoolExecutor(1) as pool:
         card = asking(pool, nic, **as_bmc).result(WAIT_S)
         recorded = datacenter.attributes(f"/server/{server}", "port-nic-eth")

@@ -117,6 +117,15 @@ def test_what_waits_and_what_failed_come_again_by_themselves_less_and_less_often
         assert pauses[0] == first and pauses[-1] == most and pauses == sorted(pauses)
 
 
+def test_a_lane_may_stay_with_its_switch() -> None:
+    books = Machines(8)
+    for number in range(6):
+        books.take(trap(number, number, f"10.0.0.{1 + number % 2}"), 100.0)
+    served = [books.next(102.0, (), stay="10.0.0.2") for _turn in range(6)]
+    assert [machine and machine.queue for machine in served] == ["10.0.0.2"] * 3 + ["10.0.0.1"] * 3
+    assert books.next(102.0, (), stay="10.0.0.2") is None
+
+
 def test_switches_take_turns_and_one_has_a_rate() -> None:
     books = Machines(8)
     for number in range(1000):

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
-from control.clusto.client import BasicNetworkSwitch, BasicRack, BasicServer, PenguinServer, Pool, get_by_name
+from control.clusto.client import (
+    BasicNetworkSwitch,
+    BasicRack,
+    BasicServer,
+    IPManager,
+    PenguinServer,
+    Pool,
+    get_by_name,
+)
 from control.discovery.factories import Builder
 from control.discovery.inventory import Step
 from control.discovery.register import Spot
 from tests.control.discovery.conftest import Inventory
-from tests.control.discovery.support import MAC, MACS, Hands, attribute, servers, snapshot
+from tests.control.discovery.support import MAC, MACS, Hands, Killed, Snapshot, attribute, servers, snapshot
 
 
 def test_a_new_server_ends_up_in_its_place_with_everything_connected(site: Inventory) -> None:
@@ -308,6 +317,46 @@ def test_ports_that_were_taken_since_they_were_looked_at(site: Inventory) -> Non
     found = snapshot(site.store)
     assert attribute(found, "r1-sw1", "port-nic-eth", "connection", 8) == ["other"]
     assert attribute(found, "r1-pwr1", "port-pwr-nema-5", "connection", 7) == ["other"]
+
+
+def addresses(found: Snapshot, server: str) -> dict[str, tuple[str, int]]:
+    """Port name -> address, and how many attributes it has."""
+    rows = [row for row in found[server][1] if row[0] == "ip"]
+    return {
+        row[4]: (attribute(found, server, "ip", "ipstring", row[2])[0], sum(one[2] == row[2] for one in rows))
+        for row in rows
+        if row[1] == "osportname"
+    }
+
+
+def test_a_bmc_has_an_address_of_its_own_by_the_layout(site: Inventory) -> None:
+    """Also when the registrar dies between any two attributes of either address."""
+    dc = get_by_name("dc")
+    IPManager("bmcs", baseip="10.200.0.0", netmask="255.255.255.0")
+    for field, value in (("bmc_address", "1-20=101-120"), ("bmc_ipmanager", "bmcs"), ("bmc_osport", "ipmi")):
+        dc.set_attr("racklayout", value, subkey=field)
+    assert Hands(site.url).register(MAC, 20).state == "registered"
+    assert addresses(snapshot(site.store), "s0001") == {"eth0": ("10.100.1.2", 5), "ipmi": ("10.200.0.120", 5)}
+    for death in range(1, 11):
+        hands = Hands(site.url, in_one=False)
+        act, done = hands.inventory._act, [0]
+
+        def mortal(path: str, action: str, parameters: Mapping[str, str], act: Any = act, done: Any = done) -> Any:
+            answer = act(path, action, parameters)
+            done[0] += parameters.get("key") == "ip"
+            if done[0] == death:  # noqa: B023
+                raise Killed
+            return answer
+
+        hands.inventory._act = mortal  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            hands.register(MACS[death], death)
+        heir = Hands(site.url, in_one=False)
+        heir.names = hands.names
+        outcome = heir.register(MACS[death], death)
+        assert outcome.state == "registered", outcome
+        wanted = {"eth0": (f"10.100.1.{2 + death}", 5), "ipmi": (f"10.200.0.{100 + death}", 5)}
+        assert addresses(snapshot(site.store), outcome.server) == wanted, f"killed at address attribute {death}"
 
 
 def test_a_server_costs_few_requests(site: Inventory) -> None:
