@@ -260,7 +260,7 @@ class Machines:
             heapq.heapify(self.due)
 
     def next(self, now: float, busy: Collection[str], stay: str | None = None) -> Machine | None:
-        """The next one, of switch `stay` or else of another each time; none of one that is busy, paused or over its rate.
+        """The next one, of `stay` or else of another switch each time; none of one that is busy, paused or over its rate.
 
         Looks at AT_ONCE of what is due and of the switches: the rest has its turn at the next call."""
         for _turn in range(AT_ONCE):
@@ -271,7 +271,9 @@ class Machines:
             if machine is not None and machine.due_s == due_s:
                 self.ready.setdefault(machine.queue, OrderedDict())[mac] = None
         switches = [switch for switch in islice(self.ready, AT_ONCE) if switch != stay]
-        for switch in [stay, *switches] if stay in self.ready else switches:
+        if stay is not None and stay in self.ready:
+            switches.insert(0, stay)
+        for switch in switches:
             if switch in busy or not self.pace(switch).take(now):
                 self.ready.move_to_end(switch)
                 continue
