@@ -147,7 +147,8 @@ def serving(server: Host, hosts: int, file: bool, workers: int) -> Iterator[Runn
     path = server.scratch / "hosts.csv"
     with path.open("w") as out:
         out.writelines(host_file(hosts))
-    site = RunningSite(server, workers, **({"api_url": f"file://{path}"} if file else {}))
+    source: dict[str, Any] = {"api_url": f"file://{path}"} if file else {}
+    site = RunningSite(server, workers, **source)
     if not file:
         site.load(path)
         site.start_inventory()

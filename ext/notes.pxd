@@ -8,9 +8,10 @@ from libc.string cimport memcpy, memset
 
 from ext.classify cimport OS, classify
 from ext.judge cimport Decision, Packet
-from ext.leases cimport ROLE_BMC, ROLE_HOST, key_of, prefetch, slot_of
+from ext.leases cimport ROLE_HOST, Site, key_of, prefetch, slot_of
 from ext.page cimport *
 from ext.parse cimport Request, Span
+from ext.roles cimport role_of
 from ext.verdict cimport *
 
 
@@ -73,7 +74,7 @@ cdef inline void describe(Event *event, int64_t now_ns, const Packet *packet, co
     event.message_type = request.message_type
     event.htype = request.bootp.htype
     event.client_class = <uint8_t>classify(request)
-    event.role = ROLE_BMC if verdict == IGNORED_BMC else ROLE_HOST
+    event.role = ROLE_HOST
     event.vendor_bytes = <uint8_t>min(<uint16_t>sizeof(event.vendor), request.vendor_class.length)
     memcpy(event.vendor, request.vendor_class.at, event.vendor_bytes)
     event.client_id_bytes = <uint8_t>min(<uint16_t>sizeof(event.client_id), request.client_id.length)
@@ -82,8 +83,8 @@ cdef inline void describe(Event *event, int64_t now_ns, const Packet *packet, co
     memcpy(event.relay_agent, request.relay_agent.at, event.relay_agent_bytes)
 
 
-cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Packet *packet, const Request *request,
-                      Verdict verdict) noexcept nogil:
+cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Site *site, const Packet *packet,
+                      const Request *request, Verdict verdict) noexcept nogil:
     """Push a refusal, at most one a second for the same host and verdict (for the same other server, whoever took its
     offer).  True: the reader's bell must be rung."""
     cdef Event event
@@ -100,6 +101,8 @@ cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Pack
     notebook.seen_key[at] = key
     notebook.seen_s[at] = now_s
     describe(&event, now_ns, packet, request, verdict)
+    if site.own != NULL:  # also of a stranger: discovery records a BMC as one from its first request on
+        event.role = role_of(site, request)
     return push_event(page, &event, EVENTS, &page.events_lost) == PUSHED_ASLEEP
 
 

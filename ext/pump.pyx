@@ -357,7 +357,7 @@ cdef class Pump:
         memset(&request, 0, sizeof(request))
         if packet.length >= sizeof(Bootp):
             request.bootp = <const Bootp *>packet.data
-            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, ABANDONED)
+            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &self.site, &packet, &request, ABANDONED)
 
     cdef void answer_batch(self) noexcept nogil:
         """Everything with a length; the lengths go back to 0 only when all replies are with the kernel."""
@@ -407,7 +407,7 @@ cdef class Pump:
                not self.observing)
         bump(&self.page.records_written, 1)
         if is_event(verdict):
-            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, verdict)
+            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &self.site, &packet, &request, verdict)
         elif verdict == ACKED:
             self.asleep |= sight(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, &decision)
 

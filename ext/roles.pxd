@@ -6,6 +6,7 @@ The rules are control's (control/bmc.py), compiled into the generation; without 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
+from ext.classify cimport OS, classify
 from ext.leases cimport *
 from ext.parse cimport Request, Span
 from ext.verdict cimport *
@@ -44,13 +45,13 @@ cdef inline Verdict find_host(const Site *site, const Request *request, Host *ho
     """The row of who asks.  VERDICT_COUNT when there is one, else why not.
 
     A BMC never gets the address of the host whose card it shares; a MAC that the inventory knows as a BMC's alone is the
-    BMC's, whatever it says of itself."""
+    BMC's, whatever it says of itself, unless it is firmware that boots: that is a host which shares the BMC's card."""
     if role_of(site, request) == ROLE_BMC:
         if find_lease(site, request.mac, ROLE_BMC, host):
             return VERDICT_COUNT
         return IGNORED_BMC if find_lease(site, request.mac, ROLE_HOST, host) else IGNORED_UNKNOWN_MAC
     if find_lease(site, request.mac, ROLE_HOST, host):
         return VERDICT_COUNT
-    if site.own.rule_count != 0 and find_lease(site, request.mac, ROLE_BMC, host):
+    if site.own.rule_count != 0 and classify(request) == OS and find_lease(site, request.mac, ROLE_BMC, host):
         return VERDICT_COUNT
     return IGNORED_UNKNOWN_MAC

@@ -6,6 +6,7 @@ reading.py reads, writing.py changes.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -13,7 +14,16 @@ from sqlalchemy import Connection
 from control.clusto.attrs import AttrFilter
 from control.clusto.drivers import PORT_ACTION_TYPES
 from control.clusto.errors import Answered, NoSuchEntity, Refused
-from control.clusto.reading import Entity, attrs_document, get_by_name, has_port, port_attr, ports_document, show
+from control.clusto.reading import (
+    Entity,
+    attrs_document,
+    find_by_name,
+    get_by_name,
+    has_port,
+    port_attr,
+    ports_document,
+    show,
+)
 from control.clusto.writing import (
     Value,
     add_attr,
@@ -78,10 +88,19 @@ def _given_value(db: Connection, parameters: Parameters) -> Value:
     return Value.of_string(text)
 
 
-def _change_attr(change: Callable[..., None]) -> Callable[[Connection, Entity, Parameters], Any]:
-    method = change.__name__
+Change = Callable[[Connection, Entity, Parameters], None]
 
+
+def _then_show(change: Change) -> Callable[[Connection, Entity, Parameters], Any]:
     def run(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+        change(db, entity, parameters)
+        return show(db, entity, ports=True)
+
+    return run
+
+
+def _change_attr(method: str, change: Callable[..., None]) -> Change:
+    def run(db: Connection, entity: Entity, parameters: Parameters) -> None:
         value = _given_value(db, parameters)
         for name in parameters:
             if name not in ("key", "value", "subkey", "number", "datatype"):
@@ -90,25 +109,12 @@ def _change_attr(change: Callable[..., None]) -> Callable[[Connection, Entity, P
             raise Refused("TypeError", f"{method}() takes at least 3 arguments (2 given): no key")
         number = _integer(parameters["number"]) if "number" in parameters else None
         change(db, entity, parameters["key"], value, subkey=parameters.get("subkey"), number=number)
-        return show(db, entity, ports=True)
 
     return run
 
 
-def _setattrs(db: Connection, entity: Entity, parameters: Parameters) -> Any:
-    """Ours, not the original's: setattr for each row of `attrs`, all of them or none, and an empty answer."""
-    try:
-        rows = json.loads(_required(parameters, "attrs"))
-    except ValueError as error:
-        raise Answered(400, body=f"attrs is no JSON: {error}\n") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "value" in row for row in rows):
-        raise Answered(400, body='attrs: wanted a list of {"key", "subkey", "number", "value", "datatype"}\n')
-    for row in rows:
-        value = _given_value(db, {"value": str(row["value"]), "datatype": str(row.get("datatype", "string"))})
-        number = None if row.get("number") is None else _integer(str(row["number"]))
-        subkey = None if row.get("subkey") is None else str(row["subkey"])
-        set_attr(db, entity, str(row.get("key", "")), value, subkey=subkey, number=number)
-    return EMPTY
+_addattr, _setattr = _change_attr("add_attr", add_attr), _change_attr("set_attr", set_attr)
+_claimattr = _change_attr("claim_attr", partial(set_attr, replace=False))
 
 
 def _delattr(db: Connection, entity: Entity, parameters: Parameters) -> Any:
@@ -126,13 +132,45 @@ def _named_object(db: Connection, parameters: Parameters) -> Entity:
     return get_by_name(db, parts[2])
 
 
-def _insert(db: Connection, entity: Entity, parameters: Parameters) -> Any:
+def _insert(db: Connection, entity: Entity, parameters: Parameters) -> None:
     member = _named_object(db, parameters)
     if entity.type == "rack":
         insert_into_rack(db, entity, member, _integer(_required(parameters, "ru")))
     else:
         insert_member(db, entity, member)
-    return show(db, entity, ports=True)
+
+
+_STEPS: Final[Mapping[str, Change]] = {
+    "addattr": _addattr,
+    "setattr": _setattr,
+    "claimattr": _claimattr,
+    "insert": _insert,
+}
+
+
+def _together(db: Connection, _entity: Entity, parameters: Parameters) -> Any:
+    """Ours, not the original's: changes of any things, in this order, all of them or none; an empty answer.
+
+    claimattr: a setattr that refuses (409) where another value stands."""
+    try:
+        steps = json.loads(_required(parameters, "steps"))
+    except ValueError as error:
+        raise Answered(400, body=f"steps is no JSON: {error}\n") from error
+    entity_of: dict[str, Entity] = {}
+    for step in steps if isinstance(steps, list) else [None]:
+        if not isinstance(step, dict) or not all(isinstance(text, str) for text in step.values()):
+            raise Answered(400, body="steps: wanted a list of objects that hold texts alone\n")
+        path, action = step.pop("path", ""), step.pop("action", "")
+        name = path.rpartition("/")[2]
+        if action not in _STEPS:
+            raise Answered(400, body=f"steps: action {action!r}; wanted one of {', '.join(_STEPS)}\n")
+        if name not in entity_of:
+            found = find_by_name(db, name)
+            if found is None:
+                raise Answered(404, f"steps: {path} does not exist")
+            entity_of[name] = found
+        _STEPS[action](db, entity_of[name], step)
+    return EMPTY
 
 
 def _remove(db: Connection, entity: Entity, parameters: Parameters) -> Any:
@@ -172,11 +210,11 @@ def _ports(db: Connection, entity: Entity, _parameters: Parameters) -> Any:
 ACTIONS: Final[Mapping[str, Action]] = {
     "show": Action(run=_show),
     "attrs": Action(run=_attrs),
-    "addattr": Action(run=_change_attr(add_attr), writes=True),
-    "setattr": Action(run=_change_attr(set_attr), writes=True),
-    "setattrs": Action(run=_setattrs, writes=True),
+    "addattr": Action(run=_then_show(_addattr), writes=True),
+    "setattr": Action(run=_then_show(_setattr), writes=True),
+    "together": Action(run=_together, writes=True),
     "delattr": Action(run=_delattr, writes=True),
-    "insert": Action(run=_insert, writes=True),
+    "insert": Action(run=_then_show(_insert), writes=True),
     "remove": Action(run=_remove, writes=True),
     "ports": Action(run=_ports, ports_only=True),
     "get_port_attr": Action(run=_get_port_attr, ports_only=True),

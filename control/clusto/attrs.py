@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, CursorResult, Select, func, select
+from sqlalchemy import Connection, CursorResult, Select, bindparam, func, select
 
 from control.clusto.drivers import known_driver, known_type
 from control.clusto.encoding import json_text
@@ -61,6 +61,11 @@ _SELECT: Final[Select[Any]] = select(
     _target.c.name,
     _target.c.driver,
 ).select_from(attributes.outerjoin(_target, attributes.c.relation_id == _target.c.id))
+
+# Made once: building a statement costs more than SQLite takes to answer it.
+_OF_ONE: Final = _SELECT.where(attributes.c.entity_id == bindparam("of_entity"))
+_OF_ONE_SHOWN: Final = _OF_ONE.where(attributes.c.key != CONTAINS, func.substr(attributes.c.key, 1, 1) != "_")
+_OF_ONE_KEY: Final = _OF_ONE.where(attributes.c.key == bindparam("of_key"))
 
 AttrRow = tuple[Any, ...]
 """A row of _SELECT as the driver gives it: a bulk read handles 100,000 of them, SQLAlchemy's costs 1 us each."""
@@ -159,6 +164,12 @@ class AttrFilter:
             return statement.where(attributes.c.key != CONTAINS, func.substr(attributes.c.key, 1, 1) != "_")
         return statement
 
+    def of_one(self, entity_id: int) -> tuple[Select[Any], dict[str, Any]]:
+        """`narrowed` for one entity, which is what most requests ask for: a statement and its parameters."""
+        if not self.regex and isinstance(self.key, str):
+            return _OF_ONE_KEY, {"of_entity": entity_id, "of_key": self.key}
+        return _OF_ONE_SHOWN if self.hides and not self.regex else _OF_ONE, {"of_entity": entity_id}
+
     def tests(self) -> list[Callable[[AttrRow], bool]]:
         """One test a parameter, in the original's order: a row that an earlier one drops never meets a later one."""
         tests: list[Callable[[AttrRow], bool]] = []
@@ -223,11 +234,12 @@ def load_rows(db: Connection, ids: Sequence[int], wanted: AttrFilter) -> dict[in
     """Own attributes of many entities that pass the filter, in natural order (the order of their making)."""
     rows_of: dict[int, list[AttrRow]] = {entity_id: [] for entity_id in ids}
     tests = wanted.tests()
-    narrowed = wanted.narrowed(_SELECT)
     for chunk in chunked(ids):
-        # One id spares SQLite the list of them; it is what most requests ask for.
-        one = attributes.c.entity_id == chunk[0] if len(chunk) == 1 else among(db, attributes.c.entity_id, chunk)
-        found = driver_rows(db, narrowed.where(one), bulk=len(chunk) > _FEW)
+        if len(chunk) == 1:
+            found = driver_rows(db, *wanted.of_one(chunk[0]))
+        else:
+            statement = wanted.narrowed(_SELECT).where(among(db, attributes.c.entity_id, chunk))
+            found = driver_rows(db, statement, bulk=len(chunk) > _FEW)
         for row in [row for row in found if all(test(row) for test in tests)] if tests else found:
             rows_of[row[ENTITY_ID]].append(row)
     for rows in rows_of.values():
@@ -235,10 +247,12 @@ def load_rows(db: Connection, ids: Sequence[int], wanted: AttrFilter) -> dict[in
     return rows_of
 
 
-def driver_rows(db: Connection, statement: Select[Any], *, bulk: bool = False) -> list[tuple[Any, ...]]:
+def driver_rows(
+    db: Connection, statement: Select[Any], parameters: Mapping[str, Any] | None = None, *, bulk: bool = False
+) -> list[tuple[Any, ...]]:
     """All rows, as the database's driver gives them."""
     with ONE_BULK_READ if bulk else nullcontext():
-        result = db.execute(statement)
+        result = db.execute(statement, parameters)
         try:
             return cast("list[tuple[Any, ...]]", cast(CursorResult[Any], result).cursor.fetchall())
         finally:

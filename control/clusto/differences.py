@@ -54,8 +54,8 @@ DIFFERENCES: Final = (
         reason="the original stores the text on SQLite, where no reader expects it (CLUSTO-HTTPD 5)",
     ),
     Difference(
-        name="setattrs",
-        ours="setattrs?attrs=[...] is setattr for many attributes of one entity in one transaction; an empty answer",
-        reason="registering a server takes twenty requests without it; the original answers 404, and gets the twenty",
+        name="together",
+        ours="together?steps=[...] makes many changes of many entities in one transaction; an empty answer",
+        reason="registering a server takes thirty requests without it; the original answers 404, and gets the thirty",
     ),
 )

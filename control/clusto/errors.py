@@ -26,6 +26,10 @@ class NoSuchEntity(Refused):
         super().__init__("LookupError", f"{name} does not exist.")
 
 
+class Taken(Exception):
+    """What was to be set only where nothing stands is something else already: 409."""
+
+
 class Answered(Exception):
     """A short text/html answer with its own status (CLUSTO-HTTPD 3).
 

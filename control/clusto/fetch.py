@@ -152,7 +152,7 @@ class Fetcher:
         for path in paths:
             if path not in inventory.things:
                 self._add_with_containers(inventory, path)
-            if inventory.things[path].mac() and path not in inventory.hosts:
+            if inventory.things[path].has_mac() and path not in inventory.hosts:
                 inventory.hosts.append(path)
 
     def _add_with_containers(self, inventory: Inventory, path: str) -> None:

@@ -73,6 +73,10 @@ class Thing:
             if a.key == "port-nic-eth" and a.subkey == "ipmi-mac" and a.number in (1, "1") and a.value is not None
         ]
 
+    def has_mac(self) -> bool:
+        """Whether it, or its BMC alone, can ask at all."""
+        return bool(self.mac() or self.ipmi_mac())
+
     def host_name(self) -> str:
         """The attribute `hostname` (any subkey), or else the name."""
         return next((str(a.value) for a in self.attributes if a.key == "hostname" and a.value), self.name)
@@ -103,7 +107,7 @@ class Inventory:
 
     things: dict[str, Thing] = field(default_factory=dict)
     parents: dict[str, Sequence[str]] = field(default_factory=dict)
-    hosts: list[str] = field(default_factory=list)  # paths of what has a nic-eth 1 MAC
+    hosts: list[str] = field(default_factory=list)  # paths of what has a nic-eth 1 MAC, its own or its BMC's
     managers: list[str] = field(default_factory=list)  # paths of IP managers
 
     def frame(self) -> Inventory:
@@ -161,7 +165,7 @@ class Reading:
             # A source may know a host's parents for as long as its batch is the last one.
             made.parents.update((path, self.frame.parents[path]) for path in wanted & self.frame.parents.keys())
             made.things.update((thing.path, thing) for thing in batch.things() if thing.path in wanted)
-        made.hosts = sorted(path for path, thing in made.things.items() if thing.mac())
+        made.hosts = sorted(path for path, thing in made.things.items() if thing.has_mac())
         return made
 
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from control.clusto.attrs import CONTAINS, AttrFilter, chunked
+from control.clusto.attrs import CONTAINS, AttrFilter, chunked, driver_rows
 from control.clusto.drivers import POOL_DRIVERS, driver_of, known_driver, known_type
 from control.clusto.encoding import JsonItems
 from control.clusto.errors import Answered, Refused
@@ -31,7 +31,7 @@ from control.clusto.reading import (
     show_prefetched,
     value_is,
 )
-from control.clusto.store import among, attributes, entities
+from control.clusto.store import among, attributes, entities, string_among
 
 Parameters = Mapping[str, str]
 Query = Callable[[Connection, Parameters], Any]
@@ -39,6 +39,7 @@ Query = Callable[[Connection, Parameters], Any]
 _SERIAL: Final = re.compile(r"P\d{10}", re.ASCII)
 _MAC: Final = re.compile(r"[0-9a-f]{2}([:-]?[0-9a-f]{2}){5}", re.IGNORECASE | re.ASCII)
 _ENTITY_PARAMETERS: Final = ("names", "clusto_types", "clusto_drivers", "attrs")
+_TEXTS_AT_ONCE: Final = 500
 _ATTR_PARAMETERS: Final = frozenset({"key", "subkey", "number", "value"})
 
 
@@ -60,19 +61,45 @@ def _get_entities(db: Connection, parameters: Parameters) -> JsonItems:
     names = _texts(asked.get("names") or (), "names")
     if names:
         conditions.append(among(db, entities.c.name, names))
-    entries = [_entry_conditions(entry) for entry in asked.get("attrs") or ()]
+    entries = list(_together(db, asked.get("attrs") or ()))
     if len(entries) == 1:
         conditions.append(has_attribute(*entries[0]))
     elif entries:
         # One statement each: SQLite has no index for an OR of them.
-        ids = {entity_id for entry in entries for entity_id in _ids_where(db, has_attribute(*entry), *conditions)}
+        ids = {entity_id for entry in entries for entity_id in _owners(db, entry, conditions)}
+        if not ids:
+            return JsonItems()
         conditions = [among(db, entities.c.id, sorted(ids))]
     # SQLite answers names in the order of its index on them (recording 070).
     return paths_where(db, *conditions, by_name=bool(names))
 
 
-def _ids_where(db: Connection, *conditions: ColumnElement[bool]) -> Iterator[int]:
-    yield from db.execute(select(entities.c.id).where(*conditions)).scalars()
+def _owners(
+    db: Connection, of_attribute: list[ColumnElement[bool]], of_entity: list[ColumnElement[bool]]
+) -> Iterator[int]:
+    statement = select(attributes.c.entity_id).where(*of_attribute)
+    if of_entity:
+        statement = select(entities.c.id).where(has_attribute(*of_attribute), *of_entity)
+    for (entity_id,) in driver_rows(db, statement):
+        yield entity_id
+
+
+def _together(db: Connection, entries: Iterable[Any]) -> Iterator[list[ColumnElement[bool]]]:
+    """Conditions of the entries of attrs; those that differ in a text alone are one, in the order of the first."""
+    alike: dict[Any, tuple[dict[str, Any], list[str]]] = {}
+    for at, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not isinstance(entry.get("value"), str):
+            alike[at] = (entry, [])
+            continue
+        rest = {name: value for name, value in entry.items() if name != "value"}
+        _rest, texts = alike.setdefault(repr(sorted(rest.items(), key=repr)), (rest, []))
+        texts.append(entry["value"])
+    for rest, texts in alike.values():
+        conditions = _entry_conditions(rest)
+        if not texts:
+            yield conditions
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            yield [*conditions, string_among(db, texts[start : start + _TEXTS_AT_ONCE])]
 
 
 def _texts(values: Iterable[Any], parameter: str) -> list[str]:

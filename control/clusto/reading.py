@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, false, select
+from sqlalchemy import ColumnElement, Connection, bindparam, false, select
 
 from control.clusto.attrs import (
     CONTAINS,
@@ -66,9 +66,23 @@ class Entity(NamedTuple):
 ENTITY_COLUMNS: Final = (entities.c.id, entities.c.name, entities.c.type, entities.c.driver)
 
 
+# Made once: building a statement costs more than SQLite takes to answer it.
+_BY_NAME: Final = select(*ENTITY_COLUMNS).where(entities.c.name == bindparam("wanted"))
+_CONTENTS: Final = (
+    select(*ENTITY_COLUMNS)
+    .select_from(attributes.join(entities, attributes.c.relation_id == entities.c.id))
+    .where(attributes.c.entity_id == bindparam("container"), attributes.c.key == CONTAINS)
+)
+_PARENTS: Final = (
+    select(*ENTITY_COLUMNS)
+    .select_from(attributes.join(entities, attributes.c.entity_id == entities.c.id))
+    .where(attributes.c.relation_id == bindparam("member"), attributes.c.key == CONTAINS)
+)
+
+
 def find_by_name(db: Connection, name: str) -> Entity | None:
-    row = db.execute(select(*ENTITY_COLUMNS).where(entities.c.name == name)).first()
-    return None if row is None else Entity(*row)
+    found = driver_rows(db, _BY_NAME, {"wanted": name})
+    return Entity(*found[0]) if found else None
 
 
 def get_by_name(db: Connection, name: str) -> Entity:
@@ -106,21 +120,11 @@ def paths_where(db: Connection, *conditions: ColumnElement[bool], by_name: bool 
 
 def contents(db: Connection, entity: Entity) -> list[Entity]:
     """Members, one level, in the order of their making (CLUSTO-HTTPD 5)."""
-    statement = (
-        select(*ENTITY_COLUMNS)
-        .select_from(attributes.join(entities, attributes.c.relation_id == entities.c.id))
-        .where(attributes.c.entity_id == entity.id, attributes.c.key == CONTAINS)
-    )
-    return _distinct(driver_rows(db, statement, bulk=True))
+    return _distinct(driver_rows(db, _CONTENTS, {"container": entity.id}, bulk=True))
 
 
 def parents(db: Connection, entity: Entity) -> list[Entity]:
-    statement = (
-        select(*ENTITY_COLUMNS)
-        .select_from(attributes.join(entities, attributes.c.entity_id == entities.c.id))
-        .where(attributes.c.relation_id == entity.id, attributes.c.key == CONTAINS)
-    )
-    return _distinct(db.execute(statement))
+    return _distinct(driver_rows(db, _PARENTS, {"member": entity.id}))
 
 
 class Membership(NamedTuple):

@@ -25,7 +25,7 @@ from werkzeug.wrappers import Request, Response
 from control.clusto.actions import EMPTY, action_named, allocate, writes
 from control.clusto.drivers import TYPES, known_type
 from control.clusto.encoding import encode
-from control.clusto.errors import Answered, NoSuchEntity, Refused
+from control.clusto.errors import Answered, NoSuchEntity, Refused, Taken
 from control.clusto.queries import QUERIES, search
 from control.clusto.reading import find_by_name, get_by_name, paths_where, show
 from control.clusto.store import Store, entities
@@ -85,6 +85,8 @@ class Inventory:
             return Response(answered.body, answered.status, content_type=_HTML)
         except Refused as refused:
             return Response(f"{refused.last_line}\n", 500, content_type=_PLAIN)
+        except Taken as taken:
+            return Response(f"409 Conflict\n{taken}\n", 409, content_type=_HTML)
         except HTTPException as error:
             return Response(f"{error.code} {error.name}\n", error.code, content_type=_HTML)
         except DataError as error:

@@ -194,6 +194,13 @@ def string_is(text: str) -> ColumnElement[bool]:
     return (attributes.c.string_value == text) & (_string_start == text[:_START_CHARS])
 
 
+def string_among(db: Connection, texts: Sequence[str]) -> ColumnElement[bool]:
+    """The attribute's string is one of these, by either database's index; a few hundred at most."""
+    if db.dialect.name == "postgresql":
+        return attributes.c.string_value.in_(texts) & _string_start.in_([text[:_START_CHARS] for text in texts])
+    return attributes.c.string_value.in_(texts)
+
+
 def among(db: Connection, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
     """`column IN values` with one parameter for all of them: PostgreSQL takes 65,535, and parsing each costs time."""
     if db.dialect.name == "postgresql":
@@ -208,6 +215,7 @@ def _tune_sqlite(engine: Engine) -> None:
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # what was answered survives a power cut
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         cursor.execute("PRAGMA foreign_keys=ON")

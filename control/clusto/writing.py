@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, insert, or_, select, update
 
-from control.clusto.attrs import CONTAINS, KEY, AttrFilter, json_value, load_rows
+from control.clusto.attrs import CONTAINS, KEY, AttrFilter, driver_rows, json_value, load_rows
 from control.clusto.drivers import DRIVERS, Driver, driver_of
-from control.clusto.errors import Refused
+from control.clusto.errors import Refused, Taken
 from control.clusto.reading import INT_MAX, INT_MIN, Entity, find_by_name, parents
 from control.clusto.store import NAME_CHARS_MAX, attributes, counters, entities
 
+_VALUE_COLUMNS: Final = ("int_value", "string_value", "relation_id")
 _ATTRIBUTE_NAME: Final = re.compile(r"[A-Za-z_]+[0-9A-Za-z_-]*")
 
 
@@ -101,6 +102,20 @@ def check_attribute_name(name: str) -> None:
         )
 
 
+_ADD: Final = insert(attributes).inline()
+_SLOT: Final = (
+    select(attributes.c.id, attributes.c.datatype, *(attributes.c[name] for name in _VALUE_COLUMNS))
+    .where(
+        attributes.c.entity_id == bindparam("of_entity"),
+        attributes.c.key == bindparam("of_key"),
+        attributes.c.subkey.is_not_distinct_from(bindparam("of_subkey")),
+        attributes.c.number.is_not_distinct_from(bindparam("of_number")),
+    )
+    .limit(2)
+)
+_DROP: Final = delete(attributes).where(attributes.c.id == bindparam("of_id"))
+
+
 def add_attr(
     db: Connection, entity: Entity, key: str, value: Value, *, subkey: str | None = None, number: int | None = None
 ) -> None:
@@ -110,28 +125,33 @@ def add_attr(
     if number is not None and not INT_MIN <= number <= INT_MAX:
         raise Refused("OverflowError", f"number {number}; wanted one of 64 bits")
     row = {"entity_id": entity.id, "key": key, "subkey": subkey, "number": number, "datatype": value.datatype}
-    db.execute(insert(attributes).values(**row, **{value.column: value.value}))
+    db.execute(_ADD, row | {value.column: value.value})
 
 
 def set_attr(
-    db: Connection, entity: Entity, key: str, value: Value, *, subkey: str | None = None, number: int | None = None
+    db: Connection,
+    entity: Entity,
+    key: str,
+    value: Value,
+    *,
+    subkey: str | None = None,
+    number: int | None = None,
+    replace: bool = True,
 ) -> None:
-    """None found: add; one: leave it when equal with its type, else delete and add; several: refuse (1.2)."""
-    same = [
-        attributes.c.entity_id == entity.id,
-        attributes.c.key == key,
-        attributes.c.subkey.is_(None) if subkey is None else attributes.c.subkey == subkey,
-        attributes.c.number.is_(None) if number is None else attributes.c.number == number,
-    ]
-    columns = select(attributes.c.id, attributes.c.datatype, attributes.c[value.column])
-    rows = db.execute(columns.where(*same).limit(2)).all()
+    """None found: add; one: leave it when equal with its type, else delete and add; several: refuse (1.2).
+
+    replace False: one that is not equal raises Taken, unless it is an empty text, which is a port that was left."""
+    where = {"of_entity": entity.id, "of_key": key, "of_subkey": subkey, "of_number": number}
+    rows = driver_rows(db, _SLOT, where)
     if len(rows) > 1:
         raise Refused("DriverException", "cannot set an attribute when args match more than one value")
     if rows:
-        attribute_id, datatype, old = rows[0]
-        if (datatype, old) == (value.datatype, value.value):
+        attribute_id, datatype, *old = rows[0]
+        if (datatype, old[_VALUE_COLUMNS.index(value.column)]) == (value.datatype, value.value):
             return
-        db.execute(delete(attributes).where(attributes.c.id == attribute_id))
+        if not replace and any(old):
+            raise Taken(f"{entity.path}: {key} {subkey} {number} is something else already; nothing was changed")
+        db.execute(_DROP, {"of_id": attribute_id})
     add_attr(db, entity, key, value, subkey=subkey, number=number)
 
 
@@ -153,14 +173,20 @@ def property_of(db: Connection, entity: Entity, key: str) -> Any:
     return json_value(rows[0]) if rows else None
 
 
+_THIS_COUNTER: Final = (counters.c.entity_id == bindparam("of_entity")) & (counters.c.key == bindparam("of_key"))
+_COUNTER: Final = select(counters.c.value).where(_THIS_COUNTER)
+_COUNT_FROM: Final = insert(counters).inline()
+_COUNT_ON: Final = update(counters).where(_THIS_COUNTER).values(value=counters.c.value + 1)
+
+
 def next_number(db: Connection, entity: Entity, key: str, *, first: int = 0) -> int:
     """The counter's next value; its row holds the last one that was handed out (1.5)."""
-    this = (counters.c.entity_id == entity.id) & (counters.c.key == key)
-    last = db.execute(select(counters.c.value).where(this)).scalar()
+    this = {"of_entity": entity.id, "of_key": key}
+    last = db.execute(_COUNTER, this).scalar()
     if last is None:
-        db.execute(insert(counters).values(entity_id=entity.id, key=key, value=first))
+        db.execute(_COUNT_FROM, {"entity_id": entity.id, "key": key, "value": first})
         return first
-    db.execute(update(counters).where(this).values(value=last + 1))
+    db.execute(_COUNT_ON, this)
     return int(last) + 1
 
 

@@ -26,7 +26,9 @@ log = logging.getLogger("bootstorm.discovery")
 
 LANES: Final = 2  # connections to the inventory; the planner has four, and the original bears few
 INBOX_MAX: Final = 50_000
-AT_ONCE: Final = 200  # traps between two looks at control's other duties
+SLICE_S: Final = 0.003  # of traps, between two looks at control's other duties
+LOOKED_AT: Final = 16  # traps between two looks at the clock
+STAY_MAX: Final = 20  # machines of one switch, one after the other
 IDLE_S: Final = 120.0  # then a registrar's memory is worth more than its start
 DOWN_FIRST_S, DOWN_MAX_S = 1.0, 30.0
 PAUSE_FIRST_S, PAUSE_MAX_S = 60.0, 3600.0  # for a switch whose rack's factory hung
@@ -99,7 +101,7 @@ class Desk:
         if machine.state == "ignored":
             return
         new = role not in machine.roles
-        machine.roles.add(role)
+        machine.roles |= {role}
         if machine.state == "working":
             machine.again = machine.again or new
         elif machine.due_s is None and (new or (machine.state == "unknown" and now > machine.settled_s + REPEAT_S)):
@@ -140,10 +142,11 @@ class Desk:
             bell.clear()
             while self.inbox:
                 now = self.clock()
-                for _ in range(min(AT_ONCE, len(self.inbox))):
-                    machine = self.machines.take(self.inbox.popleft(), now)
-                    if machine is not None:
-                        self.keep(machine)
+                while self.inbox and self.clock() < now + SLICE_S:
+                    for _ in range(min(LOOKED_AT, len(self.inbox))):
+                        machine = self.machines.take(self.inbox.popleft(), now)
+                        if machine is not None:
+                            self.keep(machine)
                 self.ring()
                 await asyncio.sleep(0)
             await bell.wait()
@@ -152,7 +155,7 @@ class Desk:
         bell, idle_since = self.bell(), self.clock()
         while True:
             bell.clear()
-            machine = self.claim()
+            machine = self.claim(lane)
             if machine is not None:
                 await self.have_done(lane, machine)
                 idle_since = self.clock()
@@ -168,15 +171,18 @@ class Desk:
             return self.down_until_s - now
         return min(self.machines.wakes_in(now), IDLE_S)
 
-    def claim(self) -> Machine | None:
+    def claim(self, lane: Lane) -> Machine | None:
+        """The next one; of the switch that the lane was at for a while, whose rack it remembers, then of another."""
         now = self.clock()
         if now < self.down_until_s:
             return None
         # What only DHCP saw has no switch to be alone on.
         busy = {switch for switch in self.working.values() if switch != NO_SWITCH}
-        machine = self.machines.next(now, busy)
+        machine = self.machines.next(now, busy, stay=lane.switch if lane.stayed < STAY_MAX else None)
         if machine is not None:
             self.working[machine.mac] = machine.queue
+            lane.stayed = lane.stayed + 1 if machine.queue == lane.switch else 1
+            lane.switch = machine.queue or None
         return machine
 
     async def have_done(self, lane: Lane, machine: Machine) -> None:
@@ -344,7 +350,7 @@ class Desk:
         }
 
     def row(self, machine: Machine, now: float) -> dict[str, Any]:
-        sighting = machine.sighting
+        sighting = machine.sighting or {}
         return {
             "mac": machine.mac,
             "state": machine.state,
@@ -368,6 +374,8 @@ class Desk:
     async def adopt(self, mac: str) -> dict[str, Any] | None:
         """A person says to go on with what is not done without asking; its row then.  None: no trap has shown where."""
         machine = self.machines.of_mac.get(mac)
+        if machine is not None:
+            self.machines.put_back(machine, self.clock())
         if machine is None or not machine.places:
             return None
         machine.adopted = True

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 from control.discovery.decoders import SKIPS
 from control.discovery.trapqueue import DROPS, TrapQueue
-from control.discovery.trapseen import KINDS, Traps
+from control.discovery.trapseen import KINDS, TrapSeen
 from fastpath.protocol import Channel
 
-MESSAGES_MAX = 16  # a turn of the loop: some milliseconds
+SLICE_S = 0.003  # a turn of control's loop
 
 
 class TrapInbox:
     """queue_fd: the receiver's queue, closed here; channel_fd: kept.  on_traps must not block."""
 
-    def __init__(self, queue_fd: int, channel_fd: int, on_traps: Callable[[Traps], None]) -> None:
+    def __init__(self, queue_fd: int, channel_fd: int, on_traps: Callable[[list[TrapSeen]], None]) -> None:
         self.queue = TrapQueue(queue_fd)
         os.close(queue_fd)
         self.channel = Channel.of_fd(channel_fd, KINDS)
@@ -29,12 +30,16 @@ class TrapInbox:
         asyncio.get_running_loop().add_reader(self.channel.fileno(), self.on_messages)
 
     def on_messages(self) -> None:
-        for _turn in range(MESSAGES_MAX):
+        """At least one, however late it is; the loop comes back as long as there are more."""
+        ends_s = time.monotonic() + SLICE_S
+        while True:
             try:
                 batch, _fds = self.channel.receive()
             except BlockingIOError:
                 return
-            self.on_traps(Traps(seen=batch.seen(), counters=self.queue.counters()))
+            self.on_traps(batch.seen())
+            if time.monotonic() > ends_s:
+                return
 
     def status(self) -> dict[str, Any]:
         """What `ctl status` says; only reasons that occurred.  received = decoded + unknown + discoveries + queued +

@@ -53,6 +53,26 @@ class Row:
         return given
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change: an action of the inventory and its parameters.
+
+    claimattr: set only where nothing else stands.  The original cannot: with it, who steps has looked before."""
+
+    path: str
+    action: str
+    parameters: dict[str, str]
+
+
+def setting(path: str, *rows: Row, claim: bool = False) -> list[Step]:
+    return [Step(path, "claimattr" if claim else "setattr", row.parameters()) for row in rows]
+
+
+def inserting(container: str, member: str, unit: int | None = None) -> Step:
+    """unit: of a rack."""
+    return Step(container, "insert", {"object": member} | ({} if unit is None else {"ru": str(unit)}))
+
+
 @dataclass(slots=True)
 class Entity:
     """A show document.  rows: its own attributes without the hidden ones, in the inventory's order."""
@@ -188,21 +208,40 @@ class Inventory:
             raise failure(f"delete {path}", response, "wanted 200 or 404")
 
     def set(self, path: str, rows: Sequence[Row]) -> None:
-        """In this order, each in the place of the one with its key, subkey and number."""
-        self._may_write(f"set {rows} of {path}")
-        if self.in_one and len(rows) > 1 and self._set_in_one(path, rows):
-            return
-        for row in rows:
-            self._act(path, "setattr", row.parameters())
+        """Each in the place of the one with its key, subkey and number."""
+        self.carry_out(setting(path, *rows))
 
-    def _set_in_one(self, path: str, rows: Sequence[Row]) -> bool:
-        self._check_addressable(path)
-        text = json.dumps([row.parameters() for row in rows])
-        response = self.api.request("GET", f"{path}/setattrs", {"attrs": text})
+    def carry_out(self, steps: Sequence[Step]) -> None:
+        """In this order; all of them or none where the inventory is ours.
+
+        Raises Unclaimed, with nothing done, when something else stands where a step claims, or when whether it does was
+        not looked at because we took the inventory for ours."""
+        if not steps:
+            return
+        self._may_write(f"{steps[0].action} {steps[0].path}: {steps[0].parameters}")
+        claims = any(step.action == "claimattr" for step in steps)
+        if self.in_one and (claims or len(steps) > 1):
+            if self._together(steps):
+                return
+            if claims:
+                raise Unclaimed(f"{self.api.url} knows no `together`: look first, then change", status=404)
+        for step in steps:
+            if step.action == "insert":
+                self._insert(step)
+            else:
+                self._act(step.path, step.action.replace("claim", "set"), step.parameters)
+
+    def _together(self, steps: Sequence[Step]) -> bool:
+        for step in steps:
+            self._check_addressable(step.path)
+        text = json.dumps([{"path": step.path, "action": step.action, **step.parameters} for step in steps])
+        response = self.api.request("GET", f"{steps[0].path}/together", {"steps": text})
         if response.status_code == 200:
             return True
+        if response.status_code == 409:
+            raise Unclaimed(response.text.strip(), status=409)
         if response.status_code != 404 or "Invalid action" not in response.text:
-            raise failure(f"{path}.setattrs {text}", response, "wanted 200")
+            raise failure(f"{steps[0].path} together {text}", response, "wanted 200")
         self.in_one = False  # the original does not know it
         return False
 
@@ -211,14 +250,15 @@ class Inventory:
         self._may_write(f"add {row} to {path}")
         self._act(path, "addattr", row.parameters())
 
-    def insert(self, container: str, member: str, unit: int | None = None) -> None:
-        """unit: of a rack.  The original inserts into a rack and answers 500, so only reading tells."""
-        self._may_write(f"insert {member} into {container}")
-        parameters = {"object": member} | ({} if unit is None else {"ru": str(unit)})
+    def _insert(self, step: Step) -> None:
+        """The original inserts into a rack and answers 500, so only reading tells."""
         try:
-            self._act(container, "insert", parameters)
+            self._act(step.path, "insert", step.parameters)
         except ClustoError as error:
-            if unit is None or error.status != 500 or self.units(container).get(unit) != member:
+            unit = step.parameters.get("ru")
+            if unit is None or error.status != 500:
+                raise
+            if self.units(step.path).get(int(unit)) != step.parameters["object"]:
                 raise
 
     def units(self, rack: str) -> dict[int, str]:
@@ -240,6 +280,10 @@ class Inventory:
     def _act(self, path: str, action: str, parameters: Mapping[str, str]) -> Any:
         self._check_addressable(path)
         return self.api.json(f"{path} {action} {dict(parameters)}", f"{path}/{action}", parameters)
+
+
+class Unclaimed(ClustoError):
+    """Nothing was changed: somebody else's value stands where ours was to be the first."""
 
 
 class NoSuchDriver(ClustoError):

@@ -38,6 +38,8 @@ class Lane:
         self.channel: Channel | None = None
         self.messages: asyncio.Queue[Any] = asyncio.Queue()
         self.stage = ""
+        self.switch: str | None = None  # of its last machine, and how many of that it had in a row
+        self.stayed = 0
 
     @property
     def pid(self) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +28,9 @@ FIELDS: Final = {
     "ipmanager": "name of the IP manager that addresses are taken from",
     "address": "`free`, or switch port -> number of the address within the network",
     "osport": "port name that the address is bound with",
+    "bmc_address": "the same for the BMC's address",
+    "bmc_ipmanager": "name of the IP manager that BMCs' addresses are taken from",
+    "bmc_osport": "port name that the BMC's address is bound with: dhcp.ipmi_port_name",
     "pools": "pools that new servers are put into",
 }
 DEFAULTS: Final = {
@@ -36,6 +39,8 @@ DEFAULTS: Final = {
     "console": "{rack}-ts1",
     "ipmanager": "{rack}",
     "osport": "eth0",
+    "bmc_ipmanager": "{rack}",
+    "bmc_osport": "ipmi",
 }
 FREE: Final = "free"
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
@@ -43,6 +48,16 @@ _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 
 class LayoutFault(ValueError):
     """Everything that is wrong with a layout, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """An address that a server is to get.  address: FREE, or its number within the network."""
+
+    address: int | str
+    ipmanager: str
+    osport: str
+    bmc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +70,7 @@ class Seat:
     units: tuple[int, ...]
     outlets: tuple[int, ...]
     console: int | None
-    address: int | str | None
+    bindings: tuple[Binding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +88,9 @@ class Layout:
     ipmanager: str = ""
     address: Mapping[int, int] | str | None = None
     osport: str = "eth0"
+    bmc_ipmanager: str = ""
+    bmc_address: Mapping[int, int] | str | None = None
+    bmc_osport: str = "ipmi"
     pools: tuple[str, ...] = ()
 
     def seat(self, switch: str, port: int) -> Seat:
@@ -87,7 +105,6 @@ class Layout:
             nic, first = 2, self.second[port]
         if first not in self.units:
             raise LayoutFault(f"rack {self.rack}: its ru_map has no switch port {first}; add it, or leave it unused")
-        address = self.address.get(first) if isinstance(self.address, Mapping) else self.address
         console = self.consoles.get(first)
         return Seat(
             port=port,
@@ -96,8 +113,17 @@ class Layout:
             units=self.units[first],
             outlets=self.outlets.get(first, ()),
             console=console[0] if console else None,
-            address=address,
+            bindings=tuple(self.bindings(first)),
         )
+
+    def bindings(self, first_port: int) -> Iterator[Binding]:
+        for said, ipmanager, osport, bmc in (
+            (self.address, self.ipmanager, self.osport, False),
+            (self.bmc_address, self.bmc_ipmanager, self.bmc_osport, True),
+        ):
+            address = said.get(first_port) if isinstance(said, Mapping) else said
+            if address is not None:
+                yield Binding(address, ipmanager, osport, bmc)
 
     def strips(self, seat: Seat) -> list[tuple[str, int]]:
         """(power strip, outlet) of each power supply of the machine, in their order."""
@@ -138,9 +164,12 @@ def parse_layout(rack: str, said: Mapping[str, str]) -> Layout:
     units = numbers("ru_map")
     if "ru_map" not in said:
         faults.append("ru_map: missing; wanted which rack unit belongs to which switch port, such as 1-20=1-20")
-    address: Mapping[int, int] | str | None = said.get("address")
-    if address is not None and address != FREE:
-        address = {port: found[0] for port, found in numbers("address", single=True).items()}
+
+    def addresses(name: str) -> Mapping[int, int] | str | None:
+        if said.get(name, FREE) == FREE:
+            return said.get(name)
+        return {port: found[0] for port, found in numbers(name, single=True).items()}
+
     second = {port: found[0] for port, found in numbers("nic2", single=True).items()}
     faults += [f"nic2: port {port} is in ru_map as a first NIC, too" for port in sorted(second.keys() & units.keys())]
     strangers = sorted(set(second.values()) - units.keys()) if units else []
@@ -157,8 +186,11 @@ def parse_layout(rack: str, said: Mapping[str, str]) -> Layout:
         console=sole("console"),
         driver=sole("driver"),
         ipmanager=sole("ipmanager"),
-        address=address,
+        address=addresses("address"),
         osport=sole("osport"),
+        bmc_ipmanager=sole("bmc_ipmanager"),
+        bmc_address=addresses("bmc_address"),
+        bmc_osport=sole("bmc_osport"),
         pools=names("pools"),
     )
     if faults:

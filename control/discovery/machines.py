@@ -7,8 +7,8 @@ next trap.  A port that shows more MACs than `snmp.max_macs_per_port` in a while
 from __future__ import annotations
 
 import heapq
-from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -29,6 +29,7 @@ MACS_AGE_S: Final = 600.0  # who was not heard of for so long is not behind its 
 UPLINK_S: Final = 3600.0
 PER_SWITCH_PER_S, PER_SWITCH_BURST = 20.0, 200.0
 SWITCHES_MAX: Final = 10_000
+AT_ONCE: Final = 2_000  # a slice of control's loop: 3 ms
 NO_SWITCH: Final = ""  # the queue of machines that only DHCP saw
 
 Place = tuple[str, int]  # switch, dot1dBasePort
@@ -41,19 +42,21 @@ KEPT: Final = frozenset({"seen", "working", "registered", "waits", "down", "retr
 
 @dataclass(slots=True)
 class Machine:
-    """One MAC.  places: since when it is seen there, and in which VLAN.  due_s: when it is its turn, or None."""
+    """One MAC.  places: since when it is seen there, and in which VLAN.  due_s: when it is its turn, or None.
+
+    Of tens of thousands at a time: nearly all share the empty tuples, and the garbage collector walks the rest."""
 
     mac: str
     state: str = "seen"
     reason: str = ""
     places: dict[Place, tuple[float, int]] = field(default_factory=dict)
-    roles: set[str] = field(default_factory=set)
-    sighting: dict[str, Any] = field(default_factory=dict)
+    roles: frozenset[str] = frozenset()
+    sighting: Mapping[str, Any] | None = None
     server: str = ""
     switch: str = ""
     port: int = 0
-    did: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    did: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     name: str = ""
     adopted: bool = False
     seen_s: float = 0.0
@@ -62,7 +65,8 @@ class Machine:
     tries: int = 0
     traps: int = 0
     again: bool = False
-    moved: deque[float] = field(default_factory=lambda: deque(maxlen=MOVES_MAX))
+    moved: tuple[float, ...] = ()  # when, of late
+    left: tuple[Place, int] | None = None  # the place and VLAN that it lost when that proved an uplink
 
     @property
     def queue(self) -> str:
@@ -88,7 +92,7 @@ class Machine:
         made.reason, made.server, made.switch = str(record["reason"]), str(record["server"]), str(record["switch"])
         made.port, made.name, made.adopted = int(record["port"]), str(record["name"]), bool(record["adopted"])
         made.places = {(str(switch), int(port)): (now, int(vlan)) for switch, port, vlan in record["places"]}
-        made.roles = set(record["roles"])
+        made.roles = frozenset(record["roles"])
         return made
 
 
@@ -149,7 +153,7 @@ class Machines:
         """Whether that is news."""
         new = place not in machine.places
         if new and machine.places:
-            machine.moved.append(now)
+            machine.moved = (*machine.moved, now)[-MOVES_MAX:]
         machine.places[place] = (now, vlan)
         for old in [old for old, (since, _vlan) in machine.places.items() if since < now - TOGETHER_S]:
             del machine.places[old]
@@ -187,6 +191,12 @@ class Machines:
         if machine is not None and len(machine.places) > 1:
             machine.places.pop(place, None)
 
+    def put_back(self, machine: Machine, now: float) -> None:
+        """A person says that the crowd on its port is none of its business."""
+        if machine.left is not None and not machine.places:
+            place, vlan = machine.left
+            machine.places[place] = (now, vlan)
+
     def is_uplink(self, place: Place, now: float) -> bool:
         return self.uplinks.get(place, 0.0) > now
 
@@ -215,7 +225,8 @@ class Machines:
             machine = self.of_mac.get(mac)
             if machine is None or machine.state == "working":
                 continue
-            machine.places.pop(place, None)
+            if (seen := machine.places.pop(place, None)) is not None:
+                machine.left = (place, seen[1])
             if not machine.places and machine.state in ("seen", *WAITING, *AGAIN):
                 machine.state, machine.due_s = "uplink", None
                 machine.reason = f"more than {self.max_macs} MACs on {place[0]} port {place[1]}: a hub or an uplink"
@@ -248,15 +259,23 @@ class Machines:
             self.due = [(m.due_s, m.mac) for m in self.of_mac.values() if m.due_s is not None]
             heapq.heapify(self.due)
 
-    def next(self, now: float, busy: Collection[str]) -> Machine | None:
-        """The next one, from another switch each time; none of a switch that is busy, paused or over its rate."""
-        while self.due and self.due[0][0] <= now:
+    def next(self, now: float, busy: Collection[str], stay: str | None = None) -> Machine | None:
+        """The next one, of `stay` or else of another switch each time; none of one that is busy, paused or over its rate.
+
+        Looks at AT_ONCE of what is due and of the switches: the rest has its turn at the next call."""
+        for _turn in range(AT_ONCE):
+            if not self.due or self.due[0][0] > now:
+                break
             due_s, mac = heapq.heappop(self.due)
             machine = self.of_mac.get(mac)
             if machine is not None and machine.due_s == due_s:
                 self.ready.setdefault(machine.queue, OrderedDict())[mac] = None
-        for switch in list(self.ready):
+        switches = [switch for switch in islice(self.ready, AT_ONCE) if switch != stay]
+        if stay is not None and stay in self.ready:
+            switches.insert(0, stay)
+        for switch in switches:
             if switch in busy or not self.pace(switch).take(now):
+                self.ready.move_to_end(switch)
                 continue
             machine = self.first_of(switch)
             if machine is not None:
@@ -279,7 +298,7 @@ class Machines:
     def wakes_in(self, now: float) -> float:
         """Seconds until somebody may be due; the rate of a switch is not looked at."""
         if self.ready:
-            return 1 / PER_SWITCH_PER_S
+            return 0.0 if self.due and self.due[0][0] <= now else 1 / PER_SWITCH_PER_S
         return max(0.0, self.due[0][0] - now) if self.due else 3600.0
 
     def pace(self, switch: str) -> Pace:
@@ -296,8 +315,8 @@ class Machines:
         machine.state, machine.reason, machine.settled_s = outcome.state, outcome.reason, now
         machine.switch, machine.port = outcome.switch or machine.switch, outcome.port or machine.port
         machine.server = outcome.server or machine.server
-        machine.did = [*machine.did, *outcome.did][-40:]
-        machine.notes = outcome.notes[:10]
+        machine.did = (*machine.did, *outcome.did)[-40:]
+        machine.notes = tuple(outcome.notes[:10])
         self.counts[outcome.state] += 1
         for switch, port in outcome.uplinks:
             self.mark_uplink((str(switch), int(port)), now)

@@ -7,16 +7,16 @@ in its place, and last the switch's end of the connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from control.clusto.api import ClustoError
 from control.discovery import roles
 from control.discovery.building import Declared
 from control.discovery.factories import Builder, Factories
 from control.discovery.facts import Facts, Switch
-from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, name_of, same
+from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, same, setting
 from control.discovery.jobs import Outcome, Waits, Work
 from control.discovery.names import Intend, Names, untouched
 
@@ -34,6 +34,7 @@ class Spot:
     port: int
     vlan: int
     far: Far
+    vlans: tuple[Any, ...]  # that the inventory has there
 
     @property
     def text(self) -> str:
@@ -132,17 +133,26 @@ class Registration:
                     off.append(switch.off)
                     continue
                 port = switch.port_of(int(base_port))
-                far = self.inventory.ports(switch.path).get((NIC, port))
-                if far is None:
+                if (NIC, port) not in self.facts.ports(switch.path):
                     raise Waits(f"switch {switch.name} has no {NIC} port {port} (bridge port {base_port}): port_map")
+                spot = self.spot(switch, port, int(vlan))
             except Waits as waits:
                 faults.append(str(waits))
                 continue
-            if far.path is not None and far.path.split("/")[1] in UPLINK_TYPES:
+            if spot.far.path is not None and spot.far.path.split("/")[1] in UPLINK_TYPES:
                 progress.uplinks.append([address, base_port])
                 continue
-            spots.append(Spot(switch, port, int(vlan), far))
+            spots.append(spot)
         return spots, faults, off
+
+    def spot(self, switch: Switch, port: int, vlan: int) -> Spot:
+        """As the inventory has it now."""
+        said: dict[str | None, list[Any]] = {}
+        for row in self.inventory.rows(switch.path, KEY):
+            if row.number == port:
+                said.setdefault(row.subkey, []).append(row.value)
+        path, number = (next(iter(said.get(subkey, ())), None) for subkey in ("connection", "otherportnum"))
+        return Spot(switch, port, vlan, Far(path or None, number), tuple(said.get("vlan", ())))
 
     # --- a port that something is connected to -------------------------------------------------------------------
 
@@ -166,7 +176,9 @@ class Registration:
             what = f"{name_of(server)} bootstrap mac = {work.mac}"
             self.write(progress, what, lambda: self.add_mac(server, work.mac))
             progress.notes.append(f"one more MAC behind {spot.text}, kept as a bootstrap MAC of {name_of(server)}")
-        self.note_vlan(spot, progress, overwrite=False)
+        steps = self.vlan_steps(spot, progress, overwrite=False)
+        if not self.inventory.dry:
+            self.inventory.carry_out(steps)
         return server
 
     # --- a port that nothing is connected to ---------------------------------------------------------------------
@@ -193,9 +205,12 @@ class Registration:
             self.complete(occupant, builder, spot, progress)
             self.add_mac(occupant, work.mac)
             return occupant
-        server = self.make(work, builder, spot, progress)
-        self.inventory.add(server, Row(BOOTSTRAP, work.mac, "mac"))  # the name was free, or nothing stood on it
-        return self.complete(self.alone(work, server, spot), builder, spot, progress)
+        made = self.make(work, builder, spot, progress)
+        mac = Row(BOOTSTRAP, work.mac, "mac")
+        self.inventory.add(made.path, mac)  # the name was free, or nothing stood on it
+        made.rows.append(mac)
+        server = self.alone(work, made.path, spot)
+        return self.complete(server, builder, spot, progress, made if server == made.path else None)
 
     def builder_of(self, spot: Spot) -> Builder:
         return self.factories.of(self.facts.sole_rack(spot.switch))
@@ -239,18 +254,18 @@ class Registration:
         mac = f"bootstrap mac = {work.mac}"
         return [server, mac, f"VLAN {spot.vlan} of {spot.text}", *builder.would(spot.switch.name, spot.port)]
 
-    def make(self, work: Work, builder: Builder, spot: Spot, progress: Progress) -> str:
+    def make(self, work: Work, builder: Builder, spot: Spot, progress: Progress) -> Entity:
         """A new server; the one that an interrupted try had just made when it is there."""
         drivers = builder.drivers(spot.switch.name, spot.port)
         if work.name:
             entity = self.inventory.entity(work.name)
             if entity is not None and untouched(entity, drivers):
-                return entity.path
+                return entity
         name = work.name if work.name and self.inventory.entity(work.name) is None else ""
         path, driver = self.names.create(drivers, name, self.intend)
         progress.made = True
         progress.did.append(f"made {path} ({driver})")
-        return path
+        return Entity(path, driver)
 
     def alone(self, work: Work, server: str, spot: Spot) -> str:
         """Another registrar, of another bootstorm, may have made one for the same MAC at the same time."""
@@ -278,25 +293,37 @@ class Registration:
         self.inventory.delete(ours)
         return min(owners)
 
-    def complete(self, server: str, builder: Builder, spot: Spot, progress: Progress) -> str:
+    def complete(
+        self, server: str, builder: Builder, spot: Spot, progress: Progress, known: Entity | None = None
+    ) -> str:
+        """known: the server as it was just made."""
         if self.inventory.dry:
             progress.did += [f"complete {server}", *builder.would(spot.switch.name, spot.port)]
             progress.state = "would"
             return ""
         progress.server = server
-        self.note_vlan(spot, progress, overwrite=True)
-        self.build(builder, server, spot, progress)
+        self.build(builder, server, spot, progress, self.vlan_steps(spot, progress, overwrite=True), known)
         progress.state = "registered"
         return server
 
-    def build(self, builder: Builder, server: str, spot: Spot, progress: Progress) -> None:
+    def build(
+        self,
+        builder: Builder,
+        server: str,
+        spot: Spot,
+        progress: Progress,
+        also: Sequence[Step] = (),
+        known: Entity | None = None,
+    ) -> None:
         """add_server, and a look whether it did: a factory's word alone connects nothing."""
         if self.inventory.dry:
             progress.did.append(f"complete {server}")
             return
-        progress.did += builder.add(server, spot.switch.path, spot.port)
         if isinstance(builder, Declared):
+            progress.did += builder.add(server, spot.switch.path, spot.port, also, known)
             return  # ours has written it, or has raised
+        self.inventory.carry_out(also)
+        progress.did += builder.add(server, spot.switch.path, spot.port)
         far = self.inventory.ports(spot.switch.path).get((NIC, spot.port), Far(None, None))
         if far.path != server:
             raise Waits(f"{builder.what} did not connect {server} to {spot.text} (found {far.path}); correct it")
@@ -319,19 +346,19 @@ class Registration:
         if not any(row.subkey == "mac" and same(row.value, mac) for row in self.inventory.rows(server, BOOTSTRAP)):
             self.inventory.add(server, Row(BOOTSTRAP, mac, "mac"))
 
-    def note_vlan(self, spot: Spot, progress: Progress, *, overwrite: bool) -> None:
+    def vlan_steps(self, spot: Spot, progress: Progress, *, overwrite: bool) -> list[Step]:
         """overwrite: when the machine is registered; later VLANs come and go with what runs there and are only told."""
         row = Row(KEY, spot.vlan, "vlan", spot.port)
-        there = [found.value for found in self.inventory.rows(spot.switch.path, KEY) if found.slot == row.slot]
+        there = list(spot.vlans)
         if not there or (overwrite and there != [spot.vlan]):
             if len(there) > 1:
                 progress.notes.append(f"{spot.text} has {len(there)} VLANs in the inventory: not changed")
-                return
-            self.write(
-                progress, f"VLAN {spot.vlan} of {spot.text}", lambda: self.inventory.set(spot.switch.path, [row])
-            )
-        elif there[0] != spot.vlan:
+                return []
+            progress.did.append(f"VLAN {spot.vlan} of {spot.text}")
+            return setting(spot.switch.path, row)
+        if there[0] != spot.vlan:
             progress.notes.append(f"{spot.text}: VLAN {there[0]} in the inventory, {spot.vlan} seen: not changed")
+        return []
 
     def record_roles(self, work: Work, progress: Progress) -> Outcome:
         if progress.made and not work.roles:
@@ -347,7 +374,7 @@ class Registration:
         state = "known" if done and not progress.did else "confirmed" if done else progress.state or "registered"
         if self.inventory.dry and progress.did:
             state = "would"
-        answered = bool(progress.did) and bool(server.all(KEY, "mac", 1))
+        answered = bool(progress.did) and bool(server.all(KEY, "mac", 1) or server.all(KEY, "ipmi-mac", 1))
         return progress.outcome(work.mac, state, answered=answered)
 
 

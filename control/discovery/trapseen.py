@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgpack
 
@@ -25,16 +25,8 @@ class TrapSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traps:
-    """A batch.  counters: reason (trapqueue.COUNTERS) -> how often since the receiver's first start."""
-
-    seen: list[TrapSeen]
-    counters: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The same between the two processes (a fastpath.protocol.Channel).  rows: msgpack, a list of lists of six."""
+    """Some of them between the two processes (a fastpath.protocol.Channel).  rows: msgpack, a list of lists of six."""
 
     rows: bytes
 

@@ -110,6 +110,15 @@ def test_a_recorded_bmc_is_one_whatever_it_says() -> None:
         assert Parsed.of(ask(shared_card(), discover(OWN_CARD, options=options)).data).yiaddr == BMC_IP
 
 
+@pytest.mark.parametrize("vendor", [b"PXEClient:Arch:00007:UNDI:003016", b"HTTPClient:Arch:00016:UNDI:003001"])
+def test_firmware_that_boots_never_gets_the_address_of_a_bmc(vendor: bytes) -> None:
+    """Its host, which shares the card and was not recorded yet: silence, until it is."""
+    boots = tlv(60, vendor)
+    assert ask(shared_card(), discover(OWN_CARD, options=boots)).verdict == Verdict.IGNORED_UNKNOWN_MAC
+    assert ask(shared_card(), request(OWN_CARD, requested=BMC_IP, options=boots)).verdict == Verdict.IGNORED_UNKNOWN_MAC
+    assert Parsed.of(ask(shared_card(), discover(SHARED, options=boots)).data).yiaddr == HOST_IP
+
+
 def test_without_rules_there_are_no_roles() -> None:
     pair = shared_card(rules=())
     assert Parsed.of(ask(pair, discover(SHARED, options=UDHCP)).data).yiaddr == HOST_IP

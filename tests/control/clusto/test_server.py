@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import pytest
 import requests
@@ -304,3 +304,72 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     with store.read() as db:
         assert db.execute(attributes.select().where(attributes.c.key == "k")).all() == []
     store.close()
+
+
+# Changes together -----------------------------------------------------------------------------------------------------
+
+
+def together(url: str, *steps: dict[str, str]) -> requests.Response:
+    return ask(f"{url}/server/s1/together", params={"steps": json.dumps(steps)})
+
+
+def attrs(url: str, path: str) -> list[tuple[str, object]]:
+    rows = ask(f"{url}{path}/attrs", params={"ignore_hidden": ""}).json()["attrs"]
+    return [(row["key"], row["value"]) for row in rows]
+
+
+def test_together_is_all_or_nothing(tmp_path: Path) -> None:
+    with running(new_store(tmp_path)) as url:
+        make(url, "basicserver/s1", "basicserver/s2", "pool/p", "basicrack/r")
+        put = {"path": "/server/s1", "action": "setattr", "key": "a", "value": "x"}
+        insert = {"path": "/rack/r", "action": "insert", "object": "/server/s1", "ru": "3"}
+        relation = {
+            "path": "/server/s2",
+            "action": "addattr",
+            "key": "b",
+            "value": "/server/s1",
+            "datatype": "relation",
+        }
+        done = together(url, put, insert, {**insert, "path": "/pool/p"}, relation)
+        assert (done.status_code, done.content) == (200, b"")
+        assert attrs(url, "/server/s1") == [("a", "x")] and attrs(url, "/server/s2") == [("b", "/server/s1")]
+        assert ("_contains", "/server/s1") in attrs(url, "/rack/r") and attrs(url, "/pool/p")[0][1] == "/server/s1"
+        changed = {**put, "value": "y"}
+        for step, status in (
+            ({**insert, "object": "/server/s2"}, 500),  # the unit is taken
+            ({**relation, "value": "/server/none"}, 400),
+            ({**put, "path": "/server/none"}, 404),
+            ({**put, "action": "delattr"}, 400),
+            ({**put, "number": 3}, 400),
+        ):
+            answer = together(url, changed, step)  # type: ignore[arg-type]
+            assert answer.status_code == status and "Invalid action" not in answer.text, answer.text
+            assert attrs(url, "/server/s1") == [("a", "x")], "nothing of it was done"
+        assert ask(f"{url}/server/s1/together", params={"steps": "{"}).status_code == 400
+
+
+def test_a_claim_never_replaces(tmp_path: Path) -> None:
+    with running(new_store(tmp_path)) as url:
+        make(url, "basicserver/s1")
+        claim = {"path": "/server/s1", "action": "claimattr", "key": "a", "value": "x"}
+        assert [together(url, claim).status_code for _ in range(2)] == [200, 200], "its own, again"
+        refused = together(url, {**claim, "value": "y"})
+        assert refused.status_code == 409 and "/server/s1: a None None is something else" in refused.text
+        assert attrs(url, "/server/s1") == [("a", "x")]
+        assert together(url, {**claim, "action": "setattr", "value": ""}, claim).status_code == 200, (
+            "an empty one is none"
+        )
+        assert attrs(url, "/server/s1") == [("a", "x")]
+
+
+def test_many_texts_of_one_kind_are_found_together(fixture_url: str) -> None:
+    """More than fit into one statement, with an entry of another kind between them."""
+    entries: list[dict[str, object]] = [
+        {"subkey": "ipstring", "value": f"10.0.{n >> 8}.{n & 255}"} for n in range(1200)
+    ]
+    alone = ask(
+        f"{fixture_url}/query/get_entities", "POST", data={"attrs": quote_plus(json.dumps([{"key": "ip"}]))}
+    ).json()
+    entries.insert(600, {"key": "ip"})
+    found = ask(f"{fixture_url}/query/get_entities", "POST", data={"attrs": quote_plus(json.dumps(entries))}).json()
+    assert found == alone and found

@@ -59,9 +59,9 @@ def mac_trap(*histories: bytes, community: bytes = b"public", pdu: int = 0xA7) -
     return message(*HEAD, *rows, community=community, pdu=pdu)
 
 
-def numbered(number: int) -> bytes:
+def numbered(number: int, port: int = 5) -> bytes:
     """A trap with a MAC address of its own."""
-    return mac_trap(b"\x01\x00\x0a\x02\x00" + number.to_bytes(4, "big") + b"\x00\x05\x00")
+    return mac_trap(b"\x01\x00\x0a\x02\x00" + number.to_bytes(4, "big") + port.to_bytes(2, "big") + b"\x00")
 
 
 def v1_trap(agent: bytes, history: bytes = LEARNT) -> bytes:

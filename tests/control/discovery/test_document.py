@@ -107,7 +107,7 @@ def test_every_field_of_a_layout_is_in_the_table_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", TEXT, re.MULTILINE))
     assert list(rows) == [
         "ru_map", "pwr_map", "console_map", "nic2", "switch", "switch2", "power", "console", "driver", "address",
-        "ipmanager", "osport", "pools",
+        "ipmanager", "osport", "bmc_address", "bmc_ipmanager", "bmc_osport", "pools",
     ]  # fmt: skip
     assert rows.keys() == FIELDS.keys()
     assert {name: rows[name] for name in DEFAULTS} == {name: f"`{value}`" for name, value in DEFAULTS.items()}

@@ -61,7 +61,7 @@ def test_seats() -> None:
     }
     layout = parse_layout("r7", said)
     seat = layout.seat("r7-sw1", 3)
-    assert (seat.nic, seat.units, seat.console, seat.address) == (1, (5, 6), 13, 103)
+    assert (seat.nic, seat.units, seat.console, seat.bindings[0].address) == (1, (5, 6), 13, 103)
     assert layout.strips(seat) == [("r7-a", 3), ("r7-b", 3)]
     assert (layout.seat("r7-sw1", 23).nic, layout.seat("r7-sw1", 23).units) == (2, (5, 6))
     assert (layout.seat("r7-sw2", 3).nic, layout.seat("r7-sw2", 3).first_port) == (2, 3)

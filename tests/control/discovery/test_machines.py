@@ -42,6 +42,9 @@ def test_a_port_with_more_macs_than_allowed_is_left_out_and_so_are_those_on_it()
     assert [machine and machine.mac for machine in ready] == [trap(9).mac, None]
     states = {machine.state for machine in books.of_mac.values() if machine.mac != trap(9).mac}
     assert states == {"uplink"}
+    one = books.of_mac[trap(0).mac]
+    books.put_back(one, 111.0)
+    assert list(one.places) == [("10.0.0.1", 48)], "a person may say that it belongs there all the same"
     assert books.take(trap(50, 48), 120.0) is None and trap(50).mac not in books.of_mac
     assert books.take(trap(50, 48), 100.0 + module.UPLINK_S + 1) is not None, "it is looked at again some day"
 
@@ -114,6 +117,15 @@ def test_what_waits_and_what_failed_come_again_by_themselves_less_and_less_often
         assert pauses[0] == first and pauses[-1] == most and pauses == sorted(pauses)
 
 
+def test_a_lane_may_stay_with_its_switch() -> None:
+    books = Machines(8)
+    for number in range(6):
+        books.take(trap(number, number, f"10.0.0.{1 + number % 2}"), 100.0)
+    served = [books.next(102.0, (), stay="10.0.0.2") for _turn in range(6)]
+    assert [machine and machine.queue for machine in served] == ["10.0.0.2"] * 3 + ["10.0.0.1"] * 3
+    assert books.next(102.0, (), stay="10.0.0.2") is None
+
+
 def test_switches_take_turns_and_one_has_a_rate() -> None:
     books = Machines(8)
     for number in range(1000):
@@ -163,7 +175,7 @@ def test_records_come_back_as_they_were() -> None:
     books = Machines(8)
     books.take(trap(1, 7, vlan=12), 100.0)
     machine = books.of_mac[trap(1).mac]
-    machine.roles, machine.name, machine.adopted, machine.server = {"bmc"}, "s1", True, "s1"
+    machine.roles, machine.name, machine.adopted, machine.server = frozenset({"bmc"}), "s1", True, "s1"
     again = Machine.of_record(machine.record() | {"mac": machine.mac}, 5.0)
     assert again.work() == machine.work() and again.record() == machine.record()
     for broken in ({}, {"mac": "m", "state": "seen"}, machine.record() | {"mac": "m", "places": [["x"]]}):

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 
-from control.clusto.client import BasicNetworkSwitch, BasicRack, BasicServer, PenguinServer, Pool, get_by_name
+from control.clusto.client import (
+    BasicNetworkSwitch,
+    BasicRack,
+    BasicServer,
+    IPManager,
+    PenguinServer,
+    Pool,
+    get_by_name,
+)
+from control.discovery.factories import Builder
+from control.discovery.inventory import Step
+from control.discovery.register import Spot
 from tests.control.discovery.conftest import Inventory
-from tests.control.discovery.support import MAC, MACS, Hands, attribute, servers, snapshot
+from tests.control.discovery.support import MAC, MACS, Hands, Killed, Snapshot, attribute, servers, snapshot
 
 
 def test_a_new_server_ends_up_in_its_place_with_everything_connected(site: Inventory) -> None:
@@ -283,18 +297,94 @@ def test_two_registrars_with_one_machine_end_with_one_server(site: Inventory) ->
     assert outcome.state in ("registered", "waits")
 
 
+def test_ports_that_were_taken_since_they_were_looked_at(site: Inventory) -> None:
+    """What is remembered of an outlet or a switch's port may be old; nothing is written over what stands there now."""
+    hands = Hands(site.url)
+    hands.register(MACS[0], 1)
+    other = BasicServer("other")
+    other.connect_ports("pwr-nema-5", 1, get_by_name("r1-pwr1"), 7)  # type: ignore[arg-type]
+    outcome = hands.register(MAC, 7)
+    assert outcome.state == "registered"
+    assert any("not connected" in step and "/server/other" in step for step in outcome.did), outcome.did
+    looked = hands.registration.builder_of
+
+    def meanwhile(spot: Spot) -> Builder:
+        other.connect_ports("nic-eth", 1, get_by_name("r1-sw1"), 8)  # type: ignore[arg-type]
+        return looked(spot)
+
+    hands.registration.builder_of = meanwhile  # type: ignore[method-assign]
+    assert "that port is connected to /server/other:1" in hands.register(MACS[1], 8).reason
+    found = snapshot(site.store)
+    assert attribute(found, "r1-sw1", "port-nic-eth", "connection", 8) == ["other"]
+    assert attribute(found, "r1-pwr1", "port-pwr-nema-5", "connection", 7) == ["other"]
+
+
+def addresses(found: Snapshot, server: str) -> dict[str, tuple[str, int]]:
+    """Port name -> address, and how many attributes it has."""
+    rows = [row for row in found[server][1] if row[0] == "ip"]
+    return {
+        row[4]: (attribute(found, server, "ip", "ipstring", row[2])[0], sum(one[2] == row[2] for one in rows))
+        for row in rows
+        if row[1] == "osportname"
+    }
+
+
+def test_a_bmc_has_an_address_of_its_own_by_the_layout(site: Inventory) -> None:
+    """Also when the registrar dies between any two attributes of either address."""
+    dc = get_by_name("dc")
+    IPManager("bmcs", baseip="10.200.0.0", netmask="255.255.255.0")
+    for field, value in (("bmc_address", "1-20=101-120"), ("bmc_ipmanager", "bmcs"), ("bmc_osport", "ipmi")):
+        dc.set_attr("racklayout", value, subkey=field)
+    assert Hands(site.url).register(MAC, 20).state == "registered"
+    assert addresses(snapshot(site.store), "s0001") == {"eth0": ("10.100.1.2", 5), "ipmi": ("10.200.0.120", 5)}
+    for death in range(1, 11):
+        hands = Hands(site.url, in_one=False)
+        act, done = hands.inventory._act, [0]
+
+        def mortal(path: str, action: str, parameters: Mapping[str, str], act: Any = act, done: Any = done) -> Any:
+            answer = act(path, action, parameters)
+            done[0] += parameters.get("key") == "ip"
+            if done[0] == death:  # noqa: B023
+                raise Killed
+            return answer
+
+        hands.inventory._act = mortal  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            hands.register(MACS[death], death)
+        heir = Hands(site.url, in_one=False)
+        heir.names = hands.names
+        outcome = heir.register(MACS[death], death)
+        assert outcome.state == "registered", outcome
+        wanted = {"eth0": (f"10.100.1.{2 + death}", 5), "ipmi": (f"10.200.0.{100 + death}", 5)}
+        assert addresses(snapshot(site.store), outcome.server) == wanted, f"killed at address attribute {death}"
+
+
+def test_a_server_costs_few_requests(site: Inventory) -> None:
+    """And fewer than twice as many where the inventory is the original's.  A switch's first server reads its rack."""
+    counts = []
+    for in_one in (True, False):
+        hands = Hands(site.url, in_one=in_one)
+        hands.register(MACS[in_one], 1 + in_one)
+        before = hands.api.calls
+        hands.register(MACS[2 + in_one], 3 + in_one)
+        counts.append(hands.api.calls - before)
+    print(f"requests a server: {counts[0]} of the embedded inventory, {counts[1]} of the original")
+    assert counts[0] <= 10 and counts[1] <= 33, counts
+
+
 def test_an_address_that_another_takes_at_the_same_time(site: Inventory) -> None:
     hands = Hands(site.url)
     rival = BasicServer("a-rival")
-    written = hands.inventory.set
+    written = hands.inventory.carry_out
     taken: list[str] = []
 
-    def meanwhile(path: str, rows: list[object]) -> None:
-        if rows[0].key == "ip" and not taken:  # type: ignore[attr-defined]
-            taken.append(rows[0].value)  # type: ignore[attr-defined]
-            rival.bind_ip(taken[0])
-        written(path, rows)  # type: ignore[arg-type]
+    def meanwhile(steps: Sequence[Step]) -> None:
+        for step in steps:
+            if step.parameters.get("subkey") == "ipstring" and not taken:
+                taken.append(step.parameters["value"])
+                rival.bind_ip(taken[0])
+        written(steps)
 
-    hands.inventory.set = meanwhile  # type: ignore[method-assign,assignment]
+    hands.inventory.carry_out = meanwhile  # type: ignore[method-assign]
     assert hands.register(MAC, 7).state == "registered"
     assert get_by_name("s0001").get_ips() == ["10.100.1.3"] and taken == ["10.100.1.2"]  # type: ignore[attr-defined]

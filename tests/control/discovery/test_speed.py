@@ -66,9 +66,10 @@ def test_racks_of_new_servers(tmp_path: Path) -> None:
                 await asyncio.sleep(0.1)
             took, cpu = time.monotonic() - started, cpu_s(pid) - before
             lanes = sum(cpu_s(lane.pid) for lane in desk.lanes if lane.pid)
+            each = 1000 / len(macs)
             figures.append(
-                f"{len(macs)} servers registered in {took:.1f} s ({took * 1e3 / len(macs):.0f} ms each); "
-                f"seconds of CPU: inventory {cpu:.1f}, registrars {lanes:.1f}; load {os.getloadavg()[0]:.0f}"
+                f"{len(macs)} servers registered in {took:.1f} s, {len(macs) / took:.1f} a second; CPU a server: "
+                f"inventory {cpu * each:.0f} ms, both registrars {lanes * each:.0f} ms; load {os.getloadavg()[0]:.0f}"
             )
 
         at_the_desk(configured(tmp_path, url), scenario)

@@ -14,7 +14,7 @@ from control.discovery import traps
 from control.discovery.inbox import TrapInbox
 from control.discovery.trapqueue import CONTENT_MAX, TRIES_MAX, TrapQueue
 from control.discovery.traps import TrapReceiver
-from control.discovery.trapseen import Traps, TrapSeen
+from control.discovery.trapseen import TrapSeen
 from fastpath.protocol import Channel, Listen, memfd
 from tests.control.discovery.messages import numbered
 
@@ -44,7 +44,7 @@ class Bench:
             fds = [os.dup(fd) for fd in (config, self.udp.fileno(), self.queue, self.ends[0].fileno())]
         return TrapReceiver(ours, Listen(config_path="services.conf", state_dir=str(self.folder)), fds)
 
-    def inbox(self, on_traps: Callable[[Traps], None]) -> TrapInbox:
+    def inbox(self, on_traps: Callable[[list[TrapSeen]], None]) -> TrapInbox:
         return TrapInbox(os.dup(self.queue), os.dup(self.ends[1].fileno()), on_traps)
 
     def counters(self) -> dict[str, int]:
@@ -104,7 +104,7 @@ def test_control_does_not_listen_and_nothing_is_lost(tmp_path: Path) -> None:
 
         def back() -> None:
             assert receiver.queue.room() is None and bench.counters()["queued"] > 0 and sent < total
-            bench.inbox(lambda batch: seen.extend(batch.seen)).watch()
+            bench.inbox(seen.extend).watch()
 
         await running(receiver, blocked, then=(back, through))
 
@@ -145,7 +145,7 @@ def test_a_trap_that_ends_receivers_is_given_up(tmp_path: Path, monkeypatch: pyt
     lives = 0
 
     async def live() -> None:
-        bench.inbox(lambda batch: seen.extend(one.mac for one in batch.seen)).watch()
+        bench.inbox(lambda batch: seen.extend(one.mac for one in batch)).watch()
         await running(bench.receiver(), lambda: bench.counters()["decoded"] == 5 and len(set(seen)) == 5)
 
     while lives < 10:
