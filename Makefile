@@ -9,9 +9,10 @@ help:                   ## this list
 demo: setup             ## a real DHCP client gets the document's address from the inventory, in private namespaces
 	$(V)/python -m bench.demo
 
-test: setup             ## sets everything up and runs all tests: what may share the machine on all cores, then the rest
+test: setup             ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n auto --dist worksteal -m 'not netns and not faults'
-	$(PYTEST) -m '(netns or faults) and not machines'
+	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'
+	$(PYTEST) -m '(faults or alone) and not machines'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -34,7 +35,8 @@ test-unit: build        ## everything that needs no namespaces and no sanitizer
 	$(PYTEST) -n auto --dist worksteal -m 'not netns and not faults and not sanitizer'
 
 test-netns: build       ## real clients in network namespaces
-	$(PYTEST) -m '(netns or faults) and not machines'
+	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'
+	$(PYTEST) -m '(faults or alone) and not machines'
 
 test-inventory: build   ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
 	$(PYTEST) tests/control/clusto/test_recordings.py -q -s -rs

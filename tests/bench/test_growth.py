@@ -61,6 +61,7 @@ def test_every_axis_has_words_and_a_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.netns
+@pytest.mark.alone
 @pytest.mark.skipif(Lab.available() is not None, reason=str(Lab.available()))
 def test_a_site_with_many_relays_and_long_replies() -> None:
     """More relays than a wire may have neighbours without a router, and an option that makes replies long."""

@@ -212,6 +212,7 @@ def test_a_rate_is_too_high_after_as_many_failures_as_are_allowed() -> None:
 
 
 @pytest.mark.netns
+@pytest.mark.alone
 @pytest.mark.skipif(Lab.available() is not None, reason=str(Lab.available()))
 @every_peer
 def test_the_real_one_answers_rightly_and_is_measured(peer: Peer) -> None:
@@ -232,6 +233,7 @@ class _NbpFirst(Coredhcp):
 
 
 @pytest.mark.netns
+@pytest.mark.alone
 @pytest.mark.skipif(Lab.available() is not None, reason=str(Lab.available()))
 def test_a_real_server_that_answers_wrongly_is_found_out() -> None:
     peer = _NbpFirst()

@@ -40,6 +40,7 @@ def test_the_document_s_arithmetic() -> None:
 
 
 @pytest.mark.netns
+@pytest.mark.alone
 @pytest.mark.skipif(Lab.available() is not None, reason=str(Lab.available()))
 def test_what_waits_is_measured() -> None:
     done = CliRunner().invoke(main, ["queue", "--requests", "50000", "--rate", "100000"])

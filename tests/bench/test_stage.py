@@ -18,6 +18,7 @@ HOSTS, RELAYS = 30, 3
 
 pytestmark = [
     pytest.mark.netns,
+    pytest.mark.alone,
     pytest.mark.skipif(Lab.available() is not None, reason=str(Lab.available())),
 ]
 

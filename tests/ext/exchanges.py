@@ -146,13 +146,14 @@ class Teller:
     """Tells messages one after the other: in full, or what is otherwise than in an earlier one."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, list[str]]] = []  # name of the message -> its lines
+        self.told: list[tuple[str, list[str], frozenset[str]]] = []  # name of the message, its lines, the same as a set
 
     def tell(self, name: str, payload: bytes) -> list[str]:
         lines = lines_of(payload)
-        best = min(self.told, key=lambda one: len(set(one[1]) ^ set(lines)), default=None)
-        self.told.append((name, lines))
-        if best is None or len(set(best[1]) ^ set(lines)) >= 2 * SHORTEST_FULL or not in_one_order(best[1], lines):
+        said = frozenset(lines)
+        best = min(self.told, key=lambda one: len(one[2] ^ said), default=None)
+        self.told.append((name, lines, said))
+        if best is None or len(best[2] ^ said) >= 2 * SHORTEST_FULL or not in_one_order(best[1], lines):
             return lines
         new = [line.strip() for line in lines if line not in best[1]]
         named = {subject(line) for line in new}

@@ -150,11 +150,11 @@ def test_macs_at_a_step(step: int) -> None:
 def test_a_hundred_thousand_hosts() -> None:
     builder = Builder()
     index = builder.add_template(options=OPTIONS)
-    started = time.perf_counter()
+    started = time.process_time()
     for i in range(100_000):
         builder.add_host(i << 2, name=b"x", own=b"", leases=((0x0A000000 + i, 8, index),))
     made = generation(builder)
-    assert time.perf_counter() - started < 5  # 0.3 s alone; DESIGN section 7 gives compile and publish 2 s
+    assert time.process_time() - started < 5  # of CPU: 0.3 s alone; DESIGN section 7 gives compile and publish 2 s
     assert made.host_count == len(made) == 100_000
     assert made.size < 200 * 100_000
     assert all(made.lookup(i << 2)["leases"][0]["address"] == 0x0A000000 + i for i in range(0, 100_000, 997))
