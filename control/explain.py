@@ -71,7 +71,9 @@ class Explainer:
             parsed = codec.parse(payload)
             request = {} if "verdict" in parsed else parsed
         unicast = place.get("destination", BROADCAST) != BROADCAST
-        stage = stage_of(request, unicast, place.get("at_boot_port", False)) if request else ("a datagram", "not understood as a request of DHCP")
+        stage = "a datagram", "not understood as a request of DHCP"
+        if request:
+            stage = stage_of(request, unicast, place.get("at_boot_port", False))
         message = dissect(payload)
         said: dict[str, Any] = {
             "stage": stage[0],
@@ -268,16 +270,16 @@ class Explainer:
 
     def place_in(self, datagram: Datagram, message: Message | None, server: int | None) -> dict[str, Any]:
         """Where a captured request would come in at ours."""
+        at_boot_port = datagram.destination_port == BOOT_PORT
         for each in self.interfaces:
             if datagram.destination == each.address:
-                at_boot_port = datagram.destination_port == BOOT_PORT
                 return unicast(each, datagram.source, datagram.source_port) | {"at_boot_port": at_boot_port}
         place = next((each for each in self.interfaces if server and IPv4Address(server) in each.network), None)
         if place is None:
             place = self.place_of(message.chaddr[:6] if message else b"", message.ciaddr if message else "")
         return {
             "ifindex": place.ifindex, "source": datagram.source, "source_port": datagram.source_port,
-            "destination": datagram.destination, "local": place.address,
+            "destination": datagram.destination, "local": place.address, "at_boot_port": at_boot_port,
         }  # fmt: skip
 
 
