@@ -19,8 +19,9 @@ def shrinking(served: Pair, full: Generation, changes: Changes, limit: float) ->
     gone = sum(served.lookup(mac)["state"] in ANSWERED for mac, role in changes.removed if role == 0)
     lost: dict[str, int] = {}
     for mac, role in changes.changed:
-        now = full.lookup(mac, role)["state"]
-        if role == 0 and now not in ANSWERED and served.lookup(mac)["state"] in ANSWERED:
+        was, now = served.lookup(mac, role)["state"], full.lookup(mac, role)["state"]
+        # Who is told what to boot and nothing more has lost his address as well, as far as we are asked.
+        if role == 0 and was in ANSWERED and now not in (was, "served"):
             lost[now] = lost.get(now, 0) + 1
     total = gone + sum(lost.values())
     if before == 0 or total <= limit * before:

@@ -78,7 +78,7 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
         "its address changed (it moves when its lease ends; restart its client), or was set by hand",
     ),
     "IGNORED_PROXY": (
-        "another server gives this machine its address, and it does not ask for what it boots (or nothing is set for it)",
+        "another server gives this machine its address, and this does not ask for what it boots, or nothing is set",
         "nothing, if the other server answers it; for a boot file that is missing: set tftp_filename",
     ),
     "IGNORED_BOOT_PORT": (

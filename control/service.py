@@ -265,7 +265,9 @@ class Service:
         """Of PXE's port: {"port", "state": "open", "off" or "failed", "reason"}."""
         port, observing = self.settings.boot_port, self.settings.mode == "observe"
         if self.boot_fault or not port or observing:
-            reason = self.boot_fault or ("nothing is sent while dhcp.mode is observe" if port else "dhcp.boot_port is 0")
+            reason = self.boot_fault or (
+                "nothing is sent while dhcp.mode is observe" if port else "dhcp.boot_port is 0"
+            )
             return {"port": port, "state": "failed" if self.boot_fault else "off", "reason": reason}
         return {"port": port, "state": "open", "reason": None}
 

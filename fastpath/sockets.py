@@ -141,9 +141,7 @@ def open_slots(
         fault = boot_port_fault(boot_port)
         if not fault:
             boot = [_open_udp(index, workers, boot_port, steer, BOOT_RECEIVE_BYTES) for index in range(workers)]
-    slots = [
-        SlotSockets(udp[worker], udp[workers + worker], _open_packet(), boot[worker]) for worker in range(workers)
-    ]
+    slots = [SlotSockets(udp[worker], udp[workers + worker], _open_packet(), boot[worker]) for worker in range(workers)]
     if owner is not None:
         for fd in (fd for slot in slots for fd in slot.all()):
             os.fchown(fd, *owner)

@@ -271,7 +271,11 @@ def boot_service() -> Iterator[Input]:
     at = Place(flags=AT_BOOT_PORT, source=source, destination=ip("10.1.0.1"))
     for name, kind in (("pxe", rom), ("http", tlv(60, b"HTTPClient")), ("ipxe", tlv(77, b"iPXE")), ("os", b"")):
         yield f"proxied-discover-{name}", discover(PROXIED, options=kind), HERE
-        yield f"proxied-relayed-{name}", discover(LONG_PROXIED, options=kind, giaddr="10.9.0.1", agent=tlv(1, b"p")), RELAY
+        yield (
+            f"proxied-relayed-{name}",
+            discover(LONG_PROXIED, options=kind, giaddr="10.9.0.1", agent=tlv(1, b"p")),
+            RELAY,
+        )
         yield f"proxied-4011-{name}", request(PROXIED, ciaddr=source, options=kind), at
     for size in (0, 576, 700, 1500):
         asks = rom + tlv(57, size.to_bytes(2, "big")) + tlv(97, bytes(17))
@@ -290,8 +294,12 @@ def boot_service() -> Iterator[Input]:
             yield f"4011-{name}-{what}-inform", inform(mac, ciaddr, options=rom), place
             yield f"4011-{name}-{what}-relayed", request(mac, ciaddr=ciaddr, options=rom, giaddr="10.9.0.1"), place
             yield f"67-{name}-{what}-inform", inform(mac, ciaddr, options=rom), Place(source=come)
-    yield "4011-bootp", message(None, LONG, rom, ciaddr="10.1.0.54"), Place(
-        site=CHANGED, flags=AT_BOOT_PORT, source=ip("10.1.0.54"), local=ip("10.1.0.2"), destination=ip("10.1.0.2")
+    yield (
+        "4011-bootp",
+        message(None, LONG, rom, ciaddr="10.1.0.54"),
+        Place(
+            site=CHANGED, flags=AT_BOOT_PORT, source=ip("10.1.0.54"), local=ip("10.1.0.2"), destination=ip("10.1.0.2")
+        ),
     )
 
 

@@ -150,7 +150,7 @@ BY_CHAIN = Boot(
 
 @contextlib.contextmanager
 def addresses_by_dnsmasq(scene: Scene, *machines: Known) -> Iterator[None]:
-    """Another server on the near segment that gives machines their addresses, names and networks, and nothing to boot."""
+    """Another server on the near segment: it gives machines their addresses and names, and nothing to boot."""
     if lost := missing("dnsmasq"):
         raise Unsupported(lost)
     host = scene.site.lab.host("addresses")
