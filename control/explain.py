@@ -181,7 +181,7 @@ class Explainer:
         """A DISCOVER of each client class in each network of a machine.
 
         {"mac", "host", "state", "reason", "networks": [{"network", "by", "groups": [{"classes", "explained",
-        "differs"}]}]}: classes with one and the same reply are one group, `differs` says from the first."""
+        "differs"}]}]}: classes with one and the same reply are one group, `differs` says from the first that is one."""
         row = self.pair.lookup(mac) if self.pair is not None else None
         places = [self.reach(lease) for lease in row["leases"]] if row is not None and row["state"] == "served" else []
         if not places:
@@ -224,7 +224,7 @@ class Explainer:
             if key in replies:
                 found[replies.index(key)]["classes"].append(class_name(client))
                 continue
-            first = replies[0][0] if replies else None
+            first = next((reply for reply, _verdict in replies if reply is not None), None)
             differs = differences(said, first) if said is not None and first is not None else []
             replies.append(key)
             found.append({"classes": [class_name(client)], "explained": explained, "differs": differs})

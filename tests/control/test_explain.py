@@ -44,6 +44,7 @@ from tests.ext.packets import ip, tlv
 from tests.ext.sites import ALICE, CONFLICT, DISABLED, LINKS, STRANGER, TWO, site
 
 DATA = Path(__file__).parents[1] / "data" / "explain"
+PROXIED = DATA / "proxied.yaml"
 HOSTS = DATA / "hosts.yaml"
 VM, CLIENT, OFF = "52:54:00:e2:00:01", "02:e2:e0:00:00:11", "52:54:00:e2:00:02"
 PLACES = [Interface(*link[:3]) for link in LINKS]
@@ -69,16 +70,17 @@ def as_json(subject: str | Path, *options: str | Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "name, subject",
+    "name, subject, hosts",
     [
-        ("ipxe-bios", PCAPS / "ipxe-bios.pcap"),
-        ("init-reboot-nak", PCAPS / "init-reboot-nak.pcap"),
-        ("relay82", PCAPS / "relay82.pcap"),
-        ("machine", CLIENT),
+        ("ipxe-bios", PCAPS / "ipxe-bios.pcap", HOSTS),
+        ("init-reboot-nak", PCAPS / "init-reboot-nak.pcap", HOSTS),
+        ("relay82", PCAPS / "relay82.pcap", HOSTS),
+        ("machine", CLIENT, HOSTS),
+        ("proxied", CLIENT, PROXIED),
     ],
 )
-def test_golden(name: str, subject: str | Path) -> None:
-    said, path = explained(subject, "--hosts", HOSTS), DATA / f"{name}.txt"
+def test_golden(name: str, subject: str | Path, hosts: Path) -> None:
+    said, path = explained(subject, "--hosts", hosts), DATA / f"{name}.txt"
     if os.environ.get("BOOTSTORM_GOLDEN") == "write":
         path.write_text(said)
     assert said == path.read_text()
