@@ -20,6 +20,7 @@ from tests.ext.sites import (
 )
 
 THIRD_PARTY = "192.0.2.1"
+ROM = tlv(60, b"PXEClient:Arch:00000:UNDI:002001")
 FORBIDDEN = (
     "0.0.0.1", "127.0.0.1", "127.255.255.255", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
     "10.1.0.1", "10.3.0.1", "172.31.0.1", "10.1.0.255", "10.1.0.0", "10.2.0.255", "172.31.0.255",
@@ -83,6 +84,7 @@ AIMED = {
     "118": discover(REMOTE, giaddr=THIRD_PARTY, options=tlv(118, "10.9.0.0")),
     "renewal": request(REMOTE, ciaddr="10.9.0.70", giaddr=THIRD_PARTY),
     "INFORM": inform(REMOTE, "10.9.0.70", giaddr=THIRD_PARTY),
+    "proxied": discover(PROXIED, options=ROM, giaddr=THIRD_PARTY),
 }
 
 
@@ -130,9 +132,6 @@ def test_nothing_that_is_received_changes_an_answer() -> None:
             verdicts.add(ask(pair, packet).verdict)
             assert ask(pair, discover(ALICE)) == before
     assert {V.NOTED_DECLINE, V.NOTED_RELEASE, V.ACKED_INFORM, V.IGNORED_CIADDR, V.IGNORED_UNKNOWN_MAC} <= verdicts
-
-
-ROM = tlv(60, b"PXEClient:Arch:00000:UNDI:002001")
 
 
 @pytest.mark.parametrize("mac, own", [(PROXIED, "10.1.0.150"), (ALICE, "10.1.0.50")], ids=["proxied", "served"])
