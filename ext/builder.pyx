@@ -193,7 +193,8 @@ cdef class Builder:
             raise TableInvalid(f"MAC {mac:#x} has more than 48 bits, and what is above them is no role")
         check_blob(own)
         for address, prefix, template in leases:
-            if not (address <= 0xffffffff and (address > 0) == (state == SERVED) and 0 <= prefix <= 32 and 0 <= template < len(self.templates)):
+            if not (0 <= address <= 0xffffffff and (address > 0) == (state == SERVED) and 0 <= prefix <= 32
+                    and 0 <= template < len(self.templates)):
                 raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: no lease ({address}, {prefix}, {template})")
         if len(own) > OWN_BYTES_MAX or len(name) > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {len(own)} bytes of options, "

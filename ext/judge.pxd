@@ -269,7 +269,7 @@ cdef inline Verdict judge_bootp(const Site *site, const Packet *packet, const Re
     return ANSWERED_BOOTP
 
 
-cdef inline bint is_sender_s(const Site *site, const Packet *packet, uint32_t ciaddr_be) noexcept nogil:
+cdef inline bint is_sender(const Site *site, const Packet *packet, uint32_t ciaddr_be) noexcept nogil:
     """True when ciaddr is where the datagram came from, and can be a client's: for clients whose address we do not know."""
     cdef uint32_t i
     if ciaddr_be != packet.source_be or not is_host_address(ciaddr_be):
@@ -286,7 +286,7 @@ cdef inline Verdict judge_at_boot_port(const Site *site, const Packet *packet, c
     """PXE 2.1: who has an address by now asks what to boot.  Relays never come here; the answer goes to the sender."""
     cdef const Lease *lease = decision.host.lease
     if ((request.message_type != DHCPREQUEST and request.message_type != DHCPINFORM) or request.bootp.giaddr_be != 0
-            or decision.client_class == OS or not is_sender_s(site, packet, request.bootp.ciaddr_be)):
+            or decision.client_class == OS or not is_sender(site, packet, request.bootp.ciaddr_be)):
         return IGNORED_BOOT_PORT
     if lease.state == PROXIED:
         if not template_for(&decision.host, lease, decision.client_class).flags & TEMPLATE_BOOTS:
@@ -312,7 +312,7 @@ cdef inline Verdict judge_proxied(const Site *site, const Packet *packet, const 
         return OFFERED_PROXY
     if request.message_type != DHCPINFORM:
         return IGNORED_PROXY
-    if request.bootp.giaddr_be == 0 and not is_sender_s(site, packet, request.bootp.ciaddr_be):
+    if request.bootp.giaddr_be == 0 and not is_sender(site, packet, request.bootp.ciaddr_be):
         return IGNORED_CIADDR
     decision.reply_type = DHCPACK
     decision.to_ciaddr = True
