@@ -101,6 +101,7 @@ cdef class Core:
         for i in range(BATCH):
             packet.data, packet.length, packet.truncated = self.rx[i], self.form_bytes[i & 1], False
             packet.waited_ns = 0
+            packet.at_boot_port = False
             packet.ifindex, packet.source_be, packet.source_port_be = self.ifindex, self.giaddr_be, swap16(67)
             packet.destination_be = packet.local_be = self.server_be
             reply.data, reply.capacity = self.tx[i] + IP_UDP_BYTES, RX_BYTES - IP_UDP_BYTES

@@ -48,12 +48,14 @@ class Seen(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """reply None: silence, for which `verdict` is the reason.  address: of the lease chosen, 0 for none."""
+    """reply None: silence, for which `verdict` is the reason.  address: of the lease chosen, 0 for none.  proxied: it$
+    is the other server that shall give the address."""
 
     verdict: str
     reply: Message | None
     address: int
     host: str
+    proxied: bool = False
 
 
 class Bystander:
@@ -92,7 +94,8 @@ class Bystander:
         if reply is not None and told:
             kept = {code: value for code, value in reply.options.items() if code != SUBNET_SELECTION}
             reply = replace(reply, options=kept)
-        return Decided(trace.reply.verdict.name, reply, trace.address, trace.host.decode("utf-8", "replace"))
+        host = trace.host.decode("utf-8", "replace")
+        return Decided(trace.reply.verdict.name, reply, trace.address, host, trace.state == "proxied")
 
 
 def addressed(seen: Seen, ifindex: int, address: int) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from typing import BinaryIO, Literal, NamedTuple
 
 DATAGRAMS_MAX = 100_000
 FRAME_BYTES_MAX = 1 << 18  # what tcpdump itself takes at most
-PORTS = {67, 68}
+BOOT_PORT = 4011  # PXE's
+PORTS = {67, 68, BOOT_PORT}
 RAW_IP = 101
 _ETHERNET, _COOKED = 1, 113
 _LINKS = {_ETHERNET: "Ethernet", RAW_IP: "bare IP", _COOKED: "Linux cooked"}

@@ -41,8 +41,10 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
     words = {"host": described["host"], "state": described["state"]}
     for number, lease in enumerate(described["leases"], 1):
         mark = "" if number == 1 else f" {number}"
-        words[f"address{mark}"] = f"{lease['address']}/{lease['prefix']}"
-        words |= {f"{word}{mark}": lease[word] for word in ("file", "siaddr", "lease_s", "renewal_s", "rebinding_s")}
+        if lease["address"] is not None:
+            words[f"address{mark}"] = f"{lease['address']}/{lease['prefix']}"
+            words |= {f"{word}{mark}": lease[word] for word in ("lease_s", "renewal_s", "rebinding_s")}
+        words |= {f"{word}{mark}": lease[word] for word in ("file", "siaddr")}
         words |= {f"option {code}{mark}": value for code, value in lease["options"].items()}
         for name, said in lease["classes"].items():
             words |= {f"{word}{mark} for {name}": value for word, value in said.items()}

@@ -17,10 +17,13 @@ PXE: Final = {ClientClass.BIOS_PXE, ClientClass.UEFI_IA32, ClientClass.UEFI_X64,
 
 URL_KEY: Final = "bootfile-url"  # the identity of `bootfile_url`: option 67 of who can load a URL
 URL_CLASSES: Final = {ClientClass.HTTP_BOOT, ClientClass.IPXE_HTTP}
-_VENDOR_SPECIFIC, _VENDOR_CLASS, _TFTP_SERVER, _BOOT_FILE, _IPXE = 43, 60, 66, 67, 175
+_ROOT_PATH, _VENDOR_SPECIFIC, _VENDOR_CLASS, _TFTP_SERVER, _BOOT_FILE, _IPXE = 17, 43, 60, 66, 67, 175
 NO_PROXY_WAIT: Final = b"\xb0\x01\x01"  # 175.176 = 1: iPXE does not wait for a proxy's offer; its ACK comes 3 s earlier
 # What its ROM looks for: discovery control 3, a menu prompt at once, one boot server of this name.
 RASPBERRY_MENU: Final = b"\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff"
+
+TAKE_THE_FILE: Final = b"\x06\x01\x08\xff"  # 43: discovery control 8, the boot file of the offer, no menu and no search
+ADDRESS_SERVER_S: Final = {1, 3, 28, 33, 51, 58, 59, 121, 249}  # what only who gives the address can know
 
 
 def split_class(subkey: str) -> tuple[str, str]:
@@ -75,6 +78,29 @@ def manners(client: ClientClass, payloads: dict[int, bytes], url: bytes | None) 
         payloads.setdefault(_IPXE, NO_PROXY_WAIT)
         if client is ClientClass.IPXE_HTTP and url is not None:
             payloads[_BOOT_FILE] = url
+
+
+def boot_service_manners(client: ClientClass, payloads: dict[int, bytes], url: bytes | None) -> bool:
+    """In place of manners() for a host whose address another server gives.  False: there is nothing for it to boot.
+
+    ROMs take a reply without an address for a proxy's by 60, and by 43 know that it is complete: UEFI takes one with 60
+    alone for a BINL offer."""
+    said = set(payloads)
+    manners(client, payloads, url)
+    for code in ADDRESS_SERVER_S:
+        payloads.pop(code, None)
+    if _IPXE not in said:  # it has to wait for us
+        payloads.pop(_IPXE, None)
+    boots = client is not ClientClass.OS and _BOOT_FILE in payloads
+    if client is not ClientClass.OS and client is not ClientClass.HTTP_BOOT:
+        boots = boots or _VENDOR_SPECIFIC in said
+        boots = boots or (client is ClientClass.RASPBERRY_PI and _TFTP_SERVER in said)
+        boots = boots or (client in (ClientClass.IPXE, ClientClass.IPXE_HTTP) and _ROOT_PATH in said)
+        payloads.setdefault(_VENDOR_SPECIFIC, TAKE_THE_FILE)
+        payloads.setdefault(_VENDOR_CLASS, b"PXEClient")
+    if not boots:
+        payloads.clear()
+    return boots
 
 
 def is_url(payload: bytes) -> bool:

@@ -49,6 +49,7 @@ def serve(path: str | None) -> None:
         "config_path": str(Path(str(config.path)).resolve()),
         "workers": resolve_workers(config.dhcp.workers, len(os.sched_getaffinity(0))),
         "port": config.dhcp.port,
+        "boot_port": config.dhcp.boot_port,
         "state_dir": str(config.dhcp.state_dir),
         "console_path": str(config.control.socket),
         "user": config.dhcp.user,

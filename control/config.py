@@ -86,6 +86,12 @@ class Dhcp:
         restart="the kernel spreads requests over sockets that are made once, at the start",
     )
     port: int = _key(67, checks.PORT, "UDP port to serve on", restart="the sockets are bound at the start")
+    boot_port: int = _key(
+        4011,
+        checks.integer(0, 65535),
+        "UDP port of PXE's boot service, where a ROM with an address asks what to boot; 0: none",
+        restart="the sockets are bound at the start",
+    )
     refresh_interval: float | None = _key(
         None,
         checks.nullable(checks.number(1, 604800)),

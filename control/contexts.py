@@ -17,6 +17,7 @@ from control.networks import BadRecord, quote
 from control.options import OptionRejected, Vocabulary, encode, tlv
 
 ENABLED = "enabled"
+PROXY = "proxy"  # another server gives the address, we say what to boot
 OVERLOAD, ALWAYS_BROADCAST = "overload", "always-broadcast"
 SWITCHES = {OVERLOAD, ALWAYS_BROADCAST}  # no options: how replies are made, for everybody or for one class
 _BOOT_FILE = "67"
@@ -106,7 +107,7 @@ class Reader:
         """Encoded values.  One that cannot be sent costs that option, not the host, and is reported."""
         found: Payloads = {}
         for key, values in merged.items():
-            if key == ENABLED:
+            if key in (ENABLED, PROXY):
                 continue
             found[key] = None
             identity = key.partition(SEPARATOR)[0]
@@ -163,6 +164,7 @@ class Context:
     payloads: Payloads
     faults: Faults
     templates: dict[Any, Any] = field(default_factory=dict)
+    usual: bool = False  # hosts with nothing of their own are served, with an address of ours
 
     @property
     def enabled(self) -> Values | None:
@@ -197,7 +199,8 @@ class Contexts:
         for level in levels:
             for identity, values in self.reader.level(level, faults.blame).items():
                 merged.setdefault(identity, values)
-        return Context(digest, merged, self.reader.payloads(merged, faults.blame), faults)
+        payloads = self.reader.payloads(merged, faults.blame)
+        return Context(digest, merged, payloads, faults, usual=is_usual(merged))
 
     def in_use(self) -> dict[bytes, Context]:
         return {context.digest: context for context in self.by_parents.values()}
@@ -206,6 +209,19 @@ class Contexts:
 def is_enabled(values: Values | None) -> bool:
     """Raises BadRecord for a value that is neither on nor off."""
     return values is not None and is_on(values)
+
+
+def is_proxied(own: Merged, context: Context) -> Values | None:
+    """What says that another server gives a host's address; None: we do.  Raises BadRecord as is_enabled()."""
+    values = own.get(PROXY, context.merged.get(PROXY))
+    return values if values is not None and is_on(values) else None
+
+
+def is_usual(merged: Merged) -> bool:
+    try:
+        return is_enabled(merged.get(ENABLED)) and not (PROXY in merged and is_on(merged[PROXY]))
+    except BadRecord:  # told when such a host is planned
+        return False
 
 
 def is_on(values: Values) -> bool:

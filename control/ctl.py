@@ -160,6 +160,8 @@ def render_status(status: dict[str, Any]) -> list[str]:
         lines.append(
             status_line(observed) if observed else "observing   nothing is sent; the observer has said nothing yet"
         )
+    if (boot_port := status.get("boot_port")) and boot_port["state"] == "failed":
+        lines.append(f"boot port   {boot_port['reason']}")
     if status["pinned_s"] is not None:
         lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
     lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]
@@ -227,7 +229,8 @@ def render_diff(diff: dict[str, Any]) -> list[str]:
 def render_lookup(found: dict[str, Any]) -> list[str]:
     lines = [f"{found['mac']}  {found['host']}  {found['state']}" + (f": {found['reason']}" if found["reason"] else "")]
     for lease in found["leases"]:
-        lines.append(f"  {lease['address']}/{lease['prefix']}  lease {lease['lease_s']} s")
+        if lease["address"] is not None:
+            lines.append(f"  {lease['address']}/{lease['prefix']}  lease {lease['lease_s']} s")
         lines.append(f"    next server {lease['siaddr']}, boot file {lease['file'] or '-'}")
         lines += [f"    option {code:>3} = {value}" for code, value in lease["options"].items()]
         for name, said in lease["classes"].items():

@@ -43,6 +43,7 @@ WORDS = {
     "IGNORED_OTHER_LINK": "none of its addresses fits where it asks from",
     OTHER_SERVER: "two servers answer with different ids",
     "IGNORED_CIADDR": "it uses an address that is not its own",
+    "IGNORED_BOOT_PORT": "asks at PXE's port 4011 for nothing that is answered there, or from another address",
     "IGNORED_NAK_UNKNOWN_LINK": "asks for a wrong address on a link that no IP manager contains",
     "IGNORED_NAK_STALE_TABLE": "asks for another address, and the table is older than dhcp.max_nak_age",
     "IGNORED_NO_SERVER_ID": "this machine has no address on the interface to answer with; set dhcp.server_id",

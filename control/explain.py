@@ -13,7 +13,7 @@ from typing import Any
 from ext.classify import ClientClass
 from ext.table import Pair
 
-from control.capture import Capture, Datagram
+from control.capture import BOOT_PORT, Capture, Datagram
 from control.dissect import Message, describe_option, differences, dissect, words
 from control.offline import Interface, router_of
 from control.origins import BOOT_FILE, NEXT_SERVER
@@ -71,7 +71,9 @@ class Explainer:
             parsed = codec.parse(payload)
             request = {} if "verdict" in parsed else parsed
         unicast = place.get("destination", BROADCAST) != BROADCAST
-        stage = stage_of(request, unicast) if request else ("a datagram", "not understood as a request of DHCP")
+        stage = "a datagram", "not understood as a request of DHCP"
+        if request:
+            stage = stage_of(request, unicast, place.get("at_boot_port", False))
         message = dissect(payload)
         said: dict[str, Any] = {
             "stage": stage[0],
@@ -179,9 +181,9 @@ class Explainer:
         """A DISCOVER of each client class in each network of a machine.
 
         {"mac", "host", "state", "reason", "networks": [{"network", "by", "groups": [{"classes", "explained",
-        "differs"}]}]}: classes with one and the same reply are one group, `differs` says from the first."""
+        "differs"}]}]}: classes with one and the same reply are one group, `differs` says from the first that is one."""
         row = self.pair.lookup(mac) if self.pair is not None else None
-        places = [self.reach(lease) for lease in row["leases"]] if row is not None else []
+        places = [self.reach(lease) for lease in row["leases"]] if row is not None and row["state"] == "served" else []
         if not places:
             first = self.interfaces[0] if self.interfaces else Interface(1, 0, 0)
             places = [(None, "", 0, {"ifindex": first.ifindex, "local": first.address})]
@@ -222,7 +224,7 @@ class Explainer:
             if key in replies:
                 found[replies.index(key)]["classes"].append(class_name(client))
                 continue
-            first = replies[0][0] if replies else None
+            first = next((reply for reply, _verdict in replies if reply is not None), None)
             differs = differences(said, first) if said is not None and first is not None else []
             replies.append(key)
             found.append({"classes": [class_name(client)], "explained": explained, "differs": differs})
@@ -268,15 +270,16 @@ class Explainer:
 
     def place_in(self, datagram: Datagram, message: Message | None, server: int | None) -> dict[str, Any]:
         """Where a captured request would come in at ours."""
+        at_boot_port = datagram.destination_port == BOOT_PORT
         for each in self.interfaces:
             if datagram.destination == each.address:
-                return unicast(each, datagram.source, datagram.source_port)
+                return unicast(each, datagram.source, datagram.source_port) | {"at_boot_port": at_boot_port}
         place = next((each for each in self.interfaces if server and IPv4Address(server) in each.network), None)
         if place is None:
             place = self.place_of(message.chaddr[:6] if message else b"", message.ciaddr if message else "")
         return {
             "ifindex": place.ifindex, "source": datagram.source, "source_port": datagram.source_port,
-            "destination": datagram.destination, "local": place.address,
+            "destination": datagram.destination, "local": place.address, "at_boot_port": at_boot_port,
         }  # fmt: skip
 
 

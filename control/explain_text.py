@@ -258,11 +258,20 @@ def render_machine(result: dict[str, Any]) -> list[str]:
         said = first["explained"]
         lines.append(row("asked", f"DISCOVER of {', '.join(first['classes'])}"))
         lines += render_outcome(said | {"reason": None})
+        answered = said["reply"] is not None
         for group in others:
             outcome = group["explained"]
             lines.append(row("but", f"for {', '.join(group['classes'])}: {outcome['verdict']}", "cyan"))
-            lines += render_group(group)
+            if answered or outcome["reply"] is None:
+                lines += render_group(group)
+            else:  # the first that hears anything, all the others are measured by it
+                lines += render_outcome(dict.fromkeys(said) | {"verdict": outcome["verdict"]} | told_of(outcome))
+                answered = True
     return lines
+
+
+def told_of(outcome: dict[str, Any]) -> dict[str, Any]:
+    return {word: outcome[word] for word in ("meaning", "advice", "reply")}
 
 
 def render_group(group: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ext.table import Changes, Generation, Pair
 
+ANSWERED = {"served", "proxied"}
 FLIPS = 3  # back to what it was before, so often in a row
 STEADY = 3  # reads that agree release a host
 WATCHED_MAX = 10_000  # more changes than this at once are no flipping, they are somebody's work
@@ -15,11 +16,12 @@ WATCHED_MAX = 10_000  # more changes than this at once are no flipping, they are
 def shrinking(served: Pair, full: Generation, changes: Changes, limit: float) -> str | None:
     """Why this content may not replace what is served; None when it may.  limit: dhcp.max_shrink."""
     before: int = served.top.host_count
-    gone = sum(served.lookup(mac)["state"] == "served" for mac, role in changes.removed if role == 0)
+    gone = sum(served.lookup(mac)["state"] in ANSWERED for mac, role in changes.removed if role == 0)
     lost: dict[str, int] = {}
     for mac, role in changes.changed:
-        now = full.lookup(mac, role)["state"]
-        if role == 0 and now != "served" and served.lookup(mac)["state"] == "served":
+        was, now = served.lookup(mac, role)["state"], full.lookup(mac, role)["state"]
+        # Who is told what to boot and nothing more has lost his address as well, as far as we are asked.
+        if role == 0 and was in ANSWERED and now not in (was, "served"):
             lost[now] = lost.get(now, 0) + 1
     total = gone + sum(lost.values())
     if before == 0 or total <= limit * before:

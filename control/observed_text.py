@@ -69,6 +69,7 @@ def render_totals(totals: dict[str, Any]) -> list[str]:
         ("told by requests", "judged by what the client says, no reply was seen"),
         ("stray replies", "replies without a request"), ("no table", "requests before there was a table"),
         ("not watched", "requests too many to be followed"), ("not noted", "comparisons of hosts beyond the limit"),
+        ("proxied", "of hosts whose address the other server shall give"),
     )  # fmt: skip
     notes = [f"{counts[name]:,} {words}" for name, words in besides if counts[name]]
     return lines + ([f"besides     {', '.join(notes)}"] if notes else [])

@@ -121,7 +121,7 @@ def assumed(pair: Pair, macs: Iterable[int], servers: Iterable[int], taken: Coll
     others = set(taken)
     for mac in macs:
         row = pair.lookup(mac)
-        for lease in row["leases"] if row is not None else ():
+        for lease in row["leases"] if row is not None and row["state"] == "served" else ():
             networks[IPv4Network((lease["address"], lease["prefix"]), strict=False)] = None
             others.add(router_of(lease))
     for first, last in pair.top.networks:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ext.classify import ClientClass
 
-from control.classes import URL_KEY, manners, resolve
+from control.classes import ADDRESS_SERVER_S, URL_KEY, boot_service_manners, manners, resolve
 from control.clusto.model import Inventory, Thing
 from control.config import Dhcp
-from control.contexts import Context, Merged, Payloads
+from control.contexts import Context, Merged, Payloads, is_proxied
 from control.networks import Manager
 from control.options import pxelinux_magic
 from control.plan import Rules, parse_mac, show_mac
 
 DEFAULT, BY_SERVER, ECHO = "default", "this server", "as it asked"
 _BY_PACKET = {51: DEFAULT, 58: DEFAULT, 59: DEFAULT, 53: BY_SERVER, 54: BY_SERVER, 52: BY_SERVER}
-_BY_PACKET |= dict.fromkeys((61, 82, 118), ECHO)
+_BY_PACKET |= dict.fromkeys((61, 82, 97, 118), ECHO)
 _HOST_NAME, _MAGIC, _TFTP_SERVER, _TFTP_FILENAME = 12, 208, 66, 67
 NEXT_SERVER, BOOT_FILE = -66, -67  # the header fields
 
@@ -97,7 +97,11 @@ def of_attributes(rules: Rules, client: ClientClass, own: Merged, context: Conte
     before = {int(key): payload for key, payload in said.items() if key.isdigit()}
     after = dict(before)
     url = said.get(URL_KEY)
-    manners(client, after, url)
+    if is_proxied(own, context) is None:
+        manners(client, after, url)
+    else:
+        boot_service_manners(client, after, url)
+        origins = {code: origin for code, origin in origins.items() if code not in ADDRESS_SERVER_S}
     client_name = client.name.lower().replace("_", "-")
     for code, payload in after.items():
         if before.get(code) != payload:

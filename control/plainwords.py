@@ -13,6 +13,8 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "ACKED": ("we confirm its address", ""),
     "ACKED_INFORM": ("it has its address already, we tell it the rest", ""),
     "ANSWERED_BOOTP": ("an old BOOTP client: we tell it its address", ""),
+    "OFFERED_PROXY": ("another server gives it an address, we tell it what to boot", ""),
+    "ACKED_BOOT": ("it has its address already and asks at port 4011 what to boot; we tell it", ""),
     "NAKED": (
         "we refuse the address that it asks for: it is not this machine's here",
         "nothing, if once: it asks anew; again and again: look for a second server, or a client that remembers wrongly",
@@ -74,6 +76,15 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "IGNORED_CIADDR": (
         "it uses an address that is not its own",
         "its address changed (it moves when its lease ends; restart its client), or was set by hand",
+    ),
+    "IGNORED_PROXY": (
+        "another server gives this machine its address, and this does not ask for what it boots, or nothing is set",
+        "nothing, if the other server answers it; for a boot file that is missing: set tftp_filename",
+    ),
+    "IGNORED_BOOT_PORT": (
+        "it came to port 4011 and asks nothing that is answered there: only ROMs that have an address ask there, "
+        "with that address in ciaddr, and no relay passes it on",
+        "see what sends it: forged, or a ROM behind address translation",
     ),
     "IGNORED_NAK_UNKNOWN_LINK": (
         "it asks for a wrong address, on a network that no IP manager contains",
@@ -157,9 +168,11 @@ def class_name(client: ClientClass) -> str:
     return str(client.name).lower().replace("_", "-")
 
 
-def stage_of(request: dict[str, Any], unicast: bool) -> tuple[str, str]:
+def stage_of(request: dict[str, Any], unicast: bool, at_boot_port: bool = False) -> tuple[str, str]:
     """(name, words) of where a client stands, as it says itself.  request: ext.codec.Trace.request."""
     kind = request["message_type"]
+    if at_boot_port and kind in (3, 8):
+        return "REQUEST at port 4011", "has an address, asks PXE's boot service what to boot"
     if kind == 1:
         return "DISCOVER", "looks for a server and an address"
     if kind == 4:

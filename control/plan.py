@@ -20,10 +20,21 @@ from ext.classify import ClientClass
 from ext.table import OWN_BYTES_MAX
 
 from control.bmc import ROLE_BIT
-from control.classes import SEPARATOR, URL_KEY, manners, resolve
+from control.classes import ADDRESS_SERVER_S, SEPARATOR, URL_KEY, boot_service_manners, manners, resolve
 from control.clusto.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing
 from control.config import Dhcp
-from control.contexts import ALWAYS_BROADCAST, OVERLOAD, SWITCHES, Context, Contexts, Faults, Merged, Reader, is_enabled
+from control.contexts import (
+    ALWAYS_BROADCAST,
+    OVERLOAD,
+    SWITCHES,
+    Context,
+    Contexts,
+    Faults,
+    Merged,
+    Reader,
+    is_enabled,
+    is_proxied,
+)
 from control.networks import (
     ROUTER,
     SUBNET_MASK,
@@ -48,7 +59,7 @@ LEASES_MAX = 255
 HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 _MAC = re.compile(r"[0-9a-f]{12}")
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
-NO_OVERLOAD, BROADCAST = TEMPLATE_FLAGS["no-overload"], TEMPLATE_FLAGS["broadcast"]
+NO_OVERLOAD, BROADCAST, BOOTS = (TEMPLATE_FLAGS[name] for name in ("no-overload", "broadcast", "boots"))
 ON = b"\1"
 _HOST_NAME, _SERVER_ID = 12, 54
 _LEASE, _RENEWAL, _REBINDING, _TFTP_SERVER, _TFTP_FILENAME, _MAGIC = 51, 58, 59, 66, 67, 208
@@ -66,6 +77,7 @@ class State(IntEnum):
     NO_ADDRESS = 2
     CONFLICT = 3
     QUARANTINED = 4
+    PROXIED = 5
 
 
 class Template(NamedTuple):
@@ -89,7 +101,7 @@ class Template(NamedTuple):
 class Row(NamedTuple):
     """One host of the table, or its BMC.  leases: (address, prefix, template), the preferred first.
 
-    key: its MAC, with ROLE_BIT above that for a BMC."""
+    key: its MAC, with ROLE_BIT above that for a BMC.  PROXIED: one lease of address 0."""
 
     key: int
     state: State
@@ -204,6 +216,8 @@ class Rules:
         """The row of a host like nearly all: one MAC, one address, nothing of its own.  None: it is another.
 
         Says what unusual_rows would say, in a tenth of the time; a test compares the two."""
+        if not context.usual:
+            return None
         mac = text = manager_path = slot = number = None
         for key, subkey, at, value, _datatype in thing.attributes:
             if key == "ip":
@@ -268,6 +282,13 @@ class Rules:
         if not is_enabled(enabled):
             reason = f"dhcp enabled is off ({enabled.origin})" if enabled else "dhcp enabled is set nowhere"
             return Row(mac, State.DISABLED, thing.name, b"", (), reason)
+        proxy = is_proxied(own, context)
+        if proxy is not None:
+            reason = f"dhcp proxy is on ({proxy.origin}): another server gives its address, we say what it boots"
+            options = self.own_options(thing, own, context, proxied=True)
+            check_size(options)
+            lease = (0, 32, self.template(own, context, None))
+            return Row(mac, State.PROXIED, thing.name, options, (lease,), reason)
         leases, refused = self.leases(thing, own, context)
         if not leases:
             reason = "; ".join(refused) or "no address bound"
@@ -340,15 +361,19 @@ class Rules:
 
     # --- options -------------------------------------------------------------------------------------------------
 
-    def own_options(self, thing: Thing, own: Merged, context: Context) -> bytes:
+    def own_options(self, thing: Thing, own: Merged, context: Context, proxied: bool = False) -> bytes:
         """What goes to this host alone, whatever class asks: its name, unless somebody set another, and its own
-        attributes that nobody says to a class."""
+        attributes that nobody says to a class.
+
+        proxied: who gives the address names the host, and says all about its network."""
         shared = self.in_template(own, context)
         payloads = {
             int(key): data
             for key, data in self.reader.payloads(own, self.faults.blame).items()
             if data is not None and key not in shared
         }
+        if proxied:
+            return render({code: data for code, data in payloads.items() if code not in ADDRESS_SERVER_S})
         if not self.name_is_set(own, context):
             try:
                 payloads[_HOST_NAME] = host_name(thing)
@@ -373,23 +398,25 @@ class Rules:
             or (identity.isdigit() and int(identity) in _APART)
         }
 
-    def template(self, own: Merged, context: Context, manager: Manager) -> Template:
-        """What this host shares with others of its containers and its network, less what it overrides."""
-        if not own and not self.name_is_set(own, context):
+    def template(self, own: Merged, context: Context, manager: Manager | None) -> Template:
+        """What this host shares with others of its containers and its network, less what it overrides.
+
+        manager None: another server gives the address."""
+        if manager is not None and not own and not self.name_is_set(own, context):
             key: Any = manager.key
         else:
             shared = self.in_template(own, context)
             apart = tuple((key, own[key].values) for key in sorted(shared))
             hidden = tuple(sorted(own.keys() - shared))
             magic = pxelinux_magic(values.subkey for values in own.values())
-            key = (manager.key, apart, hidden, magic)
+            key = (manager.key if manager is not None else None, apart, hidden, magic)
         known: Template | None = context.templates.get(key)
         if known is None:
             known = self.make_template(own, context, manager)
             context.templates[key] = known
         return known
 
-    def make_template(self, own: Merged, context: Context, manager: Manager) -> Template:
+    def make_template(self, own: Merged, context: Context, manager: Manager | None) -> Template:
         """For everybody, and variants for the classes that get something else.  Raises BadRecord."""
         shared = self.in_template(own, context)
         theirs = self.reader.payloads(own, self.faults.blame)
@@ -400,19 +427,23 @@ class Rules:
         magic = pxelinux_magic(subkeys)
         variants = {}
         for client in ClientClass:
-            payloads = manager.options()
+            payloads = manager.options() if manager is not None else {}
             said = resolve(client, layers)
             for key, data in said.items():
                 if key.isdigit():
                     payloads[int(key)] = data
             url = said.get(URL_KEY)
-            manners(client, payloads, url)
+            flags = flags_of(said)
+            if manager is not None:
+                manners(client, payloads, url)
+            else:
+                flags |= BROADCAST | (BOOTS if boot_service_manners(client, payloads, url) else 0)
             if magic and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
                 payloads[_MAGIC] = MAGIC
             for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
                 if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):
                     payloads.pop(int(key), None)
-            content = (flags_of(said), tuple(sorted(payloads.items())))
+            content = (flags, tuple(sorted(payloads.items())))
             if content not in made:
                 made[content] = rendered(payloads)._replace(flags=content[0])
             variants[client] = made[content]
@@ -431,7 +462,8 @@ def without_conflicts(plan: Plan) -> list[Row]:
     for row in plan.rows:
         macs.setdefault(row.key, []).append(row.name)
         for address, _prefix, _template in row.leases:
-            owners.setdefault(address, []).append((row.key, row.name))
+            if row.state is not State.PROXIED:
+                owners.setdefault(address, []).append((row.key, row.name))
     for address, name in plan.claims:
         owners.setdefault(address, []).append((None, name))
     losers = conflicts(

@@ -121,7 +121,7 @@ def write_capture(recording: Recording, path: Path) -> str:
     with path.open("wb") as file:
         writer = Writer(file)
         for record in recording.records:
-            for packet, whole_bytes, direction, comment in frames(record, recording.port):
+            for packet, whole_bytes, direction, comment in frames(record):
                 writer.packet(record["time_ns"], packet, whole_bytes, direction, comment)
                 replies += direction == OUTBOUND
                 cut += len(packet) < whole_bytes
@@ -130,11 +130,11 @@ def write_capture(recording: Recording, path: Path) -> str:
     return words + (f"; {recording.missed} more were overwritten meanwhile" if recording.missed else "")
 
 
-def frames(record: dict[str, Any], port: int) -> Iterable[tuple[bytes, int, int, str]]:
+def frames(record: dict[str, Any]) -> Iterable[tuple[bytes, int, int, str]]:
     """(packet, bytes of the whole one, direction, comment) of a request, and of its reply if that was sent."""
     head = 28
     packet = ip_udp(
-        record["source"], record["source_port"], record["destination"], port,
+        record["source"], record["source_port"], record["destination"], record["port"],
         record["request"], record["request_bytes"],
     )  # fmt: skip
     meaning = VERDICTS.get(record["verdict"], ("", ""))[0]
@@ -143,7 +143,7 @@ def frames(record: dict[str, Any], port: int) -> Iterable[tuple[bytes, int, int,
     yield packet, head + record["request_bytes"], INBOUND, f"{comment} {place}"
     if record["reply_bytes"] and record["sent"]:
         packet = ip_udp(
-            record["reply_source"], port, record["reply_destination"], record["reply_port"],
+            record["reply_source"], record["port"], record["reply_destination"], record["reply_port"],
             record["reply"], record["reply_bytes"],
         )  # fmt: skip
         yield packet, head + record["reply_bytes"], OUTBOUND, f"ours, {outcome(record)}"

@@ -62,13 +62,18 @@ def plain(record: Recorded, slot: int) -> dict[str, Any]:
         "reply_destination": record.reply_destination,
         "reply_port": record.reply_port,
         "reply_mac": record.reply_mac.hex(":"),
+        "at_boot_port": record.at_boot_port,
     }
 
 
 def name(
-    records: Iterable[dict[str, Any]], interface_name: Callable[[int], str], host_name: Callable[[int], str | None]
+    records: Iterable[dict[str, Any]],
+    interface_name: Callable[[int], str],
+    host_name: Callable[[int], str | None],
+    ports: tuple[int, int],
 ) -> None:
-    """Add what only control knows: names of interfaces and hosts."""
+    """Add what only control knows: names of interfaces and hosts, and of `ports` (DHCP's, PXE's) the one it came to."""
     for record in records:
+        record["port"] = ports[record.pop("at_boot_port")]
         record["interface"] = interface_name(record["ifindex"])
         record["host"] = host_name(int(record["mac"].replace(":", ""), 16)) if record["mac"] is not None else None

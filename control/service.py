@@ -78,7 +78,7 @@ class Service:
             on_unknown=self.on_unknown,
             server_id=self.server_id,
         )
-        self.traps_fault = begin.traps_fault
+        self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
         self.metrics_fault = ""
         self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
         self.traps = TrapInbox(trap_fds[0], trap_fds[1], self.desk.take) if trap_fds else None
@@ -267,10 +267,21 @@ class Service:
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
+            "boot_port": self.boot_port_status(),
             "mode": self.settings.mode,
             "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
+
+    def boot_port_status(self) -> dict[str, Any]:
+        """Of PXE's port: {"port", "state": "open", "off" or "failed", "reason"}."""
+        port, observing = self.settings.boot_port, self.settings.mode == "observe"
+        if self.boot_fault or not port or observing:
+            reason = self.boot_fault or (
+                "nothing is sent while dhcp.mode is observe" if port else "dhcp.boot_port is 0"
+            )
+            return {"port": port, "state": "failed" if self.boot_fault else "off", "reason": reason}
+        return {"port": port, "state": "open", "reason": None}
 
     def traps_status(self) -> dict[str, Any]:
         if self.traps is not None:
@@ -358,7 +369,8 @@ class Service:
             )
         wanted = self.read_mac("packets", mac) if mac is not None else None
         told = recorder.share(self.table.pages, slot, since, recorder.RECORDS_MAX, wanted)
-        recorder.name(told["records"], self.interface_name, self.table.host_name)
+        ports = self.settings.port, self.settings.boot_port
+        recorder.name(told["records"], self.interface_name, self.table.host_name, ports)
         return told | {"port": self.settings.port, "boot_ns": wall_clock_at_boot_ns()}
 
     async def observed(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:

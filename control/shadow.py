@@ -34,7 +34,7 @@ SAME, DIFFERENT, ONLY_THEY, ONLY_WE = "same", "different", "only they", "only we
 BOTH_SILENT, NOT_SEEN = "both silent", "not seen"
 COUNTS = (
     "requests", "repeats", "replies", "stray replies", "no table", "other order", "other server id", "told by requests",
-    "not watched", "not noted", SAME, DIFFERENT, ONLY_THEY, ONLY_WE, BOTH_SILENT, NOT_SEEN,
+    "not watched", "not noted", "proxied", SAME, DIFFERENT, ONLY_THEY, ONLY_WE, BOTH_SILENT, NOT_SEEN,
 )  # fmt: skip
 WORTH_TELLING = (DIFFERENT, ONLY_THEY, ONLY_WE)
 _OVERLOAD, _SERVER_ID, _BOOT_FILE = 52, 54, 67
@@ -237,6 +237,9 @@ class Shadow:
         self, pending: Pending, ours: Decided | None, result: str, found: list[dict[str, str]], server: str, by: str,
         when_s: float,
     ) -> None:  # fmt: skip
+        if ours is not None and ours.proxied:  # what the other server says is meant to be different
+            self.counts["proxied"] += 1
+            return
         self.counts[result] += 1
         for kind in dict.fromkeys(each["kind"] for each in found):
             self.kinds[kind] = self.kinds.get(kind, 0) + 1

@@ -125,13 +125,14 @@ class ServedTable:
 
 
 def describe_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table as people read it: host, state, and a lease for each address."""
+    """A row of the table as people read it: host, state, and a lease for each address; one without address for a host
+    whose address another server gives."""
     return {
         "host": row["name"].decode("utf-8", "replace"),
         "state": row["state"],
         "leases": [
             {
-                "address": _dotted(lease["address"]),
+                "address": _dotted(lease["address"]) if lease["address"] else None,
                 "prefix": lease["prefix"],
                 "lease_s": lease["template"]["lease_s"],
                 "renewal_s": lease["template"]["renewal_s"],

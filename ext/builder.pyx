@@ -22,7 +22,7 @@ from ext.wire cimport swap32
 
 
 TEMPLATE_FIELDS = ("options", "file", "siaddr", "server_id", "lease_s", "renewal_s", "rebinding_s", "flags")
-TEMPLATE_FLAGS = {"no-overload": TEMPLATE_NO_OVERLOAD, "broadcast": TEMPLATE_BROADCAST}
+TEMPLATE_FLAGS = {"no-overload": TEMPLATE_NO_OVERLOAD, "broadcast": TEMPLATE_BROADCAST, "boots": TEMPLATE_BOOTS}
 RULES = {"vendor_class": RULE_VENDOR_CLASS, "user_class": RULE_USER_CLASS, "client_id": RULE_CLIENT_ID,
          "other_mac": RULE_OTHER_MAC, "requested_options": RULE_REQUESTED}
 ROLES = {"host": ROLE_HOST, "bmc": ROLE_BMC}
@@ -181,18 +181,20 @@ cdef class Builder:
     def add_host(self, uint64_t mac, *, int state=0, bytes name=b"", bytes own=b"", leases=(), int role=0):
         """One host.  mac: 48-bit int, or a row's key, which has the role above that; name: the object's, at most 255
         bytes; own: encoded options of this host alone;
-        leases: (address, prefix, template index), the preferred first; needed for state 0 (served) only."""
+        leases: (address, prefix, template index), the preferred first; needed where STATES says served, and one of
+        (0, 32, template index) for proxied."""
         cdef Lease *lease
         cdef uint32_t own_at, name_at
         cdef int left = len(leases)
-        if (left == 0) == (state == SERVED) or left > 255:
+        if (left == 0) == is_answered(state) or left > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {left} addresses in state {STATES[state]}")
         role |= mac >> 48
         if role > ROLE_BMC:
             raise TableInvalid(f"MAC {mac:#x} has more than 48 bits, and what is above them is no role")
         check_blob(own)
         for address, prefix, template in leases:
-            if not (0 < address <= 0xffffffff and 0 <= prefix <= 32 and 0 <= template < len(self.templates)):
+            if not (0 <= address <= 0xffffffff and (address > 0) == (state == SERVED) and 0 <= prefix <= 32
+                    and 0 <= template < len(self.templates)):
                 raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: no lease ({address}, {prefix}, {template})")
         if len(own) > OWN_BYTES_MAX or len(name) > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {len(own)} bytes of options, "
@@ -235,7 +237,7 @@ cdef class Builder:
         for i in range(self.leases[first].lease_count):
             value = lease_hash(value, &self.leases[first + i], heap,
                                self.template_hashes[self.leases[first + i].template_index]
-                               if self.leases[first].state == SERVED else 0)
+                               if is_answered(self.leases[first].state) else 0)
         return value
 
     def append(self, Builder other not None, skip=frozenset()):
@@ -258,7 +260,7 @@ cdef class Builder:
             for i in range(first.lease_count):
                 copy[i].own_at += heap_at
                 copy[i].name_at += heap_at
-                if first.state == SERVED:
+                if is_answered(first.state):
                     copy[i].template_index = indexes[copy[i].template_index]
             self.host_rows += 1
             self.host_count += is_served_host(first)
@@ -480,7 +482,7 @@ cdef class Builder:
 
 
 cdef inline bint is_served_host(const Lease *lease) noexcept nogil:
-    return lease.state == SERVED and lease.role == ROLE_HOST
+    return is_answered(lease.state) and lease.role == ROLE_HOST
 
 
 cdef inline uint64_t row_key(const Lease *lease) noexcept nogil:

@@ -89,18 +89,20 @@ cdef dict fields_of(const Request *request):
 
 def answer(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t source=0, uint16_t source_port=68,
            uint32_t destination=0xffffffff, uint32_t local=0, bint truncated=False, int64_t age_s=0,
-           size_t capacity=1500, int64_t waited_ns=0) -> Reply:
+           size_t capacity=1500, int64_t waited_ns=0, bint at_boot_port=False) -> Reply:
     """One packet through the whole packet path, without sockets.
 
     destination: of the IP header; local: our own address that the kernel names (equal to destination for unicast).
-    waited_ns: in the queue of a worker that does not keep up.  table None: no generation adopted yet.  Returns a Reply; data is empty when the verdict is silence."""
+    waited_ns: in the queue of a worker that does not keep up.  at_boot_port: it came to port 4011.  table None: no
+    generation adopted yet.  Returns a Reply; data is empty when the verdict is silence."""
     return trace(table, datagram, ifindex=ifindex, source=source, source_port=source_port, destination=destination,
-                 local=local, truncated=truncated, age_s=age_s, capacity=capacity, waited_ns=waited_ns).reply
+                 local=local, truncated=truncated, age_s=age_s, capacity=capacity, waited_ns=waited_ns,
+                 at_boot_port=at_boot_port).reply
 
 
 def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t source=0, uint16_t source_port=68,
           uint32_t destination=0xffffffff, uint32_t local=0, bint truncated=False, int64_t age_s=0,
-          size_t capacity=1500, int64_t waited_ns=0) -> Trace:
+          size_t capacity=1500, int64_t waited_ns=0, bint at_boot_port=False) -> Trace:
     """As answer(), and what answer() saw on its way: a Trace."""
     cdef uint8_t buffer[2048]
     cdef Packet packet
@@ -118,6 +120,7 @@ def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t s
     packet.length = len(datagram)
     packet.truncated = truncated
     packet.waited_ns = waited_ns
+    packet.at_boot_port = at_boot_port
     packet.ifindex = ifindex
     packet.source_be, packet.source_port_be = swap32(source), swap16(source_port)
     packet.destination_be, packet.local_be = swap32(destination), swap32(local)

@@ -40,6 +40,7 @@ cdef struct Reply:
     uint16_t port_be
     uint32_t source_be
     uint8_t mac[6]                 # ROUTE_FRAME
+    bint from_boot_port            # by port 4011, not by 67
 
 
 cdef inline void choose_route(const Site *site, const Packet *packet, const Request *request,
@@ -48,6 +49,7 @@ cdef inline void choose_route(const Site *site, const Packet *packet, const Requ
     cdef const Bootp *bootp = request.bootp
     cdef bint ethernet = bootp.htype == HTYPE_ETHERNET
     reply.ifindex = packet.ifindex
+    reply.from_boot_port = packet.at_boot_port
     reply.source_be = decision.source_be
     reply.port_be = swap16(CLIENT_PORT)
     memcpy(reply.mac, bootp.chaddr, 6)
@@ -60,6 +62,8 @@ cdef inline void choose_route(const Site *site, const Packet *packet, const Requ
         reply.destination_be = 0xffffffff
     elif decision.to_ciaddr:
         reply.destination_be = bootp.ciaddr_be
+        if packet.at_boot_port:
+            reply.port_be = packet.source_port_be
         # 4,000 on-link clients overflow the kernel's neighbour table silently; a frame needs no neighbour.
         reply.route = ROUTE_FRAME if ethernet and is_connected(site, packet.ifindex, bootp.ciaddr_be) else ROUTE_UDP
     elif swap16(bootp.flags_be) & FLAG_BROADCAST or not ethernet or decision.template.flags & TEMPLATE_BROADCAST:
@@ -187,6 +191,7 @@ cdef inline bint encode_reply(const Site *site, const Packet *packet, const Requ
     cdef size_t room = room_for(site, packet, request)
     cdef size_t tail = 1                                         # End
     cdef uint16_t client_id = request.client_id.length if request.message_type != 0 else 0
+    cdef bint with_guid = decision.of_boot_service and request.machine_guid.length == GUID_BYTES
     if room > reply.capacity:
         room = reply.capacity
     if client_id:
@@ -195,6 +200,8 @@ cdef inline bint encode_reply(const Site *site, const Packet *packet, const Requ
         tail += <size_t>2 + request.relay_agent.length
     if request.subnet_selection_be != 0:
         tail += 6
+    if with_guid:
+        tail += 2 + GUID_BYTES
     if room < REPLY_BYTES_MIN or room < BOOTP_BYTES + 3 + 6 + 18 + 3 + tail:     # 53, 54, 51, 58, 59, room for 52
         return False
     memset(bootp, 0, BOOTP_BYTES)
@@ -224,6 +231,8 @@ cdef inline bint encode_reply(const Site *site, const Packet *packet, const Requ
     sink.end += tail
     if request.subnet_selection_be != 0:                         # RFC 3011 section 2: clients want it back
         put_option32(&sink, OPTION_SUBNET_SELECTION, request.subnet_selection_be)
+    if with_guid:                                                # RFC 4578 section 2.3
+        put_option(&sink, OPTION_MACHINE_GUID, request.machine_guid.at, GUID_BYTES)
     if client_id:                                                # RFC 6842
         put_long_option(&sink, OPTION_CLIENT_ID, request.client_id.at, client_id)
     if request.relay_agent.length:                               # RFC 3046 section 2.2: last

@@ -6,7 +6,7 @@ table alone answers both, so a restarted or a second server says the same.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from ext.classify cimport ClientClass
+from ext.classify cimport OS, ClientClass
 from ext.leases cimport *
 from ext.parse cimport Request
 from ext.rfc2131 cimport *
@@ -24,6 +24,7 @@ cdef struct Packet:                # one received datagram
     uint32_t destination_be        # of the IP header
     uint32_t local_be              # ours: equal to destination_be when the datagram was unicast to us
     int64_t waited_ns              # in our queue; 0 while we keep up
+    bint at_boot_port              # came to PXE's port 4011, not to 67
 
 
 cdef struct Decision:
@@ -31,6 +32,7 @@ cdef struct Decision:
     uint8_t reply_type             # DHCPOFFER, DHCPACK, DHCPNAK; 0 for BOOTP
     bint with_address              # yiaddr and the lease times go into the reply (not for INFORM, not for NAK)
     bint to_ciaddr                 # the client has its address configured and wants the answer there
+    bint of_boot_service           # by the rules of PXE: 97 comes back
     const Template *template       # of that lease, for the client's class
     ClientClass client_class
     uint32_t server_id_be
@@ -167,9 +169,12 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
         decision.server_id_be = decision.template.server_id_be
     if relay_server_id(request) != 0:
         decision.server_id_be = relay_server_id(request)
-    if request.server_id_be != 0 and request.message_type == DHCPREQUEST:
+    if request.server_id_be != 0 and request.message_type == DHCPREQUEST and not packet.at_boot_port:
         decision.server_id_be = request.server_id_be       # accepted before: the client compares it with the OFFER's
-    decision.source_be = decision.server_id_be if is_ours(site, decision.server_id_be) else ours
+    if packet.at_boot_port:
+        decision.source_be = ours                          # the client waits for a reply from where it asked
+    else:
+        decision.source_be = decision.server_id_be if is_ours(site, decision.server_id_be) else ours
     return decision.server_id_be != 0 and decision.source_be != 0
 
 
@@ -264,6 +269,56 @@ cdef inline Verdict judge_bootp(const Site *site, const Packet *packet, const Re
     return ANSWERED_BOOTP
 
 
+cdef inline bint is_sender(const Site *site, const Packet *packet, uint32_t ciaddr_be) noexcept nogil:
+    """True when ciaddr is where the datagram came from, and can be a client's: for clients whose address we do not know."""
+    cdef uint32_t i
+    if ciaddr_be != packet.source_be or not is_host_address(ciaddr_be):
+        return False
+    for i in range(site.own.link_count):
+        if (site.links[i].address_be == ciaddr_be
+                or is_broadcast_of(ciaddr_be, site.links[i].address_be, site.links[i].prefix)):
+            return False
+    return True
+
+
+cdef inline Verdict judge_at_boot_port(const Site *site, const Packet *packet, const Request *request,
+                                       Decision *decision) noexcept nogil:
+    """PXE 2.1: who has an address by now asks what to boot.  Relays never come here; the answer goes to the sender."""
+    cdef const Lease *lease = decision.host.lease
+    if ((request.message_type != DHCPREQUEST and request.message_type != DHCPINFORM) or request.bootp.giaddr_be != 0
+            or decision.client_class == OS or not is_sender(site, packet, request.bootp.ciaddr_be)):
+        return IGNORED_BOOT_PORT
+    if lease.state == PROXIED:
+        if not template_for(&decision.host, lease, decision.client_class).flags & TEMPLATE_BOOTS:
+            return IGNORED_PROXY
+    else:
+        lease = lease_at(lease, request.bootp.ciaddr_be)
+        if lease == NULL:
+            return IGNORED_CIADDR
+        decision.host.lease = lease
+    decision.reply_type = DHCPACK
+    decision.to_ciaddr = decision.of_boot_service = True
+    return ACKED_BOOT
+
+
+cdef inline Verdict judge_proxied(const Site *site, const Packet *packet, const Request *request,
+                                  Decision *decision) noexcept nogil:
+    """A host whose address another server gives: what it boots is ours to say, on whatever link, and nothing else."""
+    if not template_for(&decision.host, decision.host.lease, decision.client_class).flags & TEMPLATE_BOOTS:
+        return IGNORED_PROXY
+    decision.of_boot_service = True
+    if request.message_type == DHCPDISCOVER:
+        decision.reply_type = DHCPOFFER
+        return OFFERED_PROXY
+    if request.message_type != DHCPINFORM:
+        return IGNORED_PROXY
+    if request.bootp.giaddr_be == 0 and not is_sender(site, packet, request.bootp.ciaddr_be):
+        return IGNORED_CIADDR
+    decision.reply_type = DHCPACK
+    decision.to_ciaddr = True
+    return ACKED_INFORM
+
+
 cdef inline Verdict judge_state(uint8_t state) noexcept nogil:
     if state == DISABLED:
         return IGNORED_DISABLED
@@ -281,9 +336,14 @@ cdef inline Verdict judge(const Site *site, const Packet *packet, const Request 
     cdef const Lease *lease
     decision.with_address = False
     decision.to_ciaddr = False
-    if decision.host.lease.state != SERVED:
+    decision.of_boot_service = False
+    if not is_answered(decision.host.lease.state):
         return judge_state(decision.host.lease.state)
-    if request.message_type == DHCPREQUEST:
+    if packet.at_boot_port:
+        verdict = judge_at_boot_port(site, packet, request, decision)
+    elif decision.host.lease.state == PROXIED:
+        verdict = judge_proxied(site, packet, request, decision)
+    elif request.message_type == DHCPREQUEST:
         verdict = judge_request(site, packet, request, decision)
     elif request.message_type == DHCPDISCOVER:
         lease = lease_here(site, packet, request, decision.host.lease, 0)

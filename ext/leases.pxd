@@ -24,7 +24,7 @@ cdef extern from *:
 
 cdef enum:
     TABLE_MAGIC_LOW = 0x74736F62   # "bost"
-    TABLE_VERSION = 4              # of the layout and of slot_of(): old tables are refused, not misread
+    TABLE_VERSION = 5              # of the layout and of slot_of(): old tables are refused, not misread
     ROLE_HOST = 0
     ROLE_BMC = 1                   # told apart by the inventory's rules; one MAC may have both (shared LOM)
     FLAG_INTERFACES_LIMITED = 1    # only the links with LINK_SERVED may be answered on
@@ -32,6 +32,7 @@ cdef enum:
     LINK_SERVED = 1
     TEMPLATE_NO_OVERLOAD = 1       # for clients that cannot read options in file and sname
     TEMPLATE_BROADCAST = 2         # for clients that cannot take a frame before they have an address
+    TEMPLATE_BOOTS = 4             # of a PROXIED host: there is something to boot for clients of this class
     RULE_TEXT_BYTES = 29
 
 
@@ -41,6 +42,7 @@ cdef enum LeaseState:
     NO_ADDRESS
     CONFLICT
     QUARANTINED
+    PROXIED                        # another server gives its address: one lease, of address 0, for what it boots
     TOMBSTONE                      # delta only: the host left the inventory
 
 
@@ -173,6 +175,11 @@ cdef struct Site:                  # what answer() knows: the adopted pair and t
 cdef struct Host:                  # a find: the first lease and the generation that it stands in
     const Lease *lease
     const Table *table
+
+
+cdef inline bint is_answered(uint8_t state) noexcept nogil:
+    """True for a row that has templates."""
+    return state == SERVED or state == PROXIED
 
 
 cdef inline uint64_t key_of(const uint8_t *mac, uint8_t role) noexcept nogil:

@@ -13,11 +13,12 @@ from ext.verdict cimport VERDICT_COUNT
 
 cdef enum:
     PAGE_MAGIC = 0x67617062        # "bpag"
-    PAGE_VERSION = 2
+    PAGE_VERSION = 3
     BATCH = 64
     RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
     CONTROL_BYTES = 128            # IP_PKTINFO and a time stamp with room to spare
     URGENT = 48                    # of a batch, at most: REQUESTs, which are nearer to done
+    BOOT_SHARE = 8                 # of a batch, at most: what came to the boot port, looked at in every 16th turn only
     EVENTS = 4096                  # power of two; sightings leave half of it to refusals
     COUNTERS = 64                  # by verdict, with room for more
     SEND_ERRORS = 16
@@ -59,6 +60,7 @@ cdef struct Page:
     uint64_t tx
     uint64_t recoveries            # tries at the first datagram that the last worker left behind
     uint64_t recovered             # datagrams answered for a dead worker
+    uint64_t boot_count            # the batch's first ones, which came to the boot port; set before they are received
     uint64_t by_verdict[COUNTERS]
     uint64_t send_errors[SEND_ERRORS]
     uint64_t events_lost           # ring full

@@ -50,6 +50,7 @@ class Recorded:
     reply_destination: int
     reply_port: int
     reply_mac: bytes
+    at_boot_port: bool = False     # came to port 4011 and was answered from there
 
 
 cdef void *map_page(int fd, size_t size) except NULL:
@@ -214,4 +215,4 @@ cdef object recorded(uint64_t number, const Record *record):
         ROUTES[record.route] if record.reply_bytes else "", bool(record.sent),
         (<const char *>record.reply)[:min(<int>record.reply_bytes, <int>RECORDED_BYTES)], record.reply_bytes,
         swap32(record.reply_source_be), swap32(record.reply_destination_be), swap16(record.reply_port_be),
-        (<const char *>record.reply_mac)[:6])
+        (<const char *>record.reply_mac)[:6], bool(record.at_boot_port))

@@ -29,6 +29,7 @@ cdef enum:
     TX_BYTES = 1536
     IDLE_NS = 50000000             # a quiet loop still shows its heartbeat
     PRESSED = 4                    # full batches in a row: more comes than is answered
+    BOOT_TURNS = 16                # a busy loop looks at the boot port in every 16th turn: a system call less a batch
     STAMPED = 16                   # so many: look how long each has waited (180 ns a datagram, so not always)
     CALM_NS = 1000000000
 
@@ -115,8 +116,9 @@ cdef inline int error_index(int error) noexcept nogil:
 
 @cython.final
 cdef class Pump:
-    cdef int udp_fd, urgent_fd, packet_fd, wake_fd, swapped_fd, adopted_fd, bell_fd
-    cdef uint16_t port_be
+    cdef int udp_fd, urgent_fd, boot_fd, packet_fd, wake_fd, swapped_fd, adopted_fd, bell_fd
+    cdef uint16_t port_be, boot_port_be
+    cdef int boot_turns            # until the boot port is looked at next
     cdef int stopping
     cdef bint running
     cdef Page *page
@@ -134,11 +136,11 @@ cdef class Pump:
     cdef bint observing
     cdef bint stamping
     cdef int urgent_count          # of the batch: its first ones are REQUESTs
-    cdef Outbox udp_out, frame_out
+    cdef Outbox udp_out, frame_out, boot_out
     cdef uint8_t tx[BATCH][TX_BYTES]
 
     def __cinit__(self):
-        self.udp_fd = self.urgent_fd = self.packet_fd = self.adopted_fd = self.bell_fd = -1
+        self.udp_fd = self.urgent_fd = self.boot_fd = self.packet_fd = self.adopted_fd = self.bell_fd = -1
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.swapped_fd = os.eventfd(0, os.EFD_CLOEXEC)
 
@@ -150,17 +152,18 @@ cdef class Pump:
         if self.site_page != NULL:
             munmap(self.site_page, sizeof(SitePage))
 
-    def assign(self, *, int udp_fd, int urgent_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd, int port,
-               bint observe=False):
+    def assign(self, *, int udp_fd, int urgent_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd,
+               int port, int boot_fd=-1, int boot_port=0, bint observe=False):
         """Take over a slot: its sockets, its page with whatever the last worker left in it, and the doorbells.
 
-        observe: decide and record everything, send nothing."""
+        boot_fd: of boot_port, -1 where there is none.  observe: decide and record everything, send nothing."""
         self.observing = observe
         self.page = <Page *>map_shared(page_fd, sizeof(Page))
         self.site_page = <SitePage *>map_shared(site_fd, sizeof(SitePage))
         self.udp_fd, self.urgent_fd, self.packet_fd = udp_fd, urgent_fd, packet_fd
         self.adopted_fd, self.bell_fd = adopted_fd, bell_fd
-        self.port_be = swap16(<uint16_t>port)
+        self.boot_fd, self.boot_turns = boot_fd, BOOT_TURNS
+        self.port_be, self.boot_port_be = swap16(<uint16_t>port), swap16(<uint16_t>boot_port)
         self.wire_receive()
         self.wire_send()
 
@@ -178,20 +181,9 @@ cdef class Pump:
     cdef void wire_send(self) noexcept nogil:
         cdef int i
         cdef msghdr *header
-        cdef cmsghdr *cmsg
+        wire_udp(&self.udp_out)
+        wire_udp(&self.boot_out)
         for i in range(BATCH):
-            header = &self.udp_out.headers[i].msg_hdr
-            self.udp_out.names[i].sin_family = AF_INET
-            header.msg_name = &self.udp_out.names[i]
-            header.msg_namelen = sizeof(sockaddr_in)
-            header.msg_iov = &self.udp_out.pieces[i]
-            header.msg_iovlen = 1
-            header.msg_control = self.udp_out.control[i]
-            header.msg_controllen = CMSG_SPACE(sizeof(in_pktinfo))
-            cmsg = CMSG_FIRSTHDR(header)
-            cmsg.cmsg_level = IPPROTO_IP
-            cmsg.cmsg_type = IP_PKTINFO
-            cmsg.cmsg_len = CMSG_LEN(sizeof(in_pktinfo))
             header = &self.frame_out.headers[i].msg_hdr
             self.frame_out.frame_names[i].sll_family = AF_PACKET
             self.frame_out.frame_names[i].sll_protocol = swap16(ETH_P_IP)
@@ -283,15 +275,18 @@ cdef class Pump:
         store_release(&self.page.heartbeat_ns, clock_ns(CLOCK_MONOTONIC))
 
     cdef void turn(self) noexcept nogil:
-        cdef int i, count
-        cdef pollfd waits[3]
+        cdef int i, count, boot = 0
+        cdef pollfd waits[4]
         cdef uint64_t news
         if self.offered != NULL:
             self.adopt()
         for i in range(BATCH):
             self.page.headers[i].msg_hdr.msg_namelen = sizeof(sockaddr_in)
             self.page.headers[i].msg_hdr.msg_controllen = CONTROL_BYTES
-        count = max(0, recvmmsg(self.urgent_fd, self.page.headers, URGENT, MSG_DONTWAIT, NULL))
+        self.boot_turns -= 1
+        if self.boot_turns <= 0:
+            boot = self.receive_boot()
+        count = boot + max(0, recvmmsg(self.urgent_fd, self.page.headers + boot, URGENT, MSG_DONTWAIT, NULL))
         self.urgent_count = count
         count += max(0, recvmmsg(self.udp_fd, self.page.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
         self.tick()
@@ -302,11 +297,25 @@ cdef class Pump:
         waits[0].fd = self.udp_fd
         waits[1].fd = self.urgent_fd
         waits[2].fd = self.wake_fd
-        waits[0].events = waits[1].events = waits[2].events = POLLIN
-        waits[0].revents = waits[1].revents = waits[2].revents = 0
-        pause_until(waits, 3, IDLE_NS)
+        waits[3].fd = self.boot_fd                                # -1 is skipped
+        waits[0].events = waits[1].events = waits[2].events = waits[3].events = POLLIN
+        waits[0].revents = waits[1].revents = waits[2].revents = waits[3].revents = 0
+        pause_until(waits, 4, IDLE_NS)
+        if waits[3].revents:
+            self.boot_turns = 0
         if waits[2].revents:
             eventfd_read(self.wake_fd, &news)
+
+    cdef int receive_boot(self) noexcept nogil:
+        """Into the batch's first places.  The mark is in the page before the first datagram is: whoever recovers the
+        batch never takes one for a datagram of the other port."""
+        cdef int count = 0
+        self.boot_turns = BOOT_TURNS
+        if self.boot_fd >= 0:
+            store_release(&self.page.boot_count, BOOT_SHARE)
+            count = max(0, recvmmsg(self.boot_fd, self.page.headers, BOOT_SHARE, MSG_DONTWAIT, NULL))
+            store_release(&self.page.boot_count, count)
+        return count
 
     cdef void press(self, bint full) noexcept nogil:
         """After each batch: do we keep up?  Arrivals are stamped only while we do not."""
@@ -336,9 +345,10 @@ cdef class Pump:
                 continue
             self.page.recoveries += 1
             if self.page.recoveries < RECOVERIES_MAX:
-                self.udp_out.count = self.frame_out.count = 0
+                self.udp_out.count = self.frame_out.count = self.boot_out.count = 0
                 self.answer_one(i)
                 self.send(&self.udp_out, self.udp_fd)
+                self.send(&self.boot_out, self.boot_fd)
                 self.send(&self.frame_out, self.packet_fd)
                 bump(&self.page.rx, 1)
                 bump(&self.page.recovered, 1)
@@ -346,6 +356,7 @@ cdef class Pump:
                 self.abandon(i)
             self.page.headers[i].msg_len = 0
             self.page.recoveries = 0
+        self.page.boot_count = 0
         self.ring()
 
     cdef void abandon(self, int i) noexcept nogil:
@@ -373,15 +384,17 @@ cdef class Pump:
                 if self.page.headers[i].msg_len != 0:
                     prefetch_lease(&self.site, self.page.buffers[i] + 28)
                     prefetch_known(&self.notebook, self.page.buffers[i] + 28)
-        self.udp_out.count = self.frame_out.count = 0
+        self.udp_out.count = self.frame_out.count = self.boot_out.count = 0
         for i in range(BATCH):
             if self.page.headers[i].msg_len != 0:
                 self.answer_one(i)
         bump(&self.page.rx, received)
         self.send(&self.udp_out, self.udp_fd)
         self.send(&self.frame_out, self.packet_fd)
+        self.send(&self.boot_out, self.boot_fd)
         for i in range(BATCH):
             self.page.headers[i].msg_len = 0
+        self.page.boot_count = 0
         self.ring()
 
     cdef void answer_one(self, int i) noexcept nogil:
@@ -400,7 +413,7 @@ cdef class Pump:
         bump(&self.page.by_verdict[<int>verdict], 1)
         if is_answer(verdict) and not self.observing:
             if reply.route == ROUTE_UDP:
-                self.queue_udp(&reply)
+                queue_udp(&self.boot_out if reply.from_boot_port else &self.udp_out, &reply)
             else:
                 self.queue_frame(&reply)
         record(self.page.records, self.page.records_written, self.now_boottime_ns, &packet, verdict, &reply,
@@ -423,6 +436,7 @@ cdef class Pump:
         packet.source_port_be = self.page.names[i].sin_port
         packet.ifindex = packet.destination_be = packet.local_be = 0
         packet.waited_ns = 0
+        packet.at_boot_port = <uint64_t>i < self.page.boot_count
         while cmsg != NULL:
             if cmsg.cmsg_level == IPPROTO_IP and cmsg.cmsg_type == IP_PKTINFO:
                 info = <in_pktinfo *>CMSG_DATA(cmsg)
@@ -434,20 +448,9 @@ cdef class Pump:
                 packet.waited_ns = self.now_realtime_ns - (<int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec)
             cmsg = CMSG_NXTHDR(header, cmsg)
 
-    cdef void queue_udp(self, const Reply *reply) noexcept nogil:
-        cdef unsigned int at = self.udp_out.count
-        cdef in_pktinfo *info = <in_pktinfo *>CMSG_DATA(CMSG_FIRSTHDR(&self.udp_out.headers[at].msg_hdr))
-        info.ipi_ifindex = 0       # the route decides; only the source is ours to say
-        info.ipi_spec_dst.s_addr = reply.source_be
-        self.udp_out.names[at].sin_addr.s_addr = reply.destination_be
-        self.udp_out.names[at].sin_port = reply.port_be
-        self.udp_out.pieces[at].iov_base = reply.data
-        self.udp_out.pieces[at].iov_len = reply.length
-        self.udp_out.count = at + 1
-
     cdef void queue_frame(self, const Reply *reply) noexcept nogil:
         cdef unsigned int at = self.frame_out.count
-        put_ip_udp(reply.data - IP_UDP_BYTES, reply, self.port_be)
+        put_ip_udp(reply.data - IP_UDP_BYTES, reply, self.boot_port_be if reply.from_boot_port else self.port_be)
         self.frame_out.frame_names[at].sll_ifindex = reply.ifindex
         if reply.route == ROUTE_FRAME:
             memcpy(self.frame_out.frame_names[at].sll_addr, reply.mac, 6)
@@ -479,6 +482,37 @@ cdef class Pump:
                     bump(&self.page.send_errors[error_index(c_errno)], 1)
                     at += 1
                 again = not again
+
+
+cdef void wire_udp(Outbox *box) noexcept nogil:
+    cdef int i
+    cdef msghdr *header
+    cdef cmsghdr *cmsg
+    for i in range(BATCH):
+        header = &box.headers[i].msg_hdr
+        box.names[i].sin_family = AF_INET
+        header.msg_name = &box.names[i]
+        header.msg_namelen = sizeof(sockaddr_in)
+        header.msg_iov = &box.pieces[i]
+        header.msg_iovlen = 1
+        header.msg_control = box.control[i]
+        header.msg_controllen = CMSG_SPACE(sizeof(in_pktinfo))
+        cmsg = CMSG_FIRSTHDR(header)
+        cmsg.cmsg_level = IPPROTO_IP
+        cmsg.cmsg_type = IP_PKTINFO
+        cmsg.cmsg_len = CMSG_LEN(sizeof(in_pktinfo))
+
+
+cdef void queue_udp(Outbox *box, const Reply *reply) noexcept nogil:
+    cdef unsigned int at = box.count
+    cdef in_pktinfo *info = <in_pktinfo *>CMSG_DATA(CMSG_FIRSTHDR(&box.headers[at].msg_hdr))
+    info.ipi_ifindex = 0           # the route decides; only the source is ours to say
+    info.ipi_spec_dst.s_addr = reply.source_be
+    box.names[at].sin_addr.s_addr = reply.destination_be
+    box.names[at].sin_port = reply.port_be
+    box.pieces[at].iov_base = reply.data
+    box.pieces[at].iov_len = reply.length
+    box.count = at + 1
 
 
 cdef void unmap(Mapping *mapping) noexcept nogil:

@@ -34,7 +34,8 @@ cdef packed struct Record:         # 1,344 bytes, whole cache lines
     uint8_t route
     uint8_t reply_mac[6]
     uint8_t sent                   # 0 while dhcp.mode is observe
-    uint8_t reserved[11]
+    uint8_t at_boot_port           # came to 4011 and is answered from there
+    uint8_t reserved[10]
     uint8_t request[RECORDED_BYTES]
     uint8_t reply[RECORDED_BYTES]
 
@@ -51,6 +52,7 @@ cdef inline void record(Record *records, uint64_t number, int64_t boottime_ns, c
     place.destination_be = packet.destination_be
     place.verdict = <uint8_t>verdict
     place.sent = sent
+    place.at_boot_port = packet.at_boot_port
     place.request_bytes = <uint16_t>packet.length
     memcpy(place.request, packet.data, packet.length if packet.length < RECORDED_BYTES else RECORDED_BYTES)
     place.reply_bytes = 0

@@ -35,6 +35,7 @@ cdef enum:
     COOKIE = 0x63825363
     SERVER_PORT = 67
     CLIENT_PORT = 68
+    GUID_BYTES = 17                # option 97: a type octet and the GUID (RFC 4578 section 2.3)
 
 
 cdef enum:                         # RFC 2132 section 9.6

@@ -15,6 +15,7 @@ cdef class Generation:
     cdef uint64_t host_hash(self, const Lease *first) noexcept nogil
     cdef object template_dict(self, uint32_t index, bint whole=*)
     cdef bint variants_exist(self, uint32_t index) noexcept
+    cdef bint is_proxied_right(self, const Lease *lease) noexcept
 
 
 cdef class Pair:

@@ -20,7 +20,7 @@ from ext.leases cimport *
 from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from ext.wire cimport swap32
 
-STATES = ("served", "disabled", "no-address", "conflict", "quarantined", "tombstone")
+STATES = ("served", "disabled", "no-address", "conflict", "quarantined", "proxied", "tombstone")
 TABLE_LAYOUT = TABLE_VERSION
 OWN_BYTES_MAX = 0xffff
 FILE_BYTES_MAX = 127
@@ -183,7 +183,7 @@ cdef class Generation:
         for i in range(first.lease_count):
             value = lease_hash(value, first + i, self.table.heap,
                                self.table.templates[first[i].template_index].content_hash
-                               if first.state == SERVED else 0)
+                               if is_answered(first.state) else 0)
         return value
 
     cdef object template_dict(self, uint32_t index, bint whole=True):
@@ -215,7 +215,7 @@ cdef class Generation:
             "own": (<const char *>self.table.heap + first.own_at)[:first.own_bytes],
             "leases": [{"address": swap32(first[i].address_be), "prefix": first[i].prefix,
                         "template": self.template_dict(first[i].template_index)}
-                       for i in range(first.lease_count)] if first.state == SERVED else [],
+                       for i in range(first.lease_count)] if is_answered(first.state) else [],
         }
 
     cdef bint variants_exist(self, uint32_t index) noexcept:
@@ -224,6 +224,15 @@ cdef class Generation:
             if self.table.templates[index].variants[client] >= self.table.header.template_count:
                 return False
         return True
+
+    cdef bint is_proxied_right(self, const Lease *lease) noexcept:
+        """Without an address a reply can only be broadcast.  The variants exist: the templates were looked at before."""
+        cdef uint32_t client
+        cdef const Template *template = self.table.templates + lease.template_index
+        for client in range(CLASS_COUNT):
+            if not self.table.templates[template.variants[client]].flags & TEMPLATE_BROADCAST:
+                return False
+        return lease.address_be == 0 and lease.prefix == 32 and lease.lease_count == 1
 
     def verify(self):
         """Check everything that a file from a disk can get wrong: checksum, every index, every heap reference.
@@ -271,7 +280,8 @@ cdef class Generation:
                     or lease.lease_count == 0 or lease.lease_count > header.lease_count - i
                     or lease.state > TOMBSTONE
                     or not are_options(self.table.heap + lease.own_at, lease.own_bytes)
-                    or (lease.state == SERVED and lease.template_index >= header.template_count)):
+                    or (is_answered(lease.state) and lease.template_index >= header.template_count)
+                    or (lease.state == PROXIED and not self.is_proxied_right(lease))):
                 raise TableInvalid(f"generation {self.number}: lease {i} is impossible")
 
 

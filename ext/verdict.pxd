@@ -6,6 +6,8 @@ cpdef enum Verdict:
     ACKED                          # REQUEST answered
     ACKED_INFORM                   # INFORM answered
     ANSWERED_BOOTP                 # BOOTP answered: a request without message type
+    OFFERED_PROXY                  # DISCOVER of a host whose address another server gives: told what it boots
+    ACKED_BOOT                     # REQUEST or INFORM at the boot port: told what it boots
     NAKED                          # REQUEST for an address that is not this host's here
     NOTED_RELEASE                  # RELEASE: nothing to do, the address stays bound in the inventory
     NOTED_DECLINE                  # DECLINE: somebody else uses the host's address; an operator must look
@@ -29,6 +31,8 @@ cpdef enum Verdict:
     IGNORED_OTHER_LINK             # known, but none of its addresses fits where it asks from
     IGNORED_OTHER_SERVER           # REQUEST or DECLINE that names another server
     IGNORED_CIADDR                 # ciaddr is not an address of this host
+    IGNORED_PROXY                  # another server gives this host's address, and this is no question of what it boots
+    IGNORED_BOOT_PORT              # came to the boot port, and is nothing that is answered there
     IGNORED_NAK_UNKNOWN_LINK       # would be a NAK, but the link is none of the inventory's
     IGNORED_NAK_STALE_TABLE        # would be a NAK, but the table is older than dhcp.max_nak_age
     IGNORED_NO_SERVER_ID           # no address of ours to answer with on that interface
@@ -46,5 +50,6 @@ cdef inline bint is_answer(Verdict verdict) noexcept nogil:
 cdef inline bint is_event(Verdict verdict) noexcept nogil:
     """True for what an operator wants to read about: a host that waits for an answer that it does not get."""
     return (verdict == NOTED_DECLINE or IGNORED_INTERFACE < verdict <= IGNORED_OTHER_LINK
-            or verdict == IGNORED_OTHER_SERVER or verdict == IGNORED_CIADDR or verdict == NAKED
+            or verdict == IGNORED_OTHER_SERVER or verdict == IGNORED_CIADDR or verdict == IGNORED_BOOT_PORT
+            or verdict == NAKED
             or IGNORED_NAK_UNKNOWN_LINK <= verdict <= IGNORED_NO_ROOM or verdict == ABANDONED)

@@ -33,6 +33,7 @@ class Settings:
     port: int
     state_dir: str
     console_path: str
+    boot_port: int = 0  # PXE's; 0: not opened
     user: str | None = None
     mode: str = "serve"  # or "observe": nobody sends
     interfaces: list[str] = field(default_factory=list)  # that the observer watches; none: all
@@ -54,10 +55,12 @@ class Confine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:
-    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell."""
+    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell, and
+    the boot port's where boot_port is not 0."""
 
     slot: int
     port: int
+    boot_port: int = 0
     observe: bool = False  # decide, count and record, send nothing
 
 
@@ -105,6 +108,7 @@ class Begin:
     restarts: dict[str, int] = field(default_factory=dict)
     traps: bool = False
     traps_fault: str = ""  # why no traps are received although they should be
+    boot_fault: str = ""  # why the boot port is not open although it should be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 log = logging.getLogger("bootstorm.sockets")
@@ -22,6 +23,7 @@ SO_RCVBUFFORCE = 33
 SO_ATTACH_REUSEPORT_CBPF = 51
 RECEIVE_BYTES_TOTAL = 256 << 20  # 100,000 DISCOVERs of 1,280 bytes truesize queued, twice over: NICs charge 2 kB
 RECEIVE_BYTES_MIN = 32 << 20
+BOOT_RECEIVE_BYTES = 8 << 20  # of a socket at the boot port: 3,500 requests, and ROMs ask there once
 SEND_BYTES = 64 << 20  # 20 dead relays filled the default one and blocked all others for 3 s
 
 _LD_W, _LD_H = 0x20, 0x28  # load a word, a half word at a fixed offset
@@ -48,6 +50,10 @@ class SlotSockets:
     udp: int
     urgent: int  # REQUESTs, as far as their first option says so: they are nearer to done than DISCOVERs
     packet: int
+    boot: int = -1  # at PXE's port for clients that have an address by now; -1: not open
+
+    def all(self) -> list[int]:
+        return [fd for fd in (self.udp, self.urgent, self.packet, self.boot) if fd >= 0]
 
 
 def steer(payload_at: int, workers: int) -> list[Instruction]:
@@ -92,14 +98,17 @@ def choose(payload_at: int, workers: int) -> list[Instruction]:
     ]
 
 
-def group_program(workers: int) -> list[Instruction]:
+Choice = Callable[[int, int], list[Instruction]]  # choose, or steer where a worker has one socket
+
+
+def group_program(workers: int, by: Choice = choose) -> list[Instruction]:
     """For SO_ATTACH_REUSEPORT_CBPF: sees the UDP payload at offset 0, returns the index of a socket."""
-    return [*choose(0, workers), (_RET_A, 0, 0, 0)]
+    return [*by(0, workers), (_RET_A, 0, 0, 0)]
 
 
-def socket_filter(index: int, workers: int) -> list[Instruction]:
+def socket_filter(index: int, workers: int, by: Choice = choose) -> list[Instruction]:
     """For SO_ATTACH_FILTER: sees the UDP header first; unicast was decided by the group already."""
-    body = choose(8, workers)
+    body = by(8, workers)
     return [
         (_LD_W, 0, 0, _PKTTYPE),
         (_JEQ, len(body) + 1, 0, _PACKET_HOST),
@@ -110,11 +119,14 @@ def socket_filter(index: int, workers: int) -> list[Instruction]:
     ]
 
 
-def open_slots(workers: int, port: int, owner: tuple[int, int] | None, observe: bool = False) -> list[SlotSockets]:
+def open_slots(
+    workers: int, port: int, owner: tuple[int, int] | None, observe: bool = False, boot_port: int = 0
+) -> tuple[list[SlotSockets], str]:
     """All sockets, in order, filters in place before the first datagram can arrive.
 
     owner: (uid, gid) that the workers run as; a group that root made cannot be joined again by that user otherwise.
-    observe: a port that somebody else has stays his, and then the workers receive nothing.  Raises SocketsFailed."""
+    observe: a port that somebody else has stays his, and then the workers receive nothing.  boot_port: 0 for none.
+    Returns the slots, and why the boot port is not open although it should be.  Raises SocketsFailed."""
     bound = not observe or not is_taken(port)
     if not bound:
         log.warning(
@@ -122,12 +134,30 @@ def open_slots(workers: int, port: int, owner: tuple[int, int] | None, observe: 
         )
     elif observe:
         log.warning("UDP port %d is ours while we observe: no other server of this machine can be started on it", port)
-    udp = [_open_udp(index, workers, port if bound else None) for index in range(2 * workers)]
-    slots = [SlotSockets(udp[worker], udp[workers + worker], _open_packet()) for worker in range(workers)]
+    size = max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers)
+    udp = [_open_udp(index, workers, port if bound else None, choose, size) for index in range(2 * workers)]
+    boot, fault = [-1] * workers, ""
+    if boot_port and not observe:  # who only observes answers nobody there
+        fault = boot_port_fault(boot_port)
+        if not fault:
+            boot = [_open_udp(index, workers, boot_port, steer, BOOT_RECEIVE_BYTES) for index in range(workers)]
+    slots = [SlotSockets(udp[worker], udp[workers + worker], _open_packet(), boot[worker]) for worker in range(workers)]
     if owner is not None:
-        for fd in (fd for slot in slots for fd in (slot.udp, slot.urgent, slot.packet)):
+        for fd in (fd for slot in slots for fd in slot.all()):
             os.fchown(fd, *owner)
-    return slots
+    return slots, fault
+
+
+def boot_port_fault(port: int) -> str:
+    """Machines need addresses whoever has the boot port: nearly all boot without it, so its loss is told, no more."""
+    if not is_taken(port):
+        return ""
+    fault = (
+        f"UDP port {port} belongs to another program (ss -lunp 'sport = {port}'): ROMs that ask there are not answered "
+        "by us; stop that program and restart, or set dhcp.boot_port = 0"
+    )
+    log.warning("%s", fault)
+    return fault
 
 
 def is_taken(port: int) -> bool:
@@ -143,16 +173,16 @@ def is_taken(port: int) -> bool:
     return False
 
 
-def _open_udp(index: int, workers: int, port: int | None) -> int:
+def _open_udp(index: int, workers: int, port: int | None, by: Choice, receive_bytes: int) -> int:
     """port None: bound nowhere, so that nothing ever comes in."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers))
+        attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers, by))
         if index == 0:  # the others join the group and its program
-            attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers))
+            attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers, by))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO if hasattr(socket, "IP_PKTINFO") else 8, 1)
-        set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers))
+        set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_bytes)
         set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
         if port is not None:
             sock.bind(("", port))

@@ -108,6 +108,7 @@ class Kept:
     control_end: int = -1
     traps: TrapFds | None = None
     traps_fault: str = ""
+    boot_fault: str = ""
 
     def fds(self) -> list[int]:
         single = [
@@ -123,7 +124,7 @@ class Kept:
             self.observer_end,
             self.control_end,
         ]
-        paired = [fd for slot in self.slots for fd in (slot.udp, slot.urgent, slot.packet)]
+        paired = [fd for slot in self.slots for fd in slot.all()]
         traps = self.traps.all() if self.traps else []
         return [fd for fd in (*single, *paired, *self.pages, *traps) if fd >= 0]
 
@@ -158,7 +159,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
     try:
         owner = owner_of(settings.user)
         lock = lock_state(settings.state_dir)
-        slots = open_slots(settings.workers, settings.port, owner, observe)
+        slots, boot_fault = open_slots(settings.workers, settings.port, owner, observe, settings.boot_port)
         tap = open_tap(settings.interfaces) if observe else -1
         console = open_console(settings.console_path, owner)
         traps, traps_fault = try_traps(settings, owner)
@@ -187,6 +188,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         pages=[create_worker_page(slot) for slot in range(settings.workers)],
         traps=traps,
         traps_fault=traps_fault,
+        boot_fault=boot_fault,
     )
 
 
@@ -325,8 +327,11 @@ class Supervisor:
         sockets = self.kept.slots[slot]
         child.kind, child.slot, child.since_s = "worker", slot, time.monotonic()
         fds = [sockets.udp, sockets.urgent, sockets.packet, self.kept.pages[slot], self.kept.site_page]
-        fds += [self.kept.adopted_bell, self.kept.event_bell]
-        self.send(child, Assign(slot=slot, port=self.settings.port, observe=self.settings.mode == "observe"), fds)
+        fds += [self.kept.adopted_bell, self.kept.event_bell, *([sockets.boot] if sockets.boot >= 0 else [])]
+        settings = self.settings
+        boot_port = settings.boot_port if sockets.boot >= 0 else 0
+        message = Assign(slot=slot, port=settings.port, boot_port=boot_port, observe=settings.mode == "observe")
+        self.send(child, message, fds)
 
     def ask_to_stop(self, child: Child) -> None:
         child.stopping_s = time.monotonic()
@@ -410,6 +415,7 @@ class Supervisor:
             restarts=self.restarts(),
             traps=kept.traps is not None,
             traps_fault=kept.traps_fault,
+            boot_fault=kept.boot_fault,
         )
         self.send(control, begin, fds)
 

@@ -50,7 +50,7 @@ class Worker:
             self.handle(message, fds)
 
     def take(self, message: Assign, fds: list[int]) -> None:
-        udp, urgent, packet, page, site, adopted, bell = fds
+        udp, urgent, packet, page, site, adopted, bell, *boot = fds
         self.pump.assign(
             udp_fd=udp,
             urgent_fd=urgent,
@@ -60,6 +60,8 @@ class Worker:
             adopted_fd=adopted,
             bell_fd=bell,
             port=message.port,
+            boot_fd=boot[0] if boot else -1,
+            boot_port=message.boot_port,
             observe=message.observe,
         )
         close_all((page, site))

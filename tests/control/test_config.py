@@ -509,7 +509,7 @@ def test_resolve_refresh_interval(setting: float | None, last: float, want: floa
 
 
 RESTART = {"dhcp.workers", "dhcp.port", "dhcp.state_dir", "dhcp.user", "dhcp.io", "dhcp.mode", "control.socket"}
-RESTART |= {"snmp.bind_address", "snmp.bind_port", "metrics.bind"}
+RESTART |= {"dhcp.boot_port", "snmp.bind_address", "snmp.bind_port", "metrics.bind"}
 # One changed value for each key; a new key has to be added here, and its author to decide about restarts.
 CHANGED: dict[str, Any] = {
     "http.bind_address": "::1",
@@ -530,6 +530,7 @@ CHANGED: dict[str, Any] = {
     "dhcp.user": "dhcp",
     "dhcp.io": "xdp",
     "dhcp.mode": "observe",
+    "dhcp.boot_port": 0,
     "dhcp.bootp": True,
     "dhcp.api_token": "hush",
     "dhcp.bmc_rules": (Rule("vendor_class", "bmc", b"x"),),

@@ -17,7 +17,7 @@ from ext.classify import ClientClass
 from ext.table import Pair
 from ext.verdict import Verdict
 
-from control.capture import CaptureBroken, dhcp_of, read_capture
+from control.capture import Capture, CaptureBroken, Datagram, dhcp_of, read_capture
 from control.classes import CLASSES as CLASS_NAMES
 from control.cli import main
 from control.config import Dhcp
@@ -42,8 +42,10 @@ from tests.ext import inventory, packets
 from tests.ext.captures import PCAPS, datagrams, dhcp_captures
 from tests.ext.packets import ip, tlv
 from tests.ext.sites import ALICE, CONFLICT, DISABLED, LINKS, STRANGER, TWO, site
+from tests.ext.sites import PROXIED as PROXIED_MAC
 
 DATA = Path(__file__).parents[1] / "data" / "explain"
+PROXIED = DATA / "proxied.yaml"
 HOSTS = DATA / "hosts.yaml"
 VM, CLIENT, OFF = "52:54:00:e2:00:01", "02:e2:e0:00:00:11", "52:54:00:e2:00:02"
 PLACES = [Interface(*link[:3]) for link in LINKS]
@@ -69,16 +71,17 @@ def as_json(subject: str | Path, *options: str | Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "name, subject",
+    "name, subject, hosts",
     [
-        ("ipxe-bios", PCAPS / "ipxe-bios.pcap"),
-        ("init-reboot-nak", PCAPS / "init-reboot-nak.pcap"),
-        ("relay82", PCAPS / "relay82.pcap"),
-        ("machine", CLIENT),
+        ("ipxe-bios", PCAPS / "ipxe-bios.pcap", HOSTS),
+        ("init-reboot-nak", PCAPS / "init-reboot-nak.pcap", HOSTS),
+        ("relay82", PCAPS / "relay82.pcap", HOSTS),
+        ("machine", CLIENT, HOSTS),
+        ("proxied", CLIENT, PROXIED),
     ],
 )
-def test_golden(name: str, subject: str | Path) -> None:
-    said, path = explained(subject, "--hosts", HOSTS), DATA / f"{name}.txt"
+def test_golden(name: str, subject: str | Path, hosts: Path) -> None:
+    said, path = explained(subject, "--hosts", hosts), DATA / f"{name}.txt"
     if os.environ.get("BOOTSTORM_GOLDEN") == "write":
         path.write_text(said)
     assert said == path.read_text()
@@ -128,6 +131,23 @@ def test_a_terminal_gets_colours_and_a_pipe_none() -> None:
     lines = RENDER["machine"](explain(VM, from_hosts(HOSTS, Dhcp()))[1])
     assert any("\x1b[" in line for line in lines)
     assert "\x1b[" not in explained(VM, "--hosts", HOSTS)
+
+
+def test_a_capture_s_requests_to_port_4011_are_judged_as_such() -> None:
+    rom = tlv(60, b"PXEClient:Arch:00000:UNDI:002001")
+    asked = Datagram(
+        1,
+        0.0,
+        ip("10.1.0.150"),
+        68,
+        ip("10.1.0.1"),
+        4011,
+        packets.request(PROXIED_MAC, ciaddr="10.1.0.150", options=rom),
+    )
+    (said,) = Explainer(site(), PLACES).capture(Capture([asked]))
+    assert (said["stage"], said["verdict"], said["missed"]) == ("REQUEST at port 4011", "ACKED_BOOT", None)
+    (said,) = Explainer(site(), PLACES).capture(Capture([asked._replace(destination_port=67)]))
+    assert said["verdict"] == "IGNORED_PROXY"
 
 
 # --- by the workers' code --------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ def table(*states: State | None, number: int = 1) -> Generation:
     template = builder.add_template()
     for host, state in enumerate(states, 1):
         leases = ((0x0A010000 + host, 24, template),) if state is State.SERVED else ()
+        leases = ((0, 32, template),) if state is State.PROXIED else leases
         if state is not None:
             builder.add_host(host, name=b"h%d" % host, state=int(state), leases=leases)
     fd = builder.seal(number, Surroundings(), created_s=1)
@@ -32,6 +33,7 @@ def table(*states: State | None, number: int = 1) -> Generation:
 
 
 ON, OFF, BAD, NONE, TWICE = State.SERVED, State.DISABLED, State.QUARANTINED, State.NO_ADDRESS, State.CONFLICT
+PROXY = State.PROXIED
 
 
 def verdict(before: Generation, after: Generation, limit: float) -> str | None:
@@ -57,6 +59,9 @@ def test_the_reason_names_the_counts_the_limit_and_the_way_out() -> None:
         pytest.param([ON] * 5, [None] * 5, 1.0, False, id="all-may-go"),
         pytest.param([ON] * 5, [None, *[ON] * 4], 0.0, True, id="nobody-may-go"),
         pytest.param([OFF] * 5, [None] * 5, 0.0, False, id="who-was-not-answered-cannot-go"),
+        pytest.param([ON] * 5, [PROXY, PROXY, *[ON] * 3], 0.2, True, id="an-address-from-elsewhere-is-none-from-us"),
+        pytest.param([PROXY] * 5, [PROXY, ON, PROXY, None, ON], 0.2, False, id="a-new-address-is-no-loss"),
+        pytest.param([PROXY] * 5, [PROXY, OFF, PROXY, None, ON], 0.2, True, id="nothing-to-boot-is-a-loss"),
         pytest.param([], [ON] * 5, 0.0, False, id="from-nothing"),
         pytest.param([ON, ON, OFF, OFF], [ON, ON, None, BAD], 0.0, False, id="only-the-answered-count"),
         pytest.param([ON, OFF], [None, ON, *[ON] * 20], 0.2, True, id="new-ones-are-no-excuse"),

@@ -29,6 +29,8 @@ ADDRESSES = ["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.9", "10.1.0.15", "10.2.
 MACS = ["00:11:22:33:44:01", "00:11:22:33:44:02", "00-11-22-33-44-02", "00:11:22:33:44:03", "00:11:22:33:44:0A", "junk"]
 VALUES = {
     "enabled": [1, 1, "yes", 0, "maybe"],
+    "proxy": [1, 0, "no", "maybe"],
+    "tftp_filename": ["/pxelinux.0"],
     "domain": ["a.example", "b.example", "", 7],
     "lease_time": [1000, "1000", "abc"],
     "tftp_server": ["10.1.0.2", "name"],
@@ -79,7 +81,8 @@ def test_a_plan_is_safe_and_does_not_depend_on_any_order(site: Site, extra: dict
     plan = plan_hosts(inventory, Dhcp(extra_options=extra))
     owners: dict[int, str] = {}
     for row in plan.rows:
-        assert (row.state is State.SERVED) == bool(row.leases)
+        assert (row.state in (State.SERVED, State.PROXIED)) == bool(row.leases)
+        assert row.state is not State.PROXIED or [lease[:2] for lease in row.leases] == [(0, 32)]
         assert (row.state is State.SERVED) != bool(row.reason)
         if row.state is not State.SERVED:
             continue

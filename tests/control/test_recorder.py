@@ -61,7 +61,7 @@ def answering(pages: list[Page], limit: int = 500) -> Callable[[str, dict[str, A
         assert command == "packets"
         mac = int(arguments["mac"].replace(":", ""), 16) if arguments["mac"] else None
         told = recorder.share(pages, arguments["slot"], arguments["since"], limit, mac)  # type: ignore[arg-type]
-        recorder.name(told["records"], lambda ifindex: f"eth{ifindex}", lambda _mac: "alice")
+        recorder.name(told["records"], lambda ifindex: f"eth{ifindex}", lambda _mac: "alice", (67, 4011))
         return told | {"port": 67, "boot_ns": BOOT_NS}
 
     return call
@@ -275,6 +275,14 @@ def test_headers_name_the_whole_length() -> None:
     packet = ip_udp(1, 68, 2, 67, b"x" * 10, 1400)
     assert struct.unpack_from("!H", packet, 2)[0] == 1428 and struct.unpack_from("!H", packet, 24)[0] == 1408
     assert sum(struct.unpack("!10H", packet[:20])) % 0xFFFF == 0
+
+
+def test_what_came_to_the_boot_port_stands_there_with_it(tmp_path: Path) -> None:
+    at_boot_port = exchange(1, verdict="ACKED_BOOT", source=ip("10.1.0.50"), at_boot_port=True)
+    recording = recent.collect(answering([Page([exchange(0), at_boot_port])]), None, None)
+    recent.write_capture(recording, tmp_path / "a.pcapng")
+    ports = [(each.source_port, each.destination_port) for each in read_capture(tmp_path / "a.pcapng").datagrams]
+    assert ports == [(68, 67), (67, 68), (68, 4011), (4011, 68)]
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from control.dissect import dissect
 from control.shadow import BOTH_SILENT, DIFFERENT, NOT_SEEN, ONLY_THEY, ONLY_WE, SAME, WAIT_S, Shadow
 from ext import codec
 from tests.ext.packets import ACK, BROADCAST, DECLINE, DISCOVER, INFORM, NAK, OFFER, RELEASE, REQUEST, ip, message, tlv
-from tests.ext.sites import ALICE, DISABLED, REMOTE, STRANGER, one_host, site
+from tests.ext.sites import ALICE, DISABLED, PROXIED, REMOTE, STRANGER, one_host, site
 
 THEY = "10.1.0.200"
 START_S = 1_000_000.0
@@ -74,6 +74,20 @@ def test_the_same_but_for_the_server_id() -> None:
     assert wire.counted() == {"requests": 1, "replies": 1, SAME: 1, "other server id": 1}
     assert list(wire.found()) == ["DISCOVER of os on eth2"] and wire.only().result == SAME
     assert wire.told == [] and wire.shadow.totals()["servers"] == {THEY: 1}
+
+
+def test_who_has_his_address_from_the_other_server_is_no_difference() -> None:
+    """`dhcp` `proxy`: what we say and what it says belong together.  Neither is silence, on either side."""
+    rom = tlv(60, b"PXEClient:Arch:00000:UNDI:002001")
+    wire, discover = Wire(), message(DISCOVER, PROXIED, rom)
+    wire.send(discover)
+    wire.reply(offer(PROXIED, "10.1.0.150"))
+    wire.send(message(REQUEST, PROXIED, tlv(54, THEY) + tlv(50, "10.1.0.150"), xid=7))
+    wire.reply(offer(PROXIED, "10.1.0.150", kind=ACK, xid=7))
+    wire.send(message(DISCOVER, PROXIED, rom, xid=9))
+    wire.later()
+    assert wire.counted() == {"requests": 3, "replies": 2, "proxied": 3, "other server id": 1}
+    assert wire.told == [] and wire.shadow.totals()["kinds"] == {}
 
 
 def test_order_is_no_difference_and_is_counted() -> None:

@@ -33,6 +33,7 @@ MACHINES = {
     "other": ("racks", ["10.1.0.19"]),
     "vip": ("vips", ["10.1.0.20"]),
     "huge": ("huge", ["10.1.0.21"]),
+    "proxied": ("proxied", []),
 }
 POOLS = {
     "racks": {
@@ -42,6 +43,10 @@ POOLS = {
     },
     "menus": {"tftp_server": BOOT_SERVER, "tftp_filename": BOOT_FILE, "vendor_specific": MENU},
     "bare": {},
+    "proxied": {
+        "proxy": 1, "tftp_server": BOOT_SERVER, "tftp_filename": BOOT_FILE, "tftp_filename--uefi-x64": "snponly.efi",
+        "bootfile_url": URL, "domain": "example.org", "router": "10.1.0.99", "lease_time": LEASE_S,
+    },
     "named": {"tftp_server": "boot.example.org", "tftp_filename": BOOT_FILE},
     "vips": {"server_id": "10.9.9.9", "tftp_server": "10.9.9.9"},
     "big": {"tftp_filename": BOOT_FILE} | {f"option-{code}": "x" * 90 for code in range(231, 237)},

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ext.builder import Builder, Surroundings
+from ext.builder import TEMPLATE_FLAGS, Builder, Surroundings
+from ext.classify import ClientClass
 from ext.codec import Reply
 
 from ext import codec, table
 from tests.ext.packets import BROADCAST, ip, tlv
 
 ALICE, TWO, REMOTE, OWN_ID, PUBLIC = (0x020000000000 + i for i in range(1, 6))
-DISABLED, NO_ADDRESS, CONFLICT, QUARANTINED, THIEF = (0x020000000010 + i for i in range(5))
+DISABLED, NO_ADDRESS, CONFLICT, QUARANTINED, THIEF, PROXIED, NOTHING_TO_BOOT = (0x020000000010 + i for i in range(7))
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 STRANGER = 0x0200000000FF
 STATES = {DISABLED: 1, NO_ADDRESS: 2, CONFLICT: 3, QUARANTINED: 4}
@@ -28,6 +29,8 @@ LINKS = (
     (3, ip("10.3.0.1"), 24, 1500, False),
     (4, ip("172.31.0.1"), 24, 1500, False),
 )
+BROADCAST_FLAG, BOOTS = TEMPLATE_FLAGS["broadcast"], TEMPLATE_FLAGS["boots"]
+PROXY_OPTIONS = tlv(43, b"\6\1\x08\xff") + tlv(60, b"PXEClient")  # discovery control 8
 OPTIONS = tlv(1, "255.255.255.0") + tlv(3, "10.1.0.254")
 
 
@@ -58,8 +61,19 @@ def hosts() -> Builder:
     builder.add_host(PUBLIC, name=b"second", leases=((ip("10.2.0.90"), 24, plain),))
     for mac, state in STATES.items():
         builder.add_host(mac, name=b"unserved", state=state)
+    add_proxied(builder)
     builder.add_host(THIEF, name=b"thief", leases=((ip("10.1.0.1"), 24, plain),))  # bound to the server's own address
     return builder
+
+
+def add_proxied(builder: Builder) -> None:
+    """Hosts whose address another server gives: with a boot file for all but `os`, and without any."""
+    boots = {"options": PROXY_OPTIONS, "file": b"/pxelinux.0", "siaddr": ip("10.1.0.5")}
+    variants = {int(client): boots | {"flags": BROADCAST_FLAG | BOOTS} for client in ClientClass if client}
+    booting = builder.add_template(flags=BROADCAST_FLAG, variants=variants)
+    builder.add_host(PROXIED, name=b"proxied", state=5, leases=((0, 32, booting),))
+    nothing = builder.add_template(flags=BROADCAST_FLAG)
+    builder.add_host(NOTHING_TO_BOOT, name=b"nothing", state=5, leases=((0, 32, nothing),))
 
 
 def site(**changes: Any) -> table.Pair:
@@ -96,6 +110,11 @@ def unicast(to: str = "10.1.0.1", source: str = "10.1.0.50", ifindex: int = 2, p
     return {
         "ifindex": ifindex, "destination": ip(to), "local": ip(to), "source": ip(source), "source_port": port,
     }  # fmt: skip
+
+
+def boot_port(source: str = "10.1.0.150", port: int = 68, ifindex: int = 2) -> dict[str, Any]:
+    """By unicast to port 4011."""
+    return unicast(source=source, port=port, ifindex=ifindex) | {"at_boot_port": True}
 
 
 def relayed(relay: str = "10.9.0.1", to: str = "10.1.0.1", port: int = 67) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ext import table
-from tests.ext import inventory
+from tests.ext import inventory, racks
 from tests.ext.captures import Datagram, datagrams
 from tests.ext.inventory import replay
-from tests.ext.packets import DISCOVER, REQUEST, TYPE_NAMES, Parsed, described
+from tests.ext.packets import DISCOVER, REQUEST, TYPE_NAMES, Parsed, described, discover, request, tlv
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CLIENTS = (
@@ -69,6 +69,38 @@ def test_golden(name: str, kind: int, pair: table.Pair) -> None:
     assert path.read_text() == text
 
 
+PROXIED = ("bios-pxe", "uefi-x64", "http-boot", "ipxe", "ipxe-http", "raspberry-pi")
+
+
+def of_a_proxied_host(stage: str) -> str:
+    """What a machine whose address another server gives is told, and what at port 4011 when it has that address."""
+    mac, guid = racks.mac("proxied"), b"" if stage == "raspberry-pi" else tlv(97, b"\0" + bytes(range(16)))
+    stages = {
+        "DISCOVER at port 67": (discover(mac, options=racks.STAGES[stage] + guid), {}),
+        "REQUEST at port 4011": (
+            request(mac, ciaddr="10.1.0.150", options=racks.STAGES[stage] + guid),
+            racks.renewing("10.1.0.150") | {"at_boot_port": True},
+        ),
+    }
+    parts = []
+    for title, (packet, place) in stages.items():
+        reply = racks.ask(packet, **place)
+        to = f" to MAC {reply.mac.hex(':')}" if reply.route == "frame" else ""
+        lines = [way(reply.source, reply.destination, reply.port, f"by {reply.route}{to}")]
+        parts.append(f"## {title}\n{described(packet)}\n## our answer\n{described(reply.data, lines)}")
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("stage", PROXIED)
+def test_golden_of_a_proxied_host(stage: str) -> None:
+    path = GOLDEN / f"proxied-{stage}.txt"
+    text = of_a_proxied_host(stage)
+    if os.environ.get("BOOTSTORM_GOLDEN") == "write":
+        path.write_text(text)
+    assert path.read_text() == text
+
+
 def test_no_golden_is_left_over() -> None:
-    wanted = {f"{name}-{TYPE_NAMES[kind].lower()}.txt" for name in CLIENTS for kind in (DISCOVER, REQUEST)}
+    wanted = {f"proxied-{stage}.txt" for stage in PROXIED}
+    wanted |= {f"{name}-{TYPE_NAMES[kind].lower()}.txt" for name in CLIENTS for kind in (DISCOVER, REQUEST)}
     assert {path.name for path in GOLDEN.iterdir()} == wanted

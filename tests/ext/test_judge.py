@@ -16,8 +16,10 @@ from tests.ext.sites import (
     LINKS,
     NO_ADDRESS,
     NOTHING,
+    NOTHING_TO_BOOT,
     OPTIONS,
     OWN_ID,
+    PROXIED,
     PUBLIC,
     QUARANTINED,
     REMOTE,
@@ -26,6 +28,7 @@ from tests.ext.sites import (
     TWO,
     addresses,
     ask,
+    boot_port,
     broadcast,
     generation,
     hosts,
@@ -322,6 +325,86 @@ CASES = {
 }  # fmt: skip
 
 
+ROM = tlv(60, b"PXEClient:Arch:00000:UNDI:002001") + tlv(93, b"\0\0")
+LEASED = "10.1.0.150"  # what the other server gave PROXIED
+
+CASES |= {
+    # PXE 2.1: the address comes from another server, the boot file from us
+    "proxy-DISCOVER-of-a-ROM": Case(discover(PROXIED, options=ROM), V.OFFERED_PROXY),
+    "proxy-DISCOVER-on-any-link": Case(
+        discover(PROXIED, options=ROM), V.OFFERED_PROXY, place=broadcast(4, "172.31.0.1")
+    ),
+    "proxy-DISCOVER-relayed": Case(
+        discover(PROXIED, options=ROM, giaddr="10.8.0.1"), V.OFFERED_PROXY, place=via("10.8.0.1")
+    ),
+    "proxy-DISCOVER-of-a-system": Case(discover(PROXIED), V.IGNORED_PROXY),
+    "proxy-DISCOVER-with-nothing-to-boot": Case(discover(NOTHING_TO_BOOT, options=ROM), V.IGNORED_PROXY),
+    "proxy-SELECTING-the-other-server": Case(
+        request(PROXIED, requested=LEASED, server_id=OTHER_SERVER, options=ROM), V.IGNORED_PROXY
+    ),
+    "proxy-SELECTING-us": Case(
+        request(PROXIED, requested="0.0.0.0", server_id="10.1.0.1", options=ROM), V.IGNORED_PROXY
+    ),
+    "proxy-INIT-REBOOT-never-NAKs": Case(request(PROXIED, requested="10.3.0.77"), V.IGNORED_PROXY),
+    "proxy-RENEWING": Case(request(PROXIED, ciaddr=LEASED), V.IGNORED_PROXY, place=unicast(source=LEASED)),
+    "proxy-DECLINE": Case(message(DECLINE, PROXIED, tlv(50, LEASED)), V.IGNORED_PROXY),
+    "proxy-RELEASE": Case(message(RELEASE, PROXIED, ciaddr=LEASED), V.IGNORED_PROXY),
+    "proxy-BOOTP": Case(message(None, PROXIED, ROM), V.IGNORED_PROXY, around=BMC),
+    "proxy-INFORM-of-a-ROM": Case(
+        inform(PROXIED, LEASED, options=ROM), V.ACKED_INFORM, place=unicast(source=LEASED)
+    ),
+    "proxy-INFORM-relayed": Case(
+        inform(PROXIED, "10.9.0.150", options=ROM, giaddr="10.9.0.1"), V.ACKED_INFORM, place=via("10.9.0.1")
+    ),
+    "proxy-INFORM-of-a-system": Case(inform(PROXIED, LEASED), V.IGNORED_PROXY, place=unicast(source=LEASED)),
+    "proxy-INFORM-for-another-address": Case(
+        inform(PROXIED, FOREIGN, options=ROM), V.IGNORED_CIADDR, place=unicast(source=LEASED)
+    ),
+    "proxy-INFORM-without-ciaddr": Case(inform(PROXIED, 0, options=ROM), V.IGNORED_CIADDR),
+    # PXE 2.1: port 4011
+    "4011-REQUEST": Case(request(PROXIED, ciaddr=LEASED, options=ROM), V.ACKED_BOOT, place=boot_port()),
+    "4011-REQUEST-naming-any-server": Case(
+        request(PROXIED, ciaddr=LEASED, server_id=OTHER_SERVER, options=ROM), V.ACKED_BOOT, place=boot_port()
+    ),
+    "4011-INFORM": Case(inform(PROXIED, LEASED, options=ROM), V.ACKED_BOOT, place=boot_port()),
+    "4011-behind-a-router": Case(
+        request(PROXIED, ciaddr="10.9.0.150", options=ROM), V.ACKED_BOOT, place=boot_port("10.9.0.150")
+    ),
+    "4011-served-host": Case(
+        request(ALICE, ciaddr="10.1.0.50", options=ROM), V.ACKED_BOOT, place=boot_port("10.1.0.50", 4011)
+    ),
+    "4011-served-host's-other-address": Case(
+        request(TWO, ciaddr="10.9.0.60", options=ROM), V.ACKED_BOOT, place=boot_port("10.9.0.60")
+    ),
+    "4011-served-host-with-a-wrong-address": Case(
+        request(ALICE, ciaddr="10.1.0.60", options=ROM), V.IGNORED_CIADDR, place=boot_port("10.1.0.60")
+    ),
+    "4011-nothing-to-boot": Case(
+        request(NOTHING_TO_BOOT, ciaddr=LEASED, options=ROM), V.IGNORED_PROXY, place=boot_port()
+    ),
+    "4011-system": Case(request(PROXIED, ciaddr=LEASED), V.IGNORED_BOOT_PORT, place=boot_port()),
+    "4011-DISCOVER": Case(discover(PROXIED, options=ROM), V.IGNORED_BOOT_PORT, place=boot_port()),
+    "4011-RELEASE": Case(message(RELEASE, ALICE, ROM, ciaddr="10.1.0.50"), V.IGNORED_BOOT_PORT,
+                         place=boot_port("10.1.0.50")),
+    "4011-without-ciaddr": Case(request(PROXIED, options=ROM), V.IGNORED_BOOT_PORT, place=boot_port()),
+    "4011-for-another-address": Case(
+        request(PROXIED, ciaddr=FOREIGN, options=ROM), V.IGNORED_BOOT_PORT, place=boot_port()
+    ),
+    "4011-served-host-for-its-own-from-elsewhere": Case(
+        request(ALICE, ciaddr="10.1.0.50", options=ROM), V.IGNORED_BOOT_PORT, place=boot_port(FOREIGN)
+    ),
+    "4011-relayed": Case(
+        request(PROXIED, ciaddr=LEASED, options=ROM, giaddr="10.9.0.1"), V.IGNORED_BOOT_PORT, place=boot_port()
+    ),
+    "4011-stranger": Case(request(STRANGER, ciaddr=LEASED, options=ROM), V.IGNORED_UNKNOWN_MAC, place=boot_port()),
+    "4011-disabled": Case(request(DISABLED, ciaddr=LEASED, options=ROM), V.IGNORED_DISABLED, place=boot_port()),
+    "4011-closed-interface": Case(
+        request(PROXIED, ciaddr=LEASED, options=ROM), V.IGNORED_INTERFACE, place=boot_port(ifindex=3),
+        around={"interfaces_limited": True},
+    ),
+}  # fmt: skip
+
+
 def bad_giaddr(giaddr: str) -> Case:
     return Case(discover(REMOTE, giaddr=giaddr, agent=link82("10.9.0.0")), V.IGNORED_GIADDR, place=via("10.9.0.1"))
 
@@ -347,6 +430,11 @@ CASES |= {
 }
 
 
+KINDS = {
+    V.OFFERED: 2, V.OFFERED_PROXY: 2, V.ACKED: 5, V.ACKED_INFORM: 5, V.ACKED_BOOT: 5, V.ANSWERED_BOOTP: 0, V.NAKED: 6,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_judge(case: Case) -> None:
     reply = ask(site(**case.around), case.packet, **case.place)
@@ -356,8 +444,7 @@ def test_judge(case: Case) -> None:
     else:
         said = Parsed.of(reply.data)
         assert said.yiaddr == case.yiaddr
-        kinds = {V.OFFERED: 2, V.ACKED: 5, V.ACKED_INFORM: 5, V.ANSWERED_BOOTP: 0, V.NAKED: 6}
-        assert said.kind == kinds[reply.verdict]
+        assert said.kind == KINDS[reply.verdict]
 
 
 def test_no_table_yet() -> None:

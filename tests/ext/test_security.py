@@ -4,9 +4,23 @@ import pytest
 from ext.verdict import Verdict as V
 
 from tests.ext.packets import BROADCAST, DECLINE, INFORM, RELEASE, Parsed, discover, inform, ip, message, request, tlv
-from tests.ext.sites import ALICE, NO_ADDRESS, REMOTE, STRANGER, TWO, ask, broadcast, relayed, site, unicast
+from tests.ext.sites import (
+    ALICE,
+    NO_ADDRESS,
+    PROXIED,
+    REMOTE,
+    STRANGER,
+    TWO,
+    ask,
+    boot_port,
+    broadcast,
+    relayed,
+    site,
+    unicast,
+)
 
 THIRD_PARTY = "192.0.2.1"
+ROM = tlv(60, b"PXEClient:Arch:00000:UNDI:002001")
 FORBIDDEN = (
     "0.0.0.1", "127.0.0.1", "127.255.255.255", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
     "10.1.0.1", "10.3.0.1", "172.31.0.1", "10.1.0.255", "10.1.0.0", "10.2.0.255", "172.31.0.255",
@@ -70,6 +84,7 @@ AIMED = {
     "118": discover(REMOTE, giaddr=THIRD_PARTY, options=tlv(118, "10.9.0.0")),
     "renewal": request(REMOTE, ciaddr="10.9.0.70", giaddr=THIRD_PARTY),
     "INFORM": inform(REMOTE, "10.9.0.70", giaddr=THIRD_PARTY),
+    "proxied": discover(PROXIED, options=ROM, giaddr=THIRD_PARTY),
 }
 
 
@@ -117,3 +132,46 @@ def test_nothing_that_is_received_changes_an_answer() -> None:
             verdicts.add(ask(pair, packet).verdict)
             assert ask(pair, discover(ALICE)) == before
     assert {V.NOTED_DECLINE, V.NOTED_RELEASE, V.ACKED_INFORM, V.IGNORED_CIADDR, V.IGNORED_UNKNOWN_MAC} <= verdicts
+
+
+@pytest.mark.parametrize("mac, own", [(PROXIED, "10.1.0.150"), (ALICE, "10.1.0.50")], ids=["proxied", "served"])
+@pytest.mark.parametrize("kind", [3, INFORM], ids=["REQUEST", "INFORM"])
+def test_port_4011_answers_nobody_but_the_sender(mac: int, own: str, kind: int) -> None:
+    """ciaddr and the IP source have to agree: a forger who can forge both could as well send to the victim himself."""
+    assert ask(site(), message(kind, mac, ROM, ciaddr=own), **boot_port(own)).destination == ip(own)
+    for ciaddr, source in ((THIRD_PARTY, own), (own, THIRD_PARTY), ("0.0.0.0", own), (own, "0.0.0.0")):
+        assert ask(site(), message(kind, mac, ROM, ciaddr=ciaddr), **boot_port(source)).data == b""
+    for forgery in ({"giaddr": THIRD_PARTY}, {"giaddr": "10.9.0.1"}, {"giaddr": "10.9.0.1", "agent": tlv(19)}):
+        assert ask(site(), message(kind, mac, ROM, ciaddr=own, **forgery), **boot_port(own)).data == b""
+
+
+@pytest.mark.parametrize("address", FORBIDDEN)
+def test_a_forbidden_address_is_never_answered_at_port_4011(address: str) -> None:
+    """Ours, a broadcast of ours, loopback, multicast: also where ciaddr and source agree."""
+    reply = ask(site(), request(PROXIED, ciaddr=address, options=ROM), **boot_port(address))
+    assert (reply.verdict, reply.data) == (V.IGNORED_BOOT_PORT, b"")
+    reply = ask(site(), inform(PROXIED, address, options=ROM), **unicast(source=address))
+    assert (reply.verdict, reply.data) == (V.IGNORED_CIADDR, b"")
+
+
+def test_a_stranger_gets_nothing_at_port_4011() -> None:
+    reply = ask(site(), request(STRANGER, ciaddr="10.1.0.150", options=ROM), **boot_port())
+    assert (reply.verdict, reply.data) == (V.IGNORED_UNKNOWN_MAC, b"")
+
+
+def test_a_reply_of_port_4011_is_hardly_longer_than_its_request() -> None:
+    """Why reflecting by it is not worth having: a REQUEST of a ROM has 548 octets, ours is no longer."""
+    asked = request(PROXIED, ciaddr="10.1.0.150", options=ROM + tlv(97, bytes(17)))
+    assert len(ask(site(), asked, **boot_port()).data) <= 320
+    padded = asked.ljust(548, b"\0")
+    assert len(ask(site(), padded, **boot_port()).data) <= len(padded)
+
+
+@pytest.mark.parametrize("kind", [1, 3, DECLINE, RELEASE, INFORM])
+def test_a_proxied_host_is_never_given_or_refused_an_address(kind: int) -> None:
+    for options in (b"", ROM):
+        for asks in (b"", tlv(50, "10.1.0.77"), tlv(54, "10.1.0.1") + tlv(50, "10.1.0.77")):
+            for place in (broadcast(), unicast(source="10.1.0.77"), boot_port("10.1.0.77")):
+                reply = ask(site(), message(kind, PROXIED, options + asks, ciaddr="10.1.0.77"), **place)
+                assert reply.verdict not in (V.OFFERED, V.ACKED, V.NAKED)
+                assert not reply.data or Parsed.of(reply.data).yiaddr == "0.0.0.0"

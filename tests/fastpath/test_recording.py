@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -45,21 +45,32 @@ class OneWorker:
         self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self.udp.bind(("127.0.0.1", 0))
         self.urgent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # nobody sends to it
+        self.boot = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.boot.setsockopt(socket.IPPROTO_IP, 8, 1)
+        self.boot.bind(("127.0.0.1", 0))
         self.packet = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-        page_fd, site_fd, table_fd = create_worker_page(0), create_site_page(), table()
-        bells = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
-        self.page = WorkerPage(page_fd)
+        self.page_fd, self.site_fd, self.table_fd = create_worker_page(0), create_site_page(), table()
+        self.bells = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+        self.page = WorkerPage(self.page_fd)
+        self.start()
+
+    def start(self) -> None:
+        """With whatever the last one left in the page."""
         self.channel, theirs = Channel.pair()
         argv = [sys.executable, "-P", "-m", "fastpath", "worker", str(theirs.fileno())]
         self.process = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
         theirs.close()
         self.channel.sock.settimeout(LIMIT_S)
         assert isinstance(self.channel.receive()[0], Ready)
-        self.channel.send(Load(generation=1, base=1), [table_fd])
-        fds = [self.udp.fileno(), self.urgent.fileno(), self.packet.fileno(), page_fd, site_fd, *bells]
-        self.channel.send(Assign(slot=0, port=self.udp.getsockname()[1]), fds)
-        for fd in (page_fd, site_fd, table_fd, *bells):
-            os.close(fd)
+        self.channel.send(Load(generation=1, base=1), [self.table_fd])
+        fds = [self.udp.fileno(), self.urgent.fileno(), self.packet.fileno(), self.page_fd, self.site_fd, *self.bells]
+        port, boot_port = self.udp.getsockname()[1], self.boot.getsockname()[1]
+        self.channel.send(Assign(slot=0, port=port, boot_port=boot_port), [*fds, self.boot.fileno()])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.channel.close()
 
     def close(self) -> None:
         self.channel.send(Stop())
@@ -68,8 +79,18 @@ class OneWorker:
         finally:
             self.process.kill()
             self.process.wait()
-            for end in (self.udp, self.urgent, self.packet, self.channel.sock):
+            for end in (self.udp, self.urgent, self.boot, self.packet, self.channel.sock):
                 end.close()
+            for fd in (self.page_fd, self.site_fd, self.table_fd, *self.bells):
+                os.close(fd)
+
+
+def await_count(reached: Callable[[], bool]) -> None:
+    """Yields the CPU meanwhile: the worker needs it."""
+    deadline = time.monotonic() + LIMIT_S
+    while not reached():
+        assert time.monotonic() < deadline, f"not within {LIMIT_S:g} s"
+        os.sched_yield()
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_a_port_that_a_server_would_share_stays_its_own(
     port = holder.getsockname()[1]
     assert is_taken(port)
     with caplog.at_level(logging.WARNING):
-        slots = open_slots(2, port, None, observe=True)
+        slots, _ = open_slots(2, port, None, observe=True)
     assert f"another server of this machine has UDP port {port}" in caplog.text
     for slot in slots:
         with socket.socket(fileno=slot.udp) as udp:
@@ -132,7 +132,7 @@ def test_a_free_port_is_taken_and_that_is_said(opened: socket.socket, caplog: py
         port = probe.getsockname()[1]
     assert not is_taken(port)
     with caplog.at_level(logging.WARNING):
-        (slot,) = open_slots(1, port, None, observe=True)
+        (slot,), _ = open_slots(1, port, None, observe=True)
     assert f"UDP port {port} is ours while we observe" in caplog.text
     with socket.socket(fileno=slot.udp) as udp:
         assert udp.getsockname()[1] == port and is_taken(port)

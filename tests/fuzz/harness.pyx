@@ -6,11 +6,13 @@ An input is a Place and a datagram (population.py).  What must hold for every in
 2. A verdict is one of those that answer() may return; nobody is late who did not wait.
 3. An answer goes to a datagram with op 1 only, from a MAC that the table serves.
 4. It has 300 bytes at least, and at most the buffer's, the client's and the interface's limit; op 2; the request's
-   xid, chaddr and giaddr; yiaddr is an address of that host (OFFER, ACK) or 0.
+   xid, chaddr and giaddr; yiaddr is an address of that host (OFFER, ACK) or 0, and always 0 where another server
+   gives the address and at the boot port.
 5. Its options begin with 53 and 54, end with END before the end, with 82 last and untouched when there was one; so do
    file and sname when 52 says that they hold options.
 6. It goes to giaddr when there is one, which is never ours, in 0/8, 127/8, 224/3, a broadcast of our links or outside
-   dhcp.relays; else to 255.255.255.255 on the wire that it came from, or to an address of that host.
+   dhcp.relays; else to 255.255.255.255 on the wire that it came from, or to an address of that host; where that is not
+   known, and at the boot port, to ciaddr when that is the sender's, at the boot port to the port that it came from.
 7. The reply, fed back in, is never answered.
 8. The same input gives the same output, whatever was in the memory before.
 
@@ -66,6 +68,7 @@ cdef enum:
     FENCE_BYTES = 32               # before and behind a reply: ASan fences whole multiples of 8
     PLACE_TRUNCATED = 1
     PLACE_NO_TABLE = 2
+    PLACE_AT_BOOT_PORT = 4
     WAITED_NS = 16000000           # a unit of Place.waited
 
 cdef Site sites[SITE_COUNT]
@@ -184,7 +187,7 @@ cdef const Lease *host_of(const Site *site, const Request *request) noexcept nog
         row = in_role(site, request.mac, ROLE_HOST)
     if row == NULL and site.own.rule_count != 0:
         row = in_role(site, request.mac, ROLE_BMC)
-    return row if row != NULL and row.state == SERVED else NULL
+    return row if row != NULL and (row.state == SERVED or row.state == PROXIED) else NULL
 
 
 cdef bint owns(const Lease *host, uint32_t address_be) noexcept nogil:
@@ -219,6 +222,19 @@ cdef void check_relay(const Site *site, uint32_t giaddr_be) noexcept nogil:
         broken(b"6: giaddr is in dhcp.relays")
 
 
+cdef void check_sender(const Site *site, const Packet *packet, const Bootp *asked, const Reply *reply) noexcept nogil:
+    """The reply goes to who says so himself, twice, and to nobody that is ours."""
+    cdef uint32_t to = swap32(reply.destination_be), own, bits, i
+    if reply.destination_be != packet.source_be or reply.destination_be != asked.ciaddr_be:
+        broken(b"6: ciaddr is the sender's own address")
+    if to >> 24 == 0 or to >> 24 == 127 or to >> 24 >= 224:
+        broken(b"6: the sender's address is one that a host may have")
+    for i in range(site.own.link_count):
+        own, bits = swap32(site.links[i].address_be), host_bits(site.links[i].prefix)
+        if to == own or (bits > 1 and to & ~bits == own & ~bits and (to & bits == 0 or to & bits == bits)):
+            broken(b"6: the sender's address is neither ours nor a broadcast of ours")
+
+
 cdef void check_destination(const Site *site, const Packet *packet, const Bootp *asked, const Lease *host,
                             const Reply *reply) noexcept nogil:
     cdef uint32_t i
@@ -230,11 +246,13 @@ cdef void check_destination(const Site *site, const Packet *packet, const Bootp 
         if reply.port_be != swap16(SERVER_PORT) and reply.port_be != packet.source_port_be:
             broken(b"6: a relay is answered at 67 or where it asked from")
     else:
-        if reply.port_be != swap16(CLIENT_PORT):
-            broken(b"6: a client is answered at 68")
+        if reply.port_be != (packet.source_port_be if packet.at_boot_port else swap16(CLIENT_PORT)):
+            broken(b"6: a client is answered at 68, at the boot port where it asked from")
         if <int>(reply.destination_be == <uint32_t>0xffffffff) != <int>(reply.route == ROUTE_BROADCAST):
             broken(b"6: 255.255.255.255 goes out as a broadcast, and nothing else does")
-        if reply.route != ROUTE_BROADCAST and not owns(host, reply.destination_be):
+        if packet.at_boot_port or (host.state == PROXIED and reply.route != ROUTE_BROADCAST):
+            check_sender(site, packet, asked, reply)
+        if reply.route != ROUTE_BROADCAST and host.state == SERVED and not owns(host, reply.destination_be):
             broken(b"6: the destination is an address of this host")
     if reply.route != ROUTE_UDP and reply.ifindex != packet.ifindex:
         broken(b"6: frames go out where the request came in")
@@ -252,12 +270,16 @@ cdef void check_fixed(const Bootp *asked, const Bootp *said, const Lease *host, 
         broken(b"4: op 2, the request's hardware, the cookie")
     if said.xid_be != asked.xid_be or said.giaddr_be != asked.giaddr_be or memcmp(said.chaddr, asked.chaddr, 16) != 0:
         broken(b"4: the request's xid, giaddr and chaddr")
-    if verdict == NAKED or verdict == ACKED_INFORM:
+    if (host.state == PROXIED) and verdict != OFFERED_PROXY and verdict != ACKED_INFORM and verdict != ACKED_BOOT:
+        broken(b"4: no address, and no NAK, for who has his address from another server")
+    if verdict == OFFERED_PROXY and host.state != PROXIED:
+        broken(b"4: an offer without address for those hosts alone")
+    if verdict == NAKED or verdict == ACKED_INFORM or verdict == OFFERED_PROXY or verdict == ACKED_BOOT:
         if said.yiaddr_be != 0:
-            broken(b"4: no yiaddr in a NAK and for an INFORM")
+            broken(b"4: no yiaddr in a NAK, for an INFORM, and of the boot service")
     elif not owns(host, said.yiaddr_be):
         broken(b"4: yiaddr is an address of this host")
-    if verdict == ACKED_INFORM and not owns(host, asked.ciaddr_be):
+    if (verdict == ACKED_INFORM or verdict == ACKED_BOOT) and host.state == SERVED and not owns(host, asked.ciaddr_be):
         broken(b"4: an INFORM is answered for the host's own address only")
 
 
@@ -291,7 +313,7 @@ cdef void check_options(const Request *request, const Reply *reply, Verdict verd
     cdef const Bootp *said = <const Bootp *>reply.data
     cdef const uint8_t *at = reply.data + BOOTP_BYTES
     cdef const uint8_t *last = walk(at, reply.data + reply.length)
-    cdef uint8_t kind = DHCPOFFER if verdict == OFFERED else DHCPNAK if verdict == NAKED else DHCPACK
+    cdef uint8_t kind = DHCPOFFER if verdict == OFFERED or verdict == OFFERED_PROXY else DHCPNAK if verdict == NAKED else DHCPACK
     if verdict == ANSWERED_BOOTP:
         check_bootp(at)
     elif at[0] != OPTION_MESSAGE_TYPE or at[1] != 1 or at[2] != kind:
@@ -347,6 +369,10 @@ cdef void check(const Site *site, const Packet *packet, const Request *request, 
     check_fixed(asked, <const Bootp *>reply.data, host, verdict)
     check_options(request, reply, verdict)
     check_destination(site, packet, asked, host, reply)
+    if <int>reply.from_boot_port != <int>packet.at_boot_port or <int>(verdict == ACKED_BOOT) != <int>packet.at_boot_port:
+        broken(b"6: the boot port's answers go out by it, and no others do")
+    if packet.at_boot_port and asked.giaddr_be != 0:
+        broken(b"6: no relay is answered at the boot port")
     reflected.data, reflected.length = reply.data, reply.length
     if ask(site, &reflected, second_room, 0x5a, TX_BYTES, &other, &decision, &answered) != IGNORED_NOT_REQUEST:
         broken(b"7: a reply is never answered")
@@ -372,6 +398,7 @@ cdef public int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) noexcep
         capacity = TX_BYTES
     packet.data, packet.length = data + PLACE_BYTES, size - PLACE_BYTES
     packet.truncated = (place.flags & PLACE_TRUNCATED) != 0
+    packet.at_boot_port = (place.flags & PLACE_AT_BOOT_PORT) != 0
     packet.waited_ns = <int64_t>place.waited * WAITED_NS
     packet.ifindex = place.ifindex
     packet.source_be, packet.source_port_be = place.source_be, place.source_port_be

@@ -4,9 +4,18 @@ from ext.codec import Reply, parse
 from ext.verdict import Verdict
 
 from tests.ext.packets import BROADCAST, Parsed, ip
-from tests.fuzz.population import NO_TABLE, TRUNCATED, Place, addresses, ask, sites
+from tests.fuzz.population import AT_BOOT_PORT, NO_TABLE, TRUNCATED, Place, addresses, ask, sites
 
-KINDS = {Verdict.OFFERED: 2, Verdict.ACKED: 5, Verdict.ACKED_INFORM: 5, Verdict.ANSWERED_BOOTP: 0, Verdict.NAKED: 6}
+KINDS = {
+    Verdict.OFFERED: 2,
+    Verdict.OFFERED_PROXY: 2,
+    Verdict.ACKED: 5,
+    Verdict.ACKED_INFORM: 5,
+    Verdict.ACKED_BOOT: 5,
+    Verdict.ANSWERED_BOOTP: 0,
+    Verdict.NAKED: 6,
+}
+OF_PROXIED = {Verdict.OFFERED_PROXY, Verdict.ACKED_INFORM, Verdict.ACKED_BOOT}
 # answer() returns none of these: the worker gives up and shares out before it asks.
 NEVER = {Verdict.VERDICT_COUNT, Verdict.ABANDONED, Verdict.IGNORED_SHARE}
 
@@ -25,6 +34,16 @@ def check_relay(place: Place, giaddr: int) -> None:
     assert not around.relays or any((giaddr ^ relay) & mask(prefix) == 0 for relay, prefix in around.relays)
 
 
+def check_sender(place: Place, packet: bytes, reply: Reply) -> None:
+    """The reply goes to who says so himself, twice, and to nobody that is ours."""
+    assert reply.destination == place.source == int.from_bytes(packet[12:16], "big")
+    assert reply.destination >> 24 not in (0, 127) and reply.destination >> 24 < 224
+    for _, ours, prefix, _, _ in sites()[place.site % len(sites())][2].links:
+        assert reply.destination != ours
+        inside = prefix < 31 and (reply.destination ^ ours) & mask(prefix) == 0
+        assert not inside or reply.destination & ~mask(prefix) not in (0, ~mask(prefix) & 0xFFFFFFFF)
+
+
 def check_destination(place: Place, packet: bytes, own: set[int], reply: Reply) -> None:
     giaddr = int.from_bytes(packet[24:28], "big")
     links = sites()[place.site % len(sites())][2].links
@@ -33,9 +52,12 @@ def check_destination(place: Place, packet: bytes, own: set[int], reply: Reply) 
         assert (reply.route, reply.destination) == ("udp", giaddr)
         assert reply.port in (67, place.source_port)
     else:
-        assert reply.port == 68
+        at_boot_port = bool(place.flags & AT_BOOT_PORT)
+        assert reply.port == (place.source_port if at_boot_port else 68)
         assert (reply.destination == BROADCAST) == (reply.route == "broadcast")
-        assert reply.route == "broadcast" or reply.destination in own
+        if at_boot_port or (0 in own and reply.route != "broadcast"):
+            check_sender(place, packet, reply)
+        assert reply.route == "broadcast" or reply.destination in own or own == {0}
     if reply.route != "udp":
         assert reply.ifindex == place.ifindex
     if reply.route == "frame":
@@ -77,6 +99,10 @@ def check(case: bytes) -> Reply:
     assert (said.op, said.htype, said.hlen) == (2, packet[1], packet[2])
     assert reply.data[4:8] == packet[4:8]
     assert (reply.data[24:28], said.chaddr) == (packet[24:28], packet[28:44])
+    at_boot_port = bool(place.flags & AT_BOOT_PORT)
+    assert (reply.verdict == Verdict.ACKED_BOOT) == at_boot_port and not (at_boot_port and said.giaddr != "0.0.0.0")
+    assert reply.verdict in OF_PROXIED if own == {0} else reply.verdict != Verdict.OFFERED_PROXY
+    assert own != {0} or not {1, 3, 51, 58, 59}.intersection(said.codes)
     addressed = reply.verdict in (Verdict.OFFERED, Verdict.ACKED, Verdict.ANSWERED_BOOTP)
     assert ip(said.yiaddr) in (own if addressed else {0})
     if reply.verdict == Verdict.ANSWERED_BOOTP:

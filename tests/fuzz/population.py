@@ -17,15 +17,31 @@ from ext.codec import Reply
 from ext import codec, table
 from tests.ext import inventory
 from tests.ext.packets import BROADCAST, ip, mac_bytes, tlv
-from tests.ext.sites import ALICE, NETWORKS, OPTIONS, OWN_ID, REMOTE, STRANGER, TWO, hosts
+from tests.ext.sites import (
+    ALICE,
+    BOOTS,
+    BROADCAST_FLAG,
+    NETWORKS,
+    NOTHING_TO_BOOT,
+    OPTIONS,
+    OWN_ID,
+    PROXIED,
+    PROXY_OPTIONS,
+    REMOTE,
+    STRANGER,
+    TWO,
+    hosts,
+)
 
 CORPUS = Path(__file__).parent / "corpus"
 TX_BYTES_MAX = 1508  # UDP payload in a worker's reply buffer
-TRUNCATED, NO_TABLE = 1, 2  # Place.flags
+TRUNCATED, NO_TABLE, AT_BOOT_PORT = 1, 2, 4  # Place.flags
 WAITED_NS = 16_000_000  # a unit of Place.waited: 4 s in all, more than any client waits
 PLAIN, CHANGED, LIMITED, FOREIGN = range(4)  # Place.site
 
-LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW, FLAGGED = (0x020000000020 + i for i in range(9))
+LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW, FLAGGED, LONG_PROXIED = (
+    0x020000000020 + i for i in range(10)
+)
 GUID = bytes.fromhex("0002c90300a1b2c3")  # an InfiniBand port's, and the MAC that firmware makes of it
 PSEUDO = int.from_bytes(GUID[:3] + GUID[5:], "big")
 RULES = (("vendor_class", "bmc", b"udhcp 0.9."), ("user_class", "bmc", b"BMC"), ("client_id", "host", b"\0host"),
@@ -108,6 +124,8 @@ def population() -> Builder:
     builder.add_host(PSEUDO, name=b"ib", leases=((ip("10.1.0.55"), 24, plain),))
     flagged = builder.add_template(options=OPTIONS + blob, flags=sum(TEMPLATE_FLAGS.values()))
     builder.add_host(FLAGGED, name=b"flagged", leases=((ip("10.1.0.56"), 24, flagged),))
+    proxied = builder.add_template(options=PROXY_OPTIONS + blob, flags=BROADCAST_FLAG | BOOTS)
+    builder.add_host(LONG_PROXIED, name=b"long-proxied", own=tlv(15, b"l" * 63), state=5, leases=((0, 32, proxied),))
     return builder
 
 
@@ -173,13 +191,18 @@ HOSTS = (
     NEW,
     PSEUDO,
     FLAGGED,
+    PROXIED,
+    NOTHING_TO_BOOT,
+    LONG_PROXIED,
 )
 
 
 def addresses(pair: table.Pair, mac: bytes, role: int) -> set[int]:
-    """What the table binds to a MAC in a role; empty for a stranger and for who is not served."""
+    """What the table binds to a MAC in a role, {0} where another server does; empty for a stranger and for who is not
+    answered."""
     row = pair.lookup(int.from_bytes(mac, "big"), role)
-    return {lease["address"] for lease in row["leases"]} if row is not None and row["state"] == "served" else set()
+    answered = row is not None and row["state"] in ("served", "proxied")
+    return {lease["address"] for lease in row["leases"]} if answered else set()
 
 
 def ask(case: bytes) -> Reply:
@@ -189,7 +212,8 @@ def ask(case: bytes) -> Reply:
     return codec.answer(
         pair, case[Place.FORM.size :], ifindex=place.ifindex, source=place.source, source_port=place.source_port,
         destination=place.destination, local=place.local, truncated=bool(place.flags & TRUNCATED),
-        age_s=place.age_s, capacity=place.room, waited_ns=place.waited * WAITED_NS,
+        age_s=place.age_s, capacity=place.room, at_boot_port=bool(place.flags & AT_BOOT_PORT),
+        waited_ns=place.waited * WAITED_NS,
     )  # fmt: skip
 
 

@@ -26,11 +26,12 @@ from tests.ext.packets import (
     request,
     tlv,
 )
-from tests.ext.sites import ALICE, CONFLICT, REMOTE, STRANGER, THIEF, TWO
+from tests.ext.sites import ALICE, CONFLICT, PROXIED, REMOTE, STRANGER, THIEF, TWO
 from tests.ext.test_destination import WAYS
 from tests.ext.test_judge import CASES
 from tests.fuzz.population import (
     ALONE,
+    AT_BOOT_PORT,
     BMC,
     CHANGED,
     CORPUS,
@@ -39,6 +40,7 @@ from tests.fuzz.population import (
     GUID,
     LIMITED,
     LONG,
+    LONG_PROXIED,
     NEW,
     NO_TABLE,
     POINT_TO_POINT,
@@ -63,7 +65,8 @@ def from_place(place: dict[str, Any], site: int) -> Place:
     known = {field.name for field in fields(Place)}
     kept = {name: value for name, value in place.items() if name in known and name not in ("age_s", "capacity")}
     return Place(
-        **kept, site=site, flags=TRUNCATED if place.get("truncated") else 0,
+        **kept, site=site,
+        flags=(TRUNCATED if place.get("truncated") else 0) | (AT_BOOT_PORT if place.get("at_boot_port") else 0),
         age_s=max(-(2**31), min(place.get("age_s", 0), 2**31 - 1)),
         capacity=min(place.get("capacity", 0), 0xFFFF),
     )  # fmt: skip
@@ -262,6 +265,44 @@ def who_asks() -> Iterator[Input]:
     yield "parts-in-overload", discover(ALICE, options=tlv(52, 3) + tlv(61, b"\1a"), file=tlv(61, b"b")), HERE
 
 
+def boot_service() -> Iterator[Input]:
+    """Hosts whose address another server gives, and port 4011."""
+    rom, source = tlv(60, b"PXEClient:Arch:00007:UNDI:003000"), ip("10.1.0.150")
+    at = Place(flags=AT_BOOT_PORT, source=source, destination=ip("10.1.0.1"))
+    for name, kind in (("pxe", rom), ("http", tlv(60, b"HTTPClient")), ("ipxe", tlv(77, b"iPXE")), ("os", b"")):
+        yield f"proxied-discover-{name}", discover(PROXIED, options=kind), HERE
+        yield (
+            f"proxied-relayed-{name}",
+            discover(LONG_PROXIED, options=kind, giaddr="10.9.0.1", agent=tlv(1, b"p")),
+            RELAY,
+        )
+        yield f"proxied-4011-{name}", request(PROXIED, ciaddr=source, options=kind), at
+    for size in (0, 576, 700, 1500):
+        asks = rom + tlv(57, size.to_bytes(2, "big")) + tlv(97, bytes(17))
+        yield f"proxied-long-57-of-{size}", discover(LONG_PROXIED, options=asks), HERE
+        yield f"proxied-long-4011-57-of-{size}", request(LONG_PROXIED, ciaddr=source, options=asks), at
+    yield "proxied-guid-of-255", discover(PROXIED, options=rom + tlv(97, bytes(255))), HERE
+    for mac, name, own in ((PROXIED, "proxied", source), (ALICE, "served", ip("10.1.0.50"))):
+        for what, ciaddr, come in (
+            ("own", own, own), ("forged-ciaddr", ip("192.0.2.1"), own), ("forged-source", own, ip("192.0.2.1")),
+            ("broadcast", ip("10.1.0.255"), ip("10.1.0.255")), ("ours", ip("10.1.0.1"), ip("10.1.0.1")),
+            ("limited-broadcast", BROADCAST, BROADCAST), ("loopback", ip("127.0.0.1"), ip("127.0.0.1")),
+            ("nothing", 0, 0), ("far", ip("10.9.0.77"), ip("10.9.0.77")),
+        ):  # fmt: skip
+            place = Place(flags=AT_BOOT_PORT, source=come, source_port=4011, destination=ip("10.1.0.1"))
+            yield f"4011-{name}-{what}", request(mac, ciaddr=ciaddr, options=rom), place
+            yield f"4011-{name}-{what}-inform", inform(mac, ciaddr, options=rom), place
+            yield f"4011-{name}-{what}-relayed", request(mac, ciaddr=ciaddr, options=rom, giaddr="10.9.0.1"), place
+            yield f"67-{name}-{what}-inform", inform(mac, ciaddr, options=rom), Place(source=come)
+    yield (
+        "4011-bootp",
+        message(None, LONG, rom, ciaddr="10.1.0.54"),
+        Place(
+            site=CHANGED, flags=AT_BOOT_PORT, source=ip("10.1.0.54"), local=ip("10.1.0.2"), destination=ip("10.1.0.2")
+        ),
+    )
+
+
 def other_sites() -> Iterator[Input]:
     for mac, name in ((ALICE, "moved"), (REMOTE, "gone"), (NEW, "new"), (0x020000000004, "quarantined")):
         yield f"delta-{name}-discover", discover(mac), Place(site=CHANGED, local=ip("10.1.0.2"))
@@ -315,6 +356,7 @@ def inputs() -> dict[str, bytes]:
         other_sites,
         who_asks,
         late,
+        boot_service,
         from_captures,
         from_tables,
     ):

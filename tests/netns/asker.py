@@ -34,6 +34,7 @@ class Heard(NamedTuple):
     destination: int
     port: int
     payload: bytes
+    source_port: int = 67
 
 
 @dataclass
@@ -59,13 +60,19 @@ def checksum(data: bytes) -> int:
 
 
 def frame_of(
-    payload: bytes, macs: bytes, source: int, source_port: int, destination: int, checked: bool = True
+    payload: bytes,
+    macs: bytes,
+    source: int,
+    source_port: int,
+    destination: int,
+    checked: bool = True,
+    to_port: int = 67,
 ) -> bytes:
-    """An Ethernet frame to port 67.  macs: of the receiver, then of the sender.  checked False: no UDP checksum, which
+    """An Ethernet frame.  macs: of the receiver, then of the sender.  checked False: no UDP checksum, which
     RFC 768 allows."""
     length = 8 + len(payload)
     pseudo = struct.pack("!IIBBH", source, destination, 0, 17, length)
-    head = struct.pack("!HHH", source_port, 67, length)
+    head = struct.pack("!HHH", source_port, to_port, length)
     udp = checksum(pseudo + head + b"\0\0" + payload) or 0xFFFF if checked else 0
     ip = struct.pack("!BBHHHBBHII", 0x45, 0, 20 + length, 1, 0, 64, 17, 0, source, destination)
     ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
@@ -73,15 +80,15 @@ def frame_of(
 
 
 def heard(ifname: str, frame: bytes) -> Heard | None:
-    """None when it is no datagram from port 67."""
+    """None when it is no datagram from port 67 or 4011."""
     if len(frame) < 42 or frame[12:14] != b"\x08\x00" or frame[23] != 17:
         return None
     udp = 14 + (frame[14] & 15) * 4
     source_port, port, length = struct.unpack_from("!HHH", frame, udp)
     source, destination = struct.unpack_from("!II", frame, 26)
-    if source_port != 67:
+    if source_port not in (67, 4011):
         return None
-    return Heard(ifname, frame, frame[:6], source, destination, port, frame[udp + 8 : udp + length])
+    return Heard(ifname, frame, frame[:6], source, destination, port, frame[udp + 8 : udp + length], source_port)
 
 
 @dataclass
@@ -107,14 +114,21 @@ class Asker:
             way.socket.close()
 
     def send(
-        self, ifname: str, payload: bytes, source: int, source_port: int, destination: int, checked: bool = True
+        self,
+        ifname: str,
+        payload: bytes,
+        source: int,
+        source_port: int,
+        destination: int,
+        checked: bool = True,
+        to_port: int = 67,
     ) -> None:
         """A broadcast address goes to everybody, any other to the server; with giaddr it is a relay, we, that sends."""
         way = self.ways[ifname]
         everybody = destination == 0xFFFFFFFF or destination & 0xFF == 0xFF
         sender = payload[28:34] if payload[24:28] == bytes(4) else way.mac
         macs = (ALL if everybody else way.server_mac) + sender
-        frame = frame_of(payload, macs, source, source_port, destination, checked)
+        frame = frame_of(payload, macs, source, source_port, destination, checked, to_port)
         way.socket.sendto(frame, (ifname, 0))
 
     def hear(self, enough: Callable[[list[Heard]], bool]) -> list[Heard]:

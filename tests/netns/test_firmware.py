@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from bench.machines import BIOS_IPXE, UEFI_HTTP, UEFI_PXE
-from tests.netns.boot import BY_EDK2, BY_HTTP_ALONE, BY_ROM, OWN_FILE, PLAIN, SCRIPT_BY_HTTP, boots
+from tests.netns.boot import (
+    BY_EDK2,
+    BY_HTTP_ALONE,
+    BY_ROM,
+    OWN_FILE,
+    PLAIN,
+    PROXIED,
+    SCRIPT_BY_HTTP,
+    addresses_by_dnsmasq,
+    boots,
+)
+from tests.netns.cases import skipping
 from tests.netns.scene import Scene
 
 pytestmark = [pytest.mark.netns, pytest.mark.firmware]
@@ -24,3 +35,9 @@ def test_chain_loads_ipxe_and_not_in_a_circle(scene: Scene) -> None:
 @pytest.mark.client("OVMF HTTP")
 def test_chain_loads_ipxe_without_tftp(scene: Scene) -> None:
     boots(scene, UEFI_HTTP, [SCRIPT_BY_HTTP], BY_HTTP_ALONE)
+
+
+@pytest.mark.client("iPXE BIOS")
+def test_boots_what_we_say_with_an_address_from_dnsmasq(scene: Scene) -> None:
+    with skipping(), addresses_by_dnsmasq(scene, PROXIED):
+        boots(scene, BIOS_IPXE, [PROXIED], BY_ROM)

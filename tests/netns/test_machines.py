@@ -13,18 +13,22 @@ from tests.netns.boot import (
     BY_CHAIN,
     BY_EDK2,
     BY_HTTP,
+    BY_HTTP_ALONE,
     BY_PXELINUX,
     BY_ROM,
     CHAINED,
     CROWD,
     LINUX,
     PLAIN,
+    PROXIED,
+    PROXIED_BY_HTTP,
     Boot,
+    addresses_by_dnsmasq,
     boots,
 )
 from tests.netns.cases import client, skipping
 from tests.netns.scene import Scene
-from tests.netns.servers import SERVER
+from tests.netns.servers import SERVER, Known
 
 pytestmark = [pytest.mark.netns, pytest.mark.firmware, pytest.mark.machines, pytest.mark.timeout(1200)]
 
@@ -76,3 +80,19 @@ def test_four_at_once(scene: Scene, record_property: Callable[[str, object], Non
     boots(scene, UEFI_PXE, CROWD[:4], BY_EDK2)
     names = [xid for xid, _ in {(packet.xid, packet.mac) for packet in scene.packets()}]
     record_property("transaction ids of several machines", len({xid for xid in names if names.count(xid) > 1}))
+
+
+@pytest.mark.parametrize(
+    ("firmware", "known", "wanted"),
+    [
+        client("iPXE UEFI", UEFI_IPXE, PROXIED, BY_ROM),
+        client("OVMF PXE", UEFI_PXE, PROXIED, BY_EDK2),
+        client("OVMF HTTP", UEFI_HTTP, PROXIED_BY_HTTP, BY_HTTP_ALONE),
+    ],
+)
+def test_an_address_from_dnsmasq_and_the_boot_file_from_us(
+    scene: Scene, firmware: Firmware, known: Known, wanted: Boot
+) -> None:
+    """edk2 takes our offer by 60 and 43, asks no menu and no port 4011, and fetches what the offer names."""
+    with skipping(), addresses_by_dnsmasq(scene, known):
+        boots(scene, firmware, [known], wanted)
