@@ -18,7 +18,7 @@ from ext.leases cimport *
 from ext.net cimport *
 from ext.page cimport *
 from ext.notes cimport Notebook, note, sight
-from ext.overload cimport Shares, begin_window, is_over_share, relay_of
+from ext.overload cimport Shares, Waits, begin_window, is_over_share, note_turn, relay_of, wait_of
 from ext.parse cimport Request
 from ext.record cimport record
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
@@ -28,9 +28,6 @@ from ext.wire cimport swap16, swap32
 cdef enum:
     TX_BYTES = 1536
     IDLE_NS = 50000000             # a quiet loop still shows its heartbeat
-    PRESSED = 4                    # full batches in a row: more comes than is answered
-    STAMPED = 16                   # so many: look how long each has waited (180 ns a datagram, so not always)
-    CALM_NS = 1000000000
 
 
 class GenerationRejected(Exception):
@@ -127,11 +124,9 @@ cdef class Pump:
     cdef int64_t now_boottime_ns
     cdef Notebook notebook
     cdef Shares shares
-    cdef int pressed               # full batches in a row
-    cdef int64_t pressed_ns        # the last one, CLOCK_BOOTTIME
+    cdef Waits waits
     cdef int64_t now_realtime_ns   # 0 while arrivals are not stamped
     cdef bint observing
-    cdef bint stamping
     cdef int urgent_count          # of the batch: its first ones are REQUESTs
     cdef Outbox udp_out, frame_out
     cdef uint8_t tx[BATCH][TX_BYTES]
@@ -162,6 +157,14 @@ cdef class Pump:
         self.port_be = swap16(<uint16_t>port)
         self.wire_receive()
         self.wire_send()
+        self.find_stamps()
+
+    cdef void find_stamps(self) noexcept nogil:
+        """Does the last worker of this slot leave sockets that stamp?"""
+        cdef int on = 0
+        cdef unsigned int length = sizeof(on)
+        self.waits.stamping = getsockopt(self.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, &length) == 0 and on != 0
+        self.waits.worried_ns = clock_ns(CLOCK_BOOTTIME)
 
     cdef void wire_receive(self) noexcept nogil:
         """Point the page's headers into our mapping of it; lengths and flags stay: they tell what is unanswered."""
@@ -294,7 +297,7 @@ cdef class Pump:
         self.urgent_count = count
         count += max(0, recvmmsg(self.udp_fd, self.page.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
         self.tick()
-        self.press(count == BATCH)
+        self.look_at_waits(count)
         if count > 0:
             self.answer_batch()
             return
@@ -307,22 +310,14 @@ cdef class Pump:
         if waits[2].revents:
             eventfd_read(self.wake_fd, &news)
 
-    cdef void press(self, bint full) noexcept nogil:
-        """After each batch: do we keep up?  Arrivals are stamped only while we do not."""
+    cdef void look_at_waits(self, int count) noexcept nogil:
+        """After receiving: do we reach the end of the queues?  Arrivals are stamped only while we do not."""
         begin_window(&self.shares, self.now_boottime_ns)
-        if full:
-            self.pressed += 1
-            self.pressed_ns = self.now_boottime_ns
-            if self.pressed == STAMPED:
-                self.stamp(1)
-        else:
-            self.pressed = 0
-            if self.stamping and self.now_boottime_ns - self.pressed_ns > CALM_NS:
-                self.stamp(0)
-        self.now_realtime_ns = clock_ns(CLOCK_REALTIME) if self.stamping and self.pressed >= PRESSED else 0
+        if note_turn(&self.waits, self.now_boottime_ns, self.urgent_count == URGENT, count == BATCH):
+            self.stamp(self.waits.stamping)
+        self.now_realtime_ns = clock_ns(CLOCK_REALTIME) if self.waits.stamping else 0
 
     cdef void stamp(self, int on) noexcept nogil:
-        self.stamping = on != 0
         setsockopt(self.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
         setsockopt(self.urgent_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
 
@@ -386,10 +381,12 @@ cdef class Pump:
         cdef Decision decision
         cdef Reply reply
         cdef Verdict verdict
-        if is_over_share(&self.shares, relay_of(self.page.buffers[i]), i < self.urgent_count, self.pressed >= PRESSED):
+        cdef uint32_t relay
+        self.describe(i, &packet)
+        relay = relay_of(&self.shares, packet.data, packet.ifindex)
+        if is_over_share(&self.shares, relay, i < self.urgent_count, packet.waited_ns):
             bump(&self.page.by_verdict[<int>IGNORED_SHARE], 1)
             return
-        self.describe(i, &packet)
         reply.data = self.tx[i] + IP_UDP_BYTES
         reply.capacity = TX_BYTES - IP_UDP_BYTES
         verdict = answer(&self.site, &packet, &request, &decision, &reply)
@@ -412,6 +409,7 @@ cdef class Pump:
         cdef cmsghdr *cmsg = CMSG_FIRSTHDR(header)
         cdef in_pktinfo *info
         cdef timespec *stamp
+        cdef int64_t waited_ns
         packet.data = self.page.buffers[i]
         packet.length = self.page.headers[i].msg_len
         packet.truncated = (header.msg_flags & MSG_TRUNC) != 0
@@ -427,7 +425,8 @@ cdef class Pump:
                 packet.local_be = info.ipi_spec_dst.s_addr
             elif self.now_realtime_ns != 0 and cmsg.cmsg_level == SOL_SOCKET and cmsg.cmsg_type == SCM_TIMESTAMPNS:
                 stamp = <timespec *>CMSG_DATA(cmsg)
-                packet.waited_ns = self.now_realtime_ns - (<int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec)
+                waited_ns = self.now_realtime_ns - (<int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec)
+                packet.waited_ns = wait_of(&self.waits, waited_ns, i < self.urgent_count)
             cmsg = CMSG_NXTHDR(header, cmsg)
 
     cdef void queue_udp(self, const Reply *reply) noexcept nogil:
