@@ -54,6 +54,7 @@ extensions = [
         "ext.table",
         "ext.builder",
         "ext.page",
+        "ext.known",
         "ext.codec",
         "ext.pump",
         "bench.wire",

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class RunningSite:
         state = host.scratch / "state"
         keys = {"api_url": f"http://{INVENTORY}", "state_dir": str(state), "workers": workers, "refresh_interval": 3600}
         self.config.write_text(json.dumps({"dhcp": keys | dhcp, "control": {"socket": str(self.console)}}))
+        self.environment = dict(ENVIRONMENT)  # of the service
         self.inventory: Process | None = None
         self.server: Process | None = None
 
@@ -77,7 +78,7 @@ class RunningSite:
 
     def serve(self, hosts: int | None = None) -> None:
         """Start the service; with `hosts`, wait until that many are answered by every worker."""
-        self.server = self.host.popen([*BOOTSTORM, "serve", "-c", str(self.config)], env=ENVIRONMENT)
+        self.server = self.host.popen([*BOOTSTORM, "serve", "-c", str(self.config)], env=self.environment)
         if hosts is not None:
             self.await_status(lambda s: s["hosts"] == hosts and all(w["generation"] for w in s["workers"]))
 
@@ -136,9 +137,18 @@ class RunningSite:
 
 
 @contextmanager
-def running_site(host: Host, host_file: str, hosts: int, workers: int = 2, **dhcp: Any) -> Iterator[RunningSite]:
-    """A filled, serving site on `host`, stopped at the end."""
+def running_site(
+    host: Host,
+    host_file: str,
+    hosts: int,
+    workers: int = 2,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **dhcp: Any,
+) -> Iterator[RunningSite]:
+    """A filled, serving site on `host`, stopped at the end.  environment: what the service gets besides."""
     site = RunningSite(host, workers, **dhcp)
+    site.environment |= environment or {}
     site.fill(host_file)
     site.start_inventory()
     try:

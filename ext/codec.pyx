@@ -11,7 +11,7 @@ from ext.classify import ClientClass
 from ext.encode cimport Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.judge cimport Decision, Packet, told_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
-from ext.overload cimport RELAYS, Shares, Waits, begin_window, fair_level, is_over_share, note_turn, wait_of
+from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
 from ext.parse cimport Request, parse_request
 from ext.table cimport Pair
 from ext.table import STATES
@@ -179,8 +179,8 @@ cdef class Overload:
 
     def turn(self, int64_t now_ns, *, bint more_urgent=False, bint more_plain=False) -> bool:
         """After receiving; more: the end of that queue was not seen.  True while arrivals are to be stamped."""
-        begin_window(&self.shares, now_ns)
         note_turn(&self.waits, now_ns, more_urgent, more_plain)
+        share_out(&self.shares, &self.waits, now_ns)
         return self.waits.stamping
 
     def waited(self, int64_t since_stamp_ns, *, bint urgent=False) -> int:

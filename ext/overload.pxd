@@ -18,8 +18,11 @@ cdef enum:
     GIADDR_AT = 24
     NO_LIMIT = 0xffffffff
     PRESSING_NS = 75000000         # a third of the shortest patience: from this wait on, shares apply
-    DRAIN_NS = 500000000           # in about so long, waits that are too long get shorter
-    LOAD_MAX = 16
+    DRAIN_NS = 1000000000          # in about so long, waits that are too long have got shorter
+    DRAIN_MOST = 30                # per cent of the capacity that are held back for it
+    LOAD_MAX = 8
+    KEPT = 90                      # per cent of an estimate that a worse window leaves of it
+    NEWS = 25                      # per cent of a new estimate in a smoothed one
     WORRY_NS = 20000000            # no end of the queue seen for so long: arrivals are stamped (180 ns each, so not always)
     TURN_MAX_NS = 20000000         # a longer turn of the loop means that we stood still
     CALM_NS = 1000000000           # without worry for so long: no stamps any more
@@ -45,6 +48,9 @@ cdef struct Shares:                # of one worker, in this window
     uint32_t salt                  # of the hash, another in each window: no relay meets the same others all the time
     int64_t waited_ns[QUEUES]      # the longest wait seen, by queue
     int64_t waited_before_ns[QUEUES]   # the same of the last window
+    double capacity                # answers of a window, by the best of the last ones
+    double load                    # how many times as many come as are taken out, smoothed
+    int64_t lately_ns[QUEUES]      # how long what was taken last had waited
     uint32_t wanted[RELAYS]
     uint32_t given[RELAYS]
     uint32_t urgent[RELAYS]        # of those given: REQUESTs
@@ -99,11 +105,13 @@ cdef inline uint32_t relay_of(const Shares *shares, const uint8_t *data, uint32_
 
 cdef inline bint is_over_share(Shares *shares, uint32_t relay, bint urgent, int64_t waited_ns) noexcept nogil:
     """Counts one datagram.  True: what we take out has waited long, and its relay has had its share of this window; REQUESTs
-    count against REQUESTs alone."""
+    count against REQUESTs alone.  Long in one queue is long: who floods with REQUESTs keeps everybody's DISCOVERs waiting."""
     cdef int queue = <int>URGENT_ONES if urgent else <int>PLAIN
     shares.wanted[relay] += 1
+    shares.lately_ns[queue] = waited_ns
     shares.waited_ns[queue] = max(shares.waited_ns[queue], waited_ns)
-    if waited_ns > PRESSING_NS and (shares.urgent[relay] if urgent else shares.given[relay]) >= shares.level:
+    if (max(shares.lately_ns[<int>PLAIN], shares.lately_ns[<int>URGENT_ONES]) > PRESSING_NS
+            and (shares.urgent[relay] if urgent else shares.given[relay]) >= shares.level):
         return True
     shares.given[relay] += 1
     shares.urgent[relay] += urgent
@@ -134,7 +142,8 @@ cdef inline double load_factor(const Shares *shares, int64_t took_ns) noexcept n
     cdef int64_t grown_ns = 0
     cdef int queue
     for queue in range(QUEUES):
-        grown_ns = max(grown_ns, shares.waited_ns[queue] - shares.waited_before_ns[queue])
+        if shares.waited_before_ns[queue] != 0:
+            grown_ns = max(grown_ns, shares.waited_ns[queue] - shares.waited_before_ns[queue])
     return <double>took_ns / max(took_ns - grown_ns, took_ns / LOAD_MAX)
 
 
@@ -142,27 +151,31 @@ cdef inline uint32_t next_level(Shares *shares, int64_t took_ns) noexcept nogil:
     """What each relay gets in the next window.  The last one could answer so many, less something while waits are long, or they
     would stay so; and wanted are not those alone that we came to take out."""
     cdef int64_t waited_ns = max(shares.waited_ns[<int>PLAIN], shares.waited_ns[<int>URGENT_ONES])
-    cdef double load, room
+    cdef double room
     cdef uint64_t answered = 0
     cdef int i, relays = 0
-    # A window in which we stood still says nothing of what we can do.
-    if waited_ns <= PRESSING_NS or took_ns >= 2 * WINDOW_NS:
-        return NO_LIMIT
     for i in range(RELAYS):
         answered += shares.given[i]
         relays += shares.wanted[i] != 0
-    if relays < 2:                 # it takes nothing from others
+    # A window in which little was left to answer says nothing of what we can do.
+    shares.capacity = max(<double>answered * WINDOW_NS / took_ns, shares.capacity * KEPT / 100)
+    if waited_ns <= PRESSING_NS or relays < 2:     # one relay alone takes nothing from others
+        shares.load = 1
         return NO_LIMIT
-    load = load_factor(shares, took_ns)
+    shares.load += (load_factor(shares, took_ns) - shares.load) * NEWS / 100
     for i in range(RELAYS):
-        shares.wanted[i] = <uint32_t>(shares.wanted[i] * load)
-    room = 1 - min(<double>(waited_ns - PRESSING_NS) / DRAIN_NS, 0.5)
-    return fair_level(shares.wanted, <uint32_t>(answered * room * WINDOW_NS / took_ns))
+        shares.wanted[i] = <uint32_t>(shares.wanted[i] * shares.load)
+    room = 1 - min(<double>(waited_ns - PRESSING_NS) / DRAIN_NS, <double>DRAIN_MOST / 100)
+    return fair_level(shares.wanted, <uint32_t>(shares.capacity * room))
 
 
-cdef inline void begin_window(Shares *shares, int64_t now_ns) noexcept nogil:
-    """When the last one is over: what it could answer is what this one will be able to."""
+cdef inline void share_out(Shares *shares, const Waits *waits, int64_t now_ns) noexcept nogil:
+    """After note_turn().  When a window is over: what it could answer is what the next one will be able to."""
     cdef int64_t took_ns = now_ns - shares.window_ns
+    cdef int queue
+    for queue in range(QUEUES):
+        if waits.longest_ns[queue] <= PRESSING_NS:
+            shares.lately_ns[queue] = 0
     if took_ns < WINDOW_NS:
         return
     shares.level = next_level(shares, took_ns)

@@ -18,7 +18,7 @@ from ext.leases cimport *
 from ext.net cimport *
 from ext.page cimport *
 from ext.notes cimport Notebook, note, sight
-from ext.overload cimport Shares, Waits, begin_window, is_over_share, note_turn, relay_of, wait_of
+from ext.overload cimport Shares, Waits, is_over_share, note_turn, relay_of, share_out, wait_of
 from ext.parse cimport Request
 from ext.record cimport record
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
@@ -27,6 +27,7 @@ from ext.wire cimport swap16, swap32
 
 cdef enum:
     TX_BYTES = 1536
+    BRAKE_DEBT_NS = 50000000       # of a bench's brake: delays that are made up for
     IDLE_NS = 50000000             # a quiet loop still shows its heartbeat
 
 
@@ -127,6 +128,7 @@ cdef class Pump:
     cdef Waits waits
     cdef int64_t now_realtime_ns   # 0 while arrivals are not stamped
     cdef bint observing
+    cdef int64_t brake_answer_ns, brake_other_ns, braked_ns
     cdef int urgent_count          # of the batch: its first ones are REQUESTs
     cdef Outbox udp_out, frame_out
     cdef uint8_t tx[BATCH][TX_BYTES]
@@ -145,10 +147,11 @@ cdef class Pump:
             munmap(self.site_page, sizeof(SitePage))
 
     def assign(self, *, int udp_fd, int urgent_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd, int port,
-               bint observe=False):
+               bint observe=False, brake_ns=(0, 0)):
         """Take over a slot: its sockets, its page with whatever the last worker left in it, and the doorbells.
 
-        observe: decide and record everything, send nothing."""
+        observe: decide and record everything, send nothing.  brake_ns: the benches' brake, for each answer and each other datagram."""
+        self.brake_answer_ns, self.brake_other_ns = brake_ns
         self.observing = observe
         self.page = <Page *>map_shared(page_fd, sizeof(Page))
         self.site_page = <SitePage *>map_shared(site_fd, sizeof(SitePage))
@@ -312,9 +315,9 @@ cdef class Pump:
 
     cdef void look_at_waits(self, int count) noexcept nogil:
         """After receiving: do we reach the end of the queues?  Arrivals are stamped only while we do not."""
-        begin_window(&self.shares, self.now_boottime_ns)
         if note_turn(&self.waits, self.now_boottime_ns, self.urgent_count == URGENT, count == BATCH):
             self.stamp(self.waits.stamping)
+        share_out(&self.shares, &self.waits, self.now_boottime_ns)
         self.now_realtime_ns = clock_ns(CLOCK_REALTIME) if self.waits.stamping else 0
 
     cdef void stamp(self, int on) noexcept nogil:
@@ -370,10 +373,21 @@ cdef class Pump:
             if self.page.headers[i].msg_len != 0:
                 self.answer_one(i)
         bump(&self.page.rx, received)
+        if self.brake_answer_ns != 0 or self.brake_other_ns != 0:
+            self.brake(self.udp_out.count + self.frame_out.count, received)
         self.send(&self.udp_out, self.udp_fd)
         self.send(&self.frame_out, self.packet_fd)
         for i in range(BATCH):
             self.page.headers[i].msg_len = 0
+
+    cdef void brake(self, uint64_t answered, uint64_t received) noexcept nogil:
+        """A bench's: sleep until a worker that takes so long for each would be done, on an absolute schedule, so that a
+        busy machine changes little about its capacity."""
+        cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+        cdef int64_t cost = <int64_t>answered * self.brake_answer_ns + <int64_t>(received - answered) * self.brake_other_ns
+        self.braked_ns = max(self.braked_ns, now - BRAKE_DEBT_NS) + cost
+        if self.braked_ns > now:
+            pause_until(NULL, 0, self.braked_ns - now)
 
     cdef void answer_one(self, int i) noexcept nogil:
         cdef Packet packet

@@ -14,6 +14,9 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from fastpath.bpf import BpfFailed, attach_socket
+from fastpath.strangers import load_filter
+
 log = logging.getLogger("bootstorm.sockets")
 
 SO_ATTACH_FILTER = 26
@@ -110,9 +113,12 @@ def socket_filter(index: int, workers: int) -> list[Instruction]:
     ]
 
 
-def open_slots(workers: int, port: int, owner: tuple[int, int] | None, observe: bool = False) -> list[SlotSockets]:
+def open_slots(
+    workers: int, port: int, owner: tuple[int, int] | None, observe: bool = False, known_fd: int = -1
+) -> list[SlotSockets]:
     """All sockets, in order, filters in place before the first datagram can arrive.
 
+    known_fd: the known MACs, where strangers are to be dropped (fastpath/strangers.py).
     owner: (uid, gid) that the workers run as; a group that root made cannot be joined again by that user otherwise.
     observe: a port that somebody else has stays his, and then the workers receive nothing.  Raises SocketsFailed."""
     bound = not observe or not is_taken(port)
@@ -122,7 +128,7 @@ def open_slots(workers: int, port: int, owner: tuple[int, int] | None, observe: 
         )
     elif observe:
         log.warning("UDP port %d is ours while we observe: no other server of this machine can be started on it", port)
-    udp = [_open_udp(index, workers, port if bound else None) for index in range(2 * workers)]
+    udp = [_open_udp(index, workers, port if bound else None, known_fd) for index in range(2 * workers)]
     slots = [SlotSockets(udp[worker], udp[workers + worker], _open_packet()) for worker in range(workers)]
     if owner is not None:
         for fd in (fd for slot in slots for fd in (slot.udp, slot.urgent, slot.packet)):
@@ -143,12 +149,17 @@ def is_taken(port: int) -> bool:
     return False
 
 
-def _open_udp(index: int, workers: int, port: int | None) -> int:
+def _open_udp(index: int, workers: int, port: int | None, known_fd: int = -1) -> int:
     """port None: bound nowhere, so that nothing ever comes in."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers))
+        if known_fd < 0:
+            attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers))
+        else:
+            program = load_filter(known_fd, index, workers)
+            attach_socket(sock, program)
+            os.close(program)
         if index == 0:  # the others join the group and its program
             attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO if hasattr(socket, "IP_PKTINFO") else 8, 1)
@@ -156,6 +167,9 @@ def _open_udp(index: int, workers: int, port: int | None) -> int:
         set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
         if port is not None:
             sock.bind(("", port))
+    except BpfFailed as error:
+        sock.close()
+        raise SocketsFailed(f"{error}; take dhcp.drop_strangers out of the configuration") from error
     except OSError as error:
         sock.close()
         raise SocketsFailed(

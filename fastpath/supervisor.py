@@ -46,6 +46,7 @@ from fastpath.protocol import (
 )
 from fastpath.sandbox import UserUnknown, drop_privileges, owner_of
 from fastpath.sockets import SlotSockets, SocketsFailed, open_console, open_slots
+from fastpath.strangers import try_known
 from fastpath.tap import channel_ends, open_tap
 from fastpath.traps import TrapFds, open_traps
 
@@ -106,6 +107,8 @@ class Kept:
     control_end: int = -1
     traps: TrapFds | None = None
     traps_fault: str = ""
+    known: int = -1  # the map of known MACs, where strangers are dropped
+    known_fault: str = ""
 
     def fds(self) -> list[int]:
         single = [
@@ -120,6 +123,7 @@ class Kept:
             self.tap,
             self.observer_end,
             self.control_end,
+            self.known,
         ]
         paired = [fd for slot in self.slots for fd in (slot.udp, slot.urgent, slot.packet)]
         traps = self.traps.all() if self.traps else []
@@ -156,7 +160,8 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
     try:
         owner = owner_of(settings.user)
         lock = lock_state(settings.state_dir)
-        slots = open_slots(settings.workers, settings.port, owner, observe)
+        known, known_fault = try_known() if settings.drop_strangers and not observe else (-1, "")
+        slots = open_slots(settings.workers, settings.port, owner, observe, known)
         tap = open_tap(settings.interfaces) if observe else -1
         console = open_console(settings.console_path, owner)
         traps, traps_fault = try_traps(settings, owner)
@@ -185,6 +190,8 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         pages=[create_worker_page(slot) for slot in range(settings.workers)],
         traps=traps,
         traps_fault=traps_fault,
+        known=known,
+        known_fault=known_fault,
     )
 
 
@@ -321,7 +328,13 @@ class Supervisor:
         child.kind, child.slot, child.since_s = "worker", slot, time.monotonic()
         fds = [sockets.udp, sockets.urgent, sockets.packet, self.kept.pages[slot], self.kept.site_page]
         fds += [self.kept.adopted_bell, self.kept.event_bell]
-        self.send(child, Assign(slot=slot, port=self.settings.port, observe=self.settings.mode == "observe"), fds)
+        assign = Assign(
+            slot=slot,
+            port=self.settings.port,
+            observe=self.settings.mode == "observe",
+            brake_ns=self.settings.brake_ns,
+        )
+        self.send(child, assign, fds)
 
     def ask_to_stop(self, child: Child) -> None:
         child.stopping_s = time.monotonic()
@@ -396,6 +409,7 @@ class Supervisor:
     def send_begin(self, control: Child) -> None:
         kept = self.kept
         fds = [kept.config, kept.console, kept.site_page, kept.adopted_bell, kept.event_bell]
+        fds += [kept.known] if kept.known >= 0 else []
         fds += [kept.traps.queue, kept.traps.control] if kept.traps else []
         fds += [*kept.pages, *([kept.control_end] if kept.control_end >= 0 else []), *kept.table()]
         begin = Begin(
@@ -405,6 +419,8 @@ class Supervisor:
             restarts=self.restarts(),
             traps=kept.traps is not None,
             traps_fault=kept.traps_fault,
+            known=kept.known >= 0,
+            known_fault=kept.known_fault,
         )
         self.send(control, begin, fds)
 
@@ -582,5 +598,9 @@ def main(state_fd: int) -> int:
         return 1
     doing = "observing, nothing is sent on" if supervisor.settings.mode == "observe" else "serving"
     log.info("%s UDP port %d with %d workers", doing, supervisor.settings.port, supervisor.settings.workers)
+    if any(supervisor.settings.brake_ns):
+        log.warning(
+            "SLOWED DOWN for a bench: workers take %s ns an answer, %s ns a refusal", *supervisor.settings.brake_ns
+        )
     supervisor.run()
     return 0

@@ -58,6 +58,7 @@ class Worker:
             bell_fd=bell,
             port=message.port,
             observe=message.observe,
+            brake_ns=message.brake_ns,
         )
         close_all((page, site))
         self.slot = message.slot
