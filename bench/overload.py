@@ -22,6 +22,7 @@ from bench.forms import DISCOVER, REQUEST, Form, add, form
 from bench.lab import Lab
 from bench.machine import await_drained, pinned
 from bench.options import finish, record_options, tell
+from bench.outcome import Result
 from bench.picture import draw_overload
 from bench.stage import Stage, invented, own_site
 from bench.target import Population
@@ -139,7 +140,7 @@ class Bench:
             [whole.macs[i] for i in known], [whole.addresses[i] for i in known], [whole.relays[i] for i in known]
         )
 
-        def measure(rate: float) -> load.Result:
+        def measure(rate: float) -> Result:
             await_drained(self.stage.server)
             trial = load.start(
                 self.stage.target,

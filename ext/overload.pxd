@@ -2,7 +2,7 @@
 relay sends beyond its share.  Both go by how long datagrams wait; while waits are short nobody is refused.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from ext.classify cimport IPXE, IPXE_HTTP, OS, ClientClass
@@ -16,6 +16,8 @@ cdef enum:
     RELAYS_SHIFT = 22              # 32 less its bits
     WINDOW_NS = 50000000
     GIADDR_AT = 24
+    SALT_WINDOWS = 20
+    LEFT_OVER = 4                  # windows' shares that are kept for a relay
     NO_LIMIT = 0xffffffff
     PRESSING_NS = 75000000         # a third of the shortest patience: from this wait on, shares apply
     DRAIN_NS = 1000000000          # in about so long, waits that are too long have got shorter
@@ -45,15 +47,17 @@ cdef struct Waits:                 # of one worker
 cdef struct Shares:                # of one worker, in this window
     int64_t window_ns              # its begin, CLOCK_BOOTTIME
     uint32_t level                 # most that one relay gets: the max-min fair share of the last window
-    uint32_t salt                  # of the hash, another in each window: no relay meets the same others all the time
+    uint32_t salt                  # of the hash, another after SALT_WINDOWS: no relay meets the same others all the time
+    uint32_t windows               # since then
+    uint32_t answered
     int64_t waited_ns[QUEUES]      # the longest wait seen, by queue
     int64_t waited_before_ns[QUEUES]   # the same of the last window
     double capacity                # answers of a window, by the best of the last ones
     double load                    # how many times as many come as are taken out, smoothed
     int64_t lately_ns[QUEUES]      # how long what was taken last had waited
     uint32_t wanted[RELAYS]
-    uint32_t given[RELAYS]
-    uint32_t urgent[RELAYS]        # of those given: REQUESTs
+    int32_t given[RELAYS]          # less than 0: left over of earlier windows, for those who do not ask evenly
+    int32_t urgent[RELAYS]         # of those given: REQUESTs
 
 
 cdef inline int64_t patience_ns(const Request *request, ClientClass client) noexcept nogil:
@@ -111,8 +115,9 @@ cdef inline bint is_over_share(Shares *shares, uint32_t relay, bint urgent, int6
     shares.lately_ns[queue] = waited_ns
     shares.waited_ns[queue] = max(shares.waited_ns[queue], waited_ns)
     if (max(shares.lately_ns[<int>PLAIN], shares.lately_ns[<int>URGENT_ONES]) > PRESSING_NS
-            and (shares.urgent[relay] if urgent else shares.given[relay]) >= shares.level):
+            and (shares.urgent[relay] if urgent else shares.given[relay]) >= <int64_t>shares.level):
         return True
+    shares.answered += 1
     shares.given[relay] += 1
     shares.urgent[relay] += urgent
     return False
@@ -151,22 +156,37 @@ cdef inline uint32_t next_level(Shares *shares, int64_t took_ns) noexcept nogil:
     """What each relay gets in the next window.  The last one could answer so many, less something while waits are long, or they
     would stay so; and wanted are not those alone that we came to take out."""
     cdef int64_t waited_ns = max(shares.waited_ns[<int>PLAIN], shares.waited_ns[<int>URGENT_ONES])
-    cdef double room
-    cdef uint64_t answered = 0
+    cdef double room, load
     cdef int i, relays = 0
     for i in range(RELAYS):
-        answered += shares.given[i]
         relays += shares.wanted[i] != 0
     # A window in which little was left to answer says nothing of what we can do.
-    shares.capacity = max(<double>answered * WINDOW_NS / took_ns, shares.capacity * KEPT / 100)
+    shares.capacity = max(<double>shares.answered * WINDOW_NS / took_ns, shares.capacity * KEPT / 100)
     if waited_ns <= PRESSING_NS or relays < 2:     # one relay alone takes nothing from others
         shares.load = 1
         return NO_LIMIT
-    shares.load += (load_factor(shares, took_ns) - shares.load) * NEWS / 100
+    load = load_factor(shares, took_ns)
+    shares.load = max(load, shares.load + (load - shares.load) * NEWS / 100)
     for i in range(RELAYS):
         shares.wanted[i] = <uint32_t>(shares.wanted[i] * shares.load)
     room = 1 - min(<double>(waited_ns - PRESSING_NS) / DRAIN_NS, <double>DRAIN_MOST / 100)
     return fair_level(shares.wanted, <uint32_t>(shares.capacity * room))
+
+
+cdef inline void carry_over(Shares *shares) noexcept nogil:
+    """Into the next window: what a relay left over of its share, and at most one share that it has had too much."""
+    cdef int32_t level = <int32_t>min(shares.level, <uint32_t>1000000)
+    cdef int i
+    shares.windows += 1
+    if shares.level == NO_LIMIT or shares.windows >= SALT_WINDOWS:
+        shares.windows = 0
+        shares.salt = shares.salt * 1664525 + 1013904223
+        memset(shares.given, 0, sizeof(shares.given))
+        memset(shares.urgent, 0, sizeof(shares.urgent))
+        return
+    for i in range(RELAYS):
+        shares.given[i] = min(max(shares.given[i] - level, -LEFT_OVER * level), level)
+        shares.urgent[i] = min(max(shares.urgent[i] - level, -LEFT_OVER * level), level)
 
 
 cdef inline void share_out(Shares *shares, const Waits *waits, int64_t now_ns) noexcept nogil:
@@ -180,9 +200,8 @@ cdef inline void share_out(Shares *shares, const Waits *waits, int64_t now_ns) n
         return
     shares.level = next_level(shares, took_ns)
     shares.window_ns = now_ns
-    shares.salt = shares.salt * 1664525 + 1013904223
+    shares.answered = 0
+    carry_over(shares)
     memcpy(shares.waited_before_ns, shares.waited_ns, sizeof(shares.waited_ns))
     memset(shares.waited_ns, 0, sizeof(shares.waited_ns))
     memset(shares.wanted, 0, sizeof(shares.wanted))
-    memset(shares.given, 0, sizeof(shares.given))
-    memset(shares.urgent, 0, sizeof(shares.urgent))
