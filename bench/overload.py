@@ -109,7 +109,7 @@ class Run:
 
     def recovery_s(self, end_s: float) -> float:
         """From end_s until every request is answered promptly again; a moment may lose one to the machine."""
-        rows = [row for row in self.moments.get(OTHERS, [])]
+        rows = self.moments.get(OTHERS, [])
         slow = [i for i, row in enumerate(rows) if i * MOMENT_S >= end_s and row[2] < 0.98 * row[0]]
         return max(0.0, (slow[-1] + 1) * MOMENT_S - end_s) if slow else 0.0
 
@@ -118,7 +118,7 @@ class Run:
             "groups": {str(group): asdict(part) | {"kept": round(part.kept, 5)} for group, part in self.parts.items()},
             "counters": self.counters,
             "stalled_s": round(self.stalled_s, 3),
-            "timeline": {str(group): [row for row in rows] for group, rows in self.moments.items()},
+            "timeline": {str(group): rows for group, rows in self.moments.items()},
         }
 
 
@@ -279,9 +279,9 @@ def slowed_down(brake: str, hosts: int, seed: int, **dhcp: Any) -> Iterator[Benc
     """Our own server with one worker, slowed down, all of it on the first core."""
     everybody = crowd(hosts, STRANGERS, RELAYS, seed)
     environment = {"BOOTSTORM_BENCH_BRAKE_NS": brake}
-    with own_site(invented(hosts, RELAYS), RELAYS, 1, environment=environment, **dhcp) as stage:
-        with pinned(stage.cores[1]):
-            yield Bench(stage, everybody, seed)
+    site = own_site(invented(hosts, RELAYS), RELAYS, 1, environment=environment, **dhcp)
+    with site as stage, pinned(stage.cores[1]):
+        yield Bench(stage, everybody, seed)
 
 
 @click.command("overload")

@@ -33,13 +33,12 @@ def read_config(path: str | None) -> Config:
 
 
 def bench_brake_ns() -> tuple[int, int]:
-    """BOOTSTORM_BENCH_BRAKE_NS = ANSWER[,OTHER]: workers rest so long after each answer, and each other datagram, so that a bench
-    can offer three times their capacity.  No key of services.conf: nothing that is installed can leave it on."""
+    """BOOTSTORM_BENCH_BRAKE_NS = ANSWER[,OTHER]: workers rest so long after each answer, and each other datagram, so that
+    a bench can offer three times their capacity.  No key of services.conf: no installed service can be left so."""
     words = os.environ.get("BOOTSTORM_BENCH_BRAKE_NS", "0").split(",")
     if not 1 <= len(words) <= 2 or not all(word.isdecimal() and int(word) <= BRAKE_NS_MAX for word in words):
-        click.echo(
-            f"bootstorm: BOOTSTORM_BENCH_BRAKE_NS={','.join(words)}: wanted N or N,N, 0 to {BRAKE_NS_MAX}", err=True
-        )
+        wanted = f"wanted N or N,N, each 0 to {BRAKE_NS_MAX}"
+        click.echo(f"bootstorm: BOOTSTORM_BENCH_BRAKE_NS={','.join(words)}: {wanted}", err=True)
         sys.exit(WRONG)
     return int(words[0]), int(words[-1]) if len(words) == 2 else 0
 

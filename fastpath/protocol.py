@@ -92,8 +92,9 @@ class Publish:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
     """Supervisor -> control, first message.  fds: config, console, site page, adopted bell, event bell, with `known`
-    the map of known MACs, with `traps` the trap queue and control's end of the receiver's channel, a page for each slot, the end of the channel to the
-    observer where settings.mode is observe, then base (and delta) of the pair that is being served, if any."""
+    the map of known MACs, with `traps` the trap queue and control's end of the receiver's channel, a page for each
+    slot, the end of the channel to the observer where settings.mode is observe, then base (and delta) of the pair that
+    is being served, if any."""
 
     settings: Settings
     generation: int = 0

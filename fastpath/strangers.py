@@ -1,7 +1,7 @@
 """An eBPF socket filter in the classic one's place: the same steering, and beyond a budget no datagrams of strangers.
 
-It asks the known MACs (ext/known.pyx), which control keeps in the memory of a BPF map.  Loaded once by the supervisor, while
-it still may; from then on nobody needs a privilege for it.
+It asks the known MACs (ext/known.pyx), which control keeps in the memory of a BPF map.  Loaded once by the supervisor,
+while it still may; from then on nobody needs a privilege for it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def load_filter(known_fd: int, index: int, workers: int) -> int:
 
 
 def steer(index: int, workers: int) -> list[Line]:
-    """socket_filter() of fastpath/sockets.py, word for word; falls through for what is ours.  R6: context, R7: length."""
+    """socket_filter() of fastpath/sockets.py, word for word; what is ours falls through.  R6: context, R7: length."""
     return [
         alu(R6, "=", R1),
         load("u32", R7, R6, _LENGTH),

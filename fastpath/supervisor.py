@@ -328,12 +328,8 @@ class Supervisor:
         child.kind, child.slot, child.since_s = "worker", slot, time.monotonic()
         fds = [sockets.udp, sockets.urgent, sockets.packet, self.kept.pages[slot], self.kept.site_page]
         fds += [self.kept.adopted_bell, self.kept.event_bell]
-        assign = Assign(
-            slot=slot,
-            port=self.settings.port,
-            observe=self.settings.mode == "observe",
-            brake_ns=self.settings.brake_ns,
-        )
+        observe, brake_ns = self.settings.mode == "observe", self.settings.brake_ns
+        assign = Assign(slot=slot, port=self.settings.port, observe=observe, brake_ns=brake_ns)
         self.send(child, assign, fds)
 
     def ask_to_stop(self, child: Child) -> None:
@@ -598,9 +594,5 @@ def main(state_fd: int) -> int:
         return 1
     doing = "observing, nothing is sent on" if supervisor.settings.mode == "observe" else "serving"
     log.info("%s UDP port %d with %d workers", doing, supervisor.settings.port, supervisor.settings.workers)
-    if any(supervisor.settings.brake_ns):
-        log.warning(
-            "SLOWED DOWN for a bench: workers take %s ns an answer, %s ns a refusal", *supervisor.settings.brake_ns
-        )
     supervisor.run()
     return 0

@@ -1,4 +1,4 @@
-"""The kernel's drop of strangers: a known host always passes, strangers within a budget, the rest is dropped and counted."""
+"""The kernel's drop of strangers: known hosts pass, strangers within a budget, the rest is dropped and counted."""
 
 from __future__ import annotations
 
