@@ -1,6 +1,6 @@
 """`bootstorm bench overload`: more than the server can answer; who is answered then, and how soon it is over.
 
-The worker is slowed down by a declared brake a datagram, so that three times its capacity can be offered here.  Goodput:
+A declared brake slows the worker down, so that three times its capacity can be offered here.  Goodput:
 right replies that arrive before their client asks again, by the timers of its class.
 """
 

@@ -33,7 +33,7 @@ def read_config(path: str | None) -> Config:
 
 
 def bench_brake_ns() -> tuple[int, int]:
-    """BOOTSTORM_BENCH_BRAKE_NS = ANSWER[,OTHER]: workers rest so long after each answer, and each other datagram, so that
+    """BOOTSTORM_BENCH_BRAKE_NS = ANSWER[,OTHER]: workers rest so long after each answer, each other datagram, so that
     a bench can offer three times their capacity.  No key of services.conf: no installed service can be left so."""
     words = os.environ.get("BOOTSTORM_BENCH_BRAKE_NS", "0").split(",")
     if not 1 <= len(words) <= 2 or not all(word.isdecimal() and int(word) <= BRAKE_NS_MAX for word in words):

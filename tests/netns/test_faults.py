@@ -15,9 +15,7 @@ import pytest
 from bench.lab import Host, Lab, Process
 from bench.site import ENVIRONMENT, RunningSite, many_hosts, running_site, send_signal
 
-# Open fault: since REQUESTs have a socket of their own, a seventh of the requests is lost while workers are killed.
-OPEN = pytest.mark.xfail(reason="requests are lost while workers are killed, since there are two sockets a worker")
-pytestmark = [pytest.mark.faults, OPEN]
+pytestmark = pytest.mark.faults
 
 HOSTS, RATE, TURNS = 500, 5000, 10
 SERVER, RELAY, NETWORK = "10.88.0.1", "10.88.0.2", "10.88.0.0/255.255.0.0/10.88.0.1"
