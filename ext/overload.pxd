@@ -17,11 +17,13 @@ cdef enum:
     WINDOW_NS = 50000000
     GIADDR_AT = 24
     SALT_WINDOWS = 20
+    STORM_NS = 2000000000          # for so long a long queue may be a storm, which ends: then it is better waited than refused
+    STORM_SLACK = 8                # datagrams a window, for relays of few
     LEFT_OVER = 4                  # windows' shares that are kept for a relay
     NO_LIMIT = 0xffffffff
     PRESSING_NS = 75000000         # a third of the shortest patience: from this wait on, shares apply
     DRAIN_NS = 1000000000          # in about so long, waits that are too long have got shorter
-    DRAIN_MOST = 30                # per cent of the capacity that are held back for it
+    DRAIN_MOST = 10                # per cent of the capacity that are held back for it
     LOAD_MAX = 8
     KEPT = 90                      # per cent of an estimate that a worse window leaves of it
     NEWS = 25                      # per cent of a new estimate in a smoothed one
@@ -50,6 +52,7 @@ cdef struct Shares:                # of one worker, in this window
     uint32_t salt                  # of the hash, another after SALT_WINDOWS: no relay meets the same others all the time
     uint32_t windows               # since then
     uint32_t answered
+    int64_t long_ns                # since when waits have been long; 0: they are not
     int64_t waited_ns[QUEUES]      # the longest wait seen, by queue
     int64_t waited_before_ns[QUEUES]   # the same of the last window
     double capacity                # answers of a window, by the best of the last ones
@@ -142,6 +145,24 @@ cdef inline uint32_t fair_level(const uint32_t *wanted, uint32_t capacity) noexc
     return level if others != 0 else <uint32_t>NO_LIMIT
 
 
+cdef inline uint32_t median(const uint32_t *wanted) noexcept nogil:
+    """Of those that want something: the least that half of them do not exceed."""
+    cdef uint32_t low = 0, high = NO_LIMIT, middle, within, relays = 0
+    cdef int i
+    for i in range(RELAYS):
+        relays += wanted[i] != 0
+    while low < high:
+        middle = low + (high - low) // 2
+        within = 0
+        for i in range(RELAYS):
+            within += wanted[i] != 0 and wanted[i] <= middle
+        if 2 * within >= relays:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 cdef inline double load_factor(const Shares *shares, int64_t took_ns) noexcept nogil:
     """How many times as many came as were taken out: while a wait grows by d, what came in took - d was taken in took."""
     cdef int64_t grown_ns = 0
@@ -152,25 +173,33 @@ cdef inline double load_factor(const Shares *shares, int64_t took_ns) noexcept n
     return <double>took_ns / max(took_ns - grown_ns, took_ns / LOAD_MAX)
 
 
-cdef inline uint32_t next_level(Shares *shares, int64_t took_ns) noexcept nogil:
+cdef inline uint32_t next_level(Shares *shares, int64_t now_ns, int64_t took_ns) noexcept nogil:
     """What each relay gets in the next window.  The last one could answer so many, less something while waits are long, or they
-    would stay so; and wanted are not those alone that we came to take out."""
+    would stay so; and wanted are not those alone that we came to take out.
+
+    While it may be a storm, in which all want much alike, only who wants far more than most is held to a share: to refuse
+    what the clients have the patience for would help nobody."""
     cdef int64_t waited_ns = max(shares.waited_ns[<int>PLAIN], shares.waited_ns[<int>URGENT_ONES])
     cdef double room, load
+    cdef uint32_t level, usual
     cdef int i, relays = 0
     for i in range(RELAYS):
         relays += shares.wanted[i] != 0
     # A window in which little was left to answer says nothing of what we can do.
     shares.capacity = max(<double>shares.answered * WINDOW_NS / took_ns, shares.capacity * KEPT / 100)
     if waited_ns <= PRESSING_NS or relays < 2:     # one relay alone takes nothing from others
-        shares.load = 1
+        shares.load, shares.long_ns = 1, 0
         return NO_LIMIT
+    if shares.long_ns == 0:
+        shares.long_ns = now_ns
+    usual = median(shares.wanted)
     load = load_factor(shares, took_ns)
     shares.load = max(load, shares.load + (load - shares.load) * NEWS / 100)
     for i in range(RELAYS):
         shares.wanted[i] = <uint32_t>(shares.wanted[i] * shares.load)
     room = 1 - min(<double>(waited_ns - PRESSING_NS) / DRAIN_NS, <double>DRAIN_MOST / 100)
-    return fair_level(shares.wanted, <uint32_t>(shares.capacity * room))
+    level = fair_level(shares.wanted, <uint32_t>(shares.capacity * room))
+    return max(level, 2 * usual + STORM_SLACK) if now_ns - shares.long_ns < STORM_NS else level
 
 
 cdef inline void carry_over(Shares *shares) noexcept nogil:
@@ -198,7 +227,7 @@ cdef inline void share_out(Shares *shares, const Waits *waits, int64_t now_ns) n
             shares.lately_ns[queue] = 0
     if took_ns < WINDOW_NS:
         return
-    shares.level = next_level(shares, took_ns)
+    shares.level = next_level(shares, now_ns, took_ns)
     shares.window_ns = now_ns
     shares.answered = 0
     carry_over(shares)
