@@ -167,7 +167,9 @@ class Service:
         return str(found) if found is not None else None
 
     def publish(self, planned: Planned, fds: list[int]) -> None:
-        """To the supervisor, who keeps it and gives it to the workers."""
+        """To the supervisor, who keeps it and gives it to the workers.
+
+        Our own look comes first: it makes new hosts known to the filters, or these would be dropped as strangers."""
         self.table.serve(fds)
         self.channel.send(Publish(generation=planned.generation, base=planned.base), fds)
 

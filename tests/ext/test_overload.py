@@ -168,7 +168,7 @@ def test_a_flood_leaves_the_others_their_answers() -> None:
 
 
 def test_a_storm_of_two_seconds_is_waited_out() -> None:
-    """All relays alike, at once, more than can be answered in a second: nobody is refused for a share, none is forgotten."""
+    """All relays alike, at once, more than can be answered in a second: nobody is refused for a share."""
     loop = Loop(dict.fromkeys(range(40), 30 * CAPACITY // 40))
     answered = loop.window()
     loop.wanted = dict.fromkeys(range(40), 0)
@@ -179,7 +179,7 @@ def test_a_storm_of_two_seconds_is_waited_out() -> None:
 
 
 def test_a_queue_that_stands_is_kept_short() -> None:
-    """All alike want three times what there is, for long: what is answered has waited little, and as many are answered."""
+    """All alike want three times what there is, for long: what is answered waited little, and is as many."""
     loop = Loop(dict.fromkeys(range(1, 10), 3 * CAPACITY // 9))
     for _ in range(60):
         loop.window()
