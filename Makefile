@@ -73,6 +73,9 @@ bench-load: build       ## the highest rate that our server sustains on one core
 bench-storm: build      ## 10,000 machines switched on at once, until the last ACK
 	$(V)/python -m bench storm --json storm.json --picture storm.svg
 
+bench-overload: build   ## three times what a slowed-down worker can answer, a flooding relay, strangers
+	$(V)/python -m bench overload --json overload.json --picture overload.svg
+
 bench-limit: build      ## the machine's own limit: echo and bare echo, and our server beside them
 	$(V)/python -m bench limit --json limit.json --picture limit.svg
 
@@ -96,4 +99,4 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-limit bench-core bench-replay bench-refresh lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-refresh lint tidy clean

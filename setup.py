@@ -58,6 +58,7 @@ extensions = [
         "ext.table",
         "ext.builder",
         "ext.page",
+        "ext.known",
         "ext.codec",
         "ext.pump",
         "bench.wire",

@@ -12,6 +12,7 @@ from bench.crowd import main as crowd
 from bench.demo import main as demo
 from bench.everything import main as everything
 from bench.growth import main as growth
+from bench.overload import main as overload
 from bench.peers.run import main as peers
 from bench.perfdhcp import main as perfdhcp
 from bench.queue import main as queue
@@ -33,6 +34,7 @@ main.add_command(demo, "demo")
 main.add_command(growth, "growth")
 main.add_command(limit_command, "limit")
 main.add_command(load_command, "load")
+main.add_command(overload, "overload")
 main.add_command(peers, "peers")
 main.add_command(perfdhcp, "perfdhcp")
 main.add_command(queue, "queue")

@@ -22,6 +22,7 @@ cdef enum:
 cdef struct Shot:                  # one request
     int64_t due_ns                 # after the start
     int64_t sent_ns
+    int64_t reply_ns               # the first right one, after the start; 0: none
     uint32_t peer
     uint16_t template
     uint8_t flags
@@ -182,6 +183,7 @@ cdef class Blast(Wire):
             self.keep(data, length, shot.peer, fault)
         elif not shot.flags & SHOT_RIGHT:
             shot.flags |= SHOT_RIGHT
+            shot.reply_ns = max(when_ns - self.start_ns, 1)
             self.time_reply(shot, when_ns - self.start_ns)
 
     cdef void time_reply(self, const Shot *shot, int64_t when_ns) noexcept nogil:
@@ -250,6 +252,32 @@ cdef class Blast(Wire):
              self.moments[i].worst_ns)
             for i in range(self.moment_count) if self.moments[i].sent
         ]
+
+    def in_time(self, groups, patience_ns, int64_t prompt_ns, int64_t moment_ns) -> dict:
+        """By group of hosts (a number for each host): list of (sent, replies that came before the client asks again, replies
+        within prompt_ns, all of them counted from the real send) for each moment by due time; and the times of replies, ns.
+
+        patience_ns: by template."""
+        cdef uint32_t n
+        cdef int64_t took_ns
+        cdef size_t moment
+        cdef list counts, row, patience = list(patience_ns)
+        cdef Shot *shot
+        found = {group: ([], []) for group in set(groups)}
+        for n in range(self.next):
+            shot = &self.shots[n]
+            counts, times = found[groups[shot.peer]]
+            moment = shot.due_ns // moment_ns
+            while <size_t>len(counts) <= moment:
+                counts.append([0, 0, 0])
+            row = counts[moment]
+            row[0] += 1
+            if shot.flags & SHOT_RIGHT:
+                took_ns = shot.reply_ns - shot.sent_ns
+                row[1] += took_ns <= patience[shot.template]
+                row[2] += took_ns <= prompt_ns
+                times.append(took_ns)
+        return found
 
     def unanswered(self, int most=10) -> list:
         """(number, MAC) of the first requests that got no reply at all."""

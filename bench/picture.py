@@ -100,6 +100,22 @@ def draw_funnel(funnel: dict[str, list[tuple[float, int]]], hosts: int, path: Pa
     return _save(figure, path)
 
 
+def draw_overload(
+    moments: Sequence[tuple[float, float]], width_s: float, capacity: float, path: Path, title: str
+) -> Path:
+    """Requests and replies in time a second over time; the capacity dashed."""
+    figure, axes = _figure()
+    times = [i * width_s for i in range(len(moments))]
+    axes.step(times, [offered for offered, _ in moments], where="post", color=GREY, label="offered/s")
+    axes.step(times, [good for _, good in moments], where="post", color=BLUE, label="answered in time/s")
+    axes.axhline(capacity, color=RED, linewidth=0.8, linestyle="--", label="capacity")
+    axes.set_ylim(bottom=0)
+    axes.set_title(title)
+    axes.legend()
+    _plain(axes, "seconds", "a second")
+    return _save(figure, path)
+
+
 def draw_core(points: Sequence[tuple[int, float, float]], path: Path, title: str) -> Path:
     """Hosts against ns a packet, least and median."""
     figure, axes = _figure()

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class RunningSite:
         keys = {"api_url": f"http://{INVENTORY}", "state_dir": str(state), "workers": workers, "refresh_interval": 3600}
         sections = {"dhcp": keys | dhcp, "control": {"socket": str(self.console)}}
         self.config.write_text(json.dumps(sections | ({"snmp": snmp} if snmp is not None else {})))
+        self.environment = dict(ENVIRONMENT)  # of the service
         self.inventory: Process | None = None
         self.server: Process | None = None
 
@@ -78,7 +79,7 @@ class RunningSite:
 
     def serve(self, hosts: int | None = None) -> None:
         """Start the service; with `hosts`, wait until that many are answered by every worker."""
-        self.server = self.host.popen([*BOOTSTORM, "serve", "-c", str(self.config)], env=ENVIRONMENT)
+        self.server = self.host.popen([*BOOTSTORM, "serve", "-c", str(self.config)], env=self.environment)
         if hosts is not None:
             self.await_status(lambda s: s["hosts"] == hosts and all(w["generation"] for w in s["workers"]))
 
@@ -137,9 +138,18 @@ class RunningSite:
 
 
 @contextmanager
-def running_site(host: Host, host_file: str, hosts: int, workers: int = 2, **dhcp: Any) -> Iterator[RunningSite]:
-    """A filled, serving site on `host`, stopped at the end."""
+def running_site(
+    host: Host,
+    host_file: str,
+    hosts: int,
+    workers: int = 2,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **dhcp: Any,
+) -> Iterator[RunningSite]:
+    """A filled, serving site on `host`, stopped at the end.  environment: what the service gets besides."""
     site = RunningSite(host, workers, **dhcp)
+    site.environment |= environment or {}
     site.fill(host_file)
     site.start_inventory()
     try:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from bench.lab import Host, Lab
 from bench.machine import cpu_s, dropped, pinned
-from bench.site import ENVIRONMENT, many_hosts, running_site
+from bench.site import ENVIRONMENT, RunningSite, many_hosts, running_site
 from bench.target import Population, Target, population
 
 NETWORK = IPv4Network("10.96.0.0/12")
@@ -36,6 +36,7 @@ class Stage:
     client: Host
     cores: tuple[int, int]
     target: Target
+    site: RunningSite | None = None  # ours, where it runs
 
     def service(self) -> dict[str, float]:
         """What the server's processes and sockets used and lost so far: CPU seconds, datagrams without room."""
@@ -74,16 +75,25 @@ def two_hosts(relays: int = 1) -> Iterator[Stage]:
 
 
 @contextmanager
-def own_site(people: Population, relays: int = 1, workers: int = 1) -> Iterator[Stage]:
-    """Our own server with these hosts in its inventory, all of it on the first core."""
+def own_site(
+    people: Population,
+    relays: int = 1,
+    workers: int = 1,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **dhcp: Any,
+) -> Iterator[Stage]:
+    """Our own server with these hosts in its inventory, all of it on the first core.
+
+    environment, dhcp: what the service gets besides, and keys of its configuration."""
     network = f"{NETWORK.network_address}/{NETWORK.netmask}/{SERVER}"
     macs = [int.from_bytes(mac, "big") for mac in people.macs]
     with two_hosts(relays) as stage, pinned(stage.cores[0]):
         file = many_hosts(len(macs), network, FIRST_ADDRESS, FIRST_MAC)
         if macs != list(range(FIRST_MAC, FIRST_MAC + len(macs))):
             file = _named(file, macs)
-        with running_site(stage.server, file, len(macs), workers=workers):
-            yield stage
+        with running_site(stage.server, file, len(macs), workers=workers, environment=environment, **dhcp) as site:
+            yield replace(stage, site=site)
 
 
 def _named(host_file: str, macs: list[int]) -> str:

@@ -14,6 +14,7 @@ from control.config import Config, ConfigFaults, load, load_first, resolve_worke
 from fastpath.logs import configure_logging
 
 FAILED, WRONG = 1, 2
+BRAKE_NS_MAX = 1_000_000  # a batch of 64 of them is still no hung worker
 
 
 def read_config(path: str | None) -> Config:
@@ -29,6 +30,17 @@ def read_config(path: str | None) -> Config:
     for line in passed_over:
         click.echo(f"bootstorm: {line}", err=True)
     return config
+
+
+def bench_brake_ns() -> tuple[int, int]:
+    """BOOTSTORM_BENCH_BRAKE_NS = ANSWER[,OTHER]: workers rest so long after each answer, each other datagram, so that
+    a bench can offer three times their capacity.  No key of services.conf: no installed service can be left so."""
+    words = os.environ.get("BOOTSTORM_BENCH_BRAKE_NS", "0").split(",")
+    if not 1 <= len(words) <= 2 or not all(word.isdecimal() and int(word) <= BRAKE_NS_MAX for word in words):
+        wanted = f"wanted N or N,N, each 0 to {BRAKE_NS_MAX}"
+        click.echo(f"bootstorm: BOOTSTORM_BENCH_BRAKE_NS={','.join(words)}: {wanted}", err=True)
+        sys.exit(WRONG)
+    return int(words[0]), int(words[-1]) if len(words) == 2 else 0
 
 
 config_option = click.option("-c", "--config", "path", help="services.conf; default: clusto's search path.")
@@ -57,6 +69,8 @@ def serve(path: str | None) -> None:
         "interfaces": list(config.dhcp.interfaces),
         "trap_address": config.snmp.bind_address if config.receives_traps else None,
         "trap_port": config.snmp.bind_port,
+        "drop_strangers": config.dhcp.drop_strangers,
+        "brake_ns": bench_brake_ns(),
     }
     config_fd, fd = os.memfd_create("bootstorm-config", 0), os.memfd_create("bootstorm-settings", 0)
     os.write(config_fd, config.text)

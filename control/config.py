@@ -142,6 +142,12 @@ class Dhcp:
         "observe: decide, count and record everything, send nothing, and compare with the server that is there",
         restart="no process may send while we observe, and the observer's socket is opened at the start",
     )
+    drop_strangers: bool = _key(
+        False,
+        checks.BOOL,
+        "let the kernel drop most of a flood from MAC addresses that the inventory does not know",
+        restart="the sockets' filters are loaded at the start, for only then may we",
+    )
     bootp: bool = _key(False, checks.BOOL, "answer BOOTP requests (those without option 53) as well")
     api_token: str | None = _key(
         None,

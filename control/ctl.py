@@ -146,6 +146,13 @@ class Client:
             click.echo("\n".join(RENDER[command](result)))
 
 
+def render_strangers(strangers: dict[str, Any]) -> list[str]:
+    """A line where dhcp.drop_strangers is on."""
+    if "dropped" in strangers:
+        return [f"strangers   {strangers['dropped']:,} dropped by the kernel, {strangers['passed']:,} passed"]
+    return [f"strangers   NOT DROPPED: {strangers['reason']}"] if strangers.get("state") == "failed" else []
+
+
 def render_status(status: dict[str, Any]) -> list[str]:
     age = status["table_age_s"]
     lines = [
@@ -162,6 +169,12 @@ def render_status(status: dict[str, Any]) -> list[str]:
         )
     if (boot_port := status.get("boot_port")) and boot_port["state"] == "failed":
         lines.append(f"boot port   {boot_port['reason']}")
+    if status.get("slowed_down_ns"):
+        answer_ns, other_ns = status["slowed_down_ns"]
+        lines.append(
+            f"SLOWED DOWN for a bench: {answer_ns:,} ns an answer, {other_ns:,} ns any other datagram; restart it"
+        )
+    lines += render_strangers(status.get("strangers") or {})
     if status["pinned_s"] is not None:
         lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
     lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]

@@ -54,6 +54,8 @@ class Stopped(Exception):
 class Service:
     def __init__(self, channel: Channel, begin: Begin, fds: list[int], planner: PlannerProcess | None = None) -> None:
         config_fd, console_fd, site_fd, adopted_bell, event_bell, *rest = fds
+        known_fd = rest.pop(0) if begin.known else -1
+        self.known_fault = begin.known_fault
         trap_fds, rest = (rest[:2], rest[2:]) if begin.traps else ([], rest)
         workers = begin.settings.workers
         self.observer = ObserverLink(rest.pop(workers)) if begin.settings.mode == "observe" else None
@@ -64,7 +66,7 @@ class Service:
         self.started_s = time.monotonic()
         self.links: list[LinkAddress] = []
         self.configured = asyncio.Event()  # another configuration is in force
-        self.table = ServedTable(site_fd, rest[:workers], adopted_bell)
+        self.table = ServedTable(site_fd, rest[:workers], adopted_bell, known_fd)
         if begin.generation:
             self.table.serve(rest[workers:])
         self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner)
@@ -173,7 +175,9 @@ class Service:
         return str(found) if found is not None else None
 
     def publish(self, planned: Planned, fds: list[int]) -> None:
-        """To the supervisor, who keeps it and gives it to the workers."""
+        """To the supervisor, who keeps it and gives it to the workers.
+
+        Our own look comes first: it makes new hosts known to the filters, or these would be dropped as strangers."""
         self.table.serve(fds)
         self.channel.send(Publish(generation=planned.generation, base=planned.base), fds)
 
@@ -262,6 +266,7 @@ class Service:
             "lookups": self.lookups.counts,
             "identities": self.warnings.identity_counts(),
             "other_servers": self.warnings.other_servers(),
+            "strangers": self.strangers_status(),
             "traps": self.traps_status(),
             "discovery": self.desk.status(),
             "faults": dict(list(state.faults.items())[:20]),
@@ -269,6 +274,7 @@ class Service:
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": self.boot_port_status(),
             "mode": self.settings.mode,
+            "slowed_down_ns": self.settings.brake_ns if any(self.settings.brake_ns) else None,  # by a bench
             "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
@@ -282,6 +288,14 @@ class Service:
             )
             return {"port": port, "state": "failed" if self.boot_fault else "off", "reason": reason}
         return {"port": port, "state": "open", "reason": None}
+
+    def strangers_status(self) -> dict[str, Any]:
+        """dropped: by the kernel, so that no verdict counts them."""
+        if self.table.known is not None:
+            return {"state": "dropped beyond a budget", **self.table.known.counts()}
+        if self.known_fault:
+            return {"state": "failed", "reason": self.known_fault}
+        return {"state": "ignored by the workers", "reason": "dhcp.drop_strangers is off"}
 
     def traps_status(self) -> dict[str, Any]:
         if self.traps is not None:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from ext.classify import ClientClass
+from ext.known import KnownMacs
 from ext.page import SiteWords, WorkerPage
 from ext.table import Generation, Pair
 
@@ -21,8 +22,9 @@ class NotAdopted(Exception):
 class ServedTable:
     """The pair of generations and the pages.  confirm() tells the workers how old the inventory's word is."""
 
-    def __init__(self, site_fd: int, page_fds: list[int], adopted_bell: int) -> None:
+    def __init__(self, site_fd: int, page_fds: list[int], adopted_bell: int, known_fd: int = -1) -> None:
         self.site = SiteWords(site_fd)
+        self.known = KnownMacs(known_fd) if known_fd >= 0 else None  # where the kernel drops strangers
         self.pages = [WorkerPage(fd) for fd in page_fds]
         self.adopted_bell = adopted_bell
         self.pair: Pair | None = None
@@ -42,8 +44,10 @@ class ServedTable:
         return self.pair_fds
 
     def serve(self, fds: list[int]) -> None:
-        """Look at a new pair; fds are borrowed."""
+        """Look at a new pair, before any worker does; fds are borrowed."""
         self.pair = Pair(Generation(fds[0]), Generation(fds[1]) if len(fds) > 1 else None)
+        if self.known is not None:
+            self.known.follow(self.pair)
         for fd in self.pair_fds:
             os.close(fd)
         self.pair_fds = [os.dup(fd) for fd in fds]

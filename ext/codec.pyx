@@ -12,7 +12,7 @@ from ext.encode cimport Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.judge cimport Decision, Packet, told_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
 from ext.notes cimport Acquaintance, count_ack
-from ext.overload cimport RELAYS, fair_level
+from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
 from ext.parse cimport Request, parse_request
 from ext.table cimport Pair
 from ext.table import STATES
@@ -168,7 +168,7 @@ def links_of(Pair table not None) -> list:
 
 
 def fair_share(wanted, uint32_t capacity) -> int:
-    """The max-min fair level of ext/overload.pxd: of at most 256 relays, what each wants; 2**32 - 1 when all fit."""
+    """The max-min fair level of ext/overload.pxd: of at most 1,024 relays, what each wants; 2**32 - 1 when all fit."""
     cdef uint32_t[RELAYS] each
     cdef int i
     for i in range(RELAYS):
@@ -187,3 +187,22 @@ def loop_rounds(acks) -> list:
             known.told_s = at_s
             told.append(number)
     return told
+
+
+cdef class Overload:
+    """What a worker's loop keeps of waits and shares (ext/overload.pxd), on a clock of the caller's."""
+    cdef Waits waits
+    cdef Shares shares
+
+    def turn(self, int64_t now_ns, *, bint more_urgent=False, bint more_plain=False) -> bool:
+        """After receiving; more: the end of that queue was not seen.  True while arrivals are to be stamped."""
+        note_turn(&self.waits, now_ns, more_urgent, more_plain)
+        share_out(&self.shares, &self.waits, now_ns)
+        return self.waits.stamping
+
+    def waited(self, int64_t since_stamp_ns, *, bint urgent=False) -> int:
+        return wait_of(&self.waits, since_stamp_ns, urgent)
+
+    def refuses(self, int relay, int64_t waited_ns, *, bint urgent=False) -> bool:
+        """Counts one datagram of a relay (an index); True: it has had its share."""
+        return is_over_share(&self.shares, relay, urgent, waited_ns)

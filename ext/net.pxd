@@ -115,6 +115,7 @@ cdef extern from *:
     int MSG_DONTWAIT, MSG_TRUNC
     int SO_TIMESTAMPNS, SCM_TIMESTAMPNS
     int setsockopt(int, int, int, const void *, unsigned int) nogil
+    int getsockopt(int, int, int, void *, unsigned int *) nogil
     int POLLIN
     int CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_REALTIME
     int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_POPULATE

@@ -18,7 +18,7 @@ from ext.leases cimport *
 from ext.net cimport *
 from ext.page cimport *
 from ext.notes cimport Notebook, note, prefetch_known, sight
-from ext.overload cimport Shares, begin_window, is_over_share, relay_of
+from ext.overload cimport Shares, Waits, is_over_share, note_turn, relay_of, share_out, wait_of
 from ext.parse cimport Request
 from ext.record cimport record
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
@@ -27,11 +27,9 @@ from ext.wire cimport swap16, swap32
 
 cdef enum:
     TX_BYTES = 1536
+    BRAKE_DEBT_NS = 50000000       # of a bench's brake: delays that are made up for
     IDLE_NS = 50000000             # a quiet loop still shows its heartbeat
-    PRESSED = 4                    # full batches in a row: more comes than is answered
     BOOT_TURNS = 16                # a busy loop looks at the boot port in every 16th turn: a system call less a batch
-    STAMPED = 16                   # so many: look how long each has waited (180 ns a datagram, so not always)
-    CALM_NS = 1000000000
 
 
 class GenerationRejected(Exception):
@@ -130,11 +128,10 @@ cdef class Pump:
     cdef Notebook notebook
     cdef bint asleep               # control may be, and something was told to it
     cdef Shares shares
-    cdef int pressed               # full batches in a row
-    cdef int64_t pressed_ns        # the last one, CLOCK_BOOTTIME
+    cdef Waits waits
     cdef int64_t now_realtime_ns   # 0 while arrivals are not stamped
     cdef bint observing
-    cdef bint stamping
+    cdef int64_t brake_answer_ns, brake_other_ns, braked_ns
     cdef int urgent_count          # of the batch: its first ones are REQUESTs
     cdef Outbox udp_out, frame_out, boot_out
     cdef uint8_t tx[BATCH][TX_BYTES]
@@ -153,10 +150,12 @@ cdef class Pump:
             munmap(self.site_page, sizeof(SitePage))
 
     def assign(self, *, int udp_fd, int urgent_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd,
-               int port, int boot_fd=-1, int boot_port=0, bint observe=False):
+               int port, int boot_fd=-1, int boot_port=0, bint observe=False, brake_ns=(0, 0)):
         """Take over a slot: its sockets, its page with whatever the last worker left in it, and the doorbells.
 
-        boot_fd: of boot_port, -1 where there is none.  observe: decide and record everything, send nothing."""
+        boot_fd: of boot_port, -1 where there is none.  observe: decide and record everything, send nothing.
+        brake_ns: the benches' brake, for each answer and each other datagram."""
+        self.brake_answer_ns, self.brake_other_ns = brake_ns
         self.observing = observe
         self.page = <Page *>map_shared(page_fd, sizeof(Page))
         self.site_page = <SitePage *>map_shared(site_fd, sizeof(SitePage))
@@ -166,6 +165,14 @@ cdef class Pump:
         self.port_be, self.boot_port_be = swap16(<uint16_t>port), swap16(<uint16_t>boot_port)
         self.wire_receive()
         self.wire_send()
+        self.find_stamps()
+
+    cdef void find_stamps(self) noexcept nogil:
+        """Does the last worker of this slot leave sockets that stamp?"""
+        cdef int on = 0
+        cdef unsigned int length = sizeof(on)
+        self.waits.stamping = getsockopt(self.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, &length) == 0 and on != 0
+        self.waits.worried_ns = clock_ns(CLOCK_BOOTTIME)
 
     cdef void wire_receive(self) noexcept nogil:
         """Point the page's headers into our mapping of it; lengths and flags stay: they tell what is unanswered."""
@@ -290,7 +297,7 @@ cdef class Pump:
         self.urgent_count = count
         count += max(0, recvmmsg(self.udp_fd, self.page.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
         self.tick()
-        self.press(count == BATCH)
+        self.look_at_waits(self.urgent_count - boot == URGENT, count == BATCH)
         if count > 0:
             self.answer_batch()
             return
@@ -317,22 +324,14 @@ cdef class Pump:
             store_release(&self.page.boot_count, count)
         return count
 
-    cdef void press(self, bint full) noexcept nogil:
-        """After each batch: do we keep up?  Arrivals are stamped only while we do not."""
-        begin_window(&self.shares, self.now_boottime_ns)
-        if full:
-            self.pressed += 1
-            self.pressed_ns = self.now_boottime_ns
-            if self.pressed == STAMPED:
-                self.stamp(1)
-        else:
-            self.pressed = 0
-            if self.stamping and self.now_boottime_ns - self.pressed_ns > CALM_NS:
-                self.stamp(0)
-        self.now_realtime_ns = clock_ns(CLOCK_REALTIME) if self.stamping and self.pressed >= PRESSED else 0
+    cdef void look_at_waits(self, bint more_urgent, bint more_plain) noexcept nogil:
+        """After receiving: do we reach the end of the queues?  Arrivals are stamped only while we do not."""
+        if note_turn(&self.waits, self.now_boottime_ns, more_urgent, more_plain):
+            self.stamp(self.waits.stamping)
+        share_out(&self.shares, &self.waits, self.now_boottime_ns)
+        self.now_realtime_ns = clock_ns(CLOCK_REALTIME) if self.waits.stamping else 0
 
     cdef void stamp(self, int on) noexcept nogil:
-        self.stamping = on != 0
         setsockopt(self.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
         setsockopt(self.urgent_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
 
@@ -389,6 +388,8 @@ cdef class Pump:
             if self.page.headers[i].msg_len != 0:
                 self.answer_one(i)
         bump(&self.page.rx, received)
+        if self.brake_answer_ns != 0 or self.brake_other_ns != 0:
+            self.brake(self.udp_out.count + self.frame_out.count, received)
         self.send(&self.udp_out, self.udp_fd)
         self.send(&self.frame_out, self.packet_fd)
         self.send(&self.boot_out, self.boot_fd)
@@ -397,16 +398,27 @@ cdef class Pump:
         self.page.boot_count = 0
         self.ring()
 
+    cdef void brake(self, uint64_t answered, uint64_t received) noexcept nogil:
+        """A bench's: sleep until a worker that takes so long for each would be done, on an absolute schedule, so that a
+        busy machine changes little about its capacity."""
+        cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+        cdef int64_t cost = <int64_t>answered * self.brake_answer_ns + <int64_t>(received - answered) * self.brake_other_ns
+        self.braked_ns = max(self.braked_ns, now - BRAKE_DEBT_NS) + cost
+        if self.braked_ns > now:
+            pause_until(NULL, 0, self.braked_ns - now)
+
     cdef void answer_one(self, int i) noexcept nogil:
         cdef Packet packet
         cdef Request request
         cdef Decision decision
         cdef Reply reply
         cdef Verdict verdict
-        if is_over_share(&self.shares, relay_of(self.page.buffers[i]), i < self.urgent_count, self.pressed >= PRESSED):
+        cdef uint32_t relay
+        self.describe(i, &packet)
+        relay = relay_of(&self.shares, packet.data, packet.ifindex)
+        if is_over_share(&self.shares, relay, i < self.urgent_count, packet.waited_ns):
             bump(&self.page.by_verdict[<int>IGNORED_SHARE], 1)
             return
-        self.describe(i, &packet)
         reply.data = self.tx[i] + IP_UDP_BYTES
         reply.capacity = TX_BYTES - IP_UDP_BYTES
         verdict = answer(&self.site, &packet, &request, &decision, &reply)
@@ -429,6 +441,7 @@ cdef class Pump:
         cdef cmsghdr *cmsg = CMSG_FIRSTHDR(header)
         cdef in_pktinfo *info
         cdef timespec *stamp
+        cdef int64_t waited_ns
         packet.data = self.page.buffers[i]
         packet.length = self.page.headers[i].msg_len
         packet.truncated = (header.msg_flags & MSG_TRUNC) != 0
@@ -445,7 +458,8 @@ cdef class Pump:
                 packet.local_be = info.ipi_spec_dst.s_addr
             elif self.now_realtime_ns != 0 and cmsg.cmsg_level == SOL_SOCKET and cmsg.cmsg_type == SCM_TIMESTAMPNS:
                 stamp = <timespec *>CMSG_DATA(cmsg)
-                packet.waited_ns = self.now_realtime_ns - (<int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec)
+                waited_ns = self.now_realtime_ns - (<int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec)
+                packet.waited_ns = wait_of(&self.waits, waited_ns, i < self.urgent_count)
             cmsg = CMSG_NXTHDR(header, cmsg)
 
     cdef void queue_frame(self, const Reply *reply) noexcept nogil:

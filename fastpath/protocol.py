@@ -39,6 +39,8 @@ class Settings:
     interfaces: list[str] = field(default_factory=list)  # that the observer watches; none: all
     trap_address: str | None = None  # None: no traps are received
     trap_port: int = 162
+    drop_strangers: bool = False
+    brake_ns: tuple[int, int] = (0, 0)  # the benches' brake: of workers, for an answer and for any other datagram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Assign:
     port: int
     boot_port: int = 0
     observe: bool = False  # decide, count and record, send nothing
+    brake_ns: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +101,10 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Supervisor -> control, first message.  fds: config, console, site page, adopted bell, event bell, with `traps`
-    the trap queue and control's end of the receiver's channel, a page for each slot, the end of the channel to the
-    observer where settings.mode is observe, then base (and delta) of the pair that is being served, if any."""
+    """Supervisor -> control, first message.  fds: config, console, site page, adopted bell, event bell, with `known`
+    the map of known MACs, with `traps` the trap queue and control's end of the receiver's channel, a page for each
+    slot, the end of the channel to the observer where settings.mode is observe, then base (and delta) of the pair that
+    is being served, if any."""
 
     settings: Settings
     generation: int = 0
@@ -109,6 +113,8 @@ class Begin:
     traps: bool = False
     traps_fault: str = ""  # why no traps are received although they should be
     boot_fault: str = ""  # why the boot port is not open although it should be
+    known: bool = False
+    known_fault: str = ""  # why strangers are not dropped although they should be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fastpath.bpf import BpfFailed, attach_socket
+from fastpath.strangers import load_filter
+
 log = logging.getLogger("bootstorm.sockets")
 
 SO_ATTACH_FILTER = 26
@@ -120,10 +123,16 @@ def socket_filter(index: int, workers: int, by: Choice = choose) -> list[Instruc
 
 
 def open_slots(
-    workers: int, port: int, owner: tuple[int, int] | None, observe: bool = False, boot_port: int = 0
+    workers: int,
+    port: int,
+    owner: tuple[int, int] | None,
+    observe: bool = False,
+    boot_port: int = 0,
+    known_fd: int = -1,
 ) -> tuple[list[SlotSockets], str]:
     """All sockets, in order, filters in place before the first datagram can arrive.
 
+    known_fd: the known MACs, where strangers are to be dropped (fastpath/strangers.py).
     owner: (uid, gid) that the workers run as; a group that root made cannot be joined again by that user otherwise.
     observe: a port that somebody else has stays his, and then the workers receive nothing.  boot_port: 0 for none.
     Returns the slots, and why the boot port is not open although it should be.  Raises SocketsFailed."""
@@ -135,7 +144,7 @@ def open_slots(
     elif observe:
         log.warning("UDP port %d is ours while we observe: no other server of this machine can be started on it", port)
     size = max(RECEIVE_BYTES_MIN, RECEIVE_BYTES_TOTAL // workers)
-    udp = [_open_udp(index, workers, port if bound else None, choose, size) for index in range(2 * workers)]
+    udp = [_open_udp(index, workers, port if bound else None, choose, size, known_fd) for index in range(2 * workers)]
     boot, fault = [-1] * workers, ""
     if boot_port and not observe:  # who only observes answers nobody there
         fault = boot_port_fault(boot_port)
@@ -173,12 +182,17 @@ def is_taken(port: int) -> bool:
     return False
 
 
-def _open_udp(index: int, workers: int, port: int | None, by: Choice, receive_bytes: int) -> int:
+def _open_udp(index: int, workers: int, port: int | None, by: Choice, receive_bytes: int, known_fd: int = -1) -> int:
     """port None: bound nowhere, so that nothing ever comes in."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers, by))
+        if known_fd < 0:
+            attach(sock, SO_ATTACH_FILTER, socket_filter(index, workers, by))
+        else:
+            program = load_filter(known_fd, index, workers)
+            attach_socket(sock, program)
+            os.close(program)
         if index == 0:  # the others join the group and its program
             attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers, by))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO if hasattr(socket, "IP_PKTINFO") else 8, 1)
@@ -186,6 +200,9 @@ def _open_udp(index: int, workers: int, port: int | None, by: Choice, receive_by
         set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
         if port is not None:
             sock.bind(("", port))
+    except BpfFailed as error:
+        sock.close()
+        raise SocketsFailed(f"{error}; take dhcp.drop_strangers out of the configuration") from error
     except OSError as error:
         sock.close()
         raise SocketsFailed(

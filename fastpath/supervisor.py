@@ -48,6 +48,7 @@ from fastpath.protocol import (
 )
 from fastpath.sandbox import UserUnknown, drop_privileges, owner_of
 from fastpath.sockets import SlotSockets, SocketsFailed, open_console, open_slots
+from fastpath.strangers import try_known
 from fastpath.tap import channel_ends, open_tap
 from fastpath.traps import TrapFds, open_traps
 
@@ -109,6 +110,8 @@ class Kept:
     traps: TrapFds | None = None
     traps_fault: str = ""
     boot_fault: str = ""
+    known: int = -1  # the map of known MACs, where strangers are dropped
+    known_fault: str = ""
 
     def fds(self) -> list[int]:
         single = [
@@ -123,6 +126,7 @@ class Kept:
             self.tap,
             self.observer_end,
             self.control_end,
+            self.known,
         ]
         paired = [fd for slot in self.slots for fd in slot.all()]
         traps = self.traps.all() if self.traps else []
@@ -159,7 +163,8 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
     try:
         owner = owner_of(settings.user)
         lock = lock_state(settings.state_dir)
-        slots, boot_fault = open_slots(settings.workers, settings.port, owner, observe, settings.boot_port)
+        known, known_fault = try_known() if settings.drop_strangers and not observe else (-1, "")
+        slots, boot_fault = open_slots(settings.workers, settings.port, owner, observe, settings.boot_port, known)
         tap = open_tap(settings.interfaces) if observe else -1
         console = open_console(settings.console_path, owner)
         traps, traps_fault = try_traps(settings, owner)
@@ -189,6 +194,8 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         traps=traps,
         traps_fault=traps_fault,
         boot_fault=boot_fault,
+        known=known,
+        known_fault=known_fault,
     )
 
 
@@ -329,8 +336,13 @@ class Supervisor:
         fds = [sockets.udp, sockets.urgent, sockets.packet, self.kept.pages[slot], self.kept.site_page]
         fds += [self.kept.adopted_bell, self.kept.event_bell, *([sockets.boot] if sockets.boot >= 0 else [])]
         settings = self.settings
-        boot_port = settings.boot_port if sockets.boot >= 0 else 0
-        message = Assign(slot=slot, port=settings.port, boot_port=boot_port, observe=settings.mode == "observe")
+        message = Assign(
+            slot=slot,
+            port=settings.port,
+            boot_port=settings.boot_port if sockets.boot >= 0 else 0,
+            observe=settings.mode == "observe",
+            brake_ns=settings.brake_ns,
+        )
         self.send(child, message, fds)
 
     def ask_to_stop(self, child: Child) -> None:
@@ -406,6 +418,7 @@ class Supervisor:
     def send_begin(self, control: Child) -> None:
         kept = self.kept
         fds = [kept.config, kept.console, kept.site_page, kept.adopted_bell, kept.event_bell]
+        fds += [kept.known] if kept.known >= 0 else []
         fds += [kept.traps.queue, kept.traps.control] if kept.traps else []
         fds += [*kept.pages, *([kept.control_end] if kept.control_end >= 0 else []), *kept.table()]
         begin = Begin(
@@ -416,6 +429,8 @@ class Supervisor:
             traps=kept.traps is not None,
             traps_fault=kept.traps_fault,
             boot_fault=kept.boot_fault,
+            known=kept.known >= 0,
+            known_fault=kept.known_fault,
         )
         self.send(control, begin, fds)
 

@@ -63,9 +63,14 @@ class Worker:
             boot_fd=boot[0] if boot else -1,
             boot_port=message.boot_port,
             observe=message.observe,
+            brake_ns=message.brake_ns,
         )
         close_all((page, site))
         self.slot = message.slot
+        if any(message.brake_ns):
+            log.warning(
+                "worker %d SLOWED DOWN for a bench: %d ns an answer, %d ns a refusal", self.slot, *message.brake_ns
+            )
 
     def follow(self) -> None:
         """The helper thread.  The supervisor's end of the channel is its life line: without it nobody replaces us."""

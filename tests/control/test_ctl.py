@@ -111,6 +111,19 @@ def test_status() -> None:
             "other server 10.0.0.2: named in 3 requests, the last of M (a) on eth0",
             id="other-server",
         ),
+        pytest.param(
+            {"slowed_down_ns": [150000, 0]},
+            "SLOWED DOWN for a bench: 150,000 ns an answer, 0 ns any other datagram; restart it",
+            id="slowed-down",
+        ),
+        pytest.param(
+            {"strangers": {"state": "", "dropped": 12345, "passed": 6}},
+            "strangers   12,345 dropped by the kernel, 6 passed",
+            id="strangers",
+        ),
+        pytest.param(
+            {"strangers": {"state": "failed", "reason": "no"}}, "strangers   NOT DROPPED: no", id="strangers-stay"
+        ),
     ],
 )
 def test_status_says_what_is_wrong(change: dict[str, Any], line: str) -> None:

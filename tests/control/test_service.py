@@ -1,6 +1,6 @@
 """The whole service, started as an operator starts it: its file inventory is watched, its guards show in `ctl status`.
 
-It listens on a free port above 1024 and nobody sends to it: what is on the wire is tested in tests/netns.
+It listens on a free port above 1024, and hardly anybody sends to it: what is on the wire is tested in tests/netns.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 
 from control.ctl import CallFailed
 from tests.control.serving import WAIT_S, serving
+from tests.ext.packets import discover
 
 HOSTS = """base,mask,gateway
 10.1.0.0,255.255.255.0,10.1.0.1
@@ -152,3 +153,28 @@ def test_the_flight_recorder_of_the_running_service(tmp_path: Path) -> None:
                 running.ctl("packets", wrong)
         with pytest.raises(CallFailed, match="only a service with"):
             running.ctl("observed", {})
+
+
+def test_a_host_that_is_added_is_no_stranger_to_the_kernel_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.csv"
+    path.write_text(content(1))
+    with serving(tmp_path, f"file://{path}", drop_strangers=True) as running:
+        running.wait_for(r"generation 1: 1 hosts, 1 added")
+        found = running.status()["strangers"]
+        if found["state"] == "failed":
+            pytest.skip(found["reason"])
+        port = json.loads((tmp_path / "services.conf").read_text())["dhcp"]["port"]
+
+        def dropped(host: int) -> int:
+            before = running.status()["strangers"]["dropped"]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for _ in range(500):
+                    sock.sendto(discover(0x020000000000 + host), ("127.0.0.1", port))
+            return int(running.status()["strangers"]["dropped"]) - before
+
+        assert dropped(1) == 0
+        assert dropped(2) > 250, "all but some 64 in each 67 ms"
+        path.write_text(content(1, 2))
+        running.wait_for(r"generation 2: 2 hosts, 1 added")
+        assert dropped(1) == dropped(2) == 0
+        assert dropped(3) > 250

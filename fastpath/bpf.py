@@ -1,0 +1,334 @@
+"""eBPF without a compiler and without libbpf: an assembler for readable instruction tables, and the calls of bpf(2).
+
+A program is a list of what the functions below return, with labels for its jumps; assemble() makes its bytes, load()
+gives them to the kernel.  Knows nothing of DHCP and nothing of sockets' meaning.  Encoding: RFC 9669.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import errno
+import os
+import platform
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
+_PROG_LOAD, _PROG_TEST_RUN, _MAP_UPDATE_BATCH, _LINK_CREATE = 5, 10, 26, 28
+_ATTACH_XDP = 37
+_ATTR_BYTES = 128
+_LOG_BYTES = 1 << 20
+LICENSE = b"GPL"  # what the kernel asks of programs that call certain helpers; says nothing about this service
+
+MAP_HASH, MAP_ARRAY, MAP_XSKMAP = 1, 2, 17  # map types
+MAP_NO_PREALLOC, MAP_MMAPABLE = 1 << 0, 1 << 10  # map flags
+PROGRAM_SOCKET_FILTER, PROGRAM_XDP = 1, 6  # program types
+SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF = 50, 52
+CALL_MAP_LOOKUP, CALL_KTIME_NS, CALL_REDIRECT_MAP = 1, 5, 51  # helpers
+
+_SIZES = {"u8": 0x10, "u16": 0x08, "u32": 0x00, "u64": 0x18}
+_ALU = {"+=": 0x00, "-=": 0x10, "*=": 0x20, "/=": 0x30, "|=": 0x40, "&=": 0x50, "<<=": 0x60, ">>=": 0x70, "%=": 0x90,
+        "^=": 0xA0, "=": 0xB0}  # fmt: skip
+_JUMPS = {"==": 0x10, ">": 0x20, ">=": 0x30, "&": 0x40, "!=": 0x50, "<": 0xA0, "<=": 0xB0}  # all unsigned
+
+
+class BpfFailed(OSError):
+    """The kernel refused a call of bpf(2); the text says which, why, and what the verifier said."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class ProgramWrong(ValueError):
+    """A table that cannot be assembled: a fault of ours."""
+
+
+class Register(enum.IntEnum):
+    """R0: results; R1 to R5: arguments, gone after a call; R6 to R9: kept over calls; R10: end of the stack."""
+
+    R0 = 0
+    R1 = 1
+    R2 = 2
+    R3 = 3
+    R4 = 4
+    R5 = 5
+    R6 = 6
+    R7 = 7
+    R8 = 8
+    R9 = 9
+    R10 = 10
+
+
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = Register
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One slot of eight bytes; target: the label that a jump goes to, in place of an offset."""
+
+    code: int
+    target_register: int = 0
+    source_register: int = 0
+    offset: int = 0
+    value: int = 0
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    name: str
+
+
+Line = Instruction | Label | tuple[Instruction, Instruction]
+
+
+# --- instructions ------------------------------------------------------------------------------------------------
+
+
+def alu(register: Register, operator: str, operand: Register | int) -> Instruction:
+    """register OPERATOR operand, on 64 bits; an int is signed 32 bits and extended."""
+    return _operate(0x07, _known(_ALU, operator), register, operand)
+
+
+def alu32(register: Register, operator: str, operand: Register | int) -> Instruction:
+    """The same on the low 32 bits; the high ones become 0."""
+    return _operate(0x04, _known(_ALU, operator), register, operand)
+
+
+def big_endian(register: Register, bits: int) -> Instruction:
+    """register := its low 16, 32 or 64 bits between network and host order."""
+    return Instruction(0xDC, register, value=bits)
+
+
+def load(size: str, register: Register, base: Register, offset: int) -> Instruction:
+    """register := *(size *)(base + offset)"""
+    return Instruction(0x61 | _known(_SIZES, size), register, base, offset)
+
+
+def store(size: str, base: Register, offset: int, operand: Register | int) -> Instruction:
+    """*(size *)(base + offset) = operand"""
+    if isinstance(operand, Register):
+        return Instruction(0x63 | _known(_SIZES, size), base, operand, offset)
+    return Instruction(0x62 | _known(_SIZES, size), base, 0, offset, operand)
+
+
+def add_atomic(base: Register, offset: int, operand: Register) -> Instruction:
+    """*(u64 *)(base + offset) += operand, whatever other CPUs do meanwhile"""
+    return Instruction(0xDB, base, operand, offset)
+
+
+def load_packet(size: str, offset: int) -> Instruction:
+    """R0 := packet[offset], in host order; R1 to R5 are gone; R6 must hold the context.
+
+    Beyond the end the program returns 0.  Socket filters only; they begin where classic ones begin."""
+    return Instruction(0x20 | _known(_SIZES, size), value=offset)
+
+
+def load_wide(register: Register, value: int) -> tuple[Instruction, Instruction]:
+    """register := value, 64 bits."""
+    return _wide(register, 0, value)
+
+
+def load_map(register: Register, map_fd: int) -> tuple[Instruction, Instruction]:
+    """register := the map behind map_fd, as helpers want it."""
+    return _wide(register, 1, map_fd)
+
+
+def load_map_value(register: Register, map_fd: int, offset: int = 0) -> tuple[Instruction, Instruction]:
+    """register := address in the only value of an array, without a look-up."""
+    return _wide(register, 2, map_fd | offset << 32)
+
+
+def jump(target: str) -> Instruction:
+    return Instruction(0x05, target=target)
+
+
+def jump_if(register: Register, comparison: str, operand: Register | int, target: str) -> Instruction:
+    """On 64 bits, unsigned; an int is signed 32 bits and extended."""
+    made = _operate(0x05, _known(_JUMPS, comparison), register, operand)
+    return Instruction(made.code, made.target_register, made.source_register, 0, made.value, target)
+
+
+def label(name: str) -> Label:
+    return Label(name)
+
+
+def call(helper: int) -> Instruction:
+    return Instruction(0x85, value=helper)
+
+
+def leave() -> Instruction:
+    """Return R0."""
+    return Instruction(0x95)
+
+
+def _operate(kind: int, operation: int, register: Register, operand: Register | int) -> Instruction:
+    if isinstance(operand, Register):
+        return Instruction(kind | operation | 0x08, register, operand)
+    return Instruction(kind | operation, register, value=operand)
+
+
+def _wide(register: Register, kind: int, value: int) -> tuple[Instruction, Instruction]:
+    return Instruction(0x18, register, kind, value=value & 0xFFFFFFFF), Instruction(0, value=value >> 32 & 0xFFFFFFFF)
+
+
+def _known(table: dict[str, int], word: str) -> int:
+    if word not in table:
+        raise ProgramWrong(f"unknown {word!r}; there are {', '.join(table)}")
+    return table[word]
+
+
+# --- assembling --------------------------------------------------------------------------------------------------
+
+
+def assemble(program: Iterable[Line]) -> bytes:
+    """The program's bytes, jumps resolved.  Raises ProgramWrong for a label that is missing or stands twice."""
+    instructions: list[Instruction] = []
+    labels: dict[str, int] = {}
+    for line in program:
+        if isinstance(line, Label):
+            if line.name in labels:
+                raise ProgramWrong(f"label {line.name!r} stands twice")
+            labels[line.name] = len(instructions)
+        else:
+            instructions.extend([line] if isinstance(line, Instruction) else line)
+    return b"".join(_encode(at, instruction, labels) for at, instruction in enumerate(instructions))
+
+
+def _encode(at: int, line: Instruction, labels: dict[str, int]) -> bytes:
+    offset = line.offset
+    if line.target:
+        if line.target not in labels:
+            raise ProgramWrong(f"instruction {at} jumps to {line.target!r}, which is nowhere")
+        offset = labels[line.target] - at - 1
+    if not -(1 << 31) <= line.value < 1 << 32 or not -(1 << 15) <= offset < 1 << 15:
+        raise ProgramWrong(f"instruction {at}: value {line.value} or offset {offset} does not fit")
+    registers = line.target_register | line.source_register << 4
+    return struct.pack("=BBhI", line.code, registers, offset, line.value & 0xFFFFFFFF)
+
+
+# --- bpf(2) ------------------------------------------------------------------------------------------------------
+
+
+def _bpf(command: int, attributes: bytes, what: str) -> tuple[int, bytes]:
+    """(result, attributes as the kernel left them).  Raises BpfFailed."""
+    number = _SYSCALL.get(platform.machine())
+    if number is None:
+        raise BpfFailed(0, f"{what}: the number of bpf(2) on {platform.machine()} is not known to us")
+    buffer = ctypes.create_string_buffer(attributes.ljust(_ATTR_BYTES, b"\0"), _ATTR_BYTES)
+    result = _libc.syscall(number, command, buffer, _ATTR_BYTES)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise BpfFailed(error, f"{what}: {os.strerror(error)}")
+    return int(result), buffer.raw
+
+
+def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
+    return ctypes.addressof(buffer)
+
+
+def create_map(kind: int, key_bytes: int, value_bytes: int, entries: int, *, name: str, flags: int = 0) -> int:
+    """The new map's fd, close-on-exec as all of bpf(2).  Raises BpfFailed."""
+    attributes = struct.pack("=IIIIIII16s", kind, key_bytes, value_bytes, entries, flags, 0, 0, name.encode()[:15])
+    return _bpf(_MAP_CREATE, attributes, f"cannot create the BPF map {name}")[0]
+
+
+def update(map_fd: int, key: bytes, value: bytes) -> None:
+    """Put or replace one element.  key and value must have the map's sizes: the kernel reads as many bytes."""
+    keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    attributes = struct.pack("=IIQQQ", map_fd, 0, _address(keys), _address(values), 0)
+    _bpf(_MAP_UPDATE, attributes, f"cannot put {key.hex()} into the BPF map behind fd {map_fd}")
+
+
+def update_many(map_fd: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+    """Put or replace many with one call; not atomic.  Hash and array maps."""
+    if not keys:
+        return
+    joined_keys, joined_values = b"".join(keys), b"".join(values)
+    all_keys = ctypes.create_string_buffer(joined_keys, len(joined_keys))
+    all_values = ctypes.create_string_buffer(joined_values, len(joined_values))
+    attributes = struct.pack("=QQQQIIQQ", 0, 0, _address(all_keys), _address(all_values), len(keys), map_fd, 0, 0)
+    _bpf(_MAP_UPDATE_BATCH, attributes, f"cannot put {len(keys)} elements into the BPF map behind fd {map_fd}")
+
+
+def delete(map_fd: int, key: bytes) -> bool:
+    """False when the map did not have the key."""
+    keys = ctypes.create_string_buffer(key, len(key))
+    try:
+        _bpf(_MAP_DELETE, struct.pack("=IIQ", map_fd, 0, _address(keys)), f"cannot delete {key.hex()} of fd {map_fd}")
+    except BpfFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return False
+        raise
+    return True
+
+
+def look_up(map_fd: int, key: bytes, value_bytes: int) -> bytes | None:
+    keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value_bytes)
+    try:
+        attributes = struct.pack("=IIQQQ", map_fd, 0, _address(keys), _address(values), 0)
+        _bpf(_MAP_LOOKUP, attributes, f"cannot look up {key.hex()} in the BPF map behind fd {map_fd}")
+    except BpfFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return None
+        raise
+    return values.raw
+
+
+def load_program(kind: int, program: Iterable[Line], *, name: str) -> int:
+    """The program's fd.  Raises BpfFailed with what the verifier said, asked for only when it says no."""
+    code = assemble(program)
+    try:
+        return _load(kind, code, name, None)
+    except BpfFailed as refused:
+        if refused.errno == errno.EPERM:  # the verifier was not asked
+            raise BpfFailed(refused.errno, f"{refused.strerror}; needs CAP_BPF and CAP_NET_ADMIN") from None
+    said = ctypes.create_string_buffer(_LOG_BYTES)
+    try:
+        return _load(kind, code, name, said)
+    except BpfFailed as refused:
+        words = said.value.decode(errors="replace").strip()
+        raise BpfFailed(refused.errno, f"{refused.strerror}\n{words}") from None
+
+
+def _load(kind: int, code: bytes, name: str, said: ctypes.Array[ctypes.c_char] | None) -> int:
+    instructions = ctypes.create_string_buffer(code, len(code))
+    license_text = ctypes.create_string_buffer(LICENSE)
+    log = (1, len(said), _address(said)) if said is not None else (0, 0, 0)
+    attributes = struct.pack(
+        "=IIQQIIQII16s",
+        kind,
+        len(code) // 8,
+        _address(instructions),
+        _address(license_text),
+        *log,
+        0,
+        0,
+        name.encode()[:15],
+    )
+    return _bpf(_PROG_LOAD, attributes, f"cannot load the BPF program {name}")[0]
+
+
+def run_once(program_fd: int, packet: bytes) -> int:
+    """What the program returns for the packet, without any interface (BPF_PROG_TEST_RUN; an Ethernet frame)."""
+    data, out = ctypes.create_string_buffer(packet, len(packet)), ctypes.create_string_buffer(len(packet) + 512)
+    attributes = struct.pack("=IIIIQQII", program_fd, 0, len(packet), len(out), _address(data), _address(out), 1, 0)
+    _result, filled = _bpf(_PROG_TEST_RUN, attributes, f"cannot run the BPF program behind fd {program_fd}")
+    return int(struct.unpack_from("=I", filled, 4)[0])
+
+
+def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
+    """Attach to an interface; the kernel detaches when the last copy of the returned fd is closed."""
+    attributes = struct.pack("=IIII", program_fd, ifindex, _ATTACH_XDP, flags)
+    return _bpf(_LINK_CREATE, attributes, f"cannot attach the XDP program to interface {ifindex}")[0]
+
+
+def attach_socket(sock: socket.socket, program_fd: int, option: int = SO_ATTACH_BPF) -> None:
+    """A socket filter, or with SO_ATTACH_REUSEPORT_EBPF the program of its group.  The program's fd may be closed."""
+    sock.setsockopt(socket.SOL_SOCKET, option, program_fd)
