@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,14 +30,15 @@ class TrapInbox:
 
     def on_messages(self) -> None:
         """At least one, however late it is; the loop comes back as long as there are more."""
-        ends_s = time.monotonic() + SLICE_S
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + SLICE_S
         while True:
             try:
                 batch, _fds = self.channel.receive()
             except BlockingIOError:
                 return
             self.on_traps(batch.seen())
-            if time.monotonic() > ends_s:
+            if loop.time() > ends_s:
                 return
 
     def status(self) -> dict[str, Any]:

@@ -260,7 +260,7 @@ class Machines:
             heapq.heapify(self.due)
 
     def next(self, now: float, busy: Collection[str], stay: str | None = None) -> Machine | None:
-        """The next one, of `stay` or else of another switch each time; none of one that is busy, paused or over its rate.
+        """The next one, of `stay` or else of another switch each time; of none that is busy, paused or over its rate.
 
         Looks at AT_ONCE of what is due and of the switches: the rest has its turn at the next call."""
         for _turn in range(AT_ONCE):

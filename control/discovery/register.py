@@ -179,6 +179,7 @@ class Registration:
         steps = self.vlan_steps(spot, progress, overwrite=False)
         if not self.inventory.dry:
             self.inventory.carry_out(steps)
+        self.tell_vlan(steps, spot, progress)
         return server
 
     # --- a port that nothing is connected to ---------------------------------------------------------------------
@@ -302,7 +303,9 @@ class Registration:
             progress.state = "would"
             return ""
         progress.server = server
-        self.build(builder, server, spot, progress, self.vlan_steps(spot, progress, overwrite=True), known)
+        vlan = self.vlan_steps(spot, progress, overwrite=True)
+        self.build(builder, server, spot, progress, vlan, known)
+        self.tell_vlan(vlan, spot, progress)
         progress.state = "registered"
         return server
 
@@ -354,11 +357,16 @@ class Registration:
             if len(there) > 1:
                 progress.notes.append(f"{spot.text} has {len(there)} VLANs in the inventory: not changed")
                 return []
-            progress.did.append(f"VLAN {spot.vlan} of {spot.text}")
             return setting(spot.switch.path, row)
         if there[0] != spot.vlan:
             progress.notes.append(f"{spot.text}: VLAN {there[0]} in the inventory, {spot.vlan} seen: not changed")
         return []
+
+    @staticmethod
+    def tell_vlan(steps: Sequence[Step], spot: Spot, progress: Progress) -> None:
+        """When it was carried out."""
+        if steps:
+            progress.did.append(f"VLAN {spot.vlan} of {spot.text}")
 
     def record_roles(self, work: Work, progress: Progress) -> Outcome:
         if progress.made and not work.roles:
