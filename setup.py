@@ -55,6 +55,7 @@ extensions = [
         "ext.builder",
         "ext.page",
         "ext.codec",
+        "ext.xsk",
         "ext.pump",
         "bench.wire",
         "bench.blast",

@@ -160,6 +160,8 @@ def render_status(status: dict[str, Any]) -> list[str]:
         lines.append(
             status_line(observed) if observed else "observing   nothing is sent; the observer has said nothing yet"
         )
+    if status.get("io") == "xdp" or status.get("io_reason"):
+        lines.append("io          xdp" if status["io"] == "xdp" else f"io          SOCKETS: {status['io_reason']}")
     if status["pinned_s"] is not None:
         lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
     lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]

@@ -74,6 +74,7 @@ class Service:
             server_id=self.server_id,
         )
         self.traps_fault = begin.traps_fault
+        self.io, self.io_reason = begin.io, begin.io_reason
         self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
         self.traps = TrapInbox(trap_fds[0], trap_fds[1], lambda traps: self.desk.take(traps.seen)) if trap_fds else None
         self.warnings.subscribers.append(self.on_event)
@@ -256,6 +257,8 @@ class Service:
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "mode": self.settings.mode,
+            "io": self.io,
+            "io_reason": self.io_reason or None,
             "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }

@@ -35,9 +35,10 @@ class Settings:
     console_path: str
     user: str | None = None
     mode: str = "serve"  # or "observe": nobody sends
-    interfaces: list[str] = field(default_factory=list)  # that the observer watches; none: all
+    interfaces: list[str] = field(default_factory=list)  # that the observer watches, none: all; that XDP takes from
     trap_address: str | None = None  # None: no traps are received
     trap_port: int = 162
+    io: str = "socket"  # or "xdp": wanted beside the sockets, on the interfaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +48,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:
-    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell."""
+    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell;
+    and for each XDP pool its memory and the worker's two sockets."""
 
     slot: int
     port: int
     observe: bool = False  # decide, count and record, send nothing
+    pools: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,8 @@ class Begin:
     restarts: dict[str, int] = field(default_factory=dict)
     traps: bool = False
     traps_fault: str = ""  # why no traps are received although they should be
+    io: str = "socket"  # how requests come in
+    io_reason: str = ""  # why by sockets, although dhcp.io is xdp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ class Worker:
             self.handle(message, fds)
 
     def take(self, message: Assign, fds: list[int]) -> None:
-        udp, urgent, packet, page, site, adopted, bell = fds
+        udp, urgent, packet, page, site, adopted, bell, *pools = fds
         self.pump.assign(
             udp_fd=udp,
             urgent_fd=urgent,
@@ -59,7 +59,9 @@ class Worker:
             port=message.port,
             observe=message.observe,
         )
-        close_all((page, site))
+        for at in range(0, 3 * message.pools, 3):
+            self.pump.assign_pool(*pools[at : at + 3], message.slot)
+        close_all((page, site, *pools[::3]))
         self.slot = message.slot
 
     def follow(self) -> None:
