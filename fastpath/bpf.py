@@ -21,7 +21,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
 _PROG_LOAD, _PROG_TEST_RUN, _MAP_UPDATE_BATCH, _LINK_CREATE = 5, 10, 26, 28
-_ATTACH_XDP = 37
 # BTF: bytes behind the 12 of each type, once and for each member, by kind (Documentation/bpf/btf.rst).
 _BTF_FUNCTION = 12
 _BTF_ONCE = {1: 4, 3: 12, 14: 4, 17: 4}
@@ -34,7 +33,8 @@ MAP_HASH, MAP_ARRAY, MAP_XSKMAP = 1, 2, 17  # map types
 MAP_NO_PREALLOC, MAP_MMAPABLE = 1 << 0, 1 << 10  # map flags
 PROGRAM_SOCKET_FILTER, PROGRAM_XDP = 1, 6  # program types
 XDP_HAS_FRAGS, XDP_DEVICE_BOUND = 1 << 5, 1 << 6  # program flags
-XDP_NATIVE = 1 << 2  # how link_xdp attaches: in the driver
+ATTACH_XDP = 37  # where link() attaches
+XDP_NATIVE = 1 << 2  # and how: in the driver
 SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF = 50, 52
 CALL_REDIRECT_MAP, CALL_ADJUST_META, CALL_BOOTTIME_NS = 51, 54, 125  # helpers
 
@@ -337,10 +337,10 @@ def run_once(program_fd: int, packet: bytes) -> int:
     return int(struct.unpack_from("=I", filled, 4)[0])
 
 
-def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
+def link(program_fd: int, ifindex: int, flags: int = 0, *, where: int = ATTACH_XDP) -> int:
     """Attach to an interface; the kernel detaches when the last copy of the returned fd is closed."""
-    attributes = struct.pack("=IIII", program_fd, ifindex, _ATTACH_XDP, flags)
-    return _bpf(_LINK_CREATE, attributes, f"cannot attach the XDP program to interface {ifindex}")[0]
+    attributes = struct.pack("=IIII", program_fd, ifindex, where, flags)
+    return _bpf(_LINK_CREATE, attributes, f"cannot attach the BPF program to interface {ifindex}")[0]
 
 
 def kernel_function(name: str, path: str = "/sys/kernel/btf/vmlinux") -> int:

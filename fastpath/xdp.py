@@ -303,7 +303,7 @@ def _load(interface: Interface, sockets: int, workers: int, port: int) -> int:
 def _attach(interface: Interface, program: int) -> int:
     """In the driver only: before it, in the kernel's general code, frames come with their VLAN tags taken off."""
     try:
-        return bpf.link_xdp(program, interface.ifindex, bpf.XDP_NATIVE)
+        return bpf.link(program, interface.ifindex, bpf.XDP_NATIVE)
     except bpf.BpfFailed as failed:
         why = {
             errno.EBUSY: "another XDP program is there",

@@ -1,7 +1,8 @@
 """The XDP program as a table: which frames go to a worker's AF_XDP socket, and to which; all others pass untouched.
 
 Plain DHCP requests for this machine are taken; whatever is odd about a frame (a VLAN tag, IP options, a fragment, a
-length that does not fit) leaves it to the kernel, and so to the ordinary sockets.  To which worker: as fastpath.sockets.choose.
+length that does not fit) leaves it to the kernel, and so to the ordinary sockets.  Workers are chosen by the rule of
+fastpath.sockets.choose.
 """
 
 from __future__ import annotations
