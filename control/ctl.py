@@ -250,6 +250,7 @@ def render_workers(workers: list[dict[str, Any]]) -> list[str]:
     return [
         f"{w['slot']}: pid {w['pid'] or '-'}, generation {w['generation']}, received {w['rx']:,}, sent {w['tx']:,}"
         + (f", recovered {w['recovered']:,}" if w["recovered"] else "")
+        + (f", LOST {w['frames_lost']:,} for want of room" if w["frames_lost"] else "")
         for w in workers
     ]
 

@@ -13,7 +13,7 @@ from ext.verdict cimport VERDICT_COUNT
 
 cdef enum:
     PAGE_MAGIC = 0x67617062        # "bpag"
-    PAGE_VERSION = 2
+    PAGE_VERSION = 3
     BATCH = 64
     RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
     CONTROL_BYTES = 128            # IP_PKTINFO and a time stamp with room to spare
@@ -63,6 +63,7 @@ cdef struct Page:
     uint64_t send_errors[SEND_ERRORS]
     uint64_t events_lost           # ring full
     uint64_t sightings_lost        # its half full
+    uint64_t frames_lost           # by XDP, for want of room; the kernel's own count
     uint64_t records_written
     uint64_t events_head           # next to be written, by the worker
     uint8_t apart[64]              # another writer, another cache line

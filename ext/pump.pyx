@@ -37,6 +37,7 @@ cdef enum:
     STAMPED = 16                   # so many: look how long each has waited (180 ns a datagram, so not always)
     CALM_NS = 1000000000
     SOCKETS_EVERY = 8              # turns, while frames come in by XDP
+    COUNT_NS = 1000000000          # between two questions to the kernel what XDP has lost
 
 
 class GenerationRejected(Exception):
@@ -80,6 +81,7 @@ cdef class Pump:
     cdef Port ports[POOLS_MAX]     # none of these where dhcp.io is socket
     cdef int port_count
     cdef uint32_t turns
+    cdef int64_t counted_ns
     cdef uint8_t tx[BATCH][TX_BYTES]
 
     def __cinit__(self):
@@ -399,8 +401,18 @@ cdef class Pump:
                 self.press(hurried + plain == BATCH)
                 self.answer_frames(port, hurried, plain)
             give_back(port)
+        if self.now_boottime_ns - self.counted_ns > COUNT_NS:
+            self.count_lost()
         self.turns += 1
         return busy and self.turns % SOCKETS_EVERY != 0
+
+    cdef void count_lost(self) noexcept nogil:
+        cdef uint64_t total = 0
+        cdef int i
+        for i in range(self.port_count):
+            total += lost(&self.ports[i])
+        store_release(&self.page.frames_lost, total)
+        self.counted_ns = self.now_boottime_ns
 
     cdef void answer_frames(self, Port *port, uint32_t hurried, uint32_t plain) noexcept nogil:
         """The indices in the pool move on only when all replies are with the kernel."""

@@ -8,7 +8,7 @@ holds the pool's lock, and does not wait for it.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from ext.net cimport MSG_DONTWAIT, load_acquire32, sendto, store_release32, take32
+from ext.net cimport MSG_DONTWAIT, getsockopt, load_acquire32, sendto, store_release32, take32
 
 
 cdef extern from *:
@@ -32,7 +32,10 @@ cdef extern from *:
         xdp_ring_offset tx
         xdp_ring_offset fr
         xdp_ring_offset cr
-    int SOL_XDP, XDP_MMAP_OFFSETS
+    cdef struct xdp_statistics:
+        uint64_t rx_dropped
+        uint64_t rx_ring_full
+    int SOL_XDP, XDP_MMAP_OFFSETS, XDP_STATISTICS
     uint64_t XDP_PGOFF_RX_RING, XDP_PGOFF_TX_RING, XDP_UMEM_PGOFF_FILL_RING, XDP_UMEM_PGOFF_COMPLETION_RING
 
 
@@ -201,6 +204,19 @@ cdef inline void give_back(Port *port) noexcept nogil:
             refill(port, which, count[which])
     reclaim(port)
     store_release32(&port.pool.lock, 0)
+
+
+cdef inline uint64_t lost(const Port *port) noexcept nogil:
+    """Frames that the worker's two sockets had no room for, since they were made."""
+    cdef xdp_statistics counts
+    cdef unsigned int length
+    cdef uint64_t total = 0
+    cdef int which
+    for which in range(2):
+        length = sizeof(counts)
+        if getsockopt(port.fds[which], SOL_XDP, XDP_STATISTICS, &counts, &length) == 0:
+            total += counts.rx_dropped + counts.rx_ring_full
+    return total
 
 
 cdef inline void finish_for_the_dead(Port *port) noexcept nogil:

@@ -301,7 +301,7 @@ def load_program(kind: int, program: Iterable[Line], *, name: str, flags: int = 
         return _load(kind, code, name, flags, ifindex, None)
     except BpfFailed as refused:
         if refused.errno == errno.EPERM:  # the verifier was not asked
-            raise BpfFailed(refused.errno, f"{refused.strerror}; needs CAP_BPF and CAP_NET_ADMIN") from None
+            raise
     said = ctypes.create_string_buffer(_LOG_BYTES)
     try:
         return _load(kind, code, name, flags, ifindex, said)

@@ -84,7 +84,7 @@ def open_xdp(names: Sequence[str], workers: int, port: int, owner: tuple[int, in
         try:
             opened = _open(names, workers, port, undo)
         except bpf.BpfFailed as failed:
-            raise XdpFailed(str(failed)) from failed
+            raise XdpFailed(in_one_line(failed)) from failed
         except OSError as error:
             raise XdpFailed(f"{error.strerror or error}; AF_XDP needs root and Linux 6.4 or newer") from error
         if owner is not None:
@@ -117,6 +117,14 @@ def _open(names: Sequence[str], workers: int, port: int, undo: ExitStack) -> Xdp
         for interface, program in programs:
             opened.links.append(_kept(_attach(interface, program), undo))
     return opened
+
+
+def in_one_line(failed: bpf.BpfFailed) -> str:
+    """Of what the verifier said the point: its last words but for statistics."""
+    first, *rest = str(failed).splitlines()
+    last = [line for line in rest if not line.startswith(("processed ", "verification time", "stack depth"))][-1:]
+    needs = failed.errno in (errno.EPERM, errno.EACCES)
+    return ": ".join([first, *last]) + ("; needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN" if needs else "")
 
 
 def _kept(fd: int, until: ExitStack) -> int:
@@ -222,8 +230,17 @@ def open_pool(interface: Interface, queue: int, workers: int, frames: int, undo:
     size = umem_bytes(workers, frames)
     with mmap.mmap(memory, size, offset=UMEM_AT) as umem:
         begin = ctypes.c_char.from_buffer(umem)
-        _set(sockets[0], _UMEM, struct.pack("=QQIIII", ctypes.addressof(begin), size, FRAME, 0, 0, 0))
-        del begin  # the kernel holds the pages, not our mapping of them
+        try:
+            _set(sockets[0], _UMEM, struct.pack("=QQIIII", ctypes.addressof(begin), size, FRAME, 0, 0, 0))
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            raise XdpFailed(
+                f"a queue of {interface.name} needs {size >> 20} MB of locked memory, which this user may not have; "
+                "LimitMEMLOCK=infinity in the unit, or CAP_IPC_LOCK"
+            ) from error
+        finally:
+            del begin  # the kernel holds the pages, not our mapping of them
     _set(sockets[0], _FILL_RING, struct.pack("=I", frames))
     _set(sockets[0], _DONE_RING, struct.pack("=I", completions(workers)))
     for fd in sockets[:workers]:
