@@ -80,6 +80,7 @@ cdef class Pump:
     cdef int wait_count
     cdef Port ports[POOLS_MAX]     # none of these where dhcp.io is socket
     cdef int port_count
+    cdef bint busy                 # frames came in the last turn
     cdef uint32_t turns
     cdef int64_t counted_ns
     cdef uint8_t tx[BATCH][TX_BYTES]
@@ -233,7 +234,8 @@ cdef class Pump:
         self.urgent_count = count
         count += max(0, recvmmsg(self.udp_fd, self.page.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
         self.tick()
-        self.press(count == BATCH)
+        if count > 0 or not self.busy:   # no rest while frames keep coming
+            self.press(count == BATCH)
         if count > 0:
             self.answer_batch()
             return
@@ -388,13 +390,13 @@ cdef class Pump:
         cdef Port *port
         cdef uint32_t hurried, plain
         cdef int i
-        cdef bint busy = False
+        self.busy = False
         for i in range(self.port_count):
             port = &self.ports[i]
             hurried = min(waiting(port, HURRIED), <uint32_t>URGENT)
             plain = min(waiting(port, PLAIN), <uint32_t>BATCH - hurried)
             if hurried + plain != 0:
-                busy = True
+                self.busy = True
                 if self.offered != NULL:
                     self.adopt()
                 self.tick()
@@ -404,7 +406,7 @@ cdef class Pump:
         if self.now_boottime_ns - self.counted_ns > COUNT_NS:
             self.count_lost()
         self.turns += 1
-        return busy and self.turns % SOCKETS_EVERY != 0
+        return self.busy and self.turns % SOCKETS_EVERY != 0
 
     cdef void count_lost(self) noexcept nogil:
         cdef uint64_t total = 0

@@ -171,9 +171,9 @@ def try_xdp(settings: Settings, owner: tuple[int, int] | None) -> tuple[XdpFds |
     """Where dhcp.io asks for it.  Sockets answer all the same: a fault there is told in log and status."""
     if settings.io != "xdp":
         return None, ""
-    if settings.mode == "observe":
-        return None, "dhcp.mode is observe"
     try:
+        if settings.mode == "observe":
+            raise XdpFailed("dhcp.mode is observe, which takes nothing off the wire")
         return open_xdp(settings.interfaces, settings.workers, settings.port, owner), ""
     except XdpFailed as failed:
         log.error("no XDP, sockets instead: %s", failed)

@@ -86,7 +86,7 @@ def open_xdp(names: Sequence[str], workers: int, port: int, owner: tuple[int, in
         except bpf.BpfFailed as failed:
             raise XdpFailed(in_one_line(failed)) from failed
         except OSError as error:
-            raise XdpFailed(f"{error.strerror or error}; AF_XDP needs root and Linux 6.4 or newer") from error
+            raise XdpFailed(f"AF_XDP: {error.strerror or error}; it needs root and Linux 6.4 or newer") from error
         if owner is not None:
             for pool in opened.pools:
                 os.fchown(pool.memory, *owner)

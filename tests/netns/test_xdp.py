@@ -184,6 +184,32 @@ def test_a_damaged_datagram_is_not_answered(site: tuple[RunningSite, Host]) -> N
     assert after.get("OFFERED", 0) == before.get("OFFERED", 0)
 
 
+ELSEWHERE = f"""
+import socket
+from bench.crowd import Crowd
+crowd = Crowd(hosts=10, first_mac=0x020000000000, step=1, first_address={FIRST}, server=0, giaddr=0x0a580003)
+relay, giaddr = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+relay.bind(("{RELAY}", 67))
+giaddr.bind(("10.88.0.3", 67))
+giaddr.settimeout(5)
+for number in range(10):
+    relay.sendto(crowd.payload(number), ("{SERVER}", 67))
+    crowd.sent_s.append(0)
+    crowd.take(giaddr.recv(2000), 0)
+assert len(crowd.answers) == 10 and not crowd.wrong, crowd.wrong
+"""
+
+
+def test_a_relay_with_two_addresses_is_answered_by_the_routes(site: tuple[RunningSite, Host]) -> None:
+    """Its requests come from an address that is not giaddr: who that is, the kernel knows."""
+    running, client = site
+    before, sockets = received(running), by_sockets(running.host)
+    client.ip("address add 10.88.0.3/16 dev cl")
+    client.run([sys.executable, "-c", ELSEWHERE], timeout=60.0, env=ENVIRONMENT)
+    assert sum(received(running)) - sum(before) == 10
+    assert by_sockets(running.host) - sockets == 10, "in by XDP, out by the sockets"
+
+
 @pytest.mark.parametrize("slot", [0, 1])
 def test_killed_workers_lose_nothing(site: tuple[RunningSite, Host], slot: int) -> None:
     running, client = site
