@@ -2,7 +2,7 @@
 
 Two ways in and out, one account of both (settle): sockets, recvmmsg and sendmmsg, always; and beside them, where dhcp.io is
 xdp, the rings of ext/xsk.pxd.
-Runs without the GIL, allocates nothing, takes no lock.  A helper thread of the worker (fastpath/worker.py) offers new
+Runs without the GIL, allocates nothing, waits for no lock.  A helper thread of the worker (fastpath/worker.py) offers new
 generations; the loop swaps them in between two batches and tells it, so that mapping and unmapping never stall a packet.
 """
 
