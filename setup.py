@@ -60,6 +60,7 @@ extensions = [
         "ext.page",
         "ext.known",
         "ext.codec",
+        "ext.xsk",
         "ext.pump",
         "bench.wire",
         "bench.blast",

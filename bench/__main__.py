@@ -18,6 +18,7 @@ from bench.perfdhcp import main as perfdhcp
 from bench.queue import main as queue
 from bench.refresh import main as refresh
 from bench.storm import main as storm
+from bench.xdp import main as xdp
 
 
 @click.group()
@@ -41,6 +42,7 @@ main.add_command(queue, "queue")
 main.add_command(refresh, "refresh")
 main.add_command(replay_command, "replay")
 main.add_command(storm, "storm")
+main.add_command(xdp, "xdp")
 
 if __name__ == "__main__":
     main(prog_name="bootstorm bench")

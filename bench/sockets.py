@@ -50,7 +50,8 @@ def drops(sock: socket.socket) -> int:
 
 def hardware_address(server: str, host: Host | None = None) -> bytes:
     """MAC of a neighbour, as the kernel found it; LabError when it did not."""
-    here = ["sh", "-c", f"ping -c1 -W1 {server} >/dev/null 2>&1; ip -4 neigh show {server}"]
+    ask = f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('{server}', 9))"
+    here = ["sh", "-c", f'{sys.executable} -c "{ask}"; ip -4 neigh show {server}']
     if host is None:
         said = subprocess.run(here, capture_output=True, text=True, timeout=5, check=False).stdout
     else:

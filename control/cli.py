@@ -67,6 +67,7 @@ def serve(path: str | None) -> None:
         "user": config.dhcp.user,
         "mode": config.dhcp.mode,
         "interfaces": list(config.dhcp.interfaces),
+        "io": config.dhcp.io,
         "trap_address": config.snmp.bind_address if config.receives_traps else None,
         "trap_port": config.snmp.bind_port,
         "drop_strangers": config.dhcp.drop_strangers,

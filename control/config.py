@@ -132,8 +132,9 @@ class Dhcp:
     )
     io: str = _key(
         "socket",
-        checks.choice("socket", "xdp", "dhcp.io"),
-        "how packets are received and sent",
+        checks.one_of("socket", "xdp"),
+        "how packets are received and sent; xdp: past the kernel's network code, on the named `interfaces`, which it "
+        "needs; sockets where that is not possible",
         restart="the workers' sockets are made at the start",
     )
     mode: str = _key(
@@ -435,6 +436,10 @@ def parse(content: bytes, path: Path) -> Config:
         key = next(key for key in dataclasses.fields(Control) if key.name == "socket")
         beside = (taken["dhcp"].get("state_dir") or Dhcp().state_dir) / _STATE_SOCKET
         taken["control"]["socket"] = _take(faults, "control", key, str(beside))
+    if taken["dhcp"].get("io") == "xdp" and not taken["dhcp"].get("interfaces"):
+        faults.add(
+            'dhcp.io: found "xdp" without dhcp.interfaces; wanted the interfaces to take requests from; name them'
+        )
     faults.settle()
     receives_traps = "snmp" in whole
     return Config(

@@ -111,17 +111,6 @@ def list_of(check: Check, secret: bool = False) -> Check:
     return Check(f"a list, each element {check.wanted}", take)
 
 
-def choice(available: str, missing: str, key: str) -> Check:
-    def take(value: Any) -> str:
-        if value == missing:
-            raise Wrong(f'"{missing}"', "", f'{key} = "{missing}" is not available in this version; use "{available}"')
-        if value != available:
-            raise Wrong()
-        return available
-
-    return Check(f'"{available}"', take)
-
-
 def one_of(*words: str) -> Check:
     def take(value: Any) -> str:
         if not isinstance(value, str) or value not in words:

@@ -175,6 +175,8 @@ def render_status(status: dict[str, Any]) -> list[str]:
             f"SLOWED DOWN for a bench: {answer_ns:,} ns an answer, {other_ns:,} ns any other datagram; restart it"
         )
     lines += render_strangers(status.get("strangers") or {})
+    if status.get("io") == "xdp" or status.get("io_reason"):
+        lines.append("io          xdp" if status["io"] == "xdp" else f"io          SOCKETS: {status['io_reason']}")
     if status["pinned_s"] is not None:
         lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
     lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]
@@ -266,6 +268,7 @@ def render_workers(workers: list[dict[str, Any]]) -> list[str]:
     return [
         f"{w['slot']}: pid {w['pid'] or '-'}, generation {w['generation']}, received {w['rx']:,}, sent {w['tx']:,}"
         + (f", recovered {w['recovered']:,}" if w["recovered"] else "")
+        + (f", LOST {w['frames_lost']:,} for want of room" if w["frames_lost"] else "")
         for w in workers
     ]
 

@@ -111,6 +111,10 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
         "the server had more to do than it could, and this relay had had its share",
         "look at what that relay sends; if all of it is machines, give the server more cores",
     ),
+    "IGNORED_CHECKSUM": (
+        "its UDP checksum does not fit: the datagram was damaged on its way",
+        "nothing if it is one; many from one relay or switch: that device damages packets",
+    ),
 }  # fmt: skip
 
 CLASSES: Final[dict[str, str]] = {

@@ -82,6 +82,7 @@ class Service:
         )
         self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
         self.metrics_fault = ""
+        self.io, self.io_reason = begin.io, begin.io_reason
         self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
         self.traps = TrapInbox(trap_fds[0], trap_fds[1], self.desk.take) if trap_fds else None
         self.warnings.subscribers.append(self.on_event)
@@ -275,6 +276,8 @@ class Service:
             "boot_port": self.boot_port_status(),
             "mode": self.settings.mode,
             "slowed_down_ns": self.settings.brake_ns if any(self.settings.brake_ns) else None,  # by a bench
+            "io": self.io,
+            "io_reason": self.io_reason or None,
             "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }

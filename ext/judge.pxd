@@ -86,6 +86,23 @@ cdef inline const Link *primary_link(const Site *site, uint32_t ifindex) noexcep
     return NULL
 
 
+cdef inline uint32_t local_of(const Site *site, const Packet *packet) noexcept nogil:
+    """What IP_PKTINFO would say of a datagram that no socket received: the destination where it is an address of ours, the
+    interface's first one for a broadcast, 0 for what is not, or no longer, meant for us."""
+    cdef const Link *primary
+    cdef bint broadcast = packet.destination_be == <uint32_t>0xffffffff
+    cdef uint32_t i
+    if site.own == NULL:
+        return 0
+    for i in range(site.own.link_count):
+        if site.links[i].address_be == packet.destination_be:
+            return packet.destination_be
+        broadcast |= (site.links[i].ifindex == packet.ifindex
+                      and is_broadcast_of(packet.destination_be, site.links[i].address_be, site.links[i].prefix))
+    primary = primary_link(site, packet.ifindex)
+    return primary.address_be if broadcast and primary != NULL else 0
+
+
 cdef inline bint fits(const Site *site, const Packet *packet, const Request *request, const Lease *lease) noexcept nogil:
     """True when the lease's network is the client's link."""
     cdef uint32_t link = told_link(request)

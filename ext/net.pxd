@@ -45,6 +45,10 @@ cdef extern from *:
             return -1;
         return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
     }
+    static inline int bs_take(uint32_t *p, uint32_t v) {
+        uint32_t nobody = 0;
+        return __atomic_compare_exchange_n(p, &nobody, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    }
     static inline void *bs_exchange(void **p, void *v) { return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL); }
     """
     cdef struct iovec:
@@ -106,6 +110,9 @@ cdef extern from *:
     int load_acquire_int "BS_LOAD_ACQUIRE"(const int *) nogil
     void store_release "BS_STORE_RELEASE"(uint64_t *, uint64_t) nogil
     void store_release_int "BS_STORE_RELEASE"(int *, int) nogil
+    uint32_t load_acquire32 "BS_LOAD_ACQUIRE"(const uint32_t *) nogil
+    void store_release32 "BS_STORE_RELEASE"(uint32_t *, uint32_t) nogil
+    bint take32 "bs_take"(uint32_t *, uint32_t) nogil    # 0 -> value; False: somebody has it
     void full_fence "BS_FENCE"() nogil
     void store_fence "BS_STORE_FENCE"() nogil
     void bump "BS_BUMP"(uint64_t *, uint64_t) nogil
@@ -114,6 +121,7 @@ cdef extern from *:
     int AF_INET, AF_PACKET, IPPROTO_IP, IP_PKTINFO, SOL_SOCKET, ETH_P_IP
     int MSG_DONTWAIT, MSG_TRUNC
     int SO_TIMESTAMPNS, SCM_TIMESTAMPNS
+    ssize_t sendto(int, const void *, size_t, int, const void *, unsigned int) nogil
     int setsockopt(int, int, int, const void *, unsigned int) nogil
     int getsockopt(int, int, int, void *, unsigned int *) nogil
     int POLLIN

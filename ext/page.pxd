@@ -65,6 +65,7 @@ cdef struct Page:
     uint64_t send_errors[SEND_ERRORS]
     uint64_t events_lost           # ring full
     uint64_t sightings_lost        # its half full
+    uint64_t frames_lost           # by XDP, for want of room; the kernel's own count
     uint64_t records_written
     uint64_t events_head           # next to be written, by the worker
     uint8_t apart[64]              # another writer, another cache line

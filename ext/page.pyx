@@ -143,9 +143,10 @@ cdef class WorkerPage:
         return self.page.generation
 
     def totals(self) -> dict:
-        """rx, tx, recovered, events_lost, sightings_lost: counts since the service started, over all workers that had the
+        """rx, tx, recovered, frames_lost, events_lost, sightings_lost: counts since the service started, over all workers that had the
         slot."""
         return {"rx": self.page.rx, "tx": self.page.tx, "recovered": self.page.recovered,
+                "frames_lost": self.page.frames_lost,
                 "events_lost": self.page.events_lost, "sightings_lost": self.page.sightings_lost}
 
     def verdicts(self) -> dict:

@@ -1,6 +1,8 @@
-"""A worker's loop: recvmmsg -> answer() -> sendmmsg.  I/O only; what to say is answer.pxd's.
+"""A worker's loop: receive -> answer() -> send.  I/O only; what to say is answer.pxd's.
 
-Runs without the GIL, allocates nothing, takes no lock.  A helper thread of the worker (fastpath/worker.py) offers new
+Two ways in and out, one account of both (settle): sockets, recvmmsg and sendmmsg, always; and beside them, where dhcp.io is
+xdp, the rings of ext/xsk.pxd.
+Runs without the GIL, allocates nothing, waits for no lock.  A helper thread of the worker (fastpath/worker.py) offers new
 generations; the loop swaps them in between two batches and tells it, so that mapping and unmapping never stall a packet.
 """
 
@@ -12,24 +14,29 @@ from libc.string cimport memcpy, memset
 import os
 
 from ext.answer cimport answer
-from ext.encode cimport ROUTE_FRAME, ROUTE_UDP, Reply
-from ext.judge cimport Decision, Packet
+from ext.encode cimport ROUTE_UDP, Reply
+from ext.frames cimport HEADER_BYTES, UDP_BYTES, is_intact, neighbour_of, put_ethernet, put_ip_udp, read_headers
+from ext.judge cimport Decision, Packet, local_of
 from ext.leases cimport *
 from ext.net cimport *
 from ext.page cimport *
 from ext.notes cimport Notebook, note, prefetch_known, sight
+from ext.outbox cimport Outbox, error_index, prepare_frames, prepare_udp, queue_frame, queue_udp, send
 from ext.overload cimport Shares, Waits, is_over_share, note_turn, relay_of, share_out, wait_of
 from ext.parse cimport Request
 from ext.record cimport record
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
 from ext.verdict cimport *
-from ext.wire cimport swap16, swap32
+from ext.wire cimport swap16
+from ext.xsk cimport *
 
 cdef enum:
     TX_BYTES = 1536
-    BRAKE_DEBT_NS = 50000000       # of a bench's brake: delays that are made up for
     IDLE_NS = 50000000             # a quiet loop still shows its heartbeat
+    BRAKE_DEBT_NS = 50000000       # of a bench's brake: delays that are made up for
     BOOT_TURNS = 16                # a busy loop looks at the boot port in every 16th turn: a system call less a batch
+    SOCKETS_EVERY = 8              # turns, while frames come in by XDP
+    COUNT_NS = 1000000000          # between two questions to the kernel what XDP has lost
 
 
 class GenerationRejected(Exception):
@@ -41,75 +48,10 @@ cdef struct Mapping:
     size_t bytes
 
 
-cdef struct Outbox:                # one sendmmsg: the kernel's UDP socket, or frames by the packet socket
-    mmsghdr headers[BATCH]
-    iovec pieces[BATCH]
-    sockaddr_in names[BATCH]
-    sockaddr_ll frame_names[BATCH]
-    uint8_t control[BATCH][CONTROL_BYTES]
-    unsigned int count
-
-
 cdef inline int64_t clock_ns(int clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)
     return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
-
-
-cdef inline uint32_t sum16(const uint8_t *at, size_t length, uint32_t total) noexcept nogil:
-    """RFC 1071, words as they lie in memory."""
-    cdef uint16_t word
-    while length > 1:
-        memcpy(&word, at, 2)
-        total += word
-        at += 2
-        length -= 2
-    if length:
-        total += at[0]             # little-endian: the odd byte is the low one of its word
-    return total
-
-
-cdef inline uint16_t fold16(uint32_t total) noexcept nogil:
-    total = (total & 0xffff) + (total >> 16)
-    total = (total & 0xffff) + (total >> 16)
-    return <uint16_t>~total
-
-
-cdef inline void put_ip_udp(uint8_t *at, const Reply *reply, uint16_t port_be) noexcept nogil:
-    """IP and UDP headers in front of the payload (RFC 791, RFC 768), UDP checksum computed."""
-    cdef uint16_t udp_be = swap16(<uint16_t>(8 + reply.length))
-    cdef uint16_t value
-    cdef uint32_t total
-    memset(at, 0, IP_UDP_BYTES)
-    at[0] = 0x45
-    value = swap16(<uint16_t>(IP_UDP_BYTES + reply.length))
-    memcpy(at + 2, &value, 2)
-    at[8] = 64
-    at[9] = 17
-    memcpy(at + 12, &reply.source_be, 4)
-    memcpy(at + 16, &reply.destination_be, 4)
-    value = fold16(sum16(at, 20, 0))
-    memcpy(at + 10, &value, 2)
-    memcpy(at + 20, &port_be, 2)
-    memcpy(at + 22, &reply.port_be, 2)
-    memcpy(at + 24, &udp_be, 2)
-    total = sum16(at + 12, 8, 0) + swap16(17) + udp_be
-    value = fold16(sum16(at + 20, 8 + reply.length, total))
-    if value == 0:
-        value = 0xffff
-    memcpy(at + 26, &value, 2)
-
-
-cdef inline int error_index(int error) noexcept nogil:
-    """Index into ext.page.SEND_ERROR_NAMES."""
-    cdef int i
-    cdef int[12] known
-    known[:] = [EAGAIN, ENOBUFS, ENETUNREACH, EHOSTUNREACH, EACCES, EPERM, EINVAL, ENETDOWN, ENODEV, ENXIO, EMSGSIZE,
-                ECONNREFUSED]
-    for i in range(12):
-        if known[i] == error:
-            return i
-    return 12
 
 
 @cython.final
@@ -134,6 +76,14 @@ cdef class Pump:
     cdef int64_t brake_answer_ns, brake_other_ns, braked_ns
     cdef int urgent_count          # of the batch: its first ones are REQUESTs
     cdef Outbox udp_out, frame_out, boot_out
+    cdef pollfd ends[4 + 2 * POOLS_MAX]
+    cdef int wait_count
+    cdef Port ports[POOLS_MAX]     # none of these where dhcp.io is socket
+    cdef int port_count
+    cdef bint busy                 # frames came in the last turn
+    cdef bint more_frames[2]       # then: more waited than was taken, by Which
+    cdef uint32_t turns
+    cdef int64_t counted_ns
     cdef uint8_t tx[BATCH][TX_BYTES]
 
     def __cinit__(self):
@@ -142,8 +92,11 @@ cdef class Pump:
         self.swapped_fd = os.eventfd(0, os.EFD_CLOEXEC)
 
     def __dealloc__(self):
+        cdef int i
         unmap(&self.base_map)
         unmap(&self.delta_map)
+        for i in range(POOLS_MAX):
+            close_port(&self.ports[i])
         if self.page != NULL:
             munmap(self.page, sizeof(Page))
         if self.site_page != NULL:
@@ -164,8 +117,12 @@ cdef class Pump:
         self.boot_fd, self.boot_turns = boot_fd, BOOT_TURNS
         self.port_be, self.boot_port_be = swap16(<uint16_t>port), swap16(<uint16_t>boot_port)
         self.wire_receive()
-        self.wire_send()
+        prepare_udp(&self.udp_out)
+        prepare_udp(&self.boot_out)
+        prepare_frames(&self.frame_out)
         self.find_stamps()
+        for fd in (self.wake_fd, boot_fd, udp_fd, urgent_fd):     # -1 is skipped
+            self.wait_for(fd)
 
     cdef void find_stamps(self) noexcept nogil:
         """Does the last worker of this slot leave sockets that stamp?"""
@@ -173,6 +130,18 @@ cdef class Pump:
         cdef unsigned int length = sizeof(on)
         self.waits.stamping = getsockopt(self.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, &length) == 0 and on != 0
         self.waits.worried_ns = clock_ns(CLOCK_BOOTTIME)
+
+    def assign_pool(self, int pool_fd, int plain_fd, int hurried_fd, int slot):
+        """Take over this slot's part of an XDP pool as well; its sockets' fds stay with us, the pool's may be closed."""
+        open_port(&self.ports[self.port_count], pool_fd, plain_fd, hurried_fd, slot)
+        self.port_count += 1
+        self.wait_for(plain_fd)
+        self.wait_for(hurried_fd)
+
+    cdef void wait_for(self, int fd) noexcept nogil:
+        self.ends[self.wait_count].fd = fd
+        self.ends[self.wait_count].events = POLLIN
+        self.wait_count += 1
 
     cdef void wire_receive(self) noexcept nogil:
         """Point the page's headers into our mapping of it; lengths and flags stay: they tell what is unanswered."""
@@ -184,21 +153,6 @@ cdef class Pump:
             self.page.headers[i].msg_hdr.msg_iov = &self.page.pieces[i]
             self.page.headers[i].msg_hdr.msg_iovlen = 1
             self.page.headers[i].msg_hdr.msg_control = self.page.control[i]
-
-    cdef void wire_send(self) noexcept nogil:
-        cdef int i
-        cdef msghdr *header
-        wire_udp(&self.udp_out)
-        wire_udp(&self.boot_out)
-        for i in range(BATCH):
-            header = &self.frame_out.headers[i].msg_hdr
-            self.frame_out.frame_names[i].sll_family = AF_PACKET
-            self.frame_out.frame_names[i].sll_protocol = swap16(ETH_P_IP)
-            self.frame_out.frame_names[i].sll_halen = 6
-            header.msg_name = &self.frame_out.frame_names[i]
-            header.msg_namelen = sizeof(sockaddr_ll)
-            header.msg_iov = &self.frame_out.pieces[i]
-            header.msg_iovlen = 1
 
     def load(self, int base_fd, int delta_fd=-1) -> int:
         """Adopt a pair of sealed generations and return the number that the loop answers from now on.
@@ -261,7 +215,8 @@ cdef class Pump:
             self.adopt()
             self.recover()
             while not load_acquire_int(&self.stopping):
-                self.turn()
+                if self.port_count == 0 or not self.turn_frames():
+                    self.turn()
         self.running = False
         self.page.pid = 0
 
@@ -283,7 +238,6 @@ cdef class Pump:
 
     cdef void turn(self) noexcept nogil:
         cdef int i, count, boot = 0
-        cdef pollfd waits[4]
         cdef uint64_t news
         if self.offered != NULL:
             self.adopt()
@@ -297,20 +251,17 @@ cdef class Pump:
         self.urgent_count = count
         count += max(0, recvmmsg(self.udp_fd, self.page.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
         self.tick()
-        self.look_at_waits(self.urgent_count - boot == URGENT, count == BATCH)
+        self.look_at_waits(self.urgent_count - boot == URGENT or (self.busy and self.more_frames[<int>HURRIED]),
+                           count == BATCH or (self.busy and self.more_frames[<int>PLAIN]))
         if count > 0:
             self.answer_batch()
             return
-        waits[0].fd = self.udp_fd
-        waits[1].fd = self.urgent_fd
-        waits[2].fd = self.wake_fd
-        waits[3].fd = self.boot_fd                                # -1 is skipped
-        waits[0].events = waits[1].events = waits[2].events = waits[3].events = POLLIN
-        waits[0].revents = waits[1].revents = waits[2].revents = waits[3].revents = 0
-        pause_until(waits, 4, IDLE_NS)
-        if waits[3].revents:
+        if self.busy:                  # no rest while frames keep coming
+            return
+        pause_until(self.ends, self.wait_count, IDLE_NS)
+        if self.ends[1].revents:
             self.boot_turns = 0
-        if waits[2].revents:
+        if self.ends[0].revents:
             eventfd_read(self.wake_fd, &news)
 
     cdef int receive_boot(self) noexcept nogil:
@@ -338,36 +289,36 @@ cdef class Pump:
     cdef void recover(self) noexcept nogil:
         """Answer what a dead worker had received; answers are idempotent.  One by one: if one of them is what killed it,
         the others do not go with it, and that one is given up when it has ended RECOVERIES_MAX workers."""
+        cdef Packet packet
         cdef int i
         for i in range(BATCH):
             if self.page.headers[i].msg_len == 0:
                 continue
             self.page.recoveries += 1
             if self.page.recoveries < RECOVERIES_MAX:
-                self.udp_out.count = self.frame_out.count = self.boot_out.count = 0
+                self.begin_sending()
                 self.answer_one(i)
-                self.send(&self.udp_out, self.udp_fd)
-                self.send(&self.boot_out, self.boot_fd)
-                self.send(&self.frame_out, self.packet_fd)
+                self.send_all()
                 bump(&self.page.rx, 1)
                 bump(&self.page.recovered, 1)
             else:
-                self.abandon(i)
+                self.describe(i, &packet)
+                self.abandon(&packet)
             self.page.headers[i].msg_len = 0
             self.page.recoveries = 0
         self.page.boot_count = 0
+        for i in range(self.port_count):
+            self.recover_frames(&self.ports[i])
         self.ring()
 
-    cdef void abandon(self, int i) noexcept nogil:
+    cdef void abandon(self, const Packet *packet) noexcept nogil:
         """Count and report without looking at more than the fixed header."""
-        cdef Packet packet
         cdef Request request
         bump(&self.page.by_verdict[<int>ABANDONED], 1)
-        self.describe(i, &packet)
         memset(&request, 0, sizeof(request))
         if packet.length >= sizeof(Bootp):
             request.bootp = <const Bootp *>packet.data
-            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &self.site, &packet, &request, ABANDONED)
+            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &self.site, packet, &request, ABANDONED)
 
     cdef void answer_batch(self) noexcept nogil:
         """Everything with a length; the lengths go back to 0 only when all replies are with the kernel."""
@@ -381,60 +332,75 @@ cdef class Pump:
         if received > 1:
             for i in range(BATCH):
                 if self.page.headers[i].msg_len != 0:
-                    prefetch_lease(&self.site, self.page.buffers[i] + 28)
-                    prefetch_known(&self.notebook, self.page.buffers[i] + 28)
-        self.udp_out.count = self.frame_out.count = self.boot_out.count = 0
+                    self.prefetch_rows(self.page.buffers[i])
+        self.begin_sending()
         for i in range(BATCH):
             if self.page.headers[i].msg_len != 0:
                 self.answer_one(i)
         bump(&self.page.rx, received)
-        if self.brake_answer_ns != 0 or self.brake_other_ns != 0:
-            self.brake(self.udp_out.count + self.frame_out.count, received)
-        self.send(&self.udp_out, self.udp_fd)
-        self.send(&self.frame_out, self.packet_fd)
-        self.send(&self.boot_out, self.boot_fd)
+        self.brake(self.udp_out.count + self.frame_out.count, received)
+        self.send_all()
         for i in range(BATCH):
             self.page.headers[i].msg_len = 0
         self.page.boot_count = 0
         self.ring()
 
+    cdef void prefetch_rows(self, const uint8_t *data) noexcept nogil:
+        prefetch_lease(&self.site, data + 28)
+        prefetch_known(&self.notebook, data + 28)
+
+    cdef void begin_sending(self) noexcept nogil:
+        self.udp_out.count = self.frame_out.count = self.boot_out.count = 0
+
+    cdef void send_all(self) noexcept nogil:
+        send(&self.udp_out, self.udp_fd, self.page)
+        send(&self.boot_out, self.boot_fd, self.page)
+        send(&self.frame_out, self.packet_fd, self.page)
+
     cdef void brake(self, uint64_t answered, uint64_t received) noexcept nogil:
         """A bench's: sleep until a worker that takes so long for each would be done, on an absolute schedule, so that a
         busy machine changes little about its capacity."""
-        cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
-        cdef int64_t cost = <int64_t>answered * self.brake_answer_ns + <int64_t>(received - answered) * self.brake_other_ns
+        cdef int64_t now, cost
+        if self.brake_answer_ns == 0 and self.brake_other_ns == 0:
+            return
+        now = clock_ns(CLOCK_MONOTONIC)
+        cost = <int64_t>answered * self.brake_answer_ns + <int64_t>(received - answered) * self.brake_other_ns
         self.braked_ns = max(self.braked_ns, now - BRAKE_DEBT_NS) + cost
         if self.braked_ns > now:
             pause_until(NULL, 0, self.braked_ns - now)
 
     cdef void answer_one(self, int i) noexcept nogil:
         cdef Packet packet
-        cdef Request request
-        cdef Decision decision
         cdef Reply reply
-        cdef Verdict verdict
-        cdef uint32_t relay
         self.describe(i, &packet)
-        relay = relay_of(&self.shares, packet.data, packet.ifindex)
-        if is_over_share(&self.shares, relay, i < self.urgent_count, packet.waited_ns):
-            bump(&self.page.by_verdict[<int>IGNORED_SHARE], 1)
+        if self.over_share(&packet, i < self.urgent_count):
             return
         reply.data = self.tx[i] + IP_UDP_BYTES
         reply.capacity = TX_BYTES - IP_UDP_BYTES
-        verdict = answer(&self.site, &packet, &request, &decision, &reply)
+        if self.settle(&packet, &reply):
+            self.queue(&reply)
+
+    cdef bint over_share(self, const Packet *packet, bint urgent) noexcept nogil:
+        cdef uint32_t relay = relay_of(&self.shares, packet.data, packet.ifindex)
+        if is_over_share(&self.shares, relay, urgent, packet.waited_ns):
+            bump(&self.page.by_verdict[<int>IGNORED_SHARE], 1)
+            return True
+        return False
+
+    cdef bint settle(self, const Packet *packet, Reply *reply) noexcept nogil:
+        """Decide, count, record and tell, whichever way the request came; True: the reply is to be sent."""
+        cdef Request request
+        cdef Decision decision
+        cdef Verdict verdict = answer(&self.site, packet, &request, &decision, reply)
         bump(&self.page.by_verdict[<int>verdict], 1)
-        if is_answer(verdict) and not self.observing:
-            if reply.route == ROUTE_UDP:
-                queue_udp(&self.boot_out if reply.from_boot_port else &self.udp_out, &reply)
-            else:
-                self.queue_frame(&reply)
-        record(self.page.records, self.page.records_written, self.now_boottime_ns, &packet, verdict, &reply,
+        record(self.page.records, self.page.records_written, self.now_boottime_ns, packet, verdict, reply,
                not self.observing)
         bump(&self.page.records_written, 1)
         if is_event(verdict):
-            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &self.site, &packet, &request, verdict)
+            self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &self.site, packet, &request, verdict)
         elif verdict == ACKED:
-            self.asleep |= sight(self.page, &self.notebook, self.now_boottime_ns, &packet, &request, &decision)
+            self.asleep |= sight(self.page, &self.notebook, self.now_boottime_ns, packet, &request, &decision)
+        return is_answer(verdict) and not self.observing
 
     cdef void describe(self, int i, Packet *packet) noexcept nogil:
         cdef msghdr *header = &self.page.headers[i].msg_hdr
@@ -462,17 +428,11 @@ cdef class Pump:
                 packet.waited_ns = wait_of(&self.waits, waited_ns, i < self.urgent_count)
             cmsg = CMSG_NXTHDR(header, cmsg)
 
-    cdef void queue_frame(self, const Reply *reply) noexcept nogil:
-        cdef unsigned int at = self.frame_out.count
-        put_ip_udp(reply.data - IP_UDP_BYTES, reply, self.boot_port_be if reply.from_boot_port else self.port_be)
-        self.frame_out.frame_names[at].sll_ifindex = reply.ifindex
-        if reply.route == ROUTE_FRAME:
-            memcpy(self.frame_out.frame_names[at].sll_addr, reply.mac, 6)
+    cdef void queue(self, const Reply *reply) noexcept nogil:
+        if reply.route == ROUTE_UDP:
+            queue_udp(&self.boot_out if reply.from_boot_port else &self.udp_out, reply)
         else:
-            memset(self.frame_out.frame_names[at].sll_addr, 0xff, 6)
-        self.frame_out.pieces[at].iov_base = reply.data - IP_UDP_BYTES
-        self.frame_out.pieces[at].iov_len = IP_UDP_BYTES + reply.length
-        self.frame_out.count = at + 1
+            queue_frame(&self.frame_out, reply, self.boot_port_be if reply.from_boot_port else self.port_be)
 
     cdef void ring(self) noexcept nogil:
         """After the replies have left: waking control once a batch, not once an event, and clients come first."""
@@ -480,53 +440,144 @@ cdef class Pump:
             self.asleep = False
             eventfd_write(self.bell_fd, 1)
 
-    cdef void send(self, Outbox *box, int fd) noexcept nogil:
-        """Never waits: a reply that the kernel does not take at once, nor when asked again, is counted and skipped."""
-        cdef unsigned int at = 0
-        cdef int sent
-        cdef bint again = False
-        while at < box.count:
-            sent = sendmmsg(fd, box.headers + at, box.count - at, MSG_DONTWAIT)
-            if sent > 0:
-                bump(&self.page.tx, sent)
-                at += sent
-                again = True       # a short count hides the error of the next one: the coming call is its second try
-            elif c_errno != EINTR:
-                if again:
-                    bump(&self.page.send_errors[error_index(c_errno)], 1)
-                    at += 1
-                again = not again
+    # --- the other way in and out: rings that the XDP program fills ------------------------------------------------
 
+    cdef bint turn_frames(self) noexcept nogil:
+        """One batch of each pool.  False when nothing came, and now and then: the sockets are to be looked at."""
+        cdef Port *port
+        cdef uint32_t hurried, plain
+        cdef int i
+        self.busy = self.more_frames[<int>PLAIN] = self.more_frames[<int>HURRIED] = False
+        for i in range(self.port_count):
+            port = &self.ports[i]
+            hurried = min(waiting(port, HURRIED), <uint32_t>URGENT)
+            plain = min(waiting(port, PLAIN), <uint32_t>BATCH - hurried)
+            if hurried + plain != 0:
+                self.busy = True
+                self.more_frames[<int>HURRIED] |= hurried == URGENT
+                self.more_frames[<int>PLAIN] |= hurried + plain == BATCH
+                if self.offered != NULL:
+                    self.adopt()
+                self.tick()
+                self.answer_frames(port, hurried, plain)
+            give_back(port)
+        if self.now_boottime_ns - self.counted_ns > COUNT_NS:
+            self.count_lost()
+        self.turns += 1
+        if not self.busy or self.turns % SOCKETS_EVERY == 0:
+            return False
+        self.look_at_waits(self.more_frames[<int>HURRIED], self.more_frames[<int>PLAIN])
+        return True
 
-cdef void wire_udp(Outbox *box) noexcept nogil:
-    cdef int i
-    cdef msghdr *header
-    cdef cmsghdr *cmsg
-    for i in range(BATCH):
-        header = &box.headers[i].msg_hdr
-        box.names[i].sin_family = AF_INET
-        header.msg_name = &box.names[i]
-        header.msg_namelen = sizeof(sockaddr_in)
-        header.msg_iov = &box.pieces[i]
-        header.msg_iovlen = 1
-        header.msg_control = box.control[i]
-        header.msg_controllen = CMSG_SPACE(sizeof(in_pktinfo))
-        cmsg = CMSG_FIRSTHDR(header)
-        cmsg.cmsg_level = IPPROTO_IP
-        cmsg.cmsg_type = IP_PKTINFO
-        cmsg.cmsg_len = CMSG_LEN(sizeof(in_pktinfo))
+    cdef void count_lost(self) noexcept nogil:
+        cdef uint64_t total = 0
+        cdef int i
+        for i in range(self.port_count):
+            total += lost(&self.ports[i])
+        store_release(&self.page.frames_lost, total)
+        self.counted_ns = self.now_boottime_ns
 
+    cdef void answer_frames(self, Port *port, uint32_t hurried, uint32_t plain) noexcept nogil:
+        """The indices in the pool move on only when all replies are with the kernel."""
+        cdef Lane *lane = port.lane
+        cdef const uint8_t *frame
+        cdef uint32_t i
+        for i in range(hurried):
+            prefetch_slot(&self.site, frame_of(port, HURRIED, lane.taken[1] + i) + HEADER_BYTES + 28)
+        for i in range(plain):
+            prefetch_slot(&self.site, frame_of(port, PLAIN, lane.taken[0] + i) + HEADER_BYTES + 28)
+        if hurried + plain > 1:
+            for i in range(hurried):
+                self.prefetch_rows(frame_of(port, HURRIED, lane.taken[1] + i) + HEADER_BYTES)
+            for i in range(plain):
+                self.prefetch_rows(frame_of(port, PLAIN, lane.taken[0] + i) + HEADER_BYTES)
+        store_release32(&lane.taken[1], lane.taken[1] + hurried)
+        store_release32(&lane.taken[0], lane.taken[0] + plain)
+        self.begin_sending()
+        for i in range(hurried):
+            self.answer_frame(port, HURRIED, lane.answered[1] + i, i)
+        for i in range(plain):
+            self.answer_frame(port, PLAIN, lane.answered[0] + i, hurried + i)
+        bump(&self.page.rx, hurried + plain)
+        self.brake(hurried + plain, hurried + plain)
+        self.send_frames(port)
+        store_release32(&lane.answered[1], lane.taken[1])
+        store_release32(&lane.answered[0], lane.taken[0])
+        self.ring()
 
-cdef void queue_udp(Outbox *box, const Reply *reply) noexcept nogil:
-    cdef unsigned int at = box.count
-    cdef in_pktinfo *info = <in_pktinfo *>CMSG_DATA(CMSG_FIRSTHDR(&box.headers[at].msg_hdr))
-    info.ipi_ifindex = 0           # the route decides; only the source is ours to say
-    info.ipi_spec_dst.s_addr = reply.source_be
-    box.names[at].sin_addr.s_addr = reply.destination_be
-    box.names[at].sin_port = reply.port_be
-    box.pieces[at].iov_base = reply.data
-    box.pieces[at].iov_len = reply.length
-    box.count = at + 1
+    cdef void send_frames(self, Port *port) noexcept nogil:
+        """What stands in the pool, then what has to go by a socket."""
+        cdef uint32_t before = load_acquire32(port.sending.consumer)
+        cdef uint32_t left = launch(port) if port.posted != before else 0
+        bump(&self.page.tx, port.posted - left - before)
+        if left:
+            bump(&self.page.send_errors[error_index(c_errno)], left)
+        self.send_all()
+
+    cdef void recover_frames(self, Port *port) noexcept nogil:
+        """As recover(), of one pool."""
+        cdef Lane *lane = port.lane
+        cdef Packet packet
+        cdef int which
+        finish_for_the_dead(port)
+        for which in range(2):
+            while lane.answered[which] != lane.taken[which]:
+                lane.recoveries += 1
+                if lane.recoveries < RECOVERIES_MAX:
+                    self.begin_sending()
+                    self.answer_frame(port, <Which>which, lane.answered[which], 0)
+                    self.send_frames(port)
+                    bump(&self.page.rx, 1)
+                    bump(&self.page.recovered, 1)
+                elif self.describe_frame(port, <Which>which, lane.answered[which], &packet):
+                    self.abandon(&packet)
+                store_release32(&lane.answered[which], lane.answered[which] + 1)
+                lane.recoveries = 0
+
+    cdef void answer_frame(self, Port *port, Which which, uint32_t index, uint32_t place) noexcept nogil:
+        """place: of the batch, for a reply that has to go by a socket."""
+        cdef const uint8_t *frame = frame_of(port, which, index)
+        cdef const uint8_t *neighbour
+        cdef uint8_t *out
+        cdef bint known = False
+        cdef Packet packet
+        cdef Reply reply
+        if not self.describe_frame(port, which, index, &packet) or self.over_share(&packet, which == HURRIED):
+            return
+        out = free_frame(port)
+        reply.data = out + SENDING_AT + HEADER_BYTES if out != NULL else self.tx[place] + IP_UDP_BYTES
+        reply.capacity = TX_BYTES - IP_UDP_BYTES
+        if not self.settle(&packet, &reply):
+            return
+        neighbour = neighbour_of(frame, &packet, &reply, port.pool.ifindex, &known)
+        if out == NULL or not known:
+            self.queue(&reply)
+            return
+        put_ip_udp(reply.data - IP_UDP_BYTES, &reply, self.port_be)
+        put_ethernet(out + SENDING_AT, neighbour, port.pool.mac)
+        post(port, out + SENDING_AT, <uint32_t>(HEADER_BYTES + reply.length))
+
+    cdef bint describe_frame(self, Port *port, Which which, uint32_t index, Packet *packet) noexcept nogil:
+        """False, and counted: what the kernel would not have brought to a socket either."""
+        cdef uint8_t *frame = frame_of(port, which, index)
+        cdef int64_t *stamp = <int64_t *>(frame - STAMP_BYTES)
+        if not read_headers(frame, received(port, which, index).len, packet):
+            bump(&self.page.by_verdict[<int>IGNORED_SHORT], 1)
+            return False
+        if not is_intact(frame, packet.length + UDP_BYTES):
+            bump(&self.page.by_verdict[<int>IGNORED_CHECKSUM], 1)
+            return False
+        packet.ifindex = port.pool.ifindex
+        packet.local_be = local_of(&self.site, packet)
+        if packet.local_be == 0 and self.site.own != NULL:
+            bump(&self.page.by_verdict[<int>IGNORED_NO_SERVER_ID], 1)
+            return False
+        packet.at_boot_port = False
+        packet.waited_ns = 0
+        if self.waits.stamping and stamp[0] != 0:
+            packet.waited_ns = wait_of(&self.waits, self.now_boottime_ns - stamp[0], which == HURRIED)
+        stamp[0] = 0               # whoever gets the frame next may have no stamp
+        return True
 
 
 cdef void unmap(Mapping *mapping) noexcept nogil:

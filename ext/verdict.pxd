@@ -40,6 +40,7 @@ cpdef enum Verdict:
     ABANDONED                      # a datagram that ended three workers
     IGNORED_LATE                   # waited in our queue until its client asked anew, and more waits behind it
     IGNORED_SHARE                  # its relay has had its share, and others want theirs
+    IGNORED_CHECKSUM               # its UDP checksum does not fit; seen with dhcp.io = xdp alone, else the kernel looks
     VERDICT_COUNT                  # size of the counter array, never returned
 
 

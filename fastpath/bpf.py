@@ -21,7 +21,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
 _PROG_LOAD, _PROG_TEST_RUN, _MAP_UPDATE_BATCH, _LINK_CREATE = 5, 10, 26, 28
-_ATTACH_XDP = 37
+# BTF: bytes behind the 12 of each type, once and for each member, by kind (Documentation/bpf/btf.rst).
+_BTF_FUNCTION = 12
+_BTF_ONCE = {1: 4, 3: 12, 14: 4, 17: 4}
+_BTF_EACH = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
 _ATTR_BYTES = 128
 _LOG_BYTES = 1 << 20
 LICENSE = b"GPL"  # what the kernel asks of programs that call certain helpers; says nothing about this service
@@ -29,8 +32,11 @@ LICENSE = b"GPL"  # what the kernel asks of programs that call certain helpers; 
 MAP_HASH, MAP_ARRAY, MAP_XSKMAP = 1, 2, 17  # map types
 MAP_NO_PREALLOC, MAP_MMAPABLE = 1 << 0, 1 << 10  # map flags
 PROGRAM_SOCKET_FILTER, PROGRAM_XDP = 1, 6  # program types
+XDP_HAS_FRAGS, XDP_DEVICE_BOUND = 1 << 5, 1 << 6  # program flags
+ATTACH_XDP = 37  # where link() attaches
+XDP_NATIVE = 1 << 2  # and how: in the driver
 SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF = 50, 52
-CALL_MAP_LOOKUP, CALL_KTIME_NS, CALL_REDIRECT_MAP = 1, 5, 51  # helpers
+CALL_REDIRECT_MAP, CALL_ADJUST_META, CALL_BOOTTIME_NS = 51, 54, 125  # helpers
 
 _SIZES = {"u8": 0x10, "u16": 0x08, "u32": 0x00, "u64": 0x18}
 _ALU = {"+=": 0x00, "-=": 0x10, "*=": 0x20, "/=": 0x30, "|=": 0x40, "&=": 0x50, "<<=": 0x60, ">>=": 0x70, "%=": 0x90,
@@ -163,6 +169,11 @@ def call(helper: int) -> Instruction:
     return Instruction(0x85, value=helper)
 
 
+def call_kernel(function: int) -> Instruction:
+    """A function of the kernel itself, by its id (kernel_function)."""
+    return Instruction(0x85, 0, 2, value=function)
+
+
 def leave() -> Instruction:
     """Return R0."""
     return Instruction(0x95)
@@ -281,36 +292,39 @@ def look_up(map_fd: int, key: bytes, value_bytes: int) -> bytes | None:
     return values.raw
 
 
-def load_program(kind: int, program: Iterable[Line], *, name: str) -> int:
-    """The program's fd.  Raises BpfFailed with what the verifier said, asked for only when it says no."""
+def load_program(kind: int, program: Iterable[Line], *, name: str, flags: int = 0, ifindex: int = 0) -> int:
+    """The program's fd.  Raises BpfFailed with what the verifier said, asked for only when it says no.
+
+    ifindex: with XDP_DEVICE_BOUND, the only interface that the program may be attached to."""
     code = assemble(program)
     try:
-        return _load(kind, code, name, None)
+        return _load(kind, code, name, flags, ifindex, None)
     except BpfFailed as refused:
         if refused.errno == errno.EPERM:  # the verifier was not asked
-            raise BpfFailed(refused.errno, f"{refused.strerror}; needs CAP_BPF and CAP_NET_ADMIN") from None
+            raise
     said = ctypes.create_string_buffer(_LOG_BYTES)
     try:
-        return _load(kind, code, name, said)
+        return _load(kind, code, name, flags, ifindex, said)
     except BpfFailed as refused:
         words = said.value.decode(errors="replace").strip()
         raise BpfFailed(refused.errno, f"{refused.strerror}\n{words}") from None
 
 
-def _load(kind: int, code: bytes, name: str, said: ctypes.Array[ctypes.c_char] | None) -> int:
+def _load(kind: int, code: bytes, name: str, flags: int, ifindex: int, said: ctypes.Array[ctypes.c_char] | None) -> int:
     instructions = ctypes.create_string_buffer(code, len(code))
     license_text = ctypes.create_string_buffer(LICENSE)
     log = (1, len(said), _address(said)) if said is not None else (0, 0, 0)
     attributes = struct.pack(
-        "=IIQQIIQII16s",
+        "=IIQQIIQII16sI",
         kind,
         len(code) // 8,
         _address(instructions),
         _address(license_text),
         *log,
         0,
-        0,
+        flags,
         name.encode()[:15],
+        ifindex,
     )
     return _bpf(_PROG_LOAD, attributes, f"cannot load the BPF program {name}")[0]
 
@@ -323,10 +337,33 @@ def run_once(program_fd: int, packet: bytes) -> int:
     return int(struct.unpack_from("=I", filled, 4)[0])
 
 
-def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
+def link(program_fd: int, ifindex: int, flags: int = 0, *, where: int = ATTACH_XDP) -> int:
     """Attach to an interface; the kernel detaches when the last copy of the returned fd is closed."""
-    attributes = struct.pack("=IIII", program_fd, ifindex, _ATTACH_XDP, flags)
-    return _bpf(_LINK_CREATE, attributes, f"cannot attach the XDP program to interface {ifindex}")[0]
+    attributes = struct.pack("=IIII", program_fd, ifindex, where, flags)
+    return _bpf(_LINK_CREATE, attributes, f"cannot attach the BPF program to interface {ifindex}")[0]
+
+
+def kernel_function(name: str, path: str = "/sys/kernel/btf/vmlinux") -> int:
+    """The id of a function that programs may call, from the kernel's own description of its types (BTF).
+
+    Raises BpfFailed where there is no such function, or no description."""
+    try:
+        with open(path, "rb") as file:
+            btf = file.read()
+    except OSError as error:
+        raise BpfFailed(error.errno, f"cannot read {path}: {error.strerror}") from error
+    header, types_at, types_bytes, strings_at, strings_bytes = struct.unpack_from("=4xIIIII", btf)
+    strings = btf[header + strings_at : header + strings_at + strings_bytes]
+    wanted = strings.find(b"\0" + name.encode() + b"\0") + 1
+    at, end, number = header + types_at, header + types_at + types_bytes, 1
+    while wanted and at < end:
+        name_at, info = struct.unpack_from("=II", btf, at)
+        kind, members = info >> 24 & 0x1F, info & 0xFFFF
+        if kind == _BTF_FUNCTION and name_at == wanted:
+            return number
+        at += 12 + _BTF_ONCE.get(kind, 0) + _BTF_EACH.get(kind, 0) * members
+        number += 1
+    raise BpfFailed(errno.ENOENT, f"this kernel has no function {name} for BPF programs")
 
 
 def attach_socket(sock: socket.socket, program_fd: int, option: int = SO_ATTACH_BPF) -> None:

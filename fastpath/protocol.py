@@ -36,11 +36,12 @@ class Settings:
     boot_port: int = 0  # PXE's; 0: not opened
     user: str | None = None
     mode: str = "serve"  # or "observe": nobody sends
-    interfaces: list[str] = field(default_factory=list)  # that the observer watches; none: all
+    interfaces: list[str] = field(default_factory=list)  # that the observer watches, none: all; that XDP takes from
     trap_address: str | None = None  # None: no traps are received
     trap_port: int = 162
     drop_strangers: bool = False
     brake_ns: tuple[int, int] = (0, 0)  # the benches' brake: of workers, for an answer and for any other datagram
+    io: str = "socket"  # or "xdp": wanted beside the sockets, on the interfaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +58,15 @@ class Confine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:
-    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell, and
-    the boot port's where boot_port is not 0."""
+    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell; the
+    boot port's where boot_port is not 0; and for each XDP pool its memory and the worker's two sockets."""
 
     slot: int
     port: int
     boot_port: int = 0
     observe: bool = False  # decide, count and record, send nothing
     brake_ns: tuple[int, int] = (0, 0)
+    pools: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ class Begin:
     boot_fault: str = ""  # why the boot port is not open although it should be
     known: bool = False
     known_fault: str = ""  # why strangers are not dropped although they should be
+    io: str = "socket"  # how requests come in
+    io_reason: str = ""  # why by sockets, although dhcp.io is xdp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

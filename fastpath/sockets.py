@@ -38,7 +38,7 @@ _ST, _LD_MEM, _ADD = 0x02, 0x60, 0x04  # scratch memory 0; add a constant
 _PKTTYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _PACKET_HOST = 0
 _ACCEPT = 0xFFFFFFFF
-_MIX = 0x9E3779B1  # plain modulo sends MACs at step 4 all to one of 4 workers (measured)
+MIX = 0x9E3779B1  # plain modulo sends MACs at step 4 all to one of 4 workers (measured)
 Instruction = tuple[int, int, int, int]
 
 
@@ -76,7 +76,7 @@ def steer(payload_at: int, workers: int) -> list[Instruction]:
         (_LD_W, 0, 0, payload_at + 4),  # chaddr all zero (InfiniBand, RFC 4390): the xid spreads
         (_JA, 0, 0, 1),
         (_LD_W, 0, 0, payload_at + 30),
-        (_MUL, 0, 0, _MIX),
+        (_MUL, 0, 0, MIX),
         (_RSH, 0, 0, 16),
         (_MOD, 0, 0, workers),
     ]

@@ -23,7 +23,7 @@ from ext.known import (
 )
 
 from fastpath.bpf import (
-    CALL_KTIME_NS,
+    CALL_BOOTTIME_NS,
     MAP_ARRAY,
     MAP_MMAPABLE,
     PROGRAM_SOCKET_FILTER,
@@ -165,7 +165,7 @@ def judge(known_fd: int) -> list[Line]:
         alu32(R0, "=", -1),
         leave(),
         label("stranger"),
-        call(CALL_KTIME_NS),
+        call(CALL_BOOTTIME_NS),
         alu(R0, ">>=", TICK_SHIFT),
         load("u64", R1, R9, KNOWN_TICK_AT),
         jump_if(R0, "==", R1, "same tick"),

@@ -8,7 +8,6 @@ process with all fds inherited (SIGUSR2), after which the others are replaced on
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -22,10 +21,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ext.page import PAGE_LAYOUT as PAGE_VERSION
-from ext.page import WorkerPage, create_site_page, create_worker_page
+from ext.page import WorkerPage
 from ext.table import TABLE_LAYOUT as TABLE_VERSION
+from ext.xsk import POOL_LAYOUT as POOL_VERSION
 
 from fastpath.confine import worker_program
+from fastpath.kept import Kept, StartFailed, open_all
 from fastpath.protocol import (
     Accepted,
     Assign,
@@ -46,11 +47,7 @@ from fastpath.protocol import (
     Watch,
     close_all,
 )
-from fastpath.sandbox import UserUnknown, drop_privileges, owner_of
-from fastpath.sockets import SlotSockets, SocketsFailed, open_console, open_slots
-from fastpath.strangers import try_known
-from fastpath.tap import channel_ends, open_tap
-from fastpath.traps import TrapFds, open_traps
+from fastpath.traps import TrapFds
 
 log = logging.getLogger("bootstorm.supervisor")
 
@@ -64,11 +61,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 KINDS = ("worker", "spare", "control", "observer", "traps")  # of children
 TRIAL_S = 10.0
-LAYOUT = f"page {PAGE_VERSION}, table {TABLE_VERSION}"  # what a new image has to share with the old one
-
-
-class StartFailed(Exception):
-    """The service cannot start; one line that says why and what to do."""
+LAYOUT = (
+    f"page {PAGE_VERSION}, table {TABLE_VERSION}, pool {POOL_VERSION}"  # what a new image has to share with the old one
+)
 
 
 @dataclass(slots=True)
@@ -86,129 +81,6 @@ class Child:
     pidfd: int = -1
     ran_ns: int = -1  # CPU time at the last look, to tell hung from starved
     since_s: float = 0.0  # of the assignment: a new worker's heartbeat counts from here
-
-
-@dataclass(slots=True)
-class Kept:
-    """Every fd that outlives the other processes, and this one over an upgrade."""
-
-    config: int  # the text of services.conf as it was accepted
-    lock: int
-    console: int
-    site_page: int
-    adopted_bell: int
-    event_bell: int
-    slots: list[SlotSockets]
-    pages: list[int]
-    base: int = -1
-    delta: int = -1
-    generation: int = 0
-    base_generation: int = 0
-    tap: int = -1  # these three where dhcp.mode is observe
-    observer_end: int = -1  # of the channel between observer and control
-    control_end: int = -1
-    traps: TrapFds | None = None
-    traps_fault: str = ""
-    boot_fault: str = ""
-    known: int = -1  # the map of known MACs, where strangers are dropped
-    known_fault: str = ""
-
-    def fds(self) -> list[int]:
-        single = [
-            self.config,
-            self.lock,
-            self.console,
-            self.site_page,
-            self.adopted_bell,
-            self.event_bell,
-            self.base,
-            self.delta,
-            self.tap,
-            self.observer_end,
-            self.control_end,
-            self.known,
-        ]
-        paired = [fd for slot in self.slots for fd in slot.all()]
-        traps = self.traps.all() if self.traps else []
-        return [fd for fd in (*single, *paired, *self.pages, *traps) if fd >= 0]
-
-    def table(self) -> list[int]:
-        return [fd for fd in (self.base, self.delta) if fd >= 0]
-
-
-def lock_state(state_dir: str) -> int:
-    """The fd that holds the lock of state_dir.  Raises StartFailed when another service has it."""
-    try:
-        os.makedirs(state_dir, mode=0o751, exist_ok=True)  # others may pass to the control socket
-        fd = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise StartFailed(f"dhcp.state_dir {state_dir}: {error.strerror}; make it or name another folder") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        raise StartFailed(
-            f"dhcp.state_dir {state_dir}: another bootstorm (pid {holder}) serves from it; stop that one first, or "
-            "give this one a state_dir of its own"
-        ) from error
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
-
-
-def open_all(settings: Settings, config_fd: int) -> Kept:
-    """First start: lock, open, hand over to the service user, and give up all privileges.  Raises StartFailed."""
-    observe = settings.mode == "observe"
-    try:
-        owner = owner_of(settings.user)
-        lock = lock_state(settings.state_dir)
-        known, known_fault = try_known() if settings.drop_strangers and not observe else (-1, "")
-        slots, boot_fault = open_slots(settings.workers, settings.port, owner, observe, settings.boot_port, known)
-        tap = open_tap(settings.interfaces) if observe else -1
-        console = open_console(settings.console_path, owner)
-        traps, traps_fault = try_traps(settings, owner)
-        if owner is not None:
-            for path in (settings.state_dir, os.path.join(settings.state_dir, "lock")):
-                os.chown(path, *owner)
-        drop_privileges(owner)
-    except (SocketsFailed, UserUnknown, OSError) as error:
-        raise StartFailed(str(error)) from error
-    if not os.access(sys.executable, os.X_OK):
-        raise StartFailed(
-            f"dhcp.user {settings.user} may not execute {sys.executable}; install bootstorm where that user can read it"
-        )
-    observer_end, control_end = channel_ends() if observe else (-1, -1)
-    return Kept(
-        tap=tap,
-        observer_end=observer_end,
-        control_end=control_end,
-        config=config_fd,
-        lock=lock,
-        console=console,
-        site_page=create_site_page(),
-        adopted_bell=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-        event_bell=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-        slots=slots,
-        pages=[create_worker_page(slot) for slot in range(settings.workers)],
-        traps=traps,
-        traps_fault=traps_fault,
-        boot_fault=boot_fault,
-        known=known,
-        known_fault=known_fault,
-    )
-
-
-def try_traps(settings: Settings, owner: tuple[int, int] | None) -> tuple[TrapFds | None, str]:
-    """Where traps are to be received.  Machines need addresses whoever holds the trap port: a fault there is told in
-    log and status, and DHCP is served."""
-    if settings.trap_address is None:
-        return None, ""
-    try:
-        return open_traps(settings.trap_address, settings.trap_port, owner), ""
-    except SocketsFailed as failed:
-        log.error("no traps: %s", failed)
-        return None, str(failed)
 
 
 def spawn(kind: str, command: list[str]) -> Child:
@@ -331,19 +203,17 @@ class Supervisor:
                 return
 
     def assign(self, child: Child, slot: int) -> None:
-        sockets = self.kept.slots[slot]
         child.kind, child.slot, child.since_s = "worker", slot, time.monotonic()
-        fds = [sockets.udp, sockets.urgent, sockets.packet, self.kept.pages[slot], self.kept.site_page]
-        fds += [self.kept.adopted_bell, self.kept.event_bell, *([sockets.boot] if sockets.boot >= 0 else [])]
         settings = self.settings
-        message = Assign(
+        assign = Assign(
             slot=slot,
             port=settings.port,
-            boot_port=settings.boot_port if sockets.boot >= 0 else 0,
+            boot_port=settings.boot_port if self.kept.slots[slot].boot >= 0 else 0,
             observe=settings.mode == "observe",
             brake_ns=settings.brake_ns,
+            pools=len(self.kept.xdp.pools) if self.kept.xdp else 0,
         )
-        self.send(child, message, fds)
+        self.send(child, assign, self.kept.slot_fds(slot))
 
     def ask_to_stop(self, child: Child) -> None:
         child.stopping_s = time.monotonic()
@@ -431,6 +301,8 @@ class Supervisor:
             boot_fault=kept.boot_fault,
             known=kept.known >= 0,
             known_fault=kept.known_fault,
+            io="xdp" if kept.xdp else "socket",
+            io_reason=kept.io_reason,
         )
         self.send(control, begin, fds)
 
@@ -572,9 +444,7 @@ class Supervisor:
 
 def restore(state: dict[str, Any]) -> Supervisor:
     """After an upgrade's re-exec: the same fds, the same children, all of them outdated."""
-    kept = state["kept"]
-    kept["slots"] = [SlotSockets(**slot) for slot in kept["slots"]]
-    kept["traps"] = TrapFds(**kept["traps"]) if kept.get("traps") else None
+    kept = Kept.restore(state["kept"])
     children = []
     for heir in state["children"]:
         channel = Channel.of_fd(heir["fd"])
@@ -583,7 +453,7 @@ def restore(state: dict[str, Any]) -> Supervisor:
         pidfd = os.pidfd_open(heir["pid"])
         child = Child(heir["kind"], heir["pid"], channel, now, heir["slot"], heir["ready"], True, 0.0, pidfd, -1, now)
         children.append(child)
-    supervisor = Supervisor(Settings(**state["settings"]), Kept(**kept), children)
+    supervisor = Supervisor(Settings(**state["settings"]), kept, children)
     for fd in (*supervisor.kept.fds(), *(child.channel.fileno() for child in children)):
         os.set_inheritable(fd, False)
     for kind, total in state["totals"].items():
@@ -607,6 +477,8 @@ def main(state_fd: int) -> int:
         sys.stderr.write(f"bootstorm: {failure}\n")
         return 1
     doing = "observing, nothing is sent on" if supervisor.settings.mode == "observe" else "serving"
+    if supervisor.kept.xdp:
+        log.info("requests on %s come by XDP", ", ".join(supervisor.settings.interfaces))
     log.info("%s UDP port %d with %d workers", doing, supervisor.settings.port, supervisor.settings.workers)
     supervisor.run()
     return 0

@@ -50,7 +50,8 @@ class Worker:
             self.handle(message, fds)
 
     def take(self, message: Assign, fds: list[int]) -> None:
-        udp, urgent, packet, page, site, adopted, bell, *boot = fds
+        udp, urgent, packet, page, site, adopted, bell, *more = fds
+        boot, pools = (more[:1], more[1:]) if message.boot_port else ([], more)
         self.pump.assign(
             udp_fd=udp,
             urgent_fd=urgent,
@@ -65,7 +66,9 @@ class Worker:
             observe=message.observe,
             brake_ns=message.brake_ns,
         )
-        close_all((page, site))
+        for at in range(0, 3 * message.pools, 3):
+            self.pump.assign_pool(*pools[at : at + 3], message.slot)
+        close_all((page, site, *pools[::3]))
         self.slot = message.slot
         if any(message.brake_ns):
             log.warning(

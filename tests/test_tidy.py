@@ -37,7 +37,7 @@ INVENTORY = {
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [
     "rfc2131", "wire", "verdict", "net", "parse", "classify", "overload", "leases", "roles", "judge", "encode",
-    "answer", "record", "page", "notes", "table",
+    "frames", "answer", "record", "page", "outbox", "xsk", "notes", "table",
 ]  # fmt: skip
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",

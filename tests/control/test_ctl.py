@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from control.cli import main
 from control.ctl import RENDER, CallFailed, Client, render_lookup, render_recent, render_status, render_workers
 
-WORKER = {"slot": 0, "pid": 4711, "generation": 12, "rx": 1234567, "tx": 1234000, "recovered": 0, "events_lost": 0}
+WORKER = {"slot": 0, "pid": 4711, "generation": 12, "rx": 1234567, "tx": 1234000, "recovered": 0, "frames_lost": 0}
 STATUS: dict[str, Any] = {
     "generation": 12, "base": 9, "digest": "00ff00ff00ff00ff", "hosts": 10000, "quarantined": 3, "table_age_s": 41.6,
     "table_bytes": 1048576, "inventory": "ok", "inventory_reason": None,
@@ -150,8 +150,8 @@ def test_status_of_traps() -> None:
 
 
 def test_workers() -> None:
-    assert render_workers([WORKER | {"pid": 0, "recovered": 64}]) == [
-        "0: pid -, generation 12, received 1,234,567, sent 1,234,000, recovered 64"
+    assert render_workers([WORKER | {"pid": 0, "recovered": 64, "frames_lost": 3}]) == [
+        "0: pid -, generation 12, received 1,234,567, sent 1,234,000, recovered 64, LOST 3 for want of room"
     ]
 
 
