@@ -146,7 +146,7 @@ class Bench:
                 self.stage.target,
                 people,
                 rate,
-                int(rate),
+                int(2 * rate),  # two seconds: a brake makes up for 50 ms of delay
                 forms=[made for made, _ in KNOWN],
                 core=self.stage.cores[1],
                 seed=self.seed,

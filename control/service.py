@@ -298,7 +298,7 @@ class Service:
             return {"state": "dropped beyond a budget", **self.table.known.counts()}
         if self.known_fault:
             return {"state": "failed", "reason": self.known_fault}
-        return {"state": "ignored by the workers", "reason": "dhcp.drop_strangers is off"}
+        return {"state": "ignored by the workers", "reason": "dhcp.drop_strangers is off, or dhcp.mode is observe"}
 
     def traps_status(self) -> dict[str, Any]:
         if self.traps is not None:

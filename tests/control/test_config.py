@@ -508,7 +508,9 @@ def test_resolve_refresh_interval(setting: float | None, last: float, want: floa
     assert config.resolve_refresh_interval(setting, last) == want
 
 
-RESTART = {"dhcp.workers", "dhcp.port", "dhcp.state_dir", "dhcp.user", "dhcp.io", "dhcp.mode", "control.socket"}
+RESTART = {f"dhcp.{key}" for key in ["workers", "port", "state_dir", "user", "io", "mode", "drop_strangers"]} | {
+    "control.socket"
+}
 RESTART |= {"dhcp.boot_port", "snmp.bind_address", "snmp.bind_port", "metrics.bind"}
 # One changed value for each key; a new key has to be added here, and its author to decide about restarts.
 CHANGED: dict[str, Any] = {
@@ -531,6 +533,7 @@ CHANGED: dict[str, Any] = {
     "dhcp.io": "xdp",
     "dhcp.mode": "observe",
     "dhcp.boot_port": 0,
+    "dhcp.drop_strangers": True,
     "dhcp.bootp": True,
     "dhcp.api_token": "hush",
     "dhcp.bmc_rules": (Rule("vendor_class", "bmc", b"x"),),
