@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,6 +226,44 @@ def test_killed_workers_lose_nothing(site: tuple[RunningSite, Host], slot: int) 
     finally:
         figures = load.end()
     account(figures)
+
+
+def pool_of(running: RunningSite) -> int:
+    """The memory of the only pool, by the supervisor's own descriptor."""
+    folder = Path(f"/proc/{running.supervisor()}/fd")
+    return os.open(next(fd for fd in folder.iterdir() if "bootstorm-xdp" in os.readlink(fd)), os.O_RDWR)
+
+
+LOCK, TAKEN, ANSWERED = 64, 128, 136  # of slot 0's plain ring, in ext/xsk.pxd: Pool
+
+
+def test_what_a_dead_worker_had_begun_is_answered_and_its_lock_released(site: tuple[RunningSite, Host]) -> None:
+    """A worker that dies between two instructions, made by hand: it stands still while requests queue up, and its part
+    of the pool then says that it had begun five of them and held the lock."""
+    running, client = site
+    settled(running)
+    before = {worker["slot"]: worker["recovered"] for worker in running.ctl("status")["workers"]}
+    pool = pool_of(running)
+    command = [sys.executable, "-m", "bench.crowd", "--server", SERVER, "--giaddr", RELAY, "--hosts", str(HOSTS)]
+    command += ["--first-address", FIRST_ADDRESS, "--rate", "2000", "--most", "6000"]
+    load = client.popen(command, env=ENVIRONMENT)
+    load.wait_for("crowd: sending", 10.0)
+    pid = local_pid(running, slots(running)[0])
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.05)  # a hundred requests, half of them for this worker; at 0.2 s it is killed
+    (taken,) = struct.unpack("=I", os.pread(pool, 4, TAKEN))
+    os.pwrite(pool, struct.pack("=I", taken + 5), TAKEN)
+    os.pwrite(pool, struct.pack("=I", 1), LOCK)
+    await_change(lambda: os.path.exists(f"/proc/{pid}"), lambda there: not there, "the stopped worker is gone")
+    load.wait(30.0)
+    figures = json.loads(load.log().strip().splitlines()[-1])
+    assert (figures["answered"], figures["wrong"]) == (6000, 0), figures
+    after = {worker["slot"]: worker["recovered"] for worker in running.ctl("status")["workers"]}
+    assert after[0] - before[0] >= 5 and after[1] == before[1]
+    assert os.pread(pool, 4, LOCK) == bytes(4)
+    assert os.pread(pool, 4, TAKEN) == os.pread(pool, 4, ANSWERED)
+    os.close(pool)
 
 
 def test_a_hung_worker_is_replaced(site: tuple[RunningSite, Host]) -> None:
