@@ -57,6 +57,7 @@ extensions = [
         "ext.classify",
         "ext.table",
         "ext.builder",
+        "ext.mapping",
         "ext.page",
         "ext.known",
         "ext.codec",

@@ -1,6 +1,5 @@
 """The Python face of the shared pages: create, read counters, drain events, confirm the table's age."""
 
-from libc.errno cimport errno as c_errno
 from libc.string cimport memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t, int64_t
@@ -8,7 +7,8 @@ from libc.stdint cimport uint32_t, uint64_t, int64_t
 import os
 from dataclasses import dataclass
 
-from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, full_fence, mmap, munmap
+from ext.mapping cimport map_shared
+from ext.net cimport full_fence, munmap
 from ext.encode cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.leases cimport ROLE_BMC
 from ext.page cimport *
@@ -53,18 +53,11 @@ class Recorded:
     at_boot_port: bool = False     # came to port 4011 and was answered from there
 
 
-cdef void *map_page(int fd, size_t size) except NULL:
-    cdef void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-    if at == MAP_FAILED:
-        raise OSError(c_errno, f"cannot map the shared page behind fd {fd} ({size} bytes)")
-    return at
-
-
 def create_worker_page(slot: int) -> int:
     """A new memfd with an empty worker page; the caller owns the fd."""
     fd = os.memfd_create(f"bootstorm-worker-{slot}", os.MFD_CLOEXEC)
     os.ftruncate(fd, sizeof(Page))
-    cdef Page *page = <Page *>map_page(fd, sizeof(Page))
+    cdef Page *page = <Page *>map_shared(fd, sizeof(Page))
     page.magic = PAGE_MAGIC
     page.version = PAGE_VERSION
     page.slot = slot
@@ -76,7 +69,7 @@ def create_site_page() -> int:
     """A new memfd with a site page that no inventory has confirmed yet; the caller owns the fd."""
     fd = os.memfd_create("bootstorm-site", os.MFD_CLOEXEC)
     os.ftruncate(fd, sizeof(SitePage))
-    cdef SitePage *page = <SitePage *>map_page(fd, sizeof(SitePage))
+    cdef SitePage *page = <SitePage *>map_shared(fd, sizeof(SitePage))
     page.magic = PAGE_MAGIC
     page.version = PAGE_VERSION
     page.confirmed_boottime_s = -(1 << 62)
@@ -89,7 +82,7 @@ cdef class SiteWords:
     cdef SitePage *page
 
     def __cinit__(self, int fd):
-        self.page = <SitePage *>map_page(fd, sizeof(SitePage))
+        self.page = <SitePage *>map_shared(fd, sizeof(SitePage))
         if self.page.magic != PAGE_MAGIC or self.page.version != PAGE_VERSION:
             raise ValueError(f"fd {fd} is no site page of version {PAGE_VERSION}")
 
@@ -112,7 +105,7 @@ cdef class WorkerPage:
     cdef Page *page
 
     def __cinit__(self, int fd):
-        self.page = <Page *>map_page(fd, sizeof(Page))
+        self.page = <Page *>map_shared(fd, sizeof(Page))
         if self.page.magic != PAGE_MAGIC or self.page.version != PAGE_VERSION:
             raise ValueError(f"fd {fd} is no worker page of version {PAGE_VERSION}")
 

@@ -18,6 +18,8 @@ from ext.encode cimport ROUTE_UDP, Reply
 from ext.frames cimport HEADER_BYTES, UDP_BYTES, is_intact, neighbour_of, put_ethernet, put_ip_udp, read_headers
 from ext.judge cimport Decision, Packet, local_of
 from ext.leases cimport *
+from ext.mapping cimport Mapping, base_of, map_generation, map_shared, unmap
+from ext.mapping import GenerationRejected
 from ext.net cimport *
 from ext.page cimport *
 from ext.notes cimport Notebook, note, prefetch_known, sight
@@ -37,15 +39,6 @@ cdef enum:
     BOOT_TURNS = 16                # a busy loop looks at the boot port in every 16th turn: a system call less a batch
     SOCKETS_EVERY = 8              # turns, while frames come in by XDP
     COUNT_NS = 1000000000          # between two questions to the kernel what XDP has lost
-
-
-class GenerationRejected(Exception):
-    """A generation that a worker cannot adopt; it goes on with the one that it has."""
-
-
-cdef struct Mapping:
-    void *at
-    size_t bytes
 
 
 cdef inline int64_t clock_ns(int clock) noexcept nogil:
@@ -578,41 +571,6 @@ cdef class Pump:
             packet.waited_ns = wait_of(&self.waits, self.now_boottime_ns - stamp[0], which == HURRIED)
         stamp[0] = 0               # whoever gets the frame next may have no stamp
         return True
-
-
-cdef void unmap(Mapping *mapping) noexcept nogil:
-    if mapping.at != NULL:
-        munmap(mapping.at, mapping.bytes)
-        mapping.at = NULL
-
-
-cdef void *map_shared(int fd, size_t bytes) except NULL:
-    cdef void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-    if at == MAP_FAILED:
-        raise OSError(c_errno, f"cannot map the shared page behind fd {fd} ({bytes} bytes)")
-    return at
-
-
-cdef Mapping map_generation(int fd) except *:
-    cdef Mapping mapping
-    mapping.bytes = os.fstat(fd).st_size
-    if mapping.bytes < sizeof(Header):
-        raise GenerationRejected(f"generation fd {fd}: {mapping.bytes} bytes, a header alone has {sizeof(Header)}")
-    with nogil:
-        mapping.at = mmap(NULL, mapping.bytes, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0)
-    if mapping.at == MAP_FAILED:
-        raise OSError(c_errno, f"cannot map generation fd {fd} ({mapping.bytes} bytes)")
-    return mapping
-
-
-cdef uint64_t base_of(int fd) except? 0:
-    """The generation number in the header behind fd, without mapping it; 0 when it has none."""
-    cdef Header header
-    head = os.pread(fd, sizeof(Header), 0)
-    if len(head) < sizeof(Header):
-        return 0
-    memcpy(&header, <const uint8_t *>head, sizeof(Header))
-    return header.generation
 
 
 def confine(bytes program not None):

@@ -10,7 +10,8 @@ import logging
 import os
 import threading
 
-from ext.pump import GenerationRejected, Pump, confine
+from ext.mapping import GenerationRejected
+from ext.pump import Pump, confine
 
 from fastpath.protocol import Assign, Channel, ChannelClosed, Confine, Load, Ready, Rejected, Stop, close_all
 

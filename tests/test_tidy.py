@@ -36,7 +36,7 @@ INVENTORY = {
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [
-    "rfc2131", "wire", "verdict", "net", "parse", "classify", "overload", "leases", "roles", "judge", "encode",
+    "rfc2131", "wire", "verdict", "net", "mapping", "parse", "classify", "overload", "leases", "roles", "judge", "encode",
     "frames", "answer", "record", "page", "outbox", "xsk", "notes", "table",
 ]  # fmt: skip
 CLOCKS = {

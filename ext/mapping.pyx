@@ -1,0 +1,49 @@
+"""Off the packet path: maps pages and generations, and says what is wrong with an fd that cannot be."""
+
+from libc.errno cimport errno as c_errno
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
+
+import os
+
+from ext.leases cimport Header
+from ext.net cimport MAP_FAILED, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+
+
+class GenerationRejected(Exception):
+    """A generation that a worker cannot adopt; it goes on with the one that it has."""
+
+
+cdef void unmap(Mapping *mapping) noexcept nogil:
+    if mapping.at != NULL:
+        munmap(mapping.at, mapping.bytes)
+        mapping.at = NULL
+
+
+cdef void *map_shared(int fd, size_t bytes) except NULL:
+    cdef void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+    if at == MAP_FAILED:
+        raise OSError(c_errno, f"cannot map the shared page behind fd {fd} ({bytes} bytes)")
+    return at
+
+
+cdef Mapping map_generation(int fd) except *:
+    cdef Mapping mapping
+    mapping.bytes = os.fstat(fd).st_size
+    if mapping.bytes < sizeof(Header):
+        raise GenerationRejected(f"generation fd {fd}: {mapping.bytes} bytes, a header alone has {sizeof(Header)}")
+    with nogil:
+        mapping.at = mmap(NULL, mapping.bytes, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0)
+    if mapping.at == MAP_FAILED:
+        raise OSError(c_errno, f"cannot map generation fd {fd} ({mapping.bytes} bytes)")
+    return mapping
+
+
+cdef uint64_t base_of(int fd) except? 0:
+    """The generation number in the header behind fd, without mapping it; 0 when it has none."""
+    cdef Header header
+    head = os.pread(fd, sizeof(Header), 0)
+    if len(head) < sizeof(Header):
+        return 0
+    memcpy(&header, <const uint8_t *>head, sizeof(Header))
+    return header.generation
