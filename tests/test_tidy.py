@@ -36,8 +36,8 @@ INVENTORY = {
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [
-    "rfc2131", "wire", "verdict", "net", "mapping", "parse", "classify", "overload", "leases", "roles", "judge", "encode",
-    "frames", "answer", "record", "page", "outbox", "xsk", "notes", "table",
+    "rfc2131", "wire", "verdict", "net", "mapping", "parse", "classify", "overload", "leases", "roles", "judge",
+    "encode", "frames", "answer", "record", "page", "outbox", "xsk", "notes", "table",
 ]  # fmt: skip
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",

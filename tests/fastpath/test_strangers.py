@@ -37,7 +37,7 @@ def known() -> Iterator[int]:
 def pair(known: int) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A socket of a lone worker on the loopback, behind the filter, and one that sends to it."""
     with (
-        socket.socket(fileno=sockets._open_udp(0, 1, 0, known)) as server,
+        socket.socket(fileno=sockets._open_udp(0, 1, 0, sockets.choose, 1 << 20, known)) as server,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
     ):
         client.connect(("127.0.0.1", server.getsockname()[1]))
