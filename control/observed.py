@@ -94,7 +94,9 @@ class ObserverLink:
         waiting = self.waiting[number] = asyncio.get_running_loop().create_future()
         try:
             self.channel.send(Ask(number=number, mac=mac, after=after, limit=limit))
-            return await asyncio.wait_for(waiting, ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                told: dict[str, Any] = await waiting
+            return told
         except (TimeoutError, BlockingIOError, ChannelClosed) as silent:
             raise ObserverSilent(f"the observer does not answer within {ANSWER_S:.0f} s; see its log lines") from silent
         finally:

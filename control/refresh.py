@@ -342,7 +342,9 @@ class Refresher:
                 return Failed(kind="internal", reason=f"cannot start the planner: {error}")
             waiting = self.waiting[job] = asyncio.get_running_loop().create_future()
             channel.send(message)
-            return await asyncio.wait_for(waiting, JOB_LIMIT_S)
+            async with asyncio.timeout(JOB_LIMIT_S):
+                reply: Reply = await waiting
+            return reply
         except TimeoutError:
             await self.end_planner()
             return Failed(kind="internal", reason=f"the planner took over {JOB_LIMIT_S:.0f} s and was ended")
@@ -426,7 +428,8 @@ class Refresher:
             except RefreshFailed:
                 wait_s, delay_s = delay_s, min(delay_s * 2, RETRY_MAX_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.poke.wait(), None if self.state.pinned_s else wait_s)
+                async with asyncio.timeout(None if self.state.pinned_s else wait_s):
+                    await self.poke.wait()
 
     async def reconfigure(self, config: Config) -> None:
         async with self.job:

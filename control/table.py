@@ -79,7 +79,8 @@ class ServedTable:
             if not late:
                 return
             try:
-                await asyncio.wait_for(self.adopted.wait(), deadline - time.monotonic())
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self.adopted.wait()
             except TimeoutError as error:
                 raise NotAdopted(
                     f"workers {late} do not answer from generation {generation} after {limit_s:.0f} s"

@@ -148,6 +148,7 @@ BANNED = {
     r"(?<![\w.])print\(": "log, or write to a stream that somebody chose",
     r"except (Base)?Exception:\s*\n\s*pass": "a swallowed error",
     r"multiprocessing\.shared_memory": "its tracker unlinks segments of living processes (cpython#82300): memfd",
+    r"asyncio\.wait_for\(": "before Python 3.12 it can swallow a cancellation (cpython#86296): asyncio.timeout",
     r"\bTODO(?!\(\w+\))": "a TODO names who does it",
 }
 

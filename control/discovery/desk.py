@@ -163,7 +163,8 @@ class Desk:
             if lane.channel is not None and self.clock() > idle_since + IDLE_S:
                 await lane.end()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(bell.wait(), self.wakes_in())
+                async with asyncio.timeout(self.wakes_in()):
+                    await bell.wait()
 
     def wakes_in(self) -> float:
         now = self.clock()
@@ -388,7 +389,8 @@ class Desk:
         self.waiting.setdefault(mac, []).append(future)
         self.ring()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(future, ASKED_S)
+            async with asyncio.timeout(ASKED_S):
+                await future
         return self.row(machine, self.clock())
 
     def ignore(self, mac: str) -> dict[str, Any] | None:

@@ -59,7 +59,8 @@ class Lane:
                 limit = started + JOB_LIMIT_S - loop.time()
                 if self.stage:
                     limit = min(limit, self.factory_limit_s)
-                message = await asyncio.wait_for(self.messages.get(), max(limit, 0.0))
+                async with asyncio.timeout(max(limit, 0.0)):
+                    message = await self.messages.get()
                 if isinstance(message, Outcome):
                     return message
                 if isinstance(message, Stage):

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import subprocess
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -280,10 +281,12 @@ def waits_of(
     waits: list[float] = []
     table: Any = None
 
-    async def wait_for(waiting: Coroutine[Any, Any, Any], seconds: float) -> None:
-        waiting.close()
+    @asynccontextmanager
+    async def timeout(seconds: float) -> AsyncIterator[None]:
+        """It is over before the wait begins."""
         waits.append(seconds)
         raise TimeoutError
+        yield
 
     async def run() -> None:
         refresher = Refresher(Config(dhcp=Dhcp(refresh_interval=interval)), table, lambda *_: None, 0)
@@ -301,7 +304,7 @@ def waits_of(
         refresher.refresh = outcome  # type: ignore[method-assign]
         await refresher.run()
 
-    monkeypatch.setattr(refresh.asyncio, "wait_for", wait_for)  # type: ignore[attr-defined]
+    monkeypatch.setattr(refresh.asyncio, "timeout", timeout)  # type: ignore[attr-defined]
     with pytest.raises(Ended):
         asyncio.run(run())
     return waits

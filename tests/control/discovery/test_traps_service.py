@@ -108,8 +108,8 @@ def receiving(folder: Path, **snmp: Any) -> Iterator[Site]:
     port = free_port()
     section = {"bind_address": "127.0.0.1", "bind_port": port, "communities": ["public"], "users": USERS}
     with serving(folder, f"file://{folder}/hosts.csv", section | snmp) as running:
-        running.wait_for("receiving traps; 0 are queued")
-        running.wait_for("generation 1: 1 hosts")
+        running.wait_for("generation 1: 1 hosts|receiving traps; 0 are queued")  # whichever comes first
+        running.wait_for("generation 1: 1 hosts|receiving traps; 0 are queued")
         yield Site(running, folder, port)
 
 
