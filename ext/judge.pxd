@@ -170,12 +170,13 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
                             Decision *decision) noexcept nogil:
     """server-id and source address (DESIGN section 3).  False when there is nothing to answer with."""
     cdef const Lease *lease = decision.host.lease
-    cdef const Link *link = link_in(site, packet.ifindex, lease.address_be, lease.prefix)
+    cdef const Link *link
     cdef uint32_t ours
     decision.template = template_for(&decision.host, lease, decision.client_class)
     if packet.local_be == packet.destination_be:
         ours = packet.destination_be
     else:
+        link = link_in(site, packet.ifindex, lease.address_be, lease.prefix)
         if link == NULL:
             link = primary_link(site, packet.ifindex)
         ours = link.address_be if link != NULL else 0
@@ -188,10 +189,9 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
         decision.server_id_be = relay_server_id(request)
     if request.server_id_be != 0 and request.message_type == DHCPREQUEST and not packet.at_boot_port:
         decision.server_id_be = request.server_id_be       # accepted before: the client compares it with the OFFER's
-    if packet.at_boot_port:
-        decision.source_be = ours                          # the client waits for a reply from where it asked
-    else:
-        decision.source_be = decision.server_id_be if is_ours(site, decision.server_id_be) else ours
+    decision.source_be = ours
+    if decision.server_id_be != ours and not packet.at_boot_port and is_ours(site, decision.server_id_be):
+        decision.source_be = decision.server_id_be         # at the boot port clients wait for a reply from where they asked
     return decision.server_id_be != 0 and decision.source_be != 0
 
 

@@ -4,6 +4,7 @@ A malformed option is skipped or ends the list; the packet is refused only when 
 that refuse whole packets for one bad option leave machines dark).
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
@@ -175,10 +176,11 @@ cdef inline Verdict parse_request(Request *request, const uint8_t *data, size_t 
     parse_options(request, data + BOOTP_BYTES, data + length)
     # RFC 2131 section 4.1: options first, then file, then sname; what those two fields say of 52 itself is not followed.
     overload = request.overload
-    if overload & OVERLOAD_FILE:
-        parse_options(request, bootp.file, bootp.file + sizeof(bootp.file))
-    if overload & OVERLOAD_SNAME:
-        parse_options(request, bootp.sname, bootp.sname + sizeof(bootp.sname))
+    if cython.unlikely(overload != 0):
+        if overload & OVERLOAD_FILE:
+            parse_options(request, bootp.file, bootp.file + sizeof(bootp.file))
+        if overload & OVERLOAD_SNAME:
+            parse_options(request, bootp.sname, bootp.sname + sizeof(bootp.sname))
     if request.client_id.length == 1:                            # RFC 2132 section 9.14: at least 2
         request.client_id.length = 0
     find_mac(request)
