@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from control import metrics, recorder
+from control import recorder
 from control.child import PlannerProcess
 from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse
 from control.console import CommandFailed, Console, Report
@@ -28,7 +28,6 @@ from control.discovery.desk import Desk
 from control.discovery.inbox import TrapInbox
 from control.discovery.sighting import sighting_of
 from control.events import Warnings
-from control.explain_service import Unexplainable, explain
 from control.jobs import Planned
 from control.links import LinkAddress, watch_links
 from control.lookups import Lookups
@@ -115,6 +114,8 @@ class Service:
         if self.traps is not None:
             self.traps.watch()
         if self.config.metrics.bind is not None:
+            from control import metrics  # its libraries would cost every cold start, and few ask for it
+
             self.metrics_fault = metrics.serve(self.config.metrics.bind, self.whole_status)
         try:
             async with asyncio.TaskGroup() as group:
@@ -358,6 +359,11 @@ class Service:
         return found | {"reason": self.refresher.state.reasons_of(mac), "seen": self.warnings.seen_as(mac)}
 
     async def explain(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        from control.explain_service import (
+            Unexplainable,
+            explain,
+        )  # a third of a cold start's imports, for a person's question
+
         try:
             return await explain(arguments, self.table, self.refresher.state.reasons_of, self.refresher.origins)
         except Unexplainable as reason:
