@@ -37,6 +37,11 @@ cdef inline uint64_t mixed(uint64_t mac) noexcept nogil:
     return value ^ (value >> 29)
 
 
+cdef inline uint64_t bit_of(uint64_t hashed, int probe) noexcept nogil:
+    """As the filter in the kernel counts them (fastpath/strangers.py)."""
+    return ((hashed >> 40) + <uint64_t>probe * ((hashed >> 16) | 1)) & ((1 << BITS_LOG) - 1)
+
+
 cdef class KnownMacs:
     """The map behind fd, which stays the caller's."""
     cdef uint8_t *at
@@ -56,27 +61,19 @@ cdef class KnownMacs:
         return <uint64_t *>(self.at + at)
 
     cdef void put(self, uint64_t mac) noexcept nogil:
-        cdef uint64_t hashed = mixed(mac)
-        cdef uint64_t place = hashed >> 40
-        cdef uint64_t step = (hashed >> 16) | 1
-        cdef uint64_t bit
+        cdef uint64_t hashed = mixed(mac), bit
         cdef int i
         for i in range(PROBES):
-            bit = place & ((1 << BITS_LOG) - 1)
+            bit = bit_of(hashed, i)
             self.word(BITS_AT)[bit >> 6] |= <uint64_t>1 << (bit & 63)
-            place += step
 
     cdef bint has(self, uint64_t mac) noexcept nogil:
-        cdef uint64_t hashed = mixed(mac)
-        cdef uint64_t place = hashed >> 40
-        cdef uint64_t step = (hashed >> 16) | 1
-        cdef uint64_t bit
+        cdef uint64_t hashed = mixed(mac), bit
         cdef int i
         for i in range(PROBES):
-            bit = place & ((1 << BITS_LOG) - 1)
+            bit = bit_of(hashed, i)
             if not self.word(BITS_AT)[bit >> 6] >> (bit & 63) & 1:
                 return False
-            place += step
         return True
 
     def __contains__(self, uint64_t mac) -> bool:

@@ -14,9 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from control.ctl import Client
 
 WAIT_S = 180.0
+
+
+def may_serve() -> None:
+    """A packet socket wants CAP_NET_RAW, and the service does not start without."""
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
+    except PermissionError:
+        pytest.skip("no CAP_NET_RAW for the service's packet socket; run as root, or inside `unshare -rn`")
 
 
 class Running:

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from control import metrics
-from tests.control.serving import serving
+from tests.control.serving import may_serve, serving
 from tests.control.test_service import content
 
 STATUS: dict[str, Any] = {
@@ -63,11 +63,7 @@ def write_inventory(folder: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _may() -> None:
-    """A packet socket wants CAP_NET_RAW, and the service does not start without."""
-    try:
-        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
-    except PermissionError:
-        pytest.skip("no CAP_NET_RAW for the service's packet socket; run as root, or inside `unshare -rn`")
+    may_serve()
 
 
 def test_the_running_service_is_scraped_and_says_what_ctl_says(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from control.ctl import CallFailed
-from tests.control.serving import WAIT_S, serving
+from tests.control.serving import WAIT_S, may_serve, serving
 from tests.ext.packets import discover
 
 HOSTS = """base,mask,gateway
@@ -33,11 +33,7 @@ def content(*hosts: int, address: int = 10) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def _may() -> None:
-    """A packet socket wants CAP_NET_RAW, and the service does not start without."""
-    try:
-        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
-    except PermissionError:
-        pytest.skip("no CAP_NET_RAW for the service's packet socket; run as root, or inside `unshare -rn`")
+    may_serve()
 
 
 def test_a_file_that_is_written_or_replaced_is_served_without_any_command(tmp_path: Path) -> None:

@@ -172,8 +172,8 @@ def test_upgrades_in_place_lose_nothing(site: tuple[RunningSite, Host]) -> None:
     refresh_works(running)
 
 
-def test_a_hung_worker_is_replaced(site: tuple[RunningSite, Host]) -> None:
-    running, client = site
+def hang(running: RunningSite, client: Host, least: int) -> None:
+    """Stop the worker of slot 0 under load; it is replaced, and nothing is lost.  least: requests of the load."""
     settled(running)
     load = Load(client)
     try:
@@ -184,7 +184,11 @@ def test_a_hung_worker_is_replaced(site: tuple[RunningSite, Host]) -> None:
         settled(running)
     finally:
         figures = load.end()
-    account(figures, RATE // 10)  # it takes less than a second
+    account(figures, least)
+
+
+def test_a_hung_worker_is_replaced(site: tuple[RunningSite, Host]) -> None:
+    hang(*site, RATE // 10)  # it takes less than a second
 
 
 def test_a_second_serve_refuses(site: tuple[RunningSite, Host]) -> None:

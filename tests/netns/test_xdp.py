@@ -18,7 +18,7 @@ import pytest
 
 from bench.lab import Host, Lab
 from bench.site import ENVIRONMENT, RunningSite, many_hosts, running_site, send_signal
-from tests.netns.test_faults import Load, account, await_change, local_pid, pids, settled, slots
+from tests.netns.test_faults import Load, account, await_change, hang, local_pid, pids, settled, slots
 
 pytestmark = pytest.mark.netns
 
@@ -267,18 +267,7 @@ def test_what_a_dead_worker_had_begun_is_answered_and_its_lock_released(site: tu
 
 
 def test_a_hung_worker_is_replaced(site: tuple[RunningSite, Host]) -> None:
-    running, client = site
-    settled(running)
-    load = Load(client)
-    try:
-        pid = local_pid(running, slots(running)[0])
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
-        await_change(lambda: os.path.exists(f"/proc/{pid}"), lambda there: not there, "the stopped worker is gone")
-        settled(running)
-    finally:
-        figures = load.end()
-    account(figures, 500)
+    hang(*site, 500)
 
 
 def test_an_upgrade_in_place_loses_nothing(site: tuple[RunningSite, Host]) -> None:
