@@ -95,7 +95,7 @@ def draw_funnel(funnel: dict[str, list[tuple[float, int]]], hosts: int, path: Pa
         axes.step([at for at, _ in points], [count for _, count in points], where="post", color=color, label=name)
     axes.axhline(hosts, color=GREY, linewidth=0.8, linestyle="--")
     axes.set_title(title)
-    axes.legend(fontsize="small", ncols=2)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     _plain(axes, "seconds after power-on", "hosts")
     return _save(figure, path)
 
