@@ -13,6 +13,7 @@ import select
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,6 @@ from ext.table import Changes, Generation, Keys, compare, row_key
 
 from control.changes import describe_changes
 from control.clusto.model import Inventory, InventoryDown, Source
-from control.clusto.sources import open_source
 from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Filler, encoded
 from control.config import MAX_FILE_BYTES, Config, parse
 from control.contexts import Faults
@@ -95,7 +95,6 @@ class Planner:
         self.links = links
         self.send = send
         self.wait = wait
-        self.source: Source = open_source(config.dhcp, self.progress)
         self.reader = ThreadPoolExecutor(1, thread_name_prefix="source")
         self.store = TableStore(config.dhcp.state_dir)
         self.served = Served()
@@ -109,6 +108,13 @@ class Planner:
         self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
         self.looked_up: set[int] = set()  # keys of rows that may be younger than the last read of their part
         self.progress_due_s = 0.0
+
+    @cached_property
+    def source(self) -> Source:
+        """Opened when it is first read: a cold start has served from disk before HTTP's and YAML's libraries are there."""
+        from control.clusto.sources import open_source
+
+        return open_source(self.config.dhcp, self.progress)
 
     # --- what is served ------------------------------------------------------------------------------------------
 
