@@ -111,7 +111,7 @@ class Planner:
 
     @cached_property
     def source(self) -> Source:
-        """Opened when it is first read: a cold start has served from disk before HTTP's and YAML's libraries are there."""
+        """Opened when first read: a cold start serves from disk before the libraries of HTTP and YAML are there."""
         from control.clusto.sources import open_source
 
         return open_source(self.config.dhcp, self.progress)
