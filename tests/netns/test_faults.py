@@ -153,11 +153,11 @@ def test_killed_control_costs_nothing(site: tuple[RunningSite, Host]) -> None:
     )
 
 
-def test_upgrades_in_place_lose_nothing(site: tuple[RunningSite, Host]) -> None:
-    running, client = site
+def upgrade(running: RunningSite, client: Host, turns: int) -> None:
+    """In place, again and again under load: every process is another afterwards, and nothing is lost."""
     load = Load(client)
     try:
-        for _turn in range(TURNS):
+        for _turn in range(turns):
             before = set(settled(running)) | set(pids(running, "run"))
             send_signal([running.supervisor()], signal.SIGUSR2)
             await_change(
@@ -169,7 +169,11 @@ def test_upgrades_in_place_lose_nothing(site: tuple[RunningSite, Host]) -> None:
     finally:
         figures = load.end()
     account(figures)
-    refresh_works(running)
+
+
+def test_upgrades_in_place_lose_nothing(site: tuple[RunningSite, Host]) -> None:
+    upgrade(*site, TURNS)
+    refresh_works(site[0])
 
 
 def hang(running: RunningSite, client: Host, least: int) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from bench.lab import Host, Lab
 from bench.site import ENVIRONMENT, RunningSite, many_hosts, running_site, send_signal
-from tests.netns.test_faults import Load, account, await_change, hang, local_pid, pids, settled, slots
+from tests.netns.test_faults import Load, account, await_change, hang, local_pid, settled, slots, upgrade
 
 pytestmark = pytest.mark.netns
 
@@ -271,21 +271,8 @@ def test_a_hung_worker_is_replaced(site: tuple[RunningSite, Host]) -> None:
 
 
 def test_an_upgrade_in_place_loses_nothing(site: tuple[RunningSite, Host]) -> None:
-    running, client = site
-    load = Load(client)
-    try:
-        for _turn in range(2):
-            before = set(settled(running)) | set(pids(running, "run"))
-            send_signal([running.supervisor()], signal.SIGUSR2)
-            await_change(
-                lambda before=before: before & {pid for pid, _words in running.processes()},
-                lambda old: not old,
-                "every process was replaced",
-            )
-        settled(running)
-    finally:
-        figures = load.end()
-    account(figures)
+    running, _client = site
+    upgrade(*site, 2)
     assert running.ctl("status")["io"] == "xdp" and program_of(running.host)
 
 
