@@ -5,8 +5,11 @@ sanitizers) | trace (line tracing for coverage) | none (no extension: for pip in
 of them in a folder of its own, only for `make build` to compile them in place once more).
 """
 
+import hashlib
 import multiprocessing
 import os
+import tomllib
+from pathlib import Path
 
 from Cython.Build import cythonize
 from Cython.Compiler import Options
@@ -71,6 +74,22 @@ extensions = [
     )
     if MODE != "none" and (name.startswith("ext.") or MODE != "asan")  # the sanitizers watch the packet path
 ]
+
+
+def record_build():
+    """ext/build.txt, which fastpath/build.py reads: version, and hash of the sources of the service."""
+    digest = hashlib.sha256()
+    for path in sorted(path for name in ("ext", "fastpath", "control") for path in Path(name).rglob("*")):
+        if path.suffix in (".py", ".pyx", ".pxd"):
+            digest.update(f"{path.as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    version = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    text = f"{version} {digest.hexdigest()[:12]}\n"
+    place = Path("ext/build.txt")
+    if not place.exists() or place.read_text(encoding="utf-8") != text:
+        place.write_text(text, encoding="utf-8")
+
+
+record_build()
 CORES = len(os.sched_getaffinity(0))
 multiprocessing.set_start_method("fork", force=True)  # cythonize's helpers inherit Options
 setup(

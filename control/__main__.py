@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from fastpath.lifeline import die_with_parent
+
 
 def main() -> None:
     """Processes that supervisor and control start, each with the fd of its channel; all else is cli.py's."""
+    match sys.argv[1:]:
+        case ["run" | "traps" | "planner" | "observer" | "registrar" | "try", fd] if fd.isdigit():
+            die_with_parent(int(fd))
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():
             from control.child import PlannerProcess
@@ -31,6 +36,10 @@ def main() -> None:
             from control.discovery.registrar import main as run_registrar
 
             run_registrar(int(fd))
+        case ["try", fd] if fd.isdigit():
+            from control.trial import main as try_out
+
+            try_out(int(fd))
         case _:
             from control.cli import main as command_line
 

@@ -26,7 +26,8 @@ from control.capture import RAW_IP, Datagram, dhcp_of
 from control.observed import KINDS, Ask, Tally, Told
 from control.shadow import Shadow
 from fastpath.logs import configure_logging
-from fastpath.protocol import Channel, ChannelClosed, Load, Stop, Watch, close_all, memfd
+from fastpath.protocol import Channel, ChannelClosed, Fds, Load, Stop, Watch, close_all, memfd
+from fastpath.turns import Turns
 
 log = logging.getLogger("bootstorm.observer")
 
@@ -46,8 +47,15 @@ class Observer:
     """channel: from the supervisor; control: to control; tap: where the datagrams come from."""
 
     def __init__(
-        self, channel: Channel, tap: socket.socket, site: SiteWords, control: Channel, only: list[str]
+        self,
+        channel: Channel,
+        tap: socket.socket,
+        site: SiteWords,
+        control: Channel,
+        only: list[str],
+        turns: Turns | None = None,
     ) -> None:
+        self.turns = turns
         self.channel, self.tap, self.site, self.control = channel, tap, site, control
         self.only = frozenset(only)
         self.indexes: dict[str, int] = {}
@@ -72,6 +80,8 @@ class Observer:
             selector.register(end.fileno(), selectors.EVENT_READ)
         told_s = 0.0
         while self.listen():
+            if self.turns is not None:
+                self.turns.show("observer")
             self.answer_control()
             busy = self.watch()
             now_s = time.monotonic()
@@ -137,9 +147,10 @@ class Observer:
                 self.adopt(message, fds)
             close_all(fds)
 
-    def adopt(self, message: Load, fds: list[int]) -> None:
+    def adopt(self, message: Load, fds: Fds) -> None:
         try:
-            pair = Pair(Generation(fds[0]), Generation(fds[1]) if len(fds) > 1 else None)
+            delta = fds.perhaps("delta")
+            pair = Pair(Generation(fds.one("base")), Generation(delta) if delta >= 0 else None)
         except (TableInvalid, OSError) as error:
             log.error("generation %d is not adopted: %s", message.generation, error)
             return
@@ -228,8 +239,8 @@ def main(fd: int) -> None:
     watch, fds = channel.receive()
     if not isinstance(watch, Watch):
         raise TypeError(f"observer: the first message is {type(watch).__name__}, wanted Watch")
-    tap, site, control = fds
-    words = SiteWords(site)
-    os.close(site)
-    control_channel = Channel.of_fd(control, KINDS)
-    Observer(channel, socket.socket(fileno=tap), words, control_channel, watch.interfaces).run()
+    words, tap = SiteWords(fds.one("site")), socket.socket(fileno=fds.one("tap"))
+    turns = Turns(fds.one("turns")) if fds.perhaps("turns") >= 0 else None
+    close_all([fds.one("site"), *fds.all("turns")])
+    control = Channel.of_fd(fds.one("control"), KINDS)
+    Observer(channel, tap, words, control, watch.interfaces, turns).run()

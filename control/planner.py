@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgpack
 from ext.builder import Builder, Surroundings
-from ext.table import Changes, Generation, Keys, compare, row_key
+from ext.table import Changes, Generation, Keys, TableInvalid, compare, row_key
 
 from control.changes import describe_changes
 from control.clusto.model import Inventory, InventoryDown, Source
@@ -123,6 +123,18 @@ class Planner:
         self.served.adopt(base_fd, delta_fd)
         assert self.served.pair is not None
         self.confirmed_s = max(self.confirmed_s, self.served.pair.top.created_s)
+
+    def take_over(self, fds: list[int]) -> bool:
+        """adopt() of base (and delta); False, and both closed, where another build has laid them out otherwise."""
+        try:
+            self.adopt(fds[0], fds[1] if len(fds) > 1 else -1)
+        except TableInvalid as foreign:
+            log.warning(
+                "the table of before the upgrade is not used: %s; the one on disk or the inventory's is", foreign
+            )
+            close_all(fds)
+            return False
+        return True
 
     def load_from_disk(self) -> None:
         """A cold start: the last good table, with today's interfaces.  Says nothing when there is none."""
@@ -490,7 +502,7 @@ def run(channel: Channel) -> None:
     begin, fds = channel.receive()
     if not isinstance(begin, PlanBegin):
         raise TypeError(f"planner: the first message is {type(begin).__name__}, wanted PlanBegin")
-    config_fd, *fds = fds
+    config_fd, *table_fds = fds
     config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.config_path))
     bell = os.eventfd(0, os.EFD_CLOEXEC)
     planner = Planner(config, begin.links, channel.send)
@@ -506,8 +518,7 @@ def run(channel: Channel) -> None:
 
     planner.wait = wait
     planner.served.number = begin.generation
-    if fds:
-        planner.adopt(fds[0], fds[1] if len(fds) > 1 else -1)
+    if table_fds and planner.take_over(table_fds):
         planner.relink(begin.links)  # the configuration may be another one, too
     else:
         planner.load_from_disk()

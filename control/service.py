@@ -36,13 +36,28 @@ from control.plan import parse_mac, show_mac
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
 from control.watch import wait_for_change, watched_path
+from fastpath.build import version_and_build
 from fastpath.logs import configure_logging
-from fastpath.protocol import Accepted, Begin, Channel, ChannelClosed, Publish, Rejected, Reload, Restarted, Stop, memfd
+from fastpath.protocol import (
+    Accepted,
+    Begin,
+    Channel,
+    ChannelClosed,
+    Fds,
+    Publish,
+    Rejected,
+    Reload,
+    Restarted,
+    Stop,
+    memfd,
+)
+from fastpath.turns import Turns, show_turns
 
 log = logging.getLogger("bootstorm.control")
 
 GC_THRESHOLDS = 5_000, 4, 250
 SWITCH_INTERVAL_S = 0.0005  # the journal's thread encodes a burst; Python's 5 ms are paid at each step of an answer
+VERSION, BUILD = version_and_build()  # as this process has loaded it: what is installed may be newer
 DIFF_ROWS_MAX = 1_000  # in one answer; the client asks for the rest
 
 
@@ -51,23 +66,22 @@ class Stopped(Exception):
 
 
 class Service:
-    def __init__(self, channel: Channel, begin: Begin, fds: list[int], planner: PlannerProcess | None = None) -> None:
-        config_fd, console_fd, site_fd, adopted_bell, event_bell, *rest = fds
-        known_fd = rest.pop(0) if begin.known else -1
+    def __init__(self, channel: Channel, begin: Begin, fds: Fds, planner: PlannerProcess | None = None) -> None:
+        event_bell = fds.one("events")
         self.known_fault = begin.known_fault
-        trap_fds, rest = (rest[:2], rest[2:]) if begin.traps else ([], rest)
-        workers = begin.settings.workers
-        self.observer = ObserverLink(rest.pop(workers)) if begin.settings.mode == "observe" else None
+        self.observer = ObserverLink(fds.one("observer")) if begin.settings.mode == "observe" else None
+        self.turns = Turns(fds.one("turns")) if fds.perhaps("turns") >= 0 else None
         self.channel = channel
+        self.supervisor_build = begin.build
         self.settings = begin.settings
         self.restarts = begin.restarts
-        self.config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.settings.config_path))
+        self.config = parse(os.pread(fds.one("config"), MAX_FILE_BYTES, 0), Path(begin.settings.config_path))
         self.started_s = time.monotonic()
         self.links: list[LinkAddress] = []
         self.configured = asyncio.Event()  # another configuration is in force
-        self.table = ServedTable(site_fd, rest[:workers], adopted_bell, known_fd)
+        self.table = ServedTable(fds.one("site"), fds.all("pages"), fds.one("adopted"), fds.perhaps("known"))
         if begin.generation:
-            self.table.serve(rest[workers:])
+            self.table.take_over([*fds.all("base"), *fds.all("delta")])
         self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner)
         self.lookups = Lookups(self.refresher.look_up)
         state = self.refresher.state
@@ -83,7 +97,8 @@ class Service:
         self.metrics_fault = ""
         self.io, self.io_reason = begin.io, begin.io_reason
         self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
-        self.traps = TrapInbox(trap_fds[0], trap_fds[1], self.desk.take) if trap_fds else None
+        queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
+        self.traps = TrapInbox(queue, trap_channel, self.desk.take) if queue >= 0 else None
         self.warnings.subscribers.append(self.on_event)
         handlers = {
             "status": self.status,
@@ -99,7 +114,7 @@ class Service:
             **DiscoveryCommands(self.desk).handlers(),
         }
         allowed = {0, os.geteuid(), *self.config.control.allow_uids}
-        self.console = Console(console_fd, handlers, allowed)
+        self.console = Console(fds.one("console"), handlers, allowed)
 
     async def run(self) -> None:
         """Until the supervisor says stop.  Every part is a task; one that fails ends control."""
@@ -119,6 +134,7 @@ class Service:
             self.metrics_fault = metrics.serve(self.config.metrics.bind, self.whole_status)
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(show_turns(self.turns, "control"), name="turns")
                 group.create_task(self.follow_links(group), name="links")
                 group.create_task(self.console.run(), name="console")
                 group.create_task(self.follow_file(), name="file")
@@ -181,7 +197,8 @@ class Service:
 
         Our own look comes first: it makes new hosts known to the filters, or these would be dropped as strangers."""
         self.table.serve(fds)
-        self.channel.send(Publish(generation=planned.generation, base=planned.base), fds)
+        named = dict(zip(("base", "delta"), fds, strict=False))
+        self.channel.send(Publish(generation=planned.generation, base=planned.base), named)
 
     # --- from the supervisor -------------------------------------------------------------------------------------
 
@@ -219,7 +236,7 @@ class Service:
         self.config = config
         self.configured.set()
         with memfd("bootstorm-config", config.text) as fd:
-            self.channel.send(Accepted(), [fd])
+            self.channel.send(Accepted(), {"config": fd})
         self.console.allow_uids = {0, os.geteuid(), *config.control.allow_uids}
         self.reloading = asyncio.get_running_loop().create_task(self.reconfigure(config))
         log.info("configuration reloaded")
@@ -280,6 +297,9 @@ class Service:
             "io": self.io,
             "io_reason": self.io_reason or None,
             "observed": self.observer.status() if self.observer is not None else None,
+            "version": VERSION,
+            "build": BUILD,
+            "supervisor_build": self.supervisor_build,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from ext.classify import ClientClass
 from ext.known import KnownMacs
 from ext.page import SiteWords, WorkerPage
-from ext.table import Generation, Pair
+from ext.table import Generation, Pair, TableInvalid
 
 from control.plan import show_mac
+
+log = logging.getLogger("bootstorm.control")
 
 
 class NotAdopted(Exception):
@@ -42,6 +45,17 @@ class ServedTable:
     def fds(self) -> list[int]:
         """base (and delta), still ours."""
         return self.pair_fds
+
+    def take_over(self, fds: list[int]) -> None:
+        """What was served when this process started; fds are borrowed.
+
+        After an upgrade it may be laid out as another build does: then the planner has to make one of it that can be
+        read, and until it has, only workers of that build answer."""
+        try:
+            self.serve(fds)
+        except TableInvalid as foreign:
+            log.warning("the table that is served cannot be read by this build (%s); another is made of it", foreign)
+            self.pair_fds = [os.dup(fd) for fd in fds]
 
     def serve(self, fds: list[int]) -> None:
         """Look at a new pair, before any worker does; fds are borrowed."""

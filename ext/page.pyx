@@ -4,6 +4,7 @@ from libc.string cimport memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t, int64_t
 
+import fcntl
 import os
 from dataclasses import dataclass
 
@@ -17,6 +18,12 @@ from ext.classify import ClientClass
 from ext.verdict import Verdict
 from ext.wire cimport swap16, swap32
 
+
+cdef size_t offsetof_heartbeat() noexcept:
+    cdef Page *page = NULL
+    return <size_t>&page.heartbeat_ns
+
+
 PAGE_LAYOUT = PAGE_VERSION
 RECORDS_KEPT = RECORDS
 RECORDED_BYTES_MAX = RECORDED_BYTES
@@ -25,6 +32,9 @@ WORKER_PAGE_BYTES = sizeof(Page)
 SITE_PAGE_BYTES = sizeof(SitePage)
 SEND_ERROR_NAMES = ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "EINVAL", "ENETDOWN",
                     "ENODEV", "ENXIO", "EMSGSIZE", "ECONNREFUSED", "other")
+MFD_ALLOW_SEALING, F_ADD_SEALS, F_SEAL_SHRINK, F_SEAL_GROW = 0x0002, 1033, 0x0002, 0x0004
+# The first words of a page are where they are in every layout: the supervisor reads those of workers of another build.
+assert offsetof_heartbeat() == 16
 assert sizeof(Event) == 128 and sizeof(Record) == 1344
 assert <int>VERDICT_COUNT <= <int>COUNTERS
 
@@ -53,10 +63,21 @@ class Recorded:
     at_boot_port: bool = False     # came to port 4011 and was answered from there
 
 
+def new_page(str name, size_t bytes) -> int:
+    """A memfd that whoever has it cannot cut off under those that map it; the caller owns it.  Raises OSError."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, bytes)
+        fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 def create_worker_page(slot: int) -> int:
     """A new memfd with an empty worker page; the caller owns the fd."""
-    fd = os.memfd_create(f"bootstorm-worker-{slot}", os.MFD_CLOEXEC)
-    os.ftruncate(fd, sizeof(Page))
+    fd = new_page(f"bootstorm-worker-{slot}", sizeof(Page))
     cdef Page *page = <Page *>map_shared(fd, sizeof(Page))
     page.magic = PAGE_MAGIC
     page.version = PAGE_VERSION
@@ -67,8 +88,7 @@ def create_worker_page(slot: int) -> int:
 
 def create_site_page() -> int:
     """A new memfd with a site page that no inventory has confirmed yet; the caller owns the fd."""
-    fd = os.memfd_create("bootstorm-site", os.MFD_CLOEXEC)
-    os.ftruncate(fd, sizeof(SitePage))
+    fd = new_page("bootstorm-site", sizeof(SitePage))
     cdef SitePage *page = <SitePage *>map_shared(fd, sizeof(SitePage))
     page.magic = PAGE_MAGIC
     page.version = PAGE_VERSION
@@ -150,6 +170,29 @@ cdef class WorkerPage:
     def send_errors(self) -> dict:
         """errno name -> replies that the kernel did not take, only those that happened."""
         return {name: self.page.send_errors[i] for i, name in enumerate(SEND_ERROR_NAMES) if self.page.send_errors[i]}
+
+    def counters(self) -> dict:
+        """All that is counted in this page, by names that carry() of another build's page knows: {"totals": as totals(),
+        "verdicts": as verdicts(), "send_errors": as send_errors()}."""
+        return {"totals": self.totals(), "verdicts": self.verdicts(), "send_errors": self.send_errors()}
+
+    def carry(self, told) -> None:
+        """Go on from what another build's page has counted (counters()); what this build has no counter for is left out.
+
+        For a page that no worker writes."""
+        def count(group, name):
+            value = told.get(group, {}).get(name, 0) if isinstance(told.get(group, {}), dict) else 0
+            return value if isinstance(value, int) and 0 <= value < 1 << 63 else 0
+        self.page.rx, self.page.tx = count("totals", "rx"), count("totals", "tx")
+        self.page.recovered = count("totals", "recovered")
+        self.page.frames_lost = count("totals", "frames_lost")
+        self.page.events_lost = count("totals", "events_lost")
+        self.page.sightings_lost = count("totals", "sightings_lost")
+        for verdict in Verdict:
+            if verdict != VERDICT_COUNT:
+                self.page.by_verdict[<int>verdict] = count("verdicts", verdict.name)
+        for i, name in enumerate(SEND_ERROR_NAMES):
+            self.page.send_errors[i] = count("send_errors", name)
 
     def drain(self, int most=EVENTS) -> list:
         """Take at most `most` events out of the ring, oldest first; an empty list means that the next one rings."""

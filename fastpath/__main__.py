@@ -11,6 +11,9 @@ def main(arguments: list[str]) -> int:
     configure_logging()
     match arguments:
         case ["worker", fd]:
+            from fastpath.lifeline import die_with_parent
+
+            die_with_parent(int(fd))
             from fastpath.protocol import Channel, ChannelClosed
             from fastpath.worker import Worker
 
@@ -19,16 +22,11 @@ def main(arguments: list[str]) -> int:
             except ChannelClosed:
                 return 1
             return 0
-        case ["try", layout]:  # before an upgrade: does this code load, and does it share the running one's memory?
-            from fastpath import worker as _worker
-            from fastpath.supervisor import LAYOUT
-
-            if layout != LAYOUT:
-                sys.stderr.write(f"{_worker.__name__}: shared memory of {LAYOUT}, the running service has {layout}\n")
-                return 1
-            return 0
+        case ["try", _layout]:  # asked by builds that could take over from their own layout only
+            sys.stderr.write("this build cannot be upgraded to in place from that one\n")
+            return 1
         case ["supervise", fd]:
-            from fastpath.supervisor import main as supervise
+            from fastpath.serving import main as supervise
 
             return supervise(int(fd))
     sys.stderr.write("usage: python -m fastpath worker FD | supervise FD (started by `bootstorm serve`)\n")

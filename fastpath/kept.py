@@ -9,17 +9,19 @@ import fcntl
 import logging
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ext.page import create_site_page, create_worker_page
 
-from fastpath.protocol import Settings
+from fastpath.protocol import Settings, known
 from fastpath.sandbox import UserUnknown, drop_privileges, owner_of
 from fastpath.sockets import SlotSockets, SocketsFailed, open_console, open_slots
 from fastpath.strangers import try_known
 from fastpath.tap import channel_ends, open_tap
 from fastpath.traps import TrapFds, open_traps
+from fastpath.turns import create_turns
 from fastpath.xdp import PoolFds, XdpFailed, XdpFds, open_xdp
 
 log = logging.getLogger("bootstorm.supervisor")
@@ -31,7 +33,10 @@ class StartFailed(Exception):
 
 @dataclass(slots=True)
 class Kept:
-    """Every fd that outlives the other processes, and this one over an upgrade."""
+    """Every fd that outlives the other processes, and this one over an upgrade.
+
+    Another build reads it by the fields that it knows (restore()): a new field has a default, none changes its meaning.
+    Lists that are as long as there are workers are in the order of their slots."""
 
     config: int  # the text of services.conf as it was accepted
     lock: int
@@ -55,9 +60,12 @@ class Kept:
     known_fault: str = ""
     xdp: XdpFds | None = None
     io_reason: str = ""  # why not xdp, although dhcp.io says so
+    turns: int = -1  # fastpath/turns.py
+    table_layout: int = 0  # of base and delta
 
     def fds(self) -> list[int]:
         single = [
+            self.turns,
             self.config,
             self.lock,
             self.console,
@@ -79,23 +87,42 @@ class Kept:
     def table(self) -> list[int]:
         return [fd for fd in (self.base, self.delta) if fd >= 0]
 
-    def slot_fds(self, slot: int) -> list[int]:
-        """What the worker of a slot gets, in the order of Assign."""
+    def table_by_name(self) -> dict[str, int]:
+        return {name: fd for name, fd in (("base", self.base), ("delta", self.delta)) if fd >= 0}
+
+    def slot_fds(self, slot: int) -> dict[str, int | list[int]]:
+        """What the worker of a slot gets, by the names of Assign."""
         sockets = self.slots[slot]
-        fds = [sockets.udp, sockets.urgent, sockets.packet, self.pages[slot], self.site_page]
-        fds += [self.adopted_bell, self.event_bell, *([sockets.boot] if sockets.boot >= 0 else [])]
-        for pool in self.xdp.pools if self.xdp else []:
-            fds += [pool.memory, pool.plain[slot], pool.urgent[slot]]
-        return fds
+        named: dict[str, int | list[int]] = {
+            "udp": sockets.udp,
+            "urgent": sockets.urgent,
+            "packet": sockets.packet,
+            "page": self.pages[slot],
+            "site": self.site_page,
+            "adopted": self.adopted_bell,
+            "events": self.event_bell,
+        }
+        if sockets.boot >= 0:
+            named["boot"] = sockets.boot
+        if self.xdp:
+            named["pool_memory"] = [pool.memory for pool in self.xdp.pools]
+            named["pool_plain"] = [pool.plain[slot] for pool in self.xdp.pools]
+            named["pool_urgent"] = [pool.urgent[slot] for pool in self.xdp.pools]
+        return named
+
+    def told(self) -> dict[str, Any]:
+        """For restore(), perhaps of another build."""
+        return asdict(self)
 
     @classmethod
-    def restore(cls, state: dict[str, Any]) -> Kept:
-        """From asdict()."""
-        state["slots"] = [SlotSockets(**slot) for slot in state["slots"]]
-        state["traps"] = TrapFds(**state["traps"]) if state.get("traps") else None
-        if xdp := state.get("xdp"):
-            state["xdp"] = XdpFds(xdp["links"], [PoolFds(**pool) for pool in xdp["pools"]])
-        return cls(**state)
+    def restore(cls, told: Mapping[str, Any]) -> Kept:
+        """From told(), perhaps of another build.  Raises MessageRefused where that lacks what this build cannot do
+        without."""
+        kept: Kept = known(cls, told)
+        kept.slots = [known(SlotSockets, slot) for slot in told["slots"]]
+        if kept.xdp is not None:
+            kept.xdp.pools = [known(PoolFds, pool) for pool in told["xdp"]["pools"]]
+        return kept
 
 
 def lock_state(state_dir: str) -> int:
@@ -161,6 +188,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         known_fault=known_fault,
         xdp=xdp,
         io_reason=io_reason,
+        turns=create_turns(),
     )
 
 

@@ -2,26 +2,82 @@
 
 A channel is a SOCK_SEQPACKET pair: a message arrives whole or not at all, also when its sender dies half-way.  The
 supervisor keeps both ends, so that a replaced process finds its channel as the last one left it.
+
+During an upgrade processes of two builds talk to each other.  So a message is read by the fields that the reader knows:
+others are ignored, missing ones take their defaults, and descriptors are found by name.  Fields and names may be added
+and dropped (with a default), never given another meaning.
 """
 
 from __future__ import annotations
 
 import array
+import logging
 import os
 import socket
-from collections.abc import Iterator
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 import msgpack
 
+log = logging.getLogger("bootstorm.protocol")
+
 MESSAGE_BYTES_MAX = 1 << 16
 FDS_MAX = 200
+GENERATION_MAX = 1 << 62
 
 
 class ChannelClosed(Exception):
     """The other end is gone for good."""
+
+
+class MessageRefused(Exception):
+    """What came is no message that this build can read; its fds are closed already."""
+
+
+class UnknownKind(MessageRefused):
+    """A message of a kind that this build does not have: another build's, perhaps."""
+
+
+class Fds(list[int]):
+    """Received descriptors, in the order of sending; whoever receives them owns them.
+
+    named: name -> descriptors, where the sender named them."""
+
+    def __init__(self, fds: Iterable[int] = (), named: Mapping[str, list[int]] | None = None) -> None:
+        super().__init__(fds)
+        self.named = dict(named or {})
+
+    @classmethod
+    def of(cls, named: Mapping[str, int | list[int]]) -> Fds:
+        """As if they had been received by these names."""
+        lists = {name: [fds] if isinstance(fds, int) else list(fds) for name, fds in named.items()}
+        return cls([fd for each in lists.values() for fd in each], lists)
+
+    def one(self, name: str) -> int:
+        """Raises MessageRefused unless exactly one came by that name."""
+        found = self.named.get(name, [])
+        if len(found) != 1:
+            raise MessageRefused(f"{len(found)} descriptors named {name}, wanted 1; there are {sorted(self.named)}")
+        return found[0]
+
+    def perhaps(self, name: str) -> int:
+        """-1 where none came by that name."""
+        return self.one(name) if self.named.get(name) else -1
+
+    def all(self, name: str) -> list[int]:
+        return self.named.get(name, [])
+
+    def keep(self, name: str) -> int:
+        """one(), taken out of those that are closed with the message; the caller owns it from now on."""
+        fd = self.one(name)
+        self.remove(fd)
+        del self.named[name]
+        return fd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +114,20 @@ class Confine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:
-    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site page, adopted bell, event bell; the
-    boot port's where boot_port is not 0; and for each XDP pool its memory and the worker's two sockets."""
+    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site, adopted, events; boot where
+    boot_port is not 0; and pool_memory, pool_plain, pool_urgent, one each for every XDP pool."""
 
     slot: int
     port: int
     boot_port: int = 0
     observe: bool = False  # decide, count and record, send nothing
     brake_ns: tuple[int, int] = (0, 0)
-    pools: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Supervisor -> observer, first message.  fds: tap, site page, its end of the channel to control.  Load follows."""
+    """Supervisor -> observer, first message.  fds: tap, site, control (its end of the channel to it), turns.  Load
+    follows."""
 
     interfaces: list[str]
 
@@ -82,6 +138,20 @@ class Load:
 
     generation: int
     base: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Spare -> supervisor: this pair is mapped, a slot can be taken with it."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """Worker -> supervisor, before it ends because it was asked to: its page's counters (ext.page, counters())."""
+
+    counters: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,28 +173,27 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Supervisor -> control, first message.  fds: config, console, site page, adopted bell, event bell, with `known`
-    the map of known MACs, with `traps` the trap queue and control's end of the receiver's channel, a page for each
-    slot, the end of the channel to the observer where settings.mode is observe, then base (and delta) of the pair that
-    is being served, if any."""
+    """Supervisor -> control, first message.  fds: config, console, site, adopted, events, turns; pages, one a slot;
+    known, the map of known MACs, where strangers are dropped; trap_queue and trap_channel where traps are received;
+    observer, the end of the channel to it, where settings.mode is observe; base (and delta) of the pair that is being
+    served, if any."""
 
     settings: Settings
     generation: int = 0
     base: int = 0
     restarts: dict[str, int] = field(default_factory=dict)
-    traps: bool = False
     traps_fault: str = ""  # why no traps are received although they should be
     boot_fault: str = ""  # why the boot port is not open although it should be
-    known: bool = False
     known_fault: str = ""  # why strangers are not dropped although they should be
     io: str = "socket"  # how requests come in
     io_reason: str = ""  # why by sockets, although dhcp.io is xdp
+    build: str = ""  # of the supervisor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
-    """Supervisor -> trap receiver, first message.  fds: config, UDP socket, queue, its end of the channel to
-    control."""
+    """Supervisor -> trap receiver, first message.  fds: config, udp, queue, control (its end of the channel to it),
+    turns."""
 
     config_path: str
     state_dir: str
@@ -132,7 +201,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """Control -> supervisor -> trap receiver: this configuration is in force now.  fds: a memfd with its text."""
+    """Control -> supervisor -> trap receiver: this configuration is in force now.  fds: config (its text)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,43 +221,119 @@ class Stop:
     """Supervisor -> anyone: finish what you are at and exit."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """Supervisor -> trial of new code, first message.  fds: state, a memfd with the text that the new image would be
+    given; config, a copy of the accepted services.conf; base (and delta), read-only."""
+
+    config_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """Trial -> supervisor: the new code can take over; or, with a fault, not.  notes: what it will do otherwise, each a
+    sentence for the log."""
+
+    fault: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
 Message = (
-    Ready | Confine | Assign | Watch | Load | Rejected | Publish | Begin | Listen | Accepted | Restarted | Reload | Stop
+    Ready
+    | Confine
+    | Assign
+    | Watch
+    | Load
+    | Loaded
+    | Finished
+    | Rejected
+    | Publish
+    | Begin
+    | Listen
+    | Accepted
+    | Restarted
+    | Reload
+    | Stop
+    | Try
+    | Tried
 )
-KINDS: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (
-        Ready,
-        Confine,
-        Assign,
-        Watch,
-        Load,
-        Rejected,
-        Publish,
-        Begin,
-        Listen,
-        Accepted,
-        Restarted,
-        Reload,
-        Stop,
-    )
-}
+KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
 
 
-def pack(message: Any) -> bytes:
-    """Raises ValueError over MESSAGE_BYTES_MAX."""
-    data: bytes = msgpack.packb([type(message).__name__, asdict(message)])
+@cache
+def _wanted(kind: type) -> dict[str, tuple[bool, tuple[type, ...], type | None]]:
+    """Of each field of a dataclass: has it a default, what it may be an instance of (none: anything), and the dataclass
+    that a map is read into."""
+    hints = typing.get_type_hints(kind)
+    found = {}
+    for each in fields(kind):
+        has_default = each.default is not MISSING or each.default_factory is not MISSING
+        types_: list[type] = []
+        inner: type | None = None
+        hint = hints[each.name]
+        for part in typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,):
+            plain = typing.get_origin(part) or part
+            if is_dataclass(plain) and isinstance(plain, type):
+                inner = plain
+                types_ += [dict]
+            elif plain in (list, tuple):
+                types_ += [list, tuple]
+            elif plain is float:
+                types_ += [int, float]
+            elif plain in (int, str, bytes, bool, dict, type(None)):
+                types_ += [plain]
+            else:
+                types_ = []
+                break
+        found[each.name] = has_default, tuple(types_), inner
+    return found
+
+
+def known(kind: type, told: Mapping[str, Any]) -> Any:
+    """A dataclass from what another build says of it: unknown fields are ignored, missing ones take their defaults.
+
+    Raises MessageRefused where a field without default is missing, or is of another type than the class says."""
+    if not isinstance(told, Mapping):
+        raise MessageRefused(f"{kind.__name__}: {type(told).__name__} where a map of fields was wanted")
+    taken = {}
+    for name, (has_default, types_, inner) in _wanted(kind).items():
+        if name not in told:
+            if not has_default:
+                raise MessageRefused(f"{kind.__name__} has no field {name}")
+            continue
+        value = told[name]
+        if types_ and not isinstance(value, types_):
+            raise MessageRefused(f"{kind.__name__}.{name} is of type {type(value).__name__}")
+        taken[name] = known(inner, value) if inner is not None and isinstance(value, dict) else value
+    return kind(**taken)
+
+
+def pack(message: Any, names: list[tuple[str, int]] | None = None) -> bytes:
+    """names: of the fds beside it, in order, each with how many bear it.  Raises ValueError over MESSAGE_BYTES_MAX."""
+    data: bytes = msgpack.packb([type(message).__name__, asdict(message), names or []])
     if len(data) > MESSAGE_BYTES_MAX:
         raise ValueError(f"{type(message).__name__} of {len(data)} bytes: a message has at most {MESSAGE_BYTES_MAX}")
     return data
 
 
-def unpack(data: bytes, kinds: dict[str, type] = KINDS) -> Any:
-    """The message, an instance of one of `kinds`."""
-    kind, fields = msgpack.unpackb(data, strict_map_key=False)
-    if kind == "Begin":
-        fields["settings"] = Settings(**fields["settings"])
-    return kinds[kind](**fields)
+def unpack(data: bytes, fds: Iterable[int] = (), kinds: Mapping[str, type] = KINDS) -> tuple[Any, Fds]:
+    """The message, an instance of one of `kinds`, and its fds by name.  Raises MessageRefused and nothing else."""
+    fds = list(fds)
+    try:
+        kind, told, *more = msgpack.unpackb(data, strict_map_key=False)
+        names = [(str(name), int(count)) for name, count in more[0]] if more else []
+    except Exception as error:  # msgpack raises what it likes, also RecursionError
+        raise MessageRefused(f"{len(data)} bytes that are no message: {type(error).__name__}: {error}") from error
+    if not isinstance(kind, str) or kind not in kinds:
+        raise UnknownKind(f"a message of unknown kind {str(kind)[:60]!r}")
+    if names and (sum(count for _, count in names) != len(fds) or min(count for _, count in names) < 0):
+        raise MessageRefused(f"{kind} with {len(fds)} descriptors, and it names {names}")
+    named: dict[str, list[int]] = {}
+    at = 0
+    for name, count in names:
+        named[name] = fds[at : at + count]
+        at += count
+    return known(kinds[kind], told), Fds(fds, named)
 
 
 class Channel:
@@ -212,28 +357,48 @@ class Channel:
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    def send(self, message: Any, fds: list[int] | tuple[int, ...] = ()) -> None:
-        """Raises ChannelClosed; BlockingIOError on a full non-blocking channel."""
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    def send(self, message: Any, fds: Iterable[int] | Mapping[str, int | list[int]] = ()) -> None:
+        """fds: by name, or in an order that both ends know.
+
+        Raises ChannelClosed; BlockingIOError on a full non-blocking channel; OSError where the kernel has no room."""
+        named = Fds.of(fds) if isinstance(fds, Mapping) else Fds(fds)
+        names = [(name, len(each)) for name, each in named.named.items()]
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", named))] if named else []
         try:
-            self.sock.sendmsg([pack(message)], ancillary, socket.MSG_NOSIGNAL)
+            self.sock.sendmsg([pack(message, names)], ancillary, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as gone:
             raise ChannelClosed(f"cannot send {type(message).__name__}: {gone}") from gone
 
-    def receive(self) -> tuple[Any, list[int]]:
-        """The next message and its fds, which the caller owns (close-on-exec)."""
+    def receive(self) -> tuple[Any, Fds]:
+        """The next message and its fds, which the caller owns (close-on-exec).
+
+        Raises ChannelClosed; BlockingIOError; MessageRefused with its fds closed."""
         try:
-            data, fds, _flags, _address = socket.recv_fds(
+            data, fds, flags, _address = socket.recv_fds(
                 self.sock, MESSAGE_BYTES_MAX, FDS_MAX, getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000)
             )
         except ConnectionResetError as gone:
             raise ChannelClosed(str(gone)) from gone
-        if not data:
+        if not data and not fds and not flags & socket.MSG_TRUNC:
             raise ChannelClosed("the other end closed it")
-        return unpack(data, self.kinds), list(fds)
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise MessageRefused(f"a message cut after {len(data)} bytes and {len(fds)} descriptors")
+            message, named = unpack(data, fds, self.kinds)
+        except BaseException:
+            close_all(fds)
+            raise
+        return message, named
 
     def close(self) -> None:
         self.sock.close()
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Raises OSError; a memfd may take less than all at once where memory is short."""
+    at = 0
+    while at < len(content):
+        at += os.write(fd, content[at:])
 
 
 @contextmanager
@@ -241,12 +406,16 @@ def memfd(name: str, content: bytes) -> Iterator[int]:
     """A memfd with some content, for as long as it takes to send it."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     try:
-        os.write(fd, content)
+        write_all(fd, content)
         yield fd
     finally:
         os.close(fd)
 
 
-def close_all(fds: list[int] | tuple[int, ...]) -> None:
+def close_all(fds: Iterable[int]) -> None:
+    """All of them, whatever closing one of them says: it is closed either way."""
     for fd in fds:
-        os.close(fd)
+        try:
+            os.close(fd)
+        except OSError as error:
+            log.warning("closing descriptor %d: %s", fd, error)

@@ -3,40 +3,43 @@ starts, watches and replaces all others; reads nothing that comes from the netwo
 
 Any other process may die by SIGKILL at any moment: its successor gets the same fds.  An upgrade is a re-exec of this
 process with all fds inherited (SIGUSR2), after which the others are replaced one by one.
+
+Nobody replaces this one, so it ends by SIGTERM and SIGINT only.  Whatever a child says costs that child; whatever the
+kernel refuses is tried again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import math
 import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from ext.page import PAGE_LAYOUT as PAGE_VERSION
 from ext.page import WorkerPage
-from ext.table import TABLE_LAYOUT as TABLE_VERSION
-from ext.xsk import POOL_LAYOUT as POOL_VERSION
 
+from fastpath import briefing
+from fastpath import children as processes
+from fastpath.briefing import Named
+from fastpath.children import KINDS, LAYOUTS, SIGNALS, TRIAL, Child, Deaths, is_starved, spawn, table_layout
 from fastpath.confine import worker_program
-from fastpath.kept import Kept, StartFailed, open_all
+from fastpath.kept import Kept
 from fastpath.protocol import (
+    GENERATION_MAX,
     Accepted,
-    Assign,
-    Begin,
-    Channel,
     ChannelClosed,
     Confine,
-    Listen,
+    Fds,
+    Finished,
     Load,
+    Loaded,
     Message,
+    MessageRefused,
     Publish,
     Ready,
     Rejected,
@@ -44,144 +47,158 @@ from fastpath.protocol import (
     Restarted,
     Settings,
     Stop,
-    Watch,
+    Tried,
+    Try,
+    UnknownKind,
     close_all,
 )
-from fastpath.traps import TrapFds
+from fastpath.turns import KINDS as TURNING
+from fastpath.turns import Turns
+from fastpath.upgrade import become, trial_fds, write_state
 
 log = logging.getLogger("bootstorm.supervisor")
 
 TICK_S = 0.05
-HUNG_S = 0.2  # no heartbeat for this long: killed and replaced
+HUNG_S = 0.2  # a worker without heartbeat for this long: killed and replaced
+STUCK_S = 3.0  # control, trap receiver, observer without a turn of their loops
+LOADING_S = 30.0  # these, before their first turn
+WAKING_S = 0.5  # these, when the machine itself stood still
 STOP_S = 2.0  # after Stop; then SIGKILL
-BACKOFF_S = (0.0, 0.0, 0.0, 0.1, 0.2, 0.5, 1.0)  # before the next start of a kind that keeps dying young
-YOUNG_S = 1.0
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
-
-
-KINDS = ("worker", "spare", "control", "observer", "traps")  # of children
 TRIAL_S = 10.0
-LAYOUT = (
-    f"page {PAGE_VERSION}, table {TABLE_VERSION}, pool {POOL_VERSION}"  # what a new image has to share with the old one
-)
-
-
-@dataclass(slots=True)
-class Child:
-    """A process of ours.  kind: one of KINDS; slot: -1 but for workers."""
-
-    kind: str
-    pid: int
-    channel: Channel
-    started_s: float
-    slot: int = -1
-    ready: bool = False
-    outdated: bool = False  # started before the last upgrade
-    stopping_s: float = 0.0  # when Stop was sent
-    pidfd: int = -1
-    ran_ns: int = -1  # CPU time at the last look, to tell hung from starved
-    since_s: float = 0.0  # of the assignment: a new worker's heartbeat counts from here
-
-
-def spawn(kind: str, command: list[str]) -> Child:
-    """Start `python -m command... FD` with one end of a new channel as its only fd."""
-    ours, theirs = Channel.pair()
-    os.set_inheritable(theirs.fileno(), True)
-    argv = [sys.executable, "-P", "-m", *command, str(theirs.fileno())]
-    pid = os.posix_spawn(sys.executable, argv, os.environ, setsigmask=(), setsigdef=SIGNALS)
-    theirs.close()
-    ours.sock.setblocking(False)
-    return Child(kind, pid, ours, time.monotonic(), pidfd=os.pidfd_open(pid))
-
-
-def cpu_ns(pid: int) -> int:
-    """CPU time of all threads so far; -1 when the process is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return -1
-    return (int(fields[11]) + int(fields[12])) * 10_000_000
-
-
-@dataclass(slots=True)
-class Deaths:
-    """How often a kind of process died young in a row, and when the next one may start."""
-
-    young: int = 0
-    next_s: float = 0.0
-    total: int = 0
-
-    def note(self, age_s: float, now_s: float) -> None:
-        self.total += 1
-        self.young = self.young + 1 if age_s < YOUNG_S else 0
-        self.next_s = now_s + BACKOFF_S[min(self.young, len(BACKOFF_S) - 1)]
+COMPLAIN_S = 10.0  # between two lines about the same fault of our own
 
 
 @dataclass
 class Supervisor:
+    """commands: argv of each kind of process, to which the fd of its channel is appended."""
+
     settings: Settings
     kept: Kept
     children: list[Child] = field(default_factory=list)
     deaths: dict[str, Deaths] = field(default_factory=lambda: {kind: Deaths() for kind in KINDS})
     stopping: bool = False
+    commands: dict[str, list[str]] = field(default_factory=processes.commands)
 
     def __post_init__(self) -> None:
+        """Raises OSError."""
         self.selector = selectors.DefaultSelector()
         self.pages = [WorkerPage(fd) for fd in self.kept.pages]
+        self.turns = Turns(self.kept.turns)
         self.confinement = worker_program()
-        self.wake, wake_write = socket.socketpair()
+        self.wake, self.wake_write = socket.socketpair()
         self.wake.setblocking(False)
-        wake_write.setblocking(False)
-        self.wake_write = wake_write
+        self.wake_write.setblocking(False)
         self.selector.register(self.wake, selectors.EVENT_READ, self.on_signals)
-        for child in self.children:
-            self.watch(child)
-        self.last_tick_s = time.monotonic()
+        self.last_tick_s = self.awake_s = time.monotonic()
+        self.unreaped: set[int] = set()  # pids of children that were never watched, killed and not dead yet
+        self.complained: dict[str, float] = {}
 
     # --- processes -----------------------------------------------------------------------------------------------
 
     def watch(self, child: Child) -> None:
+        """Raises OSError, with nothing watched."""
         self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self.on_death(child))
-        self.selector.register(child.channel.fileno(), selectors.EVENT_READ, lambda: self.on_message(child))
+        try:
+            self.selector.register(child.channel.fileno(), selectors.EVENT_READ, lambda: self.on_message(child))
+        except OSError:
+            self.unwatch(child.pidfd)
+            raise
 
-    def forget(self, child: Child) -> None:
-        self.selector.unregister(child.pidfd)
-        if child.channel.fileno() in self.selector.get_map():
-            self.selector.unregister(child.channel.fileno())
-        child.channel.close()
-        os.close(child.pidfd)
-        self.children.remove(child)
+    def unwatch(self, fd: int) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self.selector.unregister(fd)
 
-    def start(self, kind: str, command: list[str]) -> Child:
-        child = spawn(kind, command)
+    def start(self, kind: str) -> Child | None:
+        """A new child, watched; None where the machine does not start one now: tried again, with pauses."""
+        try:
+            child = spawn(kind, self.commands[kind])
+        except OSError as error:
+            self.not_started(kind, error)
+            return None
+        try:
+            self.watch(child)
+        except OSError as error:
+            self.give_up(child)
+            self.not_started(kind, error)
+            return None
+        if kind in self.deaths and self.deaths[kind].fault:
+            log.info("%s: started again", kind)
+            self.deaths[kind].fault = ""
+        if kind in TURNING:
+            self.turns.forget(kind)
         self.children.append(child)
-        self.watch(child)
         return child
+
+    def not_started(self, kind: str, error: OSError) -> None:
+        """As a death at once; told once for each reason."""
+        fault = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        if kind == TRIAL:
+            log.error("not upgraded: the trial of the new code cannot be started: %s", fault)
+            return
+        deaths = self.deaths[kind]
+        now = time.monotonic()
+        deaths.delay(0.0, now)
+        if deaths.fault != fault:
+            deaths.fault = fault
+            log.error("%s cannot be started: %s; tried again until it can, at least once a second", kind, fault)
+
+    def give_up(self, child: Child) -> None:
+        """One that cannot be watched."""
+        child.kill()
+        self.unreaped.add(child.pid)
+        child.close()
+
+    def reap(self) -> None:
+        for pid in list(self.unreaped):
+            try:
+                gone, _status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                gone = pid
+            if gone:
+                self.unreaped.discard(pid)
 
     def start_missing(self) -> None:
         """One control, one worker a slot, one spare, an observer and a trap receiver where they are wanted; and after
         an upgrade, one outdated process at a time goes."""
         now = time.monotonic()
-        if self.lacks("control", now):
-            self.send_begin(self.start("control", ["control", "run"]))
-        if self.kept.tap >= 0 and self.lacks("observer", now):
-            self.send_watch(self.start("observer", ["control", "observer"]))
-        if self.kept.traps and self.lacks("traps", now):
-            self.send_listen(self.start("traps", ["control", "traps"]), self.kept.traps)
-        spares = [child for child in self.children if child.kind == "spare"]
+        if self.lacks("control", now) and (control := self.start("control")):
+            self.send(control, *briefing.for_control(self.settings, self.kept, self.restarts()))
+        if self.kept.tap >= 0 and self.lacks("observer", now) and (observer := self.start("observer")):
+            self.send(observer, *briefing.for_observer(self.settings, self.kept))
+            self.send_load(observer)
+        if self.kept.traps and self.lacks("traps", now) and (receiver := self.start("traps")):
+            self.send(receiver, *briefing.for_receiver(self.settings, self.kept))
         for slot in self.free_slots():
-            taker = next((child for child in spares if child.ready), None)
+            taker = self.taker()
             if taker is None:
                 break
-            spares.remove(taker)
             self.assign(taker, slot)
-        wanted = len(self.free_slots()) + 1
-        if len(spares) < wanted and now >= max(self.deaths["worker"].next_s, self.deaths["spare"].next_s):
-            spare = self.start("spare", ["fastpath", "worker"])
+        self.start_spares(now)
+        self.roll_on()
+
+    def start_spares(self, now: float) -> None:
+        """All that are wanted at once; where they die young, one after the other."""
+        spares = sum(child.kind == "spare" and not child.outdated for child in self.children)
+        for _ in range(len(self.free_slots()) + 1 - spares):
+            if now < max(self.deaths["worker"].next_s, self.deaths["spare"].next_s):
+                return
+            spare = self.start("spare")
+            if spare is None:
+                return
             if self.confinement:
                 self.send(spare, Confine(program=self.confinement))
-        self.roll_on()
+            if self.deaths["worker"].young or self.deaths["spare"].young:
+                return
+
+    def taker(self, fresh: bool = False) -> Child | None:
+        """The spare that can serve a slot soonest; fresh: of this build, and with the present table mapped."""
+        if self.kept.generation and not self.readable():
+            return None  # what waits for the slot is better off in its queue
+        ready = [child for child in self.children if child.kind == "spare" and child.ready and not child.stopping_s]
+        if fresh:
+            ready = [child for child in ready if not child.outdated and child.loaded == self.kept.generation]
+        ready = [child for child in ready if child.layouts == LAYOUTS]
+        return max(ready, key=lambda child: (child.loaded, not child.outdated), default=None)
 
     def lacks(self, kind: str, now: float) -> bool:
         """There is none, and the next one may be started."""
@@ -192,56 +209,75 @@ class Supervisor:
         return [slot for slot in range(self.settings.workers) if slot not in taken]
 
     def roll_on(self) -> None:
-        """The next step of an upgrade: with a new spare standing by, one old process is asked to finish."""
+        """The next step of an upgrade: one old process is asked to finish.
+
+        Control first: where tables are laid out otherwise it has the one made that new workers read.  A worker only
+        while its successor stands by with the table."""
+        successor = self.taker(fresh=True)
+        for child in self.children:
+            if child.kind == "spare" and child.outdated and (successor or child.layouts != LAYOUTS):
+                self.end(child)
         if any(child.stopping_s for child in self.children) or self.free_slots():
             return
-        old = [child for child in self.children if child.outdated]
-        fresh = any(child.kind == "spare" and child.ready and not child.outdated for child in self.children)
-        for child in old:
-            if child.kind != "worker" or fresh:
+        old = [child for child in self.children if child.outdated and child.kind != "spare"]
+        for child in sorted(old, key=lambda child: child.kind == "worker"):
+            if child.kind != "worker" or successor:
                 self.ask_to_stop(child)
                 return
 
     def assign(self, child: Child, slot: int) -> None:
         child.kind, child.slot, child.since_s = "worker", slot, time.monotonic()
-        settings = self.settings
-        assign = Assign(
-            slot=slot,
-            port=settings.port,
-            boot_port=settings.boot_port if self.kept.slots[slot].boot >= 0 else 0,
-            observe=settings.mode == "observe",
-            brake_ns=settings.brake_ns,
-            pools=len(self.kept.xdp.pools) if self.kept.xdp else 0,
-        )
-        self.send(child, assign, self.kept.slot_fds(slot))
+        self.send(child, *briefing.for_worker(self.settings, self.kept, slot))
 
     def ask_to_stop(self, child: Child) -> None:
         child.stopping_s = time.monotonic()
         self.send(child, Stop())
 
-    def send(self, child: Child, message: Message, fds: list[int] | tuple[int, ...] = ()) -> None:
-        """A child that is dead or does not read its channel is ended; on_death() does the rest."""
+    def end(self, child: Child) -> None:
+        """One that holds nothing."""
+        child.stopping_s = child.stopping_s or time.monotonic()
+        self.kill(child)
+
+    def send(self, child: Child, message: Message, fds: Named | None = None) -> None:
+        """A child that is dead, does not read its channel or cannot be told is ended; on_death() does the rest."""
         try:
-            child.channel.send(message, fds)
-        except (ChannelClosed, BlockingIOError) as error:
+            child.channel.send(message, fds or {})
+        except Exception as error:
+            if isinstance(message, Load) and isinstance(error, OSError) and not isinstance(error, BlockingIOError):
+                child.behind = True  # the kernel has no room just now: it serves what it has until it can be told
+                self.complain("load", f"{child.kind} {child.pid} cannot be told of the new table yet: {error}")
+                return
             log.warning("%s %d does not take %s (%s): killed", child.kind, child.pid, type(message).__name__, error)
             self.kill(child)
 
     def kill(self, child: Child) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it was quicker
-            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        try:
+            child.kill()
+        except OSError as error:
+            self.complain("kill", f"{child.kind} {child.pid} cannot be killed: {error}")
 
     def on_death(self, child: Child) -> None:
-        _pid, status = os.waitpid(child.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
+        try:
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            how = f"signal {-code}" if code < 0 else f"exit {code}"
+        except ChildProcessError as error:
+            how = f"something that we cannot see ({error.strerror})"
         now = time.monotonic()
         self.hear_last_words(child)
-        self.forget(child)
-        if child.kind == "worker":
+        self.unwatch(child.pidfd)
+        self.unwatch(child.channel.fileno())
+        child.close()
+        if child in self.children:
+            self.children.remove(child)
+        if child.kind == "worker" and child.head is None:
             self.pages[child.slot].pid = 0
-        if not self.stopping and not child.stopping_s:
+        if child.kind not in self.deaths:
+            self.on_trial_ended(child, how)
+        elif not self.stopping and not child.stopping_s:
             self.deaths[child.kind].note(now - child.started_s, now)
-            how = f"signal {-code}" if code < 0 else f"exit {code}"
             log.warning("%s %d (slot %d) ended by %s; replaced", child.kind, child.pid, child.slot, how)
             self.tell("control", Restarted(restarts=self.restarts()))
 
@@ -253,161 +289,207 @@ class Supervisor:
     def restarts(self) -> dict[str, int]:
         return {kind: deaths.total for kind, deaths in self.deaths.items()}
 
-    def check_heartbeats(self, now: float) -> None:
-        """A worker that had the CPU and did not turn its loop is hung; one that had none is starved, and killing it
-        would not help.  After a late tick of our own nothing is judged: then the machine itself stood still."""
+    # --- who hangs -----------------------------------------------------------------------------------------------
+
+    def check_turns(self, now: float) -> None:
+        """A process that had the CPU and did not turn its loop is hung; one that had none is starved, and killing it
+        would not help.  After a late tick of our own nobody is judged who had no time since: the machine itself stood
+        still."""
         late = now - self.last_tick_s > 2 * TICK_S
+        self.awake_s = now if late else self.awake_s
         self.last_tick_s = now
         for child in self.children:
             if child.stopping_s and now - child.stopping_s > STOP_S:
                 log.warning("%s %d did not stop in %.0f s: killed", child.kind, child.pid, STOP_S)
                 self.kill(child)
-            if child.kind != "worker" or late:
-                continue
-            beat_s = max(self.pages[child.slot].heartbeat_ns / 1e9, child.since_s)
-            if now - beat_s <= HUNG_S:
+            last_s, limit_s = self.last_turn(child)
+            late_s = now - last_s
+            if late_s <= limit_s:
                 child.ran_ns = -1
+            elif late or (child.kind != "worker" and now - self.awake_s < WAKING_S):
                 continue
-            ran_ns, before_ns = cpu_ns(child.pid), child.ran_ns
-            child.ran_ns = ran_ns
-            starved = self.state_of(child.pid) == "R" and before_ns in (-1, ran_ns)
-            if not starved and now - beat_s > HUNG_S + TICK_S:
-                log.warning("worker %d (slot %d): no heartbeat for %.2f s: killed", child.pid, child.slot, now - beat_s)
+            elif child.kind == TRIAL:
+                if not child.stopping_s:
+                    log.error("not upgraded: the trial of the new code took over %.0f s", limit_s)
+                self.end(child)
+            elif not is_starved(child) and late_s > limit_s + TICK_S:
+                log.warning(
+                    "%s %d (slot %d): no turn of its loop for %.2f s: killed", child.kind, child.pid, child.slot, late_s
+                )
                 self.kill(child)
 
-    @staticmethod
-    def state_of(pid: int) -> str:
-        try:
-            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-                return file.read().rpartition(")")[2].split()[0]
-        except OSError:
-            return "X"
+    def last_turn(self, child: Child) -> tuple[float, float]:
+        """(CLOCK_MONOTONIC of the last turn of its loop, how long that may be ago), in seconds."""
+        if child.kind == "worker":
+            page = child.head or self.pages[child.slot]
+            return max(page.heartbeat_ns / 1e9, child.since_s), HUNG_S
+        if child.kind in TURNING:
+            last_s = self.turns.last_s(child.kind)
+            return (last_s, STUCK_S) if last_s else (child.started_s, LOADING_S)
+        return child.started_s, TRIAL_S if child.kind == TRIAL else math.inf
 
     # --- messages ------------------------------------------------------------------------------------------------
 
-    def send_begin(self, control: Child) -> None:
+    def send_load(self, child: Child) -> None:
+        """The present table, to a child of a build that can read it."""
         kept = self.kept
-        fds = [kept.config, kept.console, kept.site_page, kept.adopted_bell, kept.event_bell]
-        fds += [kept.known] if kept.known >= 0 else []
-        fds += [kept.traps.queue, kept.traps.control] if kept.traps else []
-        fds += [*kept.pages, *([kept.control_end] if kept.control_end >= 0 else []), *kept.table()]
-        begin = Begin(
-            settings=self.settings,
-            generation=kept.generation,
-            base=kept.base_generation,
-            restarts=self.restarts(),
-            traps=kept.traps is not None,
-            traps_fault=kept.traps_fault,
-            boot_fault=kept.boot_fault,
-            known=kept.known >= 0,
-            known_fault=kept.known_fault,
-            io="xdp" if kept.xdp else "socket",
-            io_reason=kept.io_reason,
-        )
-        self.send(control, begin, fds)
+        child.behind = False
+        if kept.generation and child.layouts.get("table") == kept.table_layout:
+            self.send(child, *briefing.of_table(kept))
 
-    def send_watch(self, observer: Child) -> None:
-        kept = self.kept
-        self.send(observer, Watch(interfaces=self.settings.interfaces), [kept.tap, kept.site_page, kept.observer_end])
-        if kept.generation:
-            self.send(observer, self.load_message(), kept.table())
+    def readable(self) -> bool:
+        """The present table is laid out as this build's workers read it."""
+        return self.kept.table_layout == LAYOUTS["table"]
 
-    def send_listen(self, receiver: Child, traps: TrapFds) -> None:
-        listen = Listen(config_path=self.settings.config_path, state_dir=self.settings.state_dir)
-        self.send(receiver, listen, [self.kept.config, traps.udp, traps.queue, traps.receiver])
-
-    def tell(self, kind: str, message: Message, fds: list[int] | tuple[int, ...] = ()) -> None:
+    def tell(self, kind: str, message: Message, fds: Named | None = None) -> None:
         for child in self.children:
             if child.kind == kind:
                 self.send(child, message, fds)
 
     def on_message(self, child: Child) -> bool:
-        """Take one message; False when there is none."""
+        """Take one message; False when there is none.  What it says may cost that child, and nobody else."""
+        if child.deaf:
+            return False
+        fds = Fds()
         try:
             message, fds = child.channel.receive()
+            if child.kind != "control" and child.talks_too_much(time.monotonic()):
+                raise MessageRefused(f"more than {processes.MESSAGES_MAX} messages within a second")
+            self.take(child, message, fds)
         except BlockingIOError:
             return False
         except ChannelClosed:
-            if child.channel.fileno() in self.selector.get_map():
-                self.selector.unregister(child.channel.fileno())  # its death comes by the pidfd
+            self.stop_listening(child)  # its death comes by the pidfd
             return False
-        if isinstance(message, Ready):
-            child.ready = True
-            if self.kept.generation:
-                self.send(child, self.load_message(), self.kept.table())
-        elif isinstance(message, Publish) and child.kind == "control":
-            self.on_publish(message, fds)
-        elif isinstance(message, Accepted) and child.kind == "control":
-            os.close(self.kept.config)
-            (self.kept.config,) = fds
-            self.tell("traps", message, fds)
-        elif isinstance(message, Rejected):
-            log.error("worker %d (slot %d): %s", child.pid, child.slot, message.reason)
-            self.tell("control", message)
-        else:
-            log.error("%s %d sent an unexpected %s", child.kind, child.pid, type(message).__name__)
+        except UnknownKind as unknown:
+            if not child.outdated:
+                self.refuse(child, unknown)
+                return False
+            log.info("%s %d of another build: %s; ignored", child.kind, child.pid, unknown)
+        except Exception as error:
+            self.refuse(child, error)
+            return False
+        finally:
             close_all(fds)
         return True
 
-    def load_message(self) -> Load:
-        return Load(generation=self.kept.generation, base=self.kept.base_generation)
+    def stop_listening(self, child: Child) -> None:
+        child.deaf = True
+        self.unwatch(child.channel.fileno())
 
-    def on_publish(self, message: Publish, fds: list[int]) -> None:
-        close_all(self.kept.table())
-        self.kept.base, self.kept.delta = fds[0], fds[1] if len(fds) > 1 else -1
-        self.kept.generation, self.kept.base_generation = message.generation, message.base
-        for child in self.children:
+    def refuse(self, child: Child, error: Exception) -> None:
+        log.error("%s %d says what it must not (%s: %s): killed", child.kind, child.pid, type(error).__name__, error)
+        self.stop_listening(child)
+        self.kill(child)
+
+    def take(self, child: Child, message: Message, fds: Fds) -> None:
+        """Raises whatever a message causes that is not as it has to be; fds that are kept are taken out of `fds`."""
+        if isinstance(message, Ready) and child.kind == "spare":
+            child.ready = True
+            self.send_load(child)
+        elif isinstance(message, Loaded) and child.kind in ("spare", "worker"):
+            child.loaded = message.generation
+        elif isinstance(message, Publish) and child.kind == "control":
+            self.on_publish(message, fds)
+        elif isinstance(message, Accepted) and child.kind == "control":
+            self.tell("traps", message, {"config": fds.one("config")})
+            old, self.kept.config = self.kept.config, fds.keep("config")
+            close_all([old])
+        elif isinstance(message, Rejected) and child.kind in ("spare", "worker"):
+            log.error("worker %d (slot %d): %s", child.pid, child.slot, message.reason[:500])
+            self.tell("control", Rejected(generation=message.generation, reason=message.reason[:500], slot=child.slot))
+        elif isinstance(message, Finished) and child.kind == "worker":
+            if child.head is not None:
+                self.pages[child.slot].carry(message.counters)
+        elif isinstance(message, Tried) and child.kind == TRIAL:
+            self.on_tried(child, message)
+        else:
+            raise MessageRefused(f"an unexpected {type(message).__name__}")
+
+    def on_publish(self, message: Publish, fds: Fds) -> None:
+        kept = self.kept
+        if not 0 < message.base <= message.generation < GENERATION_MAX:
+            raise MessageRefused(f"generation {message.generation} on base {message.base}")
+        layout = table_layout(fds.one("base"))
+        if fds.perhaps("delta") >= 0 and table_layout(fds.one("delta")) != layout:
+            raise MessageRefused("base and delta of different layouts")
+        old = list(kept.table_by_name().values())
+        kept.delta = fds.keep("delta") if fds.perhaps("delta") >= 0 else -1
+        kept.base = fds.keep("base")
+        close_all(old)
+        kept.generation, kept.base_generation, kept.table_layout = message.generation, message.base, layout
+        for child in list(self.children):
             listens = child.ready or child.kind == "observer"
-            if child.kind != "control" and listens and not child.stopping_s:
-                self.send(child, self.load_message(), self.kept.table())
+            if child.kind not in ("control", TRIAL) and listens and not child.stopping_s:
+                self.send_load(child)
 
-    # --- signals -------------------------------------------------------------------------------------------------
+    # --- signals and upgrades ------------------------------------------------------------------------------------
 
     def on_signals(self) -> None:
-        for number in self.wake.recv(64):
+        with contextlib.suppress(BlockingIOError):
+            while numbers := self.wake.recv(64):
+                self.obey(numbers)
+
+    def obey(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
             if number in (signal.SIGTERM, signal.SIGINT):
                 log.info("stopping")
                 self.stopping = True
             elif number == signal.SIGHUP:
                 self.tell("control", Reload())
             elif number == signal.SIGUSR2 and not self.stopping:
-                self.upgrade()
+                self.begin_trial()
 
-    def upgrade(self) -> None:
-        """Become the new code.  Unassigned spares and whoever is not ready hold nothing and are simply ended."""
-        trial = [sys.executable, "-P", "-m", "fastpath", "try", str(LAYOUT)]
-        tried = subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_S, check=False)
-        if tried.returncode != 0:
-            said = (tried.stderr or tried.stdout).decode(errors="replace").strip().rpartition("\n")[2]
-            log.error("not upgraded: the new code does not fit this service (%s); restart instead", said)
+    def state(self) -> bytes:
+        return write_state(self.settings, self.kept, self.children, self.restarts(), self.pages)
+
+    def begin_trial(self) -> None:
+        """Does the new code load, and can it go on from what we are?  A child finds out, on copies; we go on meanwhile.
+
+        One that is still at it is ended: the code may have changed under it."""
+        for child in self.children:
+            if child.kind == TRIAL:
+                self.end(child)
+        trial = self.start(TRIAL)
+        if trial is None:
             return
-        log.info("upgrading in place")
-        for child in list(self.children):
-            if child.kind == "spare":
-                self.kill(child)
-                self.on_death_expected(child)
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, SIGNALS
-        )  # the default action would end the new image before it listens
-        heirs = [
-            {"kind": c.kind, "pid": c.pid, "fd": c.channel.fileno(), "slot": c.slot, "ready": c.ready}
-            for c in self.children
-        ]
-        state = {
-            "settings": asdict(self.settings),
-            "kept": asdict(self.kept),
-            "children": heirs,
-            "totals": self.restarts(),
-        }
-        fd = os.memfd_create("bootstorm-upgrade", 0)
-        os.write(fd, json.dumps(state).encode())
-        for kept_fd in (*self.kept.fds(), *(child.channel.fileno() for child in self.children)):
-            os.set_inheritable(kept_fd, True)
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
+        try:
+            with trial_fds(self.state(), self.kept) as fds:
+                self.send(trial, Try(config_path=self.settings.config_path), fds)
+        except OSError as error:
+            log.error("not upgraded: the trial of the new code cannot be told what to try: %s", error)
+            self.end(trial)
 
-    def on_death_expected(self, child: Child) -> None:
-        os.waitpid(child.pid, 0)
-        self.forget(child)
+    def on_tried(self, trial: Child, message: Tried) -> None:
+        if trial.stopping_s:
+            return
+        trial.stopping_s = time.monotonic()
+        for note in message.notes[:50]:
+            log.warning("upgrade: %s", note[:500])
+        if message.fault:
+            log.error("not upgraded: the new code does not fit this service (%s)", message.fault[:500])
+        elif not self.stopping:
+            self.become_new()
+
+    def on_trial_ended(self, trial: Child, how: str) -> None:
+        if not trial.stopping_s and not self.stopping:
+            log.error("not upgraded: the trial of the new code ended by %s; what it said stands above", how)
+
+    def become_new(self) -> None:
+        """Returns where it cannot be; then everything goes on as before."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # what comes from now on waits for the new image
+        try:
+            self.on_signals()  # what came before it would go with us
+            if self.stopping:
+                return
+            log.info("upgrading in place")
+            heads = [child.head.fd for child in self.children if child.head is not None]
+            channels = [child.channel.fileno() for child in self.children]
+            become(self.state(), [*self.kept.fds(), *heads, *channels])
+        except OSError as error:
+            log.error("not upgraded: the new code cannot be executed: %s; restart instead", error)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -417,68 +499,59 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         while not self.stopping:
-            self.start_missing()
-            for key, _events in self.selector.select(TICK_S):
-                if key.fileobj in self.selector.get_map() and not self.stopping:  # an earlier one may have ended it
-                    key.data()
-            self.check_heartbeats(time.monotonic())
+            for step in (self.start_missing, self.wait_and_react, self.look_after):
+                self.survive(step)
         self.stop_all()
+
+    def survive(self, step: Callable[[], None]) -> None:
+        """Whatever it is, the next turn may be better; and there has to be a next turn."""
+        try:
+            step()
+        except Exception as fault:
+            self.complain(f"{step.__name__}: {type(fault).__name__}", f"in {step.__name__}: {fault!r}", fault)
+            time.sleep(TICK_S)  # the fault may be there at once again: not a loop without a pause
+
+    def complain(self, kind: str, sentence: str, fault: Exception | None = None) -> None:
+        now = time.monotonic()
+        if now - self.complained.get(kind, -COMPLAIN_S) >= COMPLAIN_S:
+            self.complained[kind] = now
+            log.error("%s", sentence, exc_info=fault)
+
+    def wait_and_react(self) -> None:
+        try:
+            ready = [key.fileobj for key, _events in self.selector.select(TICK_S)]
+        except OSError as error:
+            self.complain("select", f"cannot wait for events: {error}; everything is looked at instead")
+            time.sleep(TICK_S)
+            ready = [key.fileobj for key in self.selector.get_map().values()]
+        for fileobj in ready:
+            key = self.selector.get_map().get(fileobj)  # an earlier one may have ended it
+            if key is not None:
+                self.survive(key.data)
+
+    def look_after(self) -> None:
+        self.check_turns(time.monotonic())
+        for child in self.children:
+            if child.behind:
+                self.send_load(child)
+        self.reap()
 
     def stop_all(self) -> None:
         for child in self.children:
-            self.ask_to_stop(child)
-        deadline = time.monotonic() + STOP_S
-        while self.children and time.monotonic() < deadline:
-            for key, _events in self.selector.select(TICK_S):
-                if key.fileobj in [child.pidfd for child in self.children]:
-                    key.data()
-        for child in list(self.children):
+            if child.kind in ("spare", TRIAL):
+                self.end(child)
+            else:
+                self.ask_to_stop(child)
+        self.await_deaths(time.monotonic() + STOP_S)
+        for child in self.children:
             log.warning("%s %d did not stop in %.0f s: killed", child.kind, child.pid, STOP_S)
             self.kill(child)
-            self.on_death_expected(child)
+        self.await_deaths(time.monotonic() + STOP_S)
         try:
             os.unlink(self.settings.console_path)
         except OSError as error:  # its folder may belong to root, whom we are not any more
             log.info("%s stays behind: %s", self.settings.console_path, error.strerror)
 
-
-def restore(state: dict[str, Any]) -> Supervisor:
-    """After an upgrade's re-exec: the same fds, the same children, all of them outdated."""
-    kept = Kept.restore(state["kept"])
-    children = []
-    for heir in state["children"]:
-        channel = Channel.of_fd(heir["fd"])
-        channel.sock.setblocking(False)
-        now = time.monotonic()
-        pidfd = os.pidfd_open(heir["pid"])
-        child = Child(heir["kind"], heir["pid"], channel, now, heir["slot"], heir["ready"], True, 0.0, pidfd, -1, now)
-        children.append(child)
-    supervisor = Supervisor(Settings(**state["settings"]), kept, children)
-    for fd in (*supervisor.kept.fds(), *(child.channel.fileno() for child in children)):
-        os.set_inheritable(fd, False)
-    for kind, total in state["totals"].items():
-        supervisor.deaths[kind].total = total
-    return supervisor
-
-
-def main(state_fd: int) -> int:
-    """state_fd: a memfd with JSON, {"settings": ...} at the first start, everything else too after an upgrade."""
-    with os.fdopen(state_fd, "rb") as file:
-        file.seek(0)
-        state = json.load(file)
-    try:
-        if "kept" in state:
-            supervisor = restore(state)
-        else:
-            settings = Settings(**state["settings"])
-            supervisor = Supervisor(settings, open_all(settings, state["config_fd"]))
-            os.set_inheritable(state["config_fd"], False)
-    except StartFailed as failure:
-        sys.stderr.write(f"bootstorm: {failure}\n")
-        return 1
-    doing = "observing, nothing is sent on" if supervisor.settings.mode == "observe" else "serving"
-    if supervisor.kept.xdp:
-        log.info("requests on %s come by XDP", ", ".join(supervisor.settings.interfaces))
-    log.info("%s UDP port %d with %d workers", doing, supervisor.settings.port, supervisor.settings.workers)
-    supervisor.run()
-    return 0
+    def await_deaths(self, deadline: float) -> None:
+        while self.children and time.monotonic() < deadline:
+            self.survive(self.wait_and_react)

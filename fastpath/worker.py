@@ -11,9 +11,23 @@ import os
 import threading
 
 from ext.mapping import GenerationRejected
+from ext.page import WorkerPage
 from ext.pump import Pump, confine
 
-from fastpath.protocol import Assign, Channel, ChannelClosed, Confine, Load, Ready, Rejected, Stop, close_all
+from fastpath.protocol import (
+    Assign,
+    Channel,
+    ChannelClosed,
+    Confine,
+    Fds,
+    Finished,
+    Load,
+    Loaded,
+    Ready,
+    Rejected,
+    Stop,
+    close_all,
+)
 
 log = logging.getLogger("bootstorm.worker")
 
@@ -23,6 +37,7 @@ class Worker:
         self.channel = channel
         self.pump = Pump()
         self.slot = -1
+        self.page: WorkerPage | None = None
 
     def run(self) -> None:
         """Until Stop, or until the supervisor is gone."""
@@ -32,6 +47,7 @@ class Worker:
         helper = threading.Thread(target=self.follow, name="generations", daemon=True)
         helper.start()
         self.pump.run()
+        self.say_goodbye()
         # The helper may sit in a system call for ever: nothing is left to save, so leave without joining it.
         logging.shutdown()
         os._exit(0)
@@ -50,31 +66,40 @@ class Worker:
                 continue
             self.handle(message, fds)
 
-    def take(self, message: Assign, fds: list[int]) -> None:
-        udp, urgent, packet, page, site, adopted, bell, *more = fds
-        boot, pools = (more[:1], more[1:]) if message.boot_port else ([], more)
+    def take(self, message: Assign, fds: Fds) -> None:
+        page, site, memories = fds.one("page"), fds.one("site"), fds.all("pool_memory")
         self.pump.assign(
-            udp_fd=udp,
-            urgent_fd=urgent,
-            packet_fd=packet,
+            udp_fd=fds.one("udp"),
+            urgent_fd=fds.one("urgent"),
+            packet_fd=fds.one("packet"),
             page_fd=page,
             site_fd=site,
-            adopted_fd=adopted,
-            bell_fd=bell,
+            adopted_fd=fds.one("adopted"),
+            bell_fd=fds.one("events"),
             port=message.port,
-            boot_fd=boot[0] if boot else -1,
+            boot_fd=fds.perhaps("boot"),
             boot_port=message.boot_port,
             observe=message.observe,
             brake_ns=message.brake_ns,
         )
-        for at in range(0, 3 * message.pools, 3):
-            self.pump.assign_pool(*pools[at : at + 3], message.slot)
-        close_all((page, site, *pools[::3]))
+        for pool in zip(memories, fds.all("pool_plain"), fds.all("pool_urgent"), strict=True):
+            self.pump.assign_pool(*pool, message.slot)
+        self.page = WorkerPage(page)
+        close_all((page, site, *memories))
         self.slot = message.slot
         if any(message.brake_ns):
             log.warning(
                 "worker %d SLOWED DOWN for a bench: %d ns an answer, %d ns a refusal", self.slot, *message.brake_ns
             )
+
+    def say_goodbye(self) -> None:
+        """What this slot has counted: a successor of another build cannot read our page."""
+        assert self.page is not None
+        try:
+            self.channel.sock.setblocking(False)
+            self.channel.send(Finished(counters=self.page.counters()))
+        except (ChannelClosed, OSError) as gone:
+            log.info("worker %d: its last counters are not told (%s)", self.slot, gone)
 
     def follow(self) -> None:
         """The helper thread.  The supervisor's end of the channel is its life line: without it nobody replaces us."""
@@ -89,11 +114,13 @@ class Worker:
         finally:
             self.pump.stop()
 
-    def handle(self, message: object, fds: list[int]) -> None:
+    def handle(self, message: object, fds: Fds) -> None:
         if not isinstance(message, Load):
             raise TypeError(f"worker {self.slot}: unexpected {message!r}")
         try:
-            self.pump.load(*fds)
+            self.pump.load(fds.one("base"), fds.perhaps("delta"))
+            if self.slot < 0:
+                self.channel.send(Loaded(generation=message.generation))
         except (GenerationRejected, OSError) as error:
             self.channel.send(Rejected(generation=message.generation, reason=str(error), slot=self.slot))
         finally:

@@ -22,7 +22,16 @@ LONG = {  # with their reasons
 MAY_IMPORT = {
     "ext": {"ext"},
     "fastpath": {"ext", "fastpath"},
-    "control": {"ext", "control", "fastpath.protocol", "fastpath.logs"},
+    "control": {
+        "ext",
+        "control",
+        "fastpath.protocol",
+        "fastpath.logs",
+        "fastpath.build",
+        "fastpath.lifeline",
+        "fastpath.turns",
+        "fastpath.trial",
+    },
     "bench": {"ext", "bench"},
     "tests": set(PACKAGES),
 }

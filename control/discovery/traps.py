@@ -26,7 +26,8 @@ from control.discovery.trapqueue import DROPS, Datagram, TrapQueue
 from control.discovery.trapreader import Reading, TrapReader
 from control.discovery.trapseen import BATCH_ROWS_MAX, KINDS, Batch, TrapSeen
 from fastpath.logs import configure_logging
-from fastpath.protocol import Accepted, Channel, ChannelClosed, Listen, Stop, close_all
+from fastpath.protocol import Accepted, Channel, ChannelClosed, Fds, Listen, Stop, close_all
+from fastpath.turns import Turns, show_turns
 
 log = logging.getLogger("bootstorm.traps")
 
@@ -42,15 +43,16 @@ _ANCILLARY = socket.CMSG_SPACE(_PKTINFO.size)
 
 
 class TrapReceiver:
-    def __init__(self, channel: Channel, listen: Listen, fds: list[int]) -> None:
-        config_fd, udp_fd, queue_fd, control_fd = fds
+    def __init__(self, channel: Channel, listen: Listen, fds: Fds) -> None:
+        config_fd, queue_fd = fds.one("config"), fds.one("queue")
+        self.turns = Turns(fds.one("turns")) if fds.perhaps("turns") >= 0 else None
         self.channel = channel
         self.config_path = listen.config_path
-        self.udp = socket.socket(fileno=udp_fd)
+        self.udp = socket.socket(fileno=fds.one("udp"))
         self.udp.setblocking(False)
         self.queue = TrapQueue(queue_fd)
         os.close(queue_fd)
-        self.control = Channel.of_fd(control_fd, KINDS)
+        self.control = Channel.of_fd(fds.one("control"), KINDS)
         self.control.sock.setblocking(False)
         self.complaints = Complaints()
         self.identity: Identity | None = None
@@ -88,6 +90,7 @@ class TrapReceiver:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.read_queue(), name="queue")
             group.create_task(self.tick(), name="tick")
+            group.create_task(show_turns(self.turns, "traps"), name="turns")
             await stopped
             self.save()
             # The queue keeps what is not committed; nothing else is worth an orderly end.
@@ -100,12 +103,12 @@ class TrapReceiver:
         except BlockingIOError:
             return
         except ChannelClosed:
-            message, fds = Stop(), []
+            message, fds = Stop(), Fds()
         if isinstance(message, Stop) and not stopped.done():
             asyncio.get_running_loop().remove_reader(self.channel.fileno())
             stopped.set_result(None)
         elif isinstance(message, Accepted):
-            self.reader = self._reader(fds[0])
+            self.reader = self._reader(fds.one("config"))
             log.info("communities, users and proxies are those of the reloaded configuration")
         else:
             close_all(fds)

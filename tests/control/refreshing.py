@@ -32,7 +32,7 @@ from control.links import LinkAddress
 from control.refresh import Refresher
 from control.service import Service
 from control.table import ServedTable
-from fastpath.protocol import Begin, Channel, Settings, close_all
+from fastpath.protocol import Begin, Channel, Fds, Settings, close_all
 from tests.control.clusto.support import new_store
 from tests.control.spoiling import Spoiling, spoiling
 
@@ -172,8 +172,10 @@ def commanded(url: str, folder: Path, scenario: Callable[[Ctl], Coroutine[Any, A
             listener.bind(path)
             listener.listen()
             pages = [create_site_page(), os.eventfd(0), os.eventfd(0)]
+            kept = {"config": file.fileno(), "console": listener.fileno()}
+            fds = Fds.of(kept | dict(zip(("site", "adopted", "events"), pages, strict=True)))
             settings = Settings(config_path=str(conf), workers=0, port=0, state_dir=str(folder), console_path=path)
-            service = Service(theirs, Begin(settings=settings), [file.fileno(), listener.fileno(), *pages])
+            service = Service(theirs, Begin(settings=settings), fds)
             console = asyncio.create_task(service.console.run())
             try:
                 await service.refresher.relink([LinkAddress(2, "eth0", 0x0A010002, 24, 1500)])

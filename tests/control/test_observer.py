@@ -49,7 +49,7 @@ class Running:
         self.observer = Observer(theirs, self.tap, SiteWords(site), Channel.of_fd(observer_end, KINDS), only)
         os.close(site)
         fd = table()
-        self.channel.send(Load(generation=1, base=1), [fd])
+        self.channel.send(Load(generation=1, base=1), {"base": fd})
         os.close(fd)
         self.thread = threading.Thread(target=self.observer.run, daemon=True)
 
@@ -157,7 +157,7 @@ def test_a_generation_that_is_none_leaves_the_old_one(running: Running, caplog: 
     fd = os.memfd_create("junk")
     os.write(fd, bytes(4096))
     with caplog.at_level(logging.ERROR):
-        running.channel.send(Load(generation=2, base=2), [fd])
+        running.channel.send(Load(generation=2, base=2), {"base": fd})
         os.close(fd)
         exchange(HOST, "127.1.0.9")
         asking(running, lambda link: told(link, HOST_NAME))

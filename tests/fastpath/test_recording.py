@@ -62,10 +62,19 @@ class OneWorker:
         theirs.close()
         self.channel.sock.settimeout(LIMIT_S)
         assert isinstance(self.channel.receive()[0], Ready)
-        self.channel.send(Load(generation=1, base=1), [self.table_fd])
-        fds = [self.udp.fileno(), self.urgent.fileno(), self.packet.fileno(), self.page_fd, self.site_fd, *self.bells]
+        self.channel.send(Load(generation=1, base=1), {"base": self.table_fd})
+        fds = {
+            "udp": self.udp.fileno(),
+            "urgent": self.urgent.fileno(),
+            "packet": self.packet.fileno(),
+            "boot": self.boot.fileno(),
+            "page": self.page_fd,
+            "site": self.site_fd,
+            "adopted": self.bells[0],
+            "events": self.bells[1],
+        }
         port, boot_port = self.udp.getsockname()[1], self.boot.getsockname()[1]
-        self.channel.send(Assign(slot=0, port=port, boot_port=boot_port), [*fds, self.boot.fileno()])
+        self.channel.send(Assign(slot=0, port=port, boot_port=boot_port), fds)
 
     def kill(self) -> None:
         self.process.kill()

@@ -15,7 +15,7 @@ from control.discovery.inbox import TrapInbox
 from control.discovery.trapqueue import CONTENT_MAX, TRIES_MAX, TrapQueue
 from control.discovery.traps import TrapReceiver
 from control.discovery.trapseen import TrapSeen
-from fastpath.protocol import Channel, Listen, memfd
+from fastpath.protocol import Channel, Fds, Listen, memfd
 from tests.control.discovery.messages import numbered
 
 CONFIG = b'{"snmp": {"communities": ["public"]}}'
@@ -41,7 +41,8 @@ class Bench:
         """A further one: the last one's successor."""
         ours, _theirs = Channel.pair()
         with memfd("test-config", CONFIG) as config:
-            fds = [os.dup(fd) for fd in (config, self.udp.fileno(), self.queue, self.ends[0].fileno())]
+            given = {"config": config, "udp": self.udp.fileno(), "queue": self.queue, "control": self.ends[0].fileno()}
+            fds = Fds.of({name: os.dup(fd) for name, fd in given.items()})
         return TrapReceiver(ours, Listen(config_path="services.conf", state_dir=str(self.folder)), fds)
 
     def inbox(self, on_traps: Callable[[list[TrapSeen]], None]) -> TrapInbox:
