@@ -47,7 +47,7 @@ from control.plan import Row, plan_hosts, show_mac
 from control.served import Served
 from control.surroundings import surroundings
 from control.tablefile import TableStore
-from fastpath.logs import configure_logging
+from fastpath.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.planner")
@@ -515,7 +515,7 @@ def run(channel: Channel) -> None:
         try:
             handle(planner, channel)
         except ChannelClosed:
-            os._exit(0)  # whatever the reader's thread still waits for
+            leave()  # whatever the reader's thread still waits for
 
 
 def handle(planner: Planner, channel: Channel) -> None:

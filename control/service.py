@@ -36,7 +36,7 @@ from control.plan import parse_mac, show_mac
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
 from control.watch import wait_for_change, watched_path
-from fastpath.logs import configure_logging
+from fastpath.logs import configure_logging, leave, lines_lost
 from fastpath.protocol import Accepted, Begin, Channel, ChannelClosed, Publish, Rejected, Reload, Restarted, Stop, memfd
 
 log = logging.getLogger("bootstorm.control")
@@ -130,8 +130,7 @@ class Service:
         finally:
             await self.refresher.end_planner()
         # What must outlive us is the supervisor's; taking the loop and its libraries down would only take time.
-        logging.shutdown()
-        os._exit(0)
+        leave()
 
     async def follow_links(self, group: asyncio.TaskGroup) -> None:
         """The first word of the interfaces starts the planner; without it no reply would have a source address."""
@@ -265,6 +264,7 @@ class Service:
             "counters": table.counters(),
             "send_errors": table.send_errors(),
             "warnings_suppressed": self.warnings.suppressed,
+            "log_lines_lost": lines_lost(),
             "lookups": self.lookups.counts,
             "identities": self.warnings.identity_counts(),
             "other_servers": self.warnings.other_servers(),

@@ -27,6 +27,7 @@ from ext.xsk import POOL_LAYOUT as POOL_VERSION
 
 from fastpath.confine import worker_program
 from fastpath.kept import Kept, StartFailed, open_all
+from fastpath.logs import begin_writing, flush_logs
 from fastpath.protocol import (
     Accepted,
     Assign,
@@ -403,6 +404,7 @@ class Supervisor:
         os.write(fd, json.dumps(state).encode())
         for kept_fd in (*self.kept.fds(), *(child.channel.fileno() for child in self.children)):
             os.set_inheritable(kept_fd, True)
+        flush_logs()
         os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
 
     def on_death_expected(self, child: Child) -> None:
@@ -476,6 +478,7 @@ def main(state_fd: int) -> int:
     except StartFailed as failure:
         sys.stderr.write(f"bootstorm: {failure}\n")
         return 1
+    begin_writing()  # not before privileges are gone: a thread would keep them
     doing = "observing, nothing is sent on" if supervisor.settings.mode == "observe" else "serving"
     if supervisor.kept.xdp:
         log.info("requests on %s come by XDP", ", ".join(supervisor.settings.interfaces))

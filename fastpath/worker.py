@@ -7,12 +7,12 @@ that the loop never pays for it.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 
 from ext.mapping import GenerationRejected
 from ext.pump import Pump, confine
 
+from fastpath.logs import begin_writing, leave
 from fastpath.protocol import Assign, Channel, ChannelClosed, Confine, Load, Ready, Rejected, Stop, close_all
 
 log = logging.getLogger("bootstorm.worker")
@@ -33,8 +33,7 @@ class Worker:
         helper.start()
         self.pump.run()
         # The helper may sit in a system call for ever: nothing is left to save, so leave without joining it.
-        logging.shutdown()
-        os._exit(0)
+        leave()
 
     def wait_for_slot(self) -> bool:
         """As a spare: load what comes, so that taking over costs no mapping.  False: told to stop."""
@@ -70,6 +69,7 @@ class Worker:
         for at in range(0, 3 * message.pools, 3):
             self.pump.assign_pool(*pools[at : at + 3], message.slot)
         close_all((page, site, *pools[::3]))
+        begin_writing()  # confined by now: so is the thread
         self.slot = message.slot
         if any(message.brake_ns):
             log.warning(

@@ -19,7 +19,7 @@ from control.discovery.inventory import Inventory
 from control.discovery.jobs import KINDS, Granted, Intent, Outcome, RegistrarBegin, Stage, Waits, Work
 from control.discovery.names import Names
 from control.discovery.register import Registration
-from fastpath.logs import configure_logging
+from fastpath.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.discovery")
@@ -83,7 +83,7 @@ def end_with(fd: int) -> None:
     poll = select.poll()
     poll.register(fd, 0)  # POLLHUP comes unasked
     poll.poll()
-    os._exit(0)
+    os._exit(0)  # without a line more: it has to be now
 
 
 def main(fd: int) -> None:
@@ -100,4 +100,4 @@ def main(fd: int) -> None:
         threading.Thread(target=end_with, args=(channel.fileno(),), daemon=True).start()
         Registrar(channel, config).serve()
     except ChannelClosed:
-        os._exit(0)  # whatever threads a site's factory may have left
+        leave()  # whatever threads a site's factory may have left

@@ -25,7 +25,7 @@ from control.discovery.identity import Identity
 from control.discovery.trapqueue import DROPS, Datagram, TrapQueue
 from control.discovery.trapreader import Reading, TrapReader
 from control.discovery.trapseen import BATCH_ROWS_MAX, KINDS, Batch, TrapSeen
-from fastpath.logs import configure_logging
+from fastpath.logs import configure_logging, leave
 from fastpath.protocol import Accepted, Channel, ChannelClosed, Listen, Stop, close_all
 
 log = logging.getLogger("bootstorm.traps")
@@ -91,8 +91,7 @@ class TrapReceiver:
             await stopped
             self.save()
             # The queue keeps what is not committed; nothing else is worth an orderly end.
-            logging.shutdown()
-            os._exit(0)
+            leave()
 
     def on_message(self, stopped: asyncio.Future[None]) -> None:
         try:
