@@ -24,7 +24,7 @@ from ext.table import Changes, Generation, Keys, compare, row_key
 from control.changes import describe_changes
 from control.clusto.model import Inventory, InventoryDown, Source
 from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Filler, encoded
-from control.config import MAX_FILE_BYTES, Config, parse
+from control.config import MAX_FILE_BYTES, Config, parse_accepted
 from control.contexts import Faults
 from control.guards import Flips, shrinking
 from control.jobs import (
@@ -491,7 +491,8 @@ def run(channel: Channel) -> None:
     if not isinstance(begin, PlanBegin):
         raise TypeError(f"planner: the first message is {type(begin).__name__}, wanted PlanBegin")
     config_fd, *fds = fds
-    config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.config_path))
+    text = os.pread(config_fd, MAX_FILE_BYTES, 0)
+    config, _refused = parse_accepted(text, Path(begin.config_path), Path(begin.state_dir))  # control told
     bell = os.eventfd(0, os.EFD_CLOEXEC)
     planner = Planner(config, begin.links, channel.send)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from control import recorder
 from control.child import PlannerProcess
-from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse
+from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse_accepted
 from control.console import CommandFailed, Console, Report
 from control.discovery.commands import DiscoveryCommands
 from control.discovery.desk import Desk
@@ -43,6 +43,7 @@ log = logging.getLogger("bootstorm.control")
 
 GC_THRESHOLDS = 5_000, 4, 250
 SWITCH_INTERVAL_S = 0.0005  # the journal's thread encodes a burst; Python's 5 ms are paid at each step of an answer
+CONFIG_REFUSED_SHOWN = 20
 DIFF_ROWS_MAX = 1_000  # in one answer; the client asks for the rest
 
 
@@ -61,7 +62,11 @@ class Service:
         self.channel = channel
         self.settings = begin.settings
         self.restarts = begin.restarts
-        self.config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.settings.config_path))
+        self.config, self.config_refused = parse_accepted(
+            os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.settings.config_path), Path(begin.settings.state_dir)
+        )
+        for refused in self.config_refused:
+            log.error("accepted before this upgrade, refused now, its default counts: %s", refused)
         self.started_s = time.monotonic()
         self.links: list[LinkAddress] = []
         self.configured = asyncio.Event()  # another configuration is in force
@@ -215,7 +220,7 @@ class Service:
             log.error("not reloaded: %s", sentence)
         if refused:
             return
-        self.config = config
+        self.config, self.config_refused = config, []
         self.configured.set()
         with memfd("bootstorm-config", config.text) as fd:
             self.channel.send(Accepted(), [fd])
@@ -275,6 +280,7 @@ class Service:
             "faults_total": state.faults_total,
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": self.boot_port_status(),
+            "config_refused": self.config_refused[:CONFIG_REFUSED_SHOWN],
             "mode": self.settings.mode,
             "slowed_down_ns": self.settings.brake_ns if any(self.settings.brake_ns) else None,  # by a bench
             "io": self.io,

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from control.clusto.objects import connect
-from control.config import MAX_FILE_BYTES, Config, parse
+from control.config import MAX_FILE_BYTES, Config, parse_accepted
 from control.discovery.factories import Factories
 from control.discovery.facts import Facts
 from control.discovery.inventory import Inventory
@@ -95,7 +95,7 @@ def main(fd: int) -> None:
         begin, fds = channel.receive()
         if not isinstance(begin, RegistrarBegin):
             raise TypeError(f"registrar: the first message is {type(begin).__name__}, wanted RegistrarBegin")
-        config = parse(os.pread(fds[0], MAX_FILE_BYTES, 0), Path(begin.config_path))
+        config, _refused = parse_accepted(os.pread(fds[0], MAX_FILE_BYTES, 0), Path(begin.config_path))  # control told
         close_all(fds)
         threading.Thread(target=end_with, args=(channel.fileno(),), daemon=True).start()
         Registrar(channel, config).serve()

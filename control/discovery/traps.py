@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from control.config import MAX_FILE_BYTES, parse
+from control.config import MAX_FILE_BYTES, parse_accepted
 from control.discovery.complaints import Complaints
 from control.discovery.decoders import SKIPS
 from control.discovery.engine import Clocks
@@ -68,7 +68,8 @@ class TrapReceiver:
 
     def _reader(self, config_fd: int) -> TrapReader:
         """By the configuration in a memfd, which is closed.  Without a lasting identity there is no SNMPv3."""
-        snmp = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(self.config_path)).snmp
+        text = os.pread(config_fd, MAX_FILE_BYTES, 0)
+        snmp = parse_accepted(text, Path(self.config_path))[0].snmp  # what is refused now, control says
         os.close(config_fd)
         if self.identity is not None:
             try:
