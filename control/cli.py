@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from control.config import Config, ConfigFaults, load, load_first, resolve_workers, search_path
-from fastpath.logs import configure_logging
+from fastpath.logs import FORMAT, configure_logging
 
 FAILED, WRONG = 1, 2
 BRAKE_NS_MAX = 1_000_000  # a batch of 64 of them is still no hung worker
@@ -154,14 +155,16 @@ def inventory(context: click.Context, dsn: str, bind: str, token: str | None) ->
     """The embedded inventory: our own clusto-httpd, for demos, tests and sites without a clusto."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    configure_logging()
     if context.invoked_subcommand is None:
         from control.clusto.server import serve as serve_inventory
 
+        configure_logging()
         try:
             serve_inventory(dsn, bind, token)
         except (OSError, ValueError, SQLAlchemyError) as error:
             raise click.ClickException(f"inventory {dsn} on {bind}: {error}") from error
+    else:
+        logging.basicConfig(level=logging.INFO, format=FORMAT)
     context.obj = dsn
 
 

@@ -374,11 +374,9 @@ class _Faults:
         step = wrong.step or f"correct it, or remove the key for the default {_default(section, key)}"
         self.add(f"{section}.{key.name}{wrong.at}: found {wrong.found or shown}; wanted {wanted}; {step}")
 
-    def settle(self) -> None:
-        if self.left_out:
-            self.lines.append(f"{self.path}: and {self.left_out} more faults; correct these first")
-        if self.lines:
-            raise ConfigFaults(self.lines)
+    def all(self) -> list[str]:
+        more = [f"{self.path}: and {self.left_out} more faults; correct these first"] if self.left_out else []
+        return self.lines + more
 
 
 def _dotted(section: str, name: str) -> str:
@@ -399,7 +397,11 @@ def _nearest(section: str, name: str) -> str | None:
     return None
 
 
+_REFUSED = object()
+
+
 def _take(faults: _Faults, section: str, key: dataclasses.Field[Any], found: Any) -> Any:
+    """_REFUSED: with its faults noted."""
     if isinstance(found, _Object):
         faults.add_double(f"{section}.{key.name}", found)
     try:
@@ -410,11 +412,33 @@ def _take(faults: _Faults, section: str, key: dataclasses.Field[Any], found: Any
         for each in group.exceptions:
             assert isinstance(each, checks.Wrong)
             faults.add_wrong(section, key, found, each)
-    return None
+    return _REFUSED
 
 
 def parse(content: bytes, path: Path) -> Config:
     """A file's content -> Config; path only for messages and Config.path.  Raises ConfigFaults with every fault."""
+    config, faults = _parse(content, path)
+    if faults:
+        raise ConfigFaults(faults)
+    return config
+
+
+def parse_accepted(content: bytes, path: Path, state_dir: Path | None = None) -> tuple[Config, list[str]]:
+    """What the running code accepted, read by code that may be stricter -> Config and what is refused now.
+
+    What is refused costs itself: a key has its default, what is not known is passed over.  A service that was upgraded
+    must not stay down for a check that is newer than its configuration.  state_dir: in force, whatever is said."""
+    try:
+        config, faults = _parse(content, path)
+    except ConfigFaults as unusable:
+        config, faults = Config(path=path, text=content), list(unusable.faults)
+    if state_dir is not None:
+        config = dataclasses.replace(config, dhcp=dataclasses.replace(config.dhcp, state_dir=state_dir))
+    return config, faults
+
+
+def _parse(content: bytes, path: Path) -> tuple[Config, list[str]]:
+    """With the default of each key that is refused, and the faults.  Raises ConfigFaults for what is no JSON object."""
     whole = _parse_json(content, path)
     if not isinstance(whole, _Object):
         raise ConfigFaults(
@@ -431,23 +455,19 @@ def parse(content: bytes, path: Path) -> Config:
             continue
         keys = {key.name: key for key in dataclasses.fields(kind)}
         faults.add_unknown_and_double(section, found, list(keys))
-        taken[section] = {name: _take(faults, section, keys[name], found[name]) for name in found if name in keys}
+        values = {name: _take(faults, section, keys[name], found[name]) for name in found if name in keys}
+        taken[section] = {name: value for name, value in values.items() if value is not _REFUSED}
     if taken["control"].get("socket") is None:  # beside the state, wherever that is
         key = next(key for key in dataclasses.fields(Control) if key.name == "socket")
         beside = (taken["dhcp"].get("state_dir") or Dhcp().state_dir) / _STATE_SOCKET
-        taken["control"]["socket"] = _take(faults, "control", key, str(beside))
+        socket = _take(faults, "control", key, str(beside))
+        taken["control"]["socket"] = beside if socket is _REFUSED else socket
     if taken["dhcp"].get("io") == "xdp" and not taken["dhcp"].get("interfaces"):
         faults.add(
             'dhcp.io: found "xdp" without dhcp.interfaces; wanted the interfaces to take requests from; name them'
         )
-    faults.settle()
-    receives_traps = "snmp" in whole
-    return Config(
-        path=path,
-        text=content,
-        receives_traps=receives_traps,
-        **{section: kind(**taken[section]) for section, kind in _SECTIONS.items()},
-    )
+    sections = {section: kind(**taken[section]) for section, kind in _SECTIONS.items()}
+    return Config(path=path, text=content, receives_traps="snmp" in whole, **sections), faults.all()
 
 
 def load(path: str | os.PathLike[str]) -> Config:

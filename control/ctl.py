@@ -174,6 +174,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
         lines.append(
             f"SLOWED DOWN for a bench: {answer_ns:,} ns an answer, {other_ns:,} ns any other datagram; restart it"
         )
+    lines += [f"REFUSED     {fault}" for fault in status.get("config_refused") or ()]
     lines += render_strangers(status.get("strangers") or {})
     if status.get("io") == "xdp" or status.get("io_reason"):
         lines.append("io          xdp" if status["io"] == "xdp" else f"io          SOCKETS: {status['io_reason']}")

@@ -11,6 +11,7 @@ class PlanBegin:
     base (and delta) being served."""
 
     config_path: str
+    state_dir: str
     links: list[list[int | str]]
     generation: int = 0
 

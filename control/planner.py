@@ -24,7 +24,7 @@ from ext.table import Changes, Generation, Keys, TableInvalid, compare, row_key
 from control.changes import describe_changes
 from control.clusto.model import Inventory, InventoryDown, Source
 from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Filler, encoded
-from control.config import MAX_FILE_BYTES, Config, parse
+from control.config import MAX_FILE_BYTES, Config, parse_accepted
 from control.contexts import Faults
 from control.guards import Flips, shrinking
 from control.jobs import (
@@ -47,7 +47,7 @@ from control.plan import Row, plan_hosts, show_mac
 from control.served import Served
 from control.surroundings import surroundings
 from control.tablefile import TableStore
-from fastpath.logs import configure_logging
+from fastpath.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.planner")
@@ -503,7 +503,8 @@ def run(channel: Channel) -> None:
     if not isinstance(begin, PlanBegin):
         raise TypeError(f"planner: the first message is {type(begin).__name__}, wanted PlanBegin")
     config_fd, *table_fds = fds
-    config = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(begin.config_path))
+    text = os.pread(config_fd, MAX_FILE_BYTES, 0)
+    config, _refused = parse_accepted(text, Path(begin.config_path), Path(begin.state_dir))  # control told
     bell = os.eventfd(0, os.EFD_CLOEXEC)
     planner = Planner(config, begin.links, channel.send)
 
@@ -526,7 +527,7 @@ def run(channel: Channel) -> None:
         try:
             handle(planner, channel)
         except ChannelClosed:
-            os._exit(0)  # whatever the reader's thread still waits for
+            leave()  # whatever the reader's thread still waits for
 
 
 def handle(planner: Planner, channel: Channel) -> None:

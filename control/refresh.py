@@ -149,7 +149,10 @@ class Refresher:
         self.channel = ours = self.process.channel
         asyncio.get_running_loop().add_reader(ours.fileno(), self.on_message)
         begin = PlanBegin(
-            config_path=str(self.config.path), links=[list(link) for link in self.links], generation=self.generation
+            config_path=str(self.config.path),
+            state_dir=str(self.config.dhcp.state_dir),
+            links=[list(link) for link in self.links],
+            generation=self.generation,
         )
         with memfd("bootstorm-config", self.config.text) as config_fd:
             ours.send(begin, [config_fd, *self.table.fds()])

@@ -21,7 +21,7 @@ from typing import Any
 
 from control import recorder
 from control.child import PlannerProcess
-from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse
+from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse_accepted
 from control.console import CommandFailed, Console, Report
 from control.discovery.commands import DiscoveryCommands
 from control.discovery.desk import Desk
@@ -37,7 +37,7 @@ from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
 from control.watch import wait_for_change, watched_path
 from fastpath.build import version_and_build
-from fastpath.logs import configure_logging
+from fastpath.logs import configure_logging, leave, lines_lost
 from fastpath.protocol import (
     Accepted,
     Begin,
@@ -58,6 +58,7 @@ log = logging.getLogger("bootstorm.control")
 GC_THRESHOLDS = 5_000, 4, 250
 SWITCH_INTERVAL_S = 0.0005  # the journal's thread encodes a burst; Python's 5 ms are paid at each step of an answer
 VERSION, BUILD = version_and_build()  # as this process has loaded it: what is installed may be newer
+CONFIG_REFUSED_SHOWN = 20
 DIFF_ROWS_MAX = 1_000  # in one answer; the client asks for the rest
 
 
@@ -75,7 +76,11 @@ class Service:
         self.supervisor_build = begin.build
         self.settings = begin.settings
         self.restarts = begin.restarts
-        self.config = parse(os.pread(fds.one("config"), MAX_FILE_BYTES, 0), Path(begin.settings.config_path))
+        self.config, self.config_refused = parse_accepted(
+            os.pread(fds.one("config"), MAX_FILE_BYTES, 0), Path(begin.settings.config_path), Path(begin.settings.state_dir)
+        )
+        for refused in self.config_refused:
+            log.error("accepted before this upgrade, refused now, its default counts: %s", refused)
         self.started_s = time.monotonic()
         self.links: list[LinkAddress] = []
         self.configured = asyncio.Event()  # another configuration is in force
@@ -146,8 +151,7 @@ class Service:
         finally:
             await self.refresher.end_planner()
         # What must outlive us is the supervisor's; taking the loop and its libraries down would only take time.
-        logging.shutdown()
-        os._exit(0)
+        leave()
 
     async def follow_links(self, group: asyncio.TaskGroup) -> None:
         """The first word of the interfaces starts the planner; without it no reply would have a source address."""
@@ -233,7 +237,7 @@ class Service:
             log.error("not reloaded: %s", sentence)
         if refused:
             return
-        self.config = config
+        self.config, self.config_refused = config, []
         self.configured.set()
         with memfd("bootstorm-config", config.text) as fd:
             self.channel.send(Accepted(), {"config": fd})
@@ -282,6 +286,7 @@ class Service:
             "counters": table.counters(),
             "send_errors": table.send_errors(),
             "warnings_suppressed": self.warnings.suppressed,
+            "log_lines_lost": lines_lost(),
             "lookups": self.lookups.counts,
             "identities": self.warnings.identity_counts(),
             "other_servers": self.warnings.other_servers(),
@@ -292,6 +297,7 @@ class Service:
             "faults_total": state.faults_total,
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": self.boot_port_status(),
+            "config_refused": self.config_refused[:CONFIG_REFUSED_SHOWN],
             "mode": self.settings.mode,
             "slowed_down_ns": self.settings.brake_ns if any(self.settings.brake_ns) else None,  # by a bench
             "io": self.io,

@@ -34,14 +34,10 @@ def read(fd: int) -> bytes:
 
 
 def parse_config(text: bytes, path: Path) -> list[str]:
-    """The configuration that the running service has accepted.  Returns what this build refuses of it, each a sentence;
-    raises ConfigFaults where it cannot go on with the rest."""
-    config = importlib.import_module("control.config")
-    if hasattr(config, "parse_accepted"):
-        _config, refused = config.parse_accepted(text, path)
-        return [str(sentence) for sentence in refused]
-    config.parse(text, path)
-    return []
+    """The configuration that the running service has accepted: what this build refuses of it, each a sentence."""
+    from control.config import parse_accepted
+
+    return parse_accepted(text, path)[1]
 
 
 def try_out(message: Try, fds: Fds) -> list[str]:

@@ -8,7 +8,7 @@ from fastpath.logs import configure_logging
 
 
 def main(arguments: list[str]) -> int:
-    configure_logging()
+    configure_logging(at_once=False)
     match arguments:
         case ["worker", fd]:
             from fastpath.lifeline import die_with_parent

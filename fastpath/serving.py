@@ -12,6 +12,7 @@ from typing import Any
 from fastpath.build import build_name
 from fastpath.children import KINDS, table_layout
 from fastpath.kept import StartFailed, open_all
+from fastpath.logs import begin_writing
 from fastpath.protocol import Settings, known
 from fastpath.supervisor import TICK_S, Supervisor
 from fastpath.upgrade import State, adopt, forget_pools, kill_heir, lay_out_anew, read_state
@@ -82,6 +83,7 @@ def main(state_fd: int) -> int:
     except StartFailed as failure:
         sys.stderr.write(f"bootstorm: {failure}\n")
         return 1
+    begin_writing()  # not before privileges are gone: a thread would keep them
     doing = "observing, nothing is sent on" if supervisor.settings.mode == "observe" else "serving"
     if supervisor.kept.xdp:
         log.info("requests on %s come by XDP", ", ".join(supervisor.settings.interfaces))

@@ -29,6 +29,7 @@ from fastpath.briefing import Named
 from fastpath.children import KINDS, LAYOUTS, SIGNALS, TRIAL, Child, Deaths, is_starved, spawn, table_layout
 from fastpath.confine import worker_program
 from fastpath.kept import Kept
+from fastpath.logs import flush_logs
 from fastpath.protocol import (
     GENERATION_MAX,
     Accepted,
@@ -485,6 +486,7 @@ class Supervisor:
             log.info("upgrading in place")
             heads = [child.head.fd for child in self.children if child.head is not None]
             channels = [child.channel.fileno() for child in self.children]
+            flush_logs()
             become(self.state(), [*self.kept.fds(), *heads, *channels])
         except OSError as error:
             log.error("not upgraded: the new code cannot be executed: %s; restart instead", error)

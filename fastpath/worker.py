@@ -7,13 +7,13 @@ that the loop never pays for it.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 
 from ext.mapping import GenerationRejected
 from ext.page import WorkerPage
 from ext.pump import Pump, confine
 
+from fastpath.logs import begin_writing, leave
 from fastpath.protocol import (
     Assign,
     Channel,
@@ -49,8 +49,7 @@ class Worker:
         self.pump.run()
         self.say_goodbye()
         # The helper may sit in a system call for ever: nothing is left to save, so leave without joining it.
-        logging.shutdown()
-        os._exit(0)
+        leave()
 
     def wait_for_slot(self) -> bool:
         """As a spare: load what comes, so that taking over costs no mapping.  False: told to stop."""
@@ -86,6 +85,7 @@ class Worker:
             self.pump.assign_pool(*pool, message.slot)
         self.page = WorkerPage(page)
         close_all((page, site, *memories))
+        begin_writing()  # confined by now: so is the thread
         self.slot = message.slot
         if any(message.brake_ns):
             log.warning(

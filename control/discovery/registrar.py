@@ -12,14 +12,14 @@ import threading
 from pathlib import Path
 
 from control.clusto.objects import connect
-from control.config import MAX_FILE_BYTES, Config, parse
+from control.config import MAX_FILE_BYTES, Config, parse_accepted
 from control.discovery.factories import Factories
 from control.discovery.facts import Facts
 from control.discovery.inventory import Inventory
 from control.discovery.jobs import KINDS, Granted, Intent, Outcome, RegistrarBegin, Stage, Waits, Work
 from control.discovery.names import Names
 from control.discovery.register import Registration
-from fastpath.logs import configure_logging
+from fastpath.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.discovery")
@@ -83,7 +83,7 @@ def end_with(fd: int) -> None:
     poll = select.poll()
     poll.register(fd, 0)  # POLLHUP comes unasked
     poll.poll()
-    os._exit(0)
+    os._exit(0)  # without a line more: it has to be now
 
 
 def main(fd: int) -> None:
@@ -95,9 +95,9 @@ def main(fd: int) -> None:
         begin, fds = channel.receive()
         if not isinstance(begin, RegistrarBegin):
             raise TypeError(f"registrar: the first message is {type(begin).__name__}, wanted RegistrarBegin")
-        config = parse(os.pread(fds[0], MAX_FILE_BYTES, 0), Path(begin.config_path))
+        config, _refused = parse_accepted(os.pread(fds[0], MAX_FILE_BYTES, 0), Path(begin.config_path))  # control told
         close_all(fds)
         threading.Thread(target=end_with, args=(channel.fileno(),), daemon=True).start()
         Registrar(channel, config).serve()
     except ChannelClosed:
-        os._exit(0)  # whatever threads a site's factory may have left
+        leave()  # whatever threads a site's factory may have left

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from control.config import MAX_FILE_BYTES, parse
+from control.config import MAX_FILE_BYTES, parse_accepted
 from control.discovery.complaints import Complaints
 from control.discovery.decoders import SKIPS
 from control.discovery.engine import Clocks
@@ -25,7 +25,7 @@ from control.discovery.identity import Identity
 from control.discovery.trapqueue import DROPS, Datagram, TrapQueue
 from control.discovery.trapreader import Reading, TrapReader
 from control.discovery.trapseen import BATCH_ROWS_MAX, KINDS, Batch, TrapSeen
-from fastpath.logs import configure_logging
+from fastpath.logs import configure_logging, leave
 from fastpath.protocol import Accepted, Channel, ChannelClosed, Fds, Listen, Stop, close_all
 from fastpath.turns import Turns, show_turns
 
@@ -70,7 +70,8 @@ class TrapReceiver:
 
     def _reader(self, config_fd: int) -> TrapReader:
         """By the configuration in a memfd, which is closed.  Without a lasting identity there is no SNMPv3."""
-        snmp = parse(os.pread(config_fd, MAX_FILE_BYTES, 0), Path(self.config_path)).snmp
+        text = os.pread(config_fd, MAX_FILE_BYTES, 0)
+        snmp = parse_accepted(text, Path(self.config_path))[0].snmp  # what is refused now, control says
         os.close(config_fd)
         if self.identity is not None:
             try:
@@ -94,8 +95,7 @@ class TrapReceiver:
             await stopped
             self.save()
             # The queue keeps what is not committed; nothing else is worth an orderly end.
-            logging.shutdown()
-            os._exit(0)
+            leave()
 
     def on_message(self, stopped: asyncio.Future[None]) -> None:
         try:

@@ -467,7 +467,7 @@ def process(inventory: Inventory, folder: Path, fds: list[int] | None = None) ->
         theirs.close()
         content = f'{{"dhcp": {{"api_url": "{inventory.server.url}", "state_dir": "{folder}"}}}}'
         with memfd("config", content.encode()) as config_fd:
-            begin = PlanBegin(config_path="services.conf", links=LINKS, generation=5)
+            begin = PlanBegin(config_path="services.conf", state_dir=str(folder), links=LINKS, generation=5)
             ours.send(begin, [config_fd, *(fds or [])])
         try:
             yield ours
