@@ -17,6 +17,7 @@ from typing import Any
 import msgpack
 
 MESSAGE_BYTES_MAX = 1 << 16
+ENCLOSED_BYTES_MAX = 1 << 26  # a million interface addresses
 FDS_MAX = 200
 
 
@@ -152,6 +153,15 @@ class Stop:
     """Supervisor -> anyone: finish what you are at and exit."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enclosed:
+    """Anyone -> anyone: a message over MESSAGE_BYTES_MAX lies in the first fd, a memfd; the message's own fds follow.
+
+    Channel sends and takes it; nobody else sees it."""
+
+    size: int
+
+
 Message = (
     Ready | Confine | Assign | Watch | Load | Rejected | Publish | Begin | Listen | Accepted | Restarted | Reload | Stop
 )
@@ -176,16 +186,20 @@ KINDS: dict[str, type] = {
 
 
 def pack(message: Any) -> bytes:
-    """Raises ValueError over MESSAGE_BYTES_MAX."""
-    data: bytes = msgpack.packb([type(message).__name__, asdict(message)])
-    if len(data) > MESSAGE_BYTES_MAX:
-        raise ValueError(f"{type(message).__name__} of {len(data)} bytes: a message has at most {MESSAGE_BYTES_MAX}")
+    """Raises ValueError over ENCLOSED_BYTES_MAX.  Text of the inventory may hold halves of surrogate pairs (JSON allows
+    them, UTF-8 does not): they arrive as \\udXXX, written out."""
+    fields = [type(message).__name__, asdict(message)]
+    data: bytes = msgpack.packb(fields, unicode_errors="backslashreplace")
+    if len(data) > ENCLOSED_BYTES_MAX:
+        raise ValueError(f"{type(message).__name__} of {len(data)} bytes: a message has at most {ENCLOSED_BYTES_MAX}")
     return data
 
 
 def unpack(data: bytes, kinds: dict[str, type] = KINDS) -> Any:
     """The message, an instance of one of `kinds`."""
     kind, fields = msgpack.unpackb(data, strict_map_key=False)
+    if kind == "Enclosed":
+        return Enclosed(**fields)
     if kind == "Begin":
         fields["settings"] = Settings(**fields["settings"])
     return kinds[kind](**fields)
@@ -213,10 +227,15 @@ class Channel:
         return self.sock.fileno()
 
     def send(self, message: Any, fds: list[int] | tuple[int, ...] = ()) -> None:
-        """Raises ChannelClosed; BlockingIOError on a full non-blocking channel."""
+        """Raises ChannelClosed; BlockingIOError on a full non-blocking channel; ValueError over ENCLOSED_BYTES_MAX."""
+        data = pack(message)
+        if len(data) > MESSAGE_BYTES_MAX:
+            with memfd("bootstorm-message", data) as fd:
+                self.send(Enclosed(size=len(data)), [fd, *fds])
+            return
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            self.sock.sendmsg([pack(message)], ancillary, socket.MSG_NOSIGNAL)
+            self.sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as gone:
             raise ChannelClosed(f"cannot send {type(message).__name__}: {gone}") from gone
 
@@ -230,10 +249,24 @@ class Channel:
             raise ChannelClosed(str(gone)) from gone
         if not data:
             raise ChannelClosed("the other end closed it")
-        return unpack(data, self.kinds), list(fds)
+        message = unpack(data, self.kinds)
+        if isinstance(message, Enclosed):
+            enclosing, *fds = fds
+            try:
+                message = unpack(read_enclosed(enclosing, message.size), self.kinds)
+            finally:
+                os.close(enclosing)
+        return message, list(fds)
 
     def close(self) -> None:
         self.sock.close()
+
+
+def read_enclosed(fd: int, size: int) -> bytes:
+    """Raises ValueError for what is no enclosed message."""
+    if not 0 < size <= min(ENCLOSED_BYTES_MAX, os.fstat(fd).st_size):
+        raise ValueError(f"an enclosed message of {size} bytes; wanted at most {ENCLOSED_BYTES_MAX}, and as many there")
+    return os.pread(fd, size, 0)
 
 
 @contextmanager
