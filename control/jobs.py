@@ -36,9 +36,14 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relink:
-    """The interfaces changed: same hosts, new surroundings."""
+    """The interfaces changed: same hosts, new surroundings.  Answered with Relinked; one at a time is under way."""
 
     links: list[list[int | str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relinked:
+    """Planner -> control: a Relink was taken; its table, if there is one, came before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +128,6 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         PlanBegin, Refresh, LookUp, Relink, Rollback, ListChanges, FindOrigins,
-        Progress, Planned, Failed, Listed, OriginsFound,
+        Progress, Planned, Failed, Listed, OriginsFound, Relinked,
     )
 }  # fmt: skip

@@ -40,6 +40,7 @@ from control.jobs import (
     Progress,
     Refresh,
     Relink,
+    Relinked,
     Rollback,
 )
 from control.origins import found_origins
@@ -507,11 +508,14 @@ def run(channel: Channel) -> None:
     config, _refused = parse_accepted(text, Path(begin.config_path), Path(begin.state_dir))  # control told
     bell = os.eventfd(0, os.EFD_CLOEXEC)
     planner = Planner(config, begin.links, channel.send)
+    poll = select.poll()  # select() ends at 1,024 descriptors, and the inventory's connections are ours, too
+    poll.register(channel.fileno(), select.POLLIN)
+    poll.register(bell, select.POLLIN)
 
     def wait(future: Future[Any]) -> None:
         future.add_done_callback(lambda _: os.eventfd_write(bell, 1))
         while not future.done():
-            ready, _, _ = select.select([channel.fileno(), bell], [], [])
+            ready = {fd for fd, _events in poll.poll()}
             if bell in ready:
                 os.eventfd_read(bell)
             if channel.fileno() in ready:
@@ -541,6 +545,7 @@ def handle(planner: Planner, channel: Channel) -> None:
         planner.look_up(message.macs, message.names, message.asked)
     elif isinstance(message, Relink):
         planner.relink(message.links)
+        planner.send(Relinked())
     elif isinstance(message, Rollback):
         planner.rollback()
     elif isinstance(message, ListChanges):

@@ -31,6 +31,7 @@ from control.jobs import (
     Progress,
     Refresh,
     Relink,
+    Relinked,
     Rollback,
 )
 from control.links import LinkAddress
@@ -118,6 +119,7 @@ class Refresher:
         self.generation = generation
         self.state = InventoryState()
         self.links: list[LinkAddress] = []
+        self.relinking = self.links_due = False  # a Relink is under way; the planner has not been told the last links
         self.job, self.starting = asyncio.Lock(), asyncio.Lock()
         self.ahead = planner
         self.process: PlannerProcess | None = None
@@ -154,8 +156,13 @@ class Refresher:
             links=[list(link) for link in self.links],
             generation=self.generation,
         )
-        with memfd("bootstorm-config", self.config.text) as config_fd:
-            ours.send(begin, [config_fd, *self.table.fds()])
+        try:
+            with memfd("bootstorm-config", self.config.text) as config_fd:
+                ours.send(begin, [config_fd, *self.table.fds()])
+        except (OSError, ChannelClosed, ValueError):  # whoever needs the planner says so, and tries again
+            await self.end_planner()
+            raise
+        self.links_due = False
 
     async def end_planner(self) -> None:
         self.drop_channel()
@@ -168,7 +175,7 @@ class Refresher:
             asyncio.get_running_loop().remove_reader(self.channel.fileno())
             self.channel.close()
             self.channel = None
-            self.origins_due = False
+            self.origins_due = self.relinking = False
 
     def on_message(self) -> None:
         assert self.channel is not None
@@ -177,10 +184,25 @@ class Refresher:
         except BlockingIOError:
             return
         except ChannelClosed as gone:
-            self.drop_channel()
-            for job in list(self.waiting):
-                self.answer(job, Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines"))
+            self.give_up(f"the planner ended ({gone}); see its log lines")
             return
+        except Exception as damaged:  # a planner that talks nonsense is ended by the next job, and ends nobody else
+            log.exception("a message of the planner's cannot be read")
+            self.give_up(f"the planner sent what cannot be read ({type(damaged).__name__}: {damaged})")
+            return
+        try:
+            self.on_job_message(message, fds)
+        except (ValueError, LookupError, TypeError, OSError) as damaged:
+            log.exception("a %s of the planner's cannot be used", type(message).__name__)
+            self.give_up(f"the planner sent a damaged {type(message).__name__} ({type(damaged).__name__}: {damaged})")
+
+    def give_up(self, reason: str) -> None:
+        """The planner is no use any more: who waits for it hears why, and the next job starts another."""
+        self.drop_channel()
+        for job in list(self.waiting):
+            self.answer(job, Failed(kind="internal", reason=reason))
+
+    def on_job_message(self, message: Any, fds: list[int]) -> None:
         if isinstance(message, Progress):
             self.state.stage, self.state.done, self.state.total = message.stage, message.done, message.total
             for follower in self.followers:
@@ -195,6 +217,9 @@ class Refresher:
             self.on_origins(message, fds)
         elif isinstance(message, Failed):
             self.answer(message.job, message)
+        elif isinstance(message, Relinked):
+            self.relinking = False
+        self.tell_links()
 
     def answer(self, job: str, reply: Reply) -> None:
         waiting = self.waiting.pop(job, None)
@@ -242,15 +267,29 @@ class Refresher:
     # --- jobs ----------------------------------------------------------------------------------------------------
 
     async def relink(self, links: list[LinkAddress]) -> None:
-        """Interfaces changed; the first call starts everything."""
-        self.links = links
-        if self.channel is None:
-            await self.running_planner()
+        """Interfaces changed; the first call starts everything.
+
+        However fast they change, one Relink is under way: 250 filled the channel of a planner that was building."""
+        self.links, self.links_due = links, True
+        self.tell_links()
+        if self.channel is None:  # or it was found dead just now
+            try:
+                await self.running_planner()
+            except (OSError, ChannelClosed, ValueError) as error:  # the next job tries again
+                log.warning("the planner cannot be started: %s", error)
+
+    def tell_links(self) -> None:
+        if not self.links_due or self.relinking or self.channel is None:
             return
         try:
-            self.channel.send(Relink(links=[list(link) for link in links]))
-        except ChannelClosed:
-            await self.start_planner()
+            self.channel.send(Relink(links=[list(link) for link in self.links]))
+        except BlockingIOError:
+            return  # it has messages to read, and answers each of them: then again
+        except (OSError, ValueError, ChannelClosed) as error:
+            self.give_up(f"the planner cannot be told of the interfaces ({error})")
+            self.poke.set()  # whose job starts another, with these links
+            return
+        self.relinking, self.links_due = True, False
 
     async def refresh(self, force: bool = False) -> dict[str, Any]:
         """Read the inventory now.  Returns the figures of `refresh --json`; raises RefreshFailed with the reason.
@@ -341,7 +380,7 @@ class Refresher:
         try:
             try:
                 channel = await self.running_planner()
-            except OSError as error:  # among them EAGAIN of a fork, which is a BlockingIOError, too
+            except (OSError, ValueError) as error:  # among them EAGAIN of a fork, which is a BlockingIOError, too
                 return Failed(kind="internal", reason=f"cannot start the planner: {error}")
             waiting = self.waiting[job] = asyncio.get_running_loop().create_future()
             channel.send(message)
@@ -356,6 +395,8 @@ class Refresher:
             return Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines")
         except BlockingIOError:
             return Failed(kind="internal", reason="the planner does not take messages: too many wait for it")
+        except (OSError, ValueError) as error:  # no descriptor, no memory, a message over every limit
+            return Failed(kind="internal", reason=f"the planner cannot be asked: {error}")
         finally:
             self.waiting.pop(job, None)
 
@@ -437,5 +478,8 @@ class Refresher:
     async def reconfigure(self, config: Config) -> None:
         async with self.job:
             self.config = config
-            await self.start_planner()
+            try:
+                await self.start_planner()
+            except (OSError, ChannelClosed, ValueError) as error:  # the refresh that follows tries again, and says why
+                log.warning("the planner cannot be started: %s", error)
         self.poke.set()

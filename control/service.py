@@ -77,12 +77,15 @@ class Service:
         self.settings = begin.settings
         self.restarts = begin.restarts
         self.config, self.config_refused = parse_accepted(
-            os.pread(fds.one("config"), MAX_FILE_BYTES, 0), Path(begin.settings.config_path), Path(begin.settings.state_dir)
+            os.pread(fds.one("config"), MAX_FILE_BYTES, 0),
+            Path(begin.settings.config_path),
+            Path(begin.settings.state_dir),
         )
         for refused in self.config_refused:
             log.error("accepted before this upgrade, refused now, its default counts: %s", refused)
         self.started_s = time.monotonic()
         self.links: list[LinkAddress] = []
+        self.primary: dict[int, LinkAddress] = {}  # of each interface; an event asks for it, and there may be thousands
         self.configured = asyncio.Event()  # another configuration is in force
         self.table = ServedTable(fds.one("site"), fds.all("pages"), fds.one("adopted"), fds.perhaps("known"))
         if begin.generation:
@@ -158,6 +161,7 @@ class Service:
         refreshing = False
         async for links in watch_links():
             self.links = links
+            self.primary = {link.ifindex: link for link in reversed(links)}
             for name in set(self.config.dhcp.interfaces) - {link.name for link in links}:
                 log.warning("dhcp.interfaces names %s, which has no IPv4 address: nothing is answered there", name)
             await self.refresher.relink(links)
@@ -188,12 +192,12 @@ class Service:
             self.configured.clear()
 
     def interface_name(self, ifindex: int) -> str:
-        return next((link.name for link in self.links if link.ifindex == ifindex), f"interface {ifindex}")
+        return self.primary[ifindex].name if ifindex in self.primary else f"interface {ifindex}"
 
     def server_id(self, ifindex: int) -> str | None:
         """What we answer with on an interface, where no relay and no attribute says otherwise."""
-        ours = next((IPv4Address(link.address) for link in self.links if link.ifindex == ifindex), None)
-        found = self.config.dhcp.server_id or ours
+        ours = self.primary.get(ifindex)
+        found = self.config.dhcp.server_id or (IPv4Address(ours.address) if ours is not None else None)
         return str(found) if found is not None else None
 
     def publish(self, planned: Planned, fds: list[int]) -> None:

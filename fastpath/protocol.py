@@ -27,6 +27,7 @@ import msgpack
 log = logging.getLogger("bootstorm.protocol")
 
 MESSAGE_BYTES_MAX = 1 << 16
+ENCLOSED_BYTES_MAX = 1 << 26  # a million interface addresses
 FDS_MAX = 200
 GENERATION_MAX = 1 << 62
 
@@ -238,6 +239,15 @@ class Tried:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enclosed:
+    """Anyone -> anyone: a message over MESSAGE_BYTES_MAX lies in the first fd, a memfd; the message's own fds follow.
+
+    Channel sends and takes it; nobody else sees it."""
+
+    size: int
+
+
 Message = (
     Ready
     | Confine
@@ -258,6 +268,7 @@ Message = (
     | Tried
 )
 KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
+ENCLOSED: dict[str, type] = {"Enclosed": Enclosed}
 
 
 @cache
@@ -309,10 +320,14 @@ def known(kind: type, told: Mapping[str, Any]) -> Any:
 
 
 def pack(message: Any, names: list[tuple[str, int]] | None = None) -> bytes:
-    """names: of the fds beside it, in order, each with how many bear it.  Raises ValueError over MESSAGE_BYTES_MAX."""
-    data: bytes = msgpack.packb([type(message).__name__, asdict(message), names or []])
-    if len(data) > MESSAGE_BYTES_MAX:
-        raise ValueError(f"{type(message).__name__} of {len(data)} bytes: a message has at most {MESSAGE_BYTES_MAX}")
+    """names: of the fds beside it, in order, each with how many bear it.  Raises ValueError over ENCLOSED_BYTES_MAX.
+
+    Text of the inventory may hold halves of surrogate pairs (JSON allows them, UTF-8 does not): they arrive as \\udXXX,
+    written out."""
+    told = [type(message).__name__, asdict(message), names or []]
+    data: bytes = msgpack.packb(told, unicode_errors="backslashreplace")
+    if len(data) > ENCLOSED_BYTES_MAX:
+        raise ValueError(f"{type(message).__name__} of {len(data)} bytes: a message has at most {ENCLOSED_BYTES_MAX}")
     return data
 
 
@@ -339,11 +354,12 @@ def unpack(data: bytes, fds: Iterable[int] = (), kinds: Mapping[str, type] = KIN
 class Channel:
     """One end of a message channel.  Not for two threads at once in one direction.
 
-    kinds: the message classes that may arrive, by name."""
+    kinds: the message classes that may arrive, by name.  takes_enclosed: also messages over MESSAGE_BYTES_MAX."""
 
     def __init__(self, sock: socket.socket, kinds: dict[str, type] = KINDS) -> None:
         self.sock = sock
         self.kinds = kinds
+        self.takes_enclosed = True
 
     @classmethod
     def of_fd(cls, fd: int, kinds: dict[str, type] = KINDS) -> Channel:
@@ -360,12 +376,17 @@ class Channel:
     def send(self, message: Any, fds: Iterable[int] | Mapping[str, int | list[int]] = ()) -> None:
         """fds: by name, or in an order that both ends know.
 
-        Raises ChannelClosed; BlockingIOError on a full non-blocking channel; OSError where the kernel has no room."""
+        Raises ChannelClosed; BlockingIOError on a full non-blocking channel; OSError where the kernel has no room;
+        ValueError over ENCLOSED_BYTES_MAX."""
         named = Fds.of(fds) if isinstance(fds, Mapping) else Fds(fds)
-        names = [(name, len(each)) for name, each in named.named.items()]
+        data = pack(message, [(name, len(each)) for name, each in named.named.items()])
+        if len(data) > MESSAGE_BYTES_MAX:
+            with memfd("bootstorm-message", data) as fd:
+                self.send(Enclosed(size=len(data)), [fd, *named])
+            return
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", named))] if named else []
         try:
-            self.sock.sendmsg([pack(message, names)], ancillary, socket.MSG_NOSIGNAL)
+            self.sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as gone:
             raise ChannelClosed(f"cannot send {type(message).__name__}: {gone}") from gone
 
@@ -374,24 +395,46 @@ class Channel:
 
         Raises ChannelClosed; BlockingIOError; MessageRefused with its fds closed."""
         try:
-            data, fds, flags, _address = socket.recv_fds(
+            data, received, flags, _address = socket.recv_fds(
                 self.sock, MESSAGE_BYTES_MAX, FDS_MAX, getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000)
             )
         except ConnectionResetError as gone:
             raise ChannelClosed(str(gone)) from gone
+        fds = list(received)
         if not data and not fds and not flags & socket.MSG_TRUNC:
             raise ChannelClosed("the other end closed it")
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise MessageRefused(f"a message cut after {len(data)} bytes and {len(fds)} descriptors")
-            message, named = unpack(data, fds, self.kinds)
+            message, named = unpack(data, fds, self.kinds | ENCLOSED)
+            if isinstance(message, Enclosed):
+                message, named = unpack(self.opened(message, fds), fds, self.kinds)
         except BaseException:
             close_all(fds)
             raise
         return message, named
 
+    def opened(self, message: Enclosed, fds: list[int]) -> bytes:
+        """The enclosed message; what is left in fds is its own.  Raises MessageRefused."""
+        if not self.takes_enclosed or not fds:
+            raise MessageRefused("an enclosed message that nobody may send here, or without what it lies in")
+        fd = fds.pop(0)
+        try:
+            return read_enclosed(fd, message.size)
+        finally:
+            os.close(fd)
+
     def close(self) -> None:
         self.sock.close()
+
+
+def read_enclosed(fd: int, size: int) -> bytes:
+    """Raises MessageRefused for what is no enclosed message."""
+    if not 0 < size <= min(ENCLOSED_BYTES_MAX, os.fstat(fd).st_size):
+        raise MessageRefused(
+            f"an enclosed message of {size} bytes; wanted at most {ENCLOSED_BYTES_MAX}, all of them there"
+        )
+    return os.pread(fd, size, 0)
 
 
 def write_all(fd: int, content: bytes) -> None:

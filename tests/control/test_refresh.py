@@ -2,18 +2,24 @@
 
 import asyncio
 import logging
+import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
+from ext.codec import links_of
 
 from control import refresh
 from control.config import Config, Dhcp, load
+from control.jobs import KINDS
 from control.links import LinkAddress
 from control.refresh import RETRY_FIRST_S, RETRY_MAX_S, InventoryState, Refresher, RefreshFailed
+from fastpath.protocol import Channel
 from tests.control.inventories import Site
 from tests.control.refreshing import Control, Inventory, inventory_server, within
 from tests.control.spoiling import http
@@ -364,3 +370,71 @@ def test_a_poke_during_a_refresh_is_not_lost() -> None:
         return turns
 
     assert asyncio.run(run()) == 3
+
+
+# --- interfaces that change fast, and planners that talk nonsense ----------------------------------------------------
+
+
+def test_a_thousand_changes_of_the_interfaces_are_a_few_messages(inventory: Inventory, tmp_path: Path) -> None:
+    """250 of them filled the channel of a planner that was building, and then there was a refresh less."""
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        os.kill(control.pid(), signal.SIGSTOP)
+        for number in range(1_000):
+            await control.refresher.relink([LinkAddress(2, "eth0", 0x0A010000 + number, 24, 1500)])
+        refreshing = asyncio.create_task(control.refresher.refresh())
+        await asyncio.sleep(0)  # its message is the second one in the channel
+        os.kill(control.pid(), signal.SIGCONT)
+        await refreshing
+        await control.wait_published(3)
+        assert [planned.origin for planned in control.published] == ["inventory", "links", "links"]
+        assert control.table.pair is not None
+        assert [link[1] for link in links_of(control.table.pair)] == [0x0A010000 + 999]
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_more_addresses_than_a_message_holds(inventory: Inventory, tmp_path: Path) -> None:
+    many = [LinkAddress(2, "eth0", 0x0A010000 + number, 24, 1500) for number in range(5_000)]
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(many)
+        assert (await control.refresher.refresh())["hosts"] == 3
+        await control.refresher.relink(many[::-1])
+        await control.wait_published(2)
+        assert control.table.pair is not None and len(links_of(control.table.pair)) == 5_000
+        control.kill()
+        assert control.published[-1].origin == "links"
+
+    within(inventory, tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"\xc1", msgpack.packb(5), msgpack.packb(["Planned", {}]), msgpack.packb(["NoSuch", {}]), msgpack.packb([1, 2])],
+    ids=repr,
+)
+def test_a_planner_that_talks_nonsense_costs_one_refresh(inventory: Inventory, tmp_path: Path, words: bytes) -> None:
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        inventory.hold()
+        under_way = asyncio.create_task(control.refresher.refresh())
+        await inventory.wait_asked()
+        refresher = control.refresher
+        assert refresher.channel is not None
+        ours, theirs = Channel.pair(KINDS)  # in its place
+        ours.sock.setblocking(False)
+        asyncio.get_running_loop().remove_reader(refresher.channel.fileno())
+        refresher.channel.close()
+        refresher.channel = ours
+        asyncio.get_running_loop().add_reader(ours.fileno(), refresher.on_message)
+        theirs.sock.send(words)
+        with pytest.raises(RefreshFailed, match="the planner sent what cannot be read"):
+            await under_way
+        theirs.close()
+        inventory.release()
+        assert (await control.refresher.refresh())["hosts"] == 3
+
+    within(inventory, tmp_path, scenario)
