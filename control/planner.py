@@ -535,9 +535,27 @@ def run(channel: Channel) -> None:
 
 
 def handle(planner: Planner, channel: Channel) -> None:
-    """One message.  During a refresh control sends look-ups and relinks only."""
+    """One message.  During a refresh control sends look-ups and relinks only.
+
+    What an inventory says may hit a fault of ours: that is the job's outcome, and the planner goes on."""
     message, fds = channel.receive()
     close_all(fds)
+    try:
+        work(planner, message)
+    except ChannelClosed:
+        raise
+    except Exception as bug:
+        log.exception("%s failed", type(message).__name__)
+        job = JOBS.get(type(message))
+        if job is None:
+            raise
+        planner.fail("internal", f"internal fault, its traceback is in the log: {type(bug).__name__}: {bug}"[:500], job)
+
+
+JOBS: dict[type, str] = {Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes"}
+
+
+def work(planner: Planner, message: Any) -> None:
     if isinstance(message, Refresh):
         planner.refresh(message.force)
         gc.collect()

@@ -127,7 +127,8 @@ class Refresher:
         self.waiting: dict[str, asyncio.Future[Reply]] = {}  # job -> who waits for its answer
         self.looking_up, self.finding_origins = asyncio.Lock(), asyncio.Lock()
         self.origins_due = False  # the planner has not answered the last question yet, whoever still waits for it
-        self.poke = asyncio.Event()
+        self.poke, self.rescheduled = asyncio.Event(), asyncio.Event()
+        self.due_s, self.retry_s = 0.0, RETRY_FIRST_S  # when run() refreshes next; the delay after the next failure
         self.followers: set[Callable[[Progress], None]] = set()  # of the refresh under way
 
     # --- the planner process -------------------------------------------------------------------------------------
@@ -405,6 +406,8 @@ class Refresher:
             started = time.monotonic()
             reply = await self.give(message, "refresh")
             self.state.stage = ""
+            if isinstance(message, Refresh):
+                self.schedule(isinstance(reply, Planned), time.monotonic() - started)
             if not isinstance(reply, Planned):
                 self.note_failure(reply)
                 raise RefreshFailed(reason_of(reply))
@@ -460,20 +463,39 @@ class Refresher:
             )
         return figures
 
+    def schedule(self, succeeded: bool, took_s: float) -> None:
+        """Whoever asked: a refresh that failed is tried again soon, and after one that did not the interval begins."""
+        if succeeded:
+            self.retry_s = RETRY_FIRST_S
+            wait_s = resolve_refresh_interval(self.config.dhcp.refresh_interval, took_s)
+        else:
+            wait_s, self.retry_s = self.retry_s, min(self.retry_s * 2, RETRY_MAX_S)
+        self.due_s = time.monotonic() + wait_s
+        self.rescheduled.set()
+
     async def run(self) -> None:
         """Refresh for ever: at the configured interval, after a failure with a growing delay, at once when poked."""
-        delay_s = RETRY_FIRST_S
         while True:
             self.poke.clear()  # one that comes from now on may be about what this refresh has read already
-            try:
+            with contextlib.suppress(RefreshFailed):
                 await self.refresh()
-                delay_s = RETRY_FIRST_S
-                wait_s = resolve_refresh_interval(self.config.dhcp.refresh_interval, self.state.last_duration_s)
-            except RefreshFailed:
-                wait_s, delay_s = delay_s, min(delay_s * 2, RETRY_MAX_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if self.state.pinned_s else wait_s):
-                    await self.poke.wait()
+            await self.wait_due()
+
+    async def wait_due(self) -> None:
+        """Until the next refresh is due, which may change meanwhile, or somebody pokes."""
+        while not self.poke.is_set():
+            self.rescheduled.clear()
+            left_s = self.due_s - time.monotonic()
+            if left_s <= 0 and not self.state.pinned_s:
+                return
+            poked = asyncio.ensure_future(self.poke.wait())
+            moved = asyncio.ensure_future(self.rescheduled.wait())
+            try:
+                limit_s = None if self.state.pinned_s else left_s
+                await asyncio.wait((poked, moved), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                poked.cancel()
+                moved.cancel()
 
     async def reconfigure(self, config: Config) -> None:
         async with self.job:

@@ -12,15 +12,23 @@ import json
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import requests
-
+from control.clusto.answers import (
+    FIRST_PER_MEMBER_S,
+    FIRST_S,
+    LIST_BYTES_MAX,
+    SINGLE_BYTES_MAX,
+    Answers,
+    AnswerSpoiled,
+)
+from control.clusto.bulk import check_density, scan_members
 from control.clusto.model import (
     CLUSTO_INT_OFFSET,
     Batch,
@@ -32,7 +40,6 @@ from control.clusto.model import (
     Thing,
     name_of,
     parse_attributes,
-    parse_members,
     parse_parents,
     parse_paths,
     parse_show,
@@ -40,18 +47,12 @@ from control.clusto.model import (
 
 CONNECTIONS = 4  # its listen queue is 5; a sixth connection waits for whole seconds
 READERS = CONNECTIONS - 1  # of a full read; one is left for look-ups meanwhile, and for what is asked twice
-CONNECT_TIMEOUT_S = 5.0
 AHEAD = 2  # bulk answers of 12 MB each that wait to be parsed
 SINGLES = 200  # hosts in no container of size: so many make a batch
-READ_TIMEOUT_S = 120.0  # one bulk request blocks the real daemon for 15 s at 10,000 hosts
 _ADDRESSABLE = re.compile(r"[A-Za-z0-9_-]+\Z")  # other names are cut off in a path, and another object answers
 _BY_NAME = "/query/get_by_name"
 Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
-
-
-class AnswerSpoiled(InventoryDown):
-    """It answered, and the answer is none: cut off, no JSON, another status.  Others may be good."""
 
 
 class Fetcher:
@@ -63,39 +64,38 @@ class Fetcher:
         self.progress = progress
         self.local = threading.local()
 
-    def get(self, path: str, **parameters: str) -> Any:
+    def get(self, path: str, bytes_max: int = LIST_BYTES_MAX, /, **parameters: str) -> Any:
         """The JSON of one answer.  Raises InventoryDown naming the request and what came back."""
-        return self.decode(path, self.get_raw(path, **parameters))
+        return self.decode(path, self.get_raw(path, bytes_max, **parameters))
 
-    def get_raw(self, path: str, **parameters: str) -> bytes:
-        if not hasattr(self.local, "session"):
-            self.local.session = requests.Session()
-            self.local.session.trust_env = False  # neither a proxy of the shell's nor a .netrc in place of our token
-            if self.token:
-                self.local.session.headers["Authorization"] = f"Bearer {self.token}"
-        try:
-            answer = self.local.session.get(
-                self.url + path, params=parameters, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), allow_redirects=False
-            )
-        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
-            raise AnswerSpoiled(f"GET {self.url}{path}: cut off in the middle ({error})") from error
-        except requests.RequestException as error:
-            raise InventoryDown(f"GET {self.url}{path}: {_reason(error)}") from error
-        except UnicodeError as error:  # half a letter in a name that the inventory gave
-            raise AnswerSpoiled(f"GET {self.url}{path} {ascii(parameters)[:200]}: no text") from error
-        if answer.status_code != 200:
-            last = answer.text.strip().rpartition("\n")[2][:200]
-            raise AnswerSpoiled(f"GET {self.url}{path}: status {answer.status_code}, wanted 200: {last}")
-        content: bytes = answer.content
+    def get_raw(
+        self, path: str, bytes_max: int = LIST_BYTES_MAX, first_s: float = 0.0, /, **parameters: str
+    ) -> bytearray:
+        if not hasattr(self.local, "answers"):
+            self.local.answers = Answers(self.url, self.token, self.heard)
+        content: bytearray = self.local.answers.get(path, parameters, bytes_max, first_s or FIRST_S)
         return content
 
-    def decode(self, path: str, content: bytes) -> Any:
-        try:
+    def heard(self, count: int) -> None:
+        """Of one long answer, while it is under way."""
+        self.progress("bytes", count, 0)
+
+    def decode(self, path: str, content: bytes | bytearray) -> Any:
+        with self.reading_json(path, content):
+            check_density(content)
             return json.loads(content)
+
+    @contextmanager
+    def reading_json(self, path: str, content: bytes | bytearray) -> Iterator[None]:
+        """What goes wrong in an answer's JSON becomes AnswerSpoiled."""
+        try:
+            yield
         except json.JSONDecodeError as error:
             raise AnswerSpoiled(
                 f"GET {self.url}{path}: no JSON ({error.msg} at {error.pos} of {len(content)} characters)"
             ) from error
+        except InventoryMalformed:
+            raise
         except (ValueError, RecursionError) as error:  # a number of thousands of digits; nesting without end
             raise AnswerSpoiled(f"GET {self.url}{path}: no usable JSON ({str(error)[:200]})") from error
 
@@ -188,9 +188,11 @@ class Fetcher:
             frame = Inventory(managers=sorted(managers))
             wanted = {path: path for path in listed}
             inside: dict[str, list[str]] = {}
+            sizes: dict[str, int] = {}
             tuples: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
             for thing, contents in self._all(pool, "containers", self.show, sorted(containers)):
                 frame.things[thing.path] = thing
+                sizes[thing.path] = len(contents)
                 inside[thing.path] = [wanted[path] for path in contents if path in wanted]
                 for path in contents:
                     # A million hosts share a few hundred tuples, and each path is kept once.
@@ -202,9 +204,9 @@ class Fetcher:
                 frame.things[thing.path] = thing
         parts = list(covering(inside, [path for path in wanted if path not in frame.things]))
         themselves = [path for path in wanted if path in frame.things]
-        return Reading(frame, self._batches(parts, [frame.things[path] for path in themselves]))
+        return Reading(frame, self._batches(parts, [frame.things[path] for path in themselves], sizes))
 
-    def _batches(self, parts: list[_Part], containers: list[Thing]) -> Iterator[Batch]:
+    def _batches(self, parts: list[_Part], containers: list[Thing], sizes: Mapping[str, int]) -> Iterator[Batch]:
         """In order, some ahead of who takes them.  The containers that are hosts themselves are read already."""
         if containers:
             digest = _digest(repr(containers).encode("utf-8", "backslashreplace"))
@@ -213,10 +215,11 @@ class Fetcher:
         self.progress("hosts", 0, total)
         pool = ThreadPoolExecutor(READERS, thread_name_prefix="fetch")
         try:
-            ahead: deque[tuple[_Part, Future[list[bytes]]]] = deque()
+            ahead: deque[tuple[_Part, Future[list[bytearray]]]] = deque()
             todo = iter(parts)
             while True:
                 for part in todo:
+                    part.members = sizes.get(part.container or "", 0)
                     ahead.append((part, pool.submit(self._twice, part)))
                     if len(ahead) >= (AHEAD if part.container else READERS):
                         break
@@ -229,27 +232,30 @@ class Fetcher:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _twice(self, part: _Part) -> list[bytes]:
+    def _twice(self, part: _Part) -> list[bytearray]:
         """The answers of a part; a spoiled one is asked for twice."""
         try:
             return self._content(part)
         except AnswerSpoiled:
             return self._content(part)
 
-    def _content(self, part: _Part) -> list[bytes]:
-        """Single hosts: b"" for each that is not to be had."""
+    def _content(self, part: _Part) -> list[bytearray]:
+        """Single hosts: nothing for each that is not to be had."""
         if part.container is not None:
-            return [self.get_raw(_BY_NAME, name=name_of(part.container), prefetch_attrs="[{}]")]
+            first_s = FIRST_S + FIRST_PER_MEMBER_S * part.members
+            return [
+                self.get_raw(_BY_NAME, LIST_BYTES_MAX, first_s, name=name_of(part.container), prefetch_attrs="[{}]")
+            ]
         return [self._single(path) for path in part.paths]
 
-    def _single(self, path: str) -> bytes:
+    def _single(self, path: str) -> bytearray:
         try:
-            return self.get_raw(_BY_NAME, name=name_of(path))
+            return self.get_raw(_BY_NAME, SINGLE_BYTES_MAX, name=name_of(path))
         except AnswerSpoiled:
-            return b""
+            return bytearray()
 
-    def _batch(self, part: _Part, answer: Future[list[bytes]]) -> Batch:
-        content: list[bytes] = []
+    def _batch(self, part: _Part, answer: Future[list[bytearray]]) -> Batch:
+        content: list[bytearray] = []
         lost: AnswerSpoiled | None = None
         try:
             content = answer.result()
@@ -264,27 +270,33 @@ class Fetcher:
                 yield from self._singles(part.paths, content, faults)
                 return
             try:
-                body = self._decoded(part, content)
-                yield from parse_members(body, f"get_by_name {name_of(part.container)}")
+                yield from self._members(part, content)
             except (InventoryMalformed, AnswerSpoiled) as error:
                 raise PartLost(str(error)) from error
 
         key = part.container or f"single hosts from {part.paths[0]}"
-        return Batch(key, part.paths, _digest(b"\0".join(content)) if lost is None else b"", things, faults)
+        return Batch(key, part.paths, _digest(*content) if lost is None else b"", things, faults)
 
-    def _decoded(self, part: _Part, content: list[bytes]) -> Any:
-        """What is no JSON may have been cut off: it is asked for twice."""
-        try:
-            return self.decode(_BY_NAME, content.pop())
-        except AnswerSpoiled:
-            return self.decode(_BY_NAME, self._content(part)[0])
+    def _members(self, part: _Part, content: list[bytearray]) -> Iterator[Thing]:
+        """What is no JSON may have been cut off: it is asked for twice, and what came before comes once more."""
+        assert part.container is not None
+        where = f"get_by_name {name_of(part.container)}"
+        for last in (False, True):
+            text = content.pop() if content else self._content(part)[0]
+            try:
+                with self.reading_json(_BY_NAME, text):
+                    yield from scan_members(text, where)
+                return
+            except AnswerSpoiled:
+                if last:
+                    raise
 
-    def _singles(self, paths: list[str], content: list[bytes], faults: dict[str, list[str]]) -> Iterator[Thing]:
+    def _singles(self, paths: list[str], content: list[bytearray], faults: dict[str, list[str]]) -> Iterator[Thing]:
         for path, text in zip(paths, content, strict=True):
             name = name_of(path)
             try:
                 # Asked again where nothing came: now its reason counts.
-                body = self.decode(_BY_NAME, text) if text else self.get(_BY_NAME, name=name)
+                body = self.decode(_BY_NAME, text) if text else self.get(_BY_NAME, SINGLE_BYTES_MAX, name=name)
                 thing = parse_show(body, f"get_by_name {name}")[0]
             except (InventoryMalformed, AnswerSpoiled) as error:
                 faults[name] = [f"cannot be read: {error}"]
@@ -299,12 +311,15 @@ class Fetcher:
             self.progress(stage, done, len(todo))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Part:
-    """What one batch is made of.  container: whose members are read in bulk; None: each path by itself."""
+    """What one batch is made of.  container: whose members are read in bulk; None: each path by itself.
+
+    members: of the container, wanted or not: so long takes its answer."""
 
     container: str | None
     paths: list[str]
+    members: int = 0
 
 
 def covering(inside: dict[str, list[str]], wanted: Iterable[str]) -> Iterator[_Part]:
@@ -323,8 +338,12 @@ def covering(inside: dict[str, list[str]], wanted: Iterable[str]) -> Iterator[_P
         yield _Part(None, singles[at : at + SINGLES])
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
+def _digest(*content: bytes | bytearray) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for number, piece in enumerate(content):
+        digest.update(b"\0" if number else b"")
+        digest.update(piece)
+    return digest.digest()
 
 
 def _as_number(text: str) -> int | None:
@@ -338,13 +357,3 @@ def _as_number(text: str) -> int | None:
 def _dashed(mac: str) -> tuple[str, str]:
     dashed = mac.replace(":", "-")
     return dashed, dashed.upper()
-
-
-def _reason(error: requests.RequestException) -> str:
-    if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
-    if isinstance(error, requests.ReadTimeout):
-        return f"no answer within {READ_TIMEOUT_S:.0f} s"
-    if isinstance(error, requests.ConnectionError):
-        return f"cannot connect ({type(error.args[0]).__name__ if error.args else error})"
-    return f"{type(error).__name__}: {error}"

@@ -7,11 +7,15 @@ attributes that share a number; ports are `port-<type>` attributes that share on
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 80
+_short.maxlevel = 3
 CLUSTO_INT_OFFSET = 1 << 31  # an `ip` int attribute is the address minus this
 
 
@@ -185,6 +189,18 @@ class Source(Protocol):
         macs: lower case with colons.  What does not exist is not in the answer.  Raises InventoryDown."""
 
 
+def shown(value: Any) -> str:
+    """For a message: the beginning, however large or deep the whole."""
+    return _short.repr(value)[:80]
+
+
+def as_text(value: Any, where: str) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError as error:
+        raise InventoryMalformed(f"{where}: value: lists within lists without end") from error
+
+
 def name_of(path: str) -> str:
     """/type/name -> name, which may hold further slashes."""
     return path.split("/", 2)[2]
@@ -206,13 +222,13 @@ def parse_attributes(rows: Any, where: str) -> tuple[Attribute, ...]:
         try:
             attribute = Attribute(row["key"], row["subkey"], row["number"], row["value"], row["datatype"])
         except (TypeError, KeyError) as error:
-            raise InventoryMalformed(f"{where}[{i}]: found {str(row)[:80]!r}, wanted an attribute") from error
+            raise InventoryMalformed(f"{where}[{i}]: found {shown(row)}, wanted an attribute") from error
         if not isinstance(attribute.key, str) or not isinstance(attribute.subkey, (str, NoneType)):
-            raise InventoryMalformed(f"{where}[{i}]: key and subkey of {str(row)[:80]!r}: wanted text")
+            raise InventoryMalformed(f"{where}[{i}]: key and subkey of {shown(row)}: wanted text")
         if not isinstance(attribute.number, (int, NoneType)):
-            raise InventoryMalformed(f"{where}[{i}]: number of {str(row)[:80]!r}: wanted a whole number or null")
+            raise InventoryMalformed(f"{where}[{i}]: number of {shown(row)}: wanted a whole number or null")
         if isinstance(attribute.value, (list, dict)):  # the original gives the JSON text
-            attribute = attribute._replace(value=json.dumps(attribute.value))
+            attribute = attribute._replace(value=as_text(attribute.value, f"{where}[{i}]"))
         parsed.append(attribute)
     return tuple(parsed)
 
@@ -220,7 +236,7 @@ def parse_attributes(rows: Any, where: str) -> tuple[Attribute, ...]:
 def parse_show(body: Any, where: str) -> tuple[Thing, list[str]]:
     """A show document -> the thing and the paths of its contents."""
     if not isinstance(body, dict) or not isinstance(body.get("object"), str):
-        raise InventoryMalformed(f"{where}: found {str(body)[:80]!r}, wanted a show document")
+        raise InventoryMalformed(f"{where}: found {shown(body)}, wanted a show document")
     contents = body.get("contents", [])
     if not isinstance(contents, list) or not all(isinstance(item, str) for item in contents):
         raise InventoryMalformed(f"{where}.contents: wanted a list of paths")
@@ -237,15 +253,20 @@ def parse_members(body: Any, where: str) -> Iterator[Thing]:
     """The `contents` of a show document with prefetched attributes -> things."""
     items = body.get("contents", []) if isinstance(body, dict) else None
     if not isinstance(items, list):
-        raise InventoryMalformed(f"{where}: found {str(body)[:80]!r}, wanted a show document")
+        raise InventoryMalformed(f"{where}: found {shown(body)}, wanted a show document")
     for item in items:
-        if not isinstance(item, dict) or len(item) != 1 or not isinstance(next(iter(item.values())), dict):
-            raise InventoryMalformed(f"{where}.contents: found {str(item)[:80]!r}, wanted {{path: {{attrs}}}}")
-        ((path, document),) = item.items()
-        yield Thing(path, parse_attributes(document.get("attrs"), f"{where}.contents.{path}"))
+        yield parse_member(item, where)
+
+
+def parse_member(item: Any, where: str) -> Thing:
+    """One of them: {path: {"attrs": [...]}}."""
+    if not isinstance(item, dict) or len(item) != 1 or not isinstance(next(iter(item.values())), dict):
+        raise InventoryMalformed(f"{where}.contents: found {shown(item)}, wanted {{path: {{attrs}}}}")
+    ((path, document),) = item.items()
+    return Thing(path, parse_attributes(document.get("attrs"), f"{where}.contents.{path[:200]}"))
 
 
 def parse_paths(body: Any, where: str) -> list[str]:
     if not isinstance(body, list) or not all(isinstance(item, str) and item.count("/") >= 2 for item in body):
-        raise InventoryMalformed(f"{where}: found {str(body)[:80]!r}, wanted a list of paths")
+        raise InventoryMalformed(f"{where}: found {shown(body)}, wanted a list of paths")
     return body

@@ -249,7 +249,7 @@ DOCUMENTS = ("container", "members", "single-host", "manager")
         pytest.param(http('["/server/\\ud800"]'), "", ("list",), id="half-a-letter-in-a-name"),
         pytest.param(http('{"object": "/pool/x", "attrs": []}'), "found /pool/x", ("container",), id="another-object"),
         pytest.param(http('{"contents": ["/server/a"]}'), "wanted {path", ("members",), id="attributes-missing"),
-        pytest.param(http('{"attrs": [5]}'), "[0]: found '5'", ("manager",), id="attribute-is-a-number"),
+        pytest.param(http('{"attrs": [5]}'), "[0]: found 5", ("manager",), id="attribute-is-a-number"),
     ],
 )  # fmt: skip
 def test_garbage(remembered: Any, raw: bytes, reason: str, which: tuple[str, ...]) -> None:
@@ -309,7 +309,7 @@ def test_nobody_listens() -> None:
 
 
 def test_no_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "READ_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(fetch, "FIRST_S", 0.1)
     done = threading.Event()
 
     def hold(_target: str) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 
 from control import planner as planner_module
 from control import served as served_module
-from control.jobs import KINDS, Failed, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
+from control.jobs import KINDS, Failed, LookUp, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
 from control.planner import Planner, run, write_report
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 from tests.control.inventories import At, Site
@@ -502,3 +502,41 @@ def test_run_wants_its_beginning_first() -> None:
     with pytest.raises(ChannelClosed):
         run(theirs)
     theirs.close()
+
+
+@pytest.mark.parametrize("bug", [KeyError("/server/x"), RecursionError("too deep"), MemoryError()], ids=repr)
+def test_a_fault_of_ours_is_an_outcome_and_not_the_end(
+    inventory: Inventory, tmp_path: Path, caplog: pytest.LogCaptureFixture, bug: Exception
+) -> None:
+    """Of a refresh and of a look-up: who asked hears of it, the log has the traceback, and the next job is done."""
+    ours, theirs = Channel.pair(KINDS)
+    made = Planner(config(inventory, tmp_path), LINKS, theirs.send)
+
+    def ask(message: Any) -> Any:
+        ours.send(message)
+        planner_module.handle(made, theirs)
+        answer, fds = ours.receive()
+        while isinstance(answer, Progress):
+            answer, fds = ours.receive()
+        close_all(fds)
+        return answer
+
+    try:
+        assert isinstance(ask(Refresh()), Planned)
+        with pytest.MonkeyPatch.context() as patch:
+
+            def fails(*_: Any) -> Any:
+                raise bug
+
+            patch.setattr(made.compiler, "begin", fails)
+            patch.setattr(made.source, "read_hosts", fails)
+            for message, job in ((Refresh(), "refresh"), (LookUp(macs=[text(1)], names=[]), "hosts")):
+                answer = ask(message)
+                assert isinstance(answer, Failed) and (answer.kind, answer.job) == ("internal", job)
+                assert type(bug).__name__ in answer.reason and "Traceback" in caplog.text
+        assert isinstance(ask(LookUp(macs=[text(1)], names=[])), Planned)
+        assert isinstance(ask(Refresh()), Planned)
+    finally:
+        end(made)
+        ours.close()
+        theirs.close()

@@ -5,9 +5,10 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -16,7 +17,7 @@ from ext.codec import links_of
 
 from control import refresh
 from control.config import Config, Dhcp, load
-from control.jobs import KINDS
+from control.jobs import KINDS, Failed, Planned
 from control.links import LinkAddress
 from control.refresh import RETRY_FIRST_S, RETRY_MAX_S, InventoryState, Refresher, RefreshFailed
 from fastpath.protocol import Channel
@@ -280,37 +281,32 @@ class Ended(Exception):
     """The test has seen enough turns."""
 
 
-def waits_of(
-    monkeypatch: pytest.MonkeyPatch, outcomes: list[bool], interval: float | None, lasted_s: float
-) -> list[float]:
-    """How long run() waits after each of these outcomes."""
-    waits: list[float] = []
-    table: Any = None
-
-    @asynccontextmanager
-    async def timeout(seconds: float) -> AsyncIterator[None]:
-        """It is over before the wait begins."""
-        waits.append(seconds)
-        raise TimeoutError
-        yield
+def waits_of(monkeypatch: pytest.MonkeyPatch, outcomes: list[bool], interval: float | None, took_s: float) -> list[int]:
+    """Seconds until the next refresh after each of these outcomes."""
+    waits: list[int] = []
+    clock = [0.0]
+    monkeypatch.setattr(refresh.time, "monotonic", lambda: clock[0])  # type: ignore[attr-defined]
 
     async def run() -> None:
+        table: Any = SimpleNamespace(generation=0)
         refresher = Refresher(Config(dhcp=Dhcp(refresh_interval=interval)), table, lambda *_: None, 0)
-        refresher.state.last_duration_s = lasted_s
         left = iter(outcomes)
 
-        async def outcome(force: bool = False) -> dict[str, Any]:
+        async def give(_message: Any, _job: str) -> Planned | Failed:
+            clock[0] += took_s
             well = next(left, None)
             if well is None:
                 raise Ended
-            if not well:
-                raise RefreshFailed("no")
-            return {}
+            figures = {"origin": "inventory", "generation": 1, "base": 1, "hosts": 1, "confirmed_s": 1.0}
+            return Planned(published=False, **figures) if well else Failed(kind="down", reason="no")
 
-        refresher.refresh = outcome  # type: ignore[method-assign]
+        async def due() -> None:
+            waits.append(round(refresher.due_s - clock[0]))
+
+        refresher.give = give  # type: ignore[method-assign]
+        refresher.wait_due = due  # type: ignore[method-assign]
         await refresher.run()
 
-    monkeypatch.setattr(refresh.asyncio, "timeout", timeout)  # type: ignore[attr-defined]
     with pytest.raises(Ended):
         asyncio.run(run())
     return waits
@@ -326,10 +322,36 @@ def test_a_slow_inventory_is_asked_less_often(monkeypatch: pytest.MonkeyPatch) -
     assert waits_of(monkeypatch, [True], None, 100.0) == [2000.0]
 
 
+def test_a_refresh_that_somebody_asked_for_and_that_failed_is_tried_again_soon(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the interval's end: an hour, here."""
+    monkeypatch.setattr(refresh, "RETRY_FIRST_S", 0.2)
+
+    async def scenario(control: Control) -> None:
+        control.refresher.retry_s = 0.2
+        await control.refresher.relink(LINKS)
+        running = asyncio.create_task(control.refresher.run())
+        await control.wait_published(1)
+        site("a", "b", "c", "d").store_in(inventory.store)
+        inventory.down = http("busy", "503 Busy")
+        with pytest.raises(RefreshFailed, match="503"):
+            await control.refresher.refresh()
+        inventory.down = None
+        await control.wait_published(2)
+        assert control.table.hosts == 4 and control.word == "ok"
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    within(inventory, tmp_path, scenario, refresh_interval=3600)
+
+
 def test_a_poke_ends_the_wait() -> None:
     async def run() -> int:
         table: Any = None
         refresher = Refresher(Config(), table, lambda *_: None, 0)
+        refresher.due_s = time.monotonic() + 3600
         turns = 0
 
         async def well(force: bool = False) -> dict[str, Any]:
@@ -354,6 +376,7 @@ def test_a_poke_during_a_refresh_is_not_lost() -> None:
     async def run() -> int:
         table: Any = None
         refresher = Refresher(Config(), table, lambda *_: None, 0)
+        refresher.due_s = time.monotonic() + 3600
         turns = 0
 
         async def well(force: bool = False) -> dict[str, Any]:

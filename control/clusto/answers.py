@@ -1,0 +1,276 @@
+"""One answer of a clusto-httpd at a time, with limits: on silence, on time, on size, on what it unpacks to.
+
+requests and urllib3 have one time limit, for each recv() on its own: a server that drips a byte a minute is waited for
+without end, and one that works in silence for longer is given up.  Here the socket itself waits, in slices, and tells
+who watches the planner that it is waiting.
+"""
+
+from __future__ import annotations
+
+import io
+import select
+import ssl
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.poolmanager import PoolManager
+
+from control.clusto.model import InventoryDown
+
+CONNECT_TIMEOUT_S = 5.0
+FIRST_S = 120.0  # until the first byte; the real daemon makes a whole answer before it sends any of it
+FIRST_PER_MEMBER_S = 0.01  # the real daemon takes 1.5 ms a member
+SILENCE_S = 60.0  # between bytes
+BYTES_PER_S_MIN = 32 * 1024  # a slower answer is given up: its time limit grows with what came
+LIST_BYTES_MAX = 256 << 20  # unpacked; 200,000 members of a pool
+SINGLE_BYTES_MAX = 8 << 20
+ERROR_BYTES_MAX = 1 << 20  # a traceback's last line is the reason
+UNPACKED_PER_PACKED_MAX = 200  # JSON of an inventory is packed 20- to 60-fold; zlib can do 1000
+SMALL_BYTES = 1 << 20  # below, nobody asks how densely it is packed
+SLICE_S = 0.5
+TELL_EVERY_S = 0.5
+BLOCK_BYTES = 1 << 16
+
+Heard = Callable[[int], None]
+"""Called with the bytes of the answer under way, at least every TELL_EVERY_S while it is waited for."""
+
+
+class AnswerSpoiled(InventoryDown):
+    """It answered, and the answer is none: cut off, no JSON, another status, too long.  Others may be good."""
+
+
+class Patience:
+    """How long the request under way may take.  One for each connection.  fault: why it was given up."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard = heard
+        self.begin(FIRST_S)
+
+    def begin(self, first_s: float) -> None:
+        self.first_s = first_s
+        self.started = self.last = self.told = time.monotonic()
+        self.came = 0
+        self.fault = ""
+
+    def wait(self, sock: Any) -> None:
+        """Until there is something to read.  Raises TimeoutError."""
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        while True:
+            ready = poll.poll(SLICE_S * 1000)
+            self.check()
+            if ready:
+                return
+
+    def note(self, count: int) -> None:
+        self.came += count
+        self.last = time.monotonic()
+
+    def check(self) -> None:
+        now = time.monotonic()
+        limit_s = self.first_s + self.came / BYTES_PER_S_MIN
+        if not self.came and now - self.started > self.first_s:
+            self.fault = f"no answer within {self.first_s:.0f} s"
+        elif self.came and now - self.last > SILENCE_S:
+            self.fault = f"silent for {SILENCE_S:.0f} s after {self.came} bytes"
+        elif now - self.started > limit_s:
+            self.fault = f"not complete after {limit_s:.0f} s and {self.came} bytes"
+        if self.fault:
+            raise TimeoutError(self.fault)
+        if now - self.told >= TELL_EVERY_S:
+            self.told = now
+            self.heard(self.came)
+
+
+class _Waiting(io.RawIOBase):
+    """What http.client reads an answer from."""
+
+    def __init__(self, sock: Any, raw: Any, patience: Patience) -> None:
+        self.sock = sock
+        self.raw = raw
+        self.patience = patience
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.patience.wait(self.sock)
+        count: int = self.raw.readinto(buffer)
+        self.patience.note(count)
+        return count
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+class _Socket:
+    """A connected socket whose file waits with patience."""
+
+    def __init__(self, sock: Any, patience: Patience) -> None:
+        self.sock = sock
+        self.patience = patience
+
+    def makefile(self, *_mode: Any, **_more: Any) -> io.BufferedReader:
+        raw = self.sock.makefile("rb", buffering=0)
+        return io.BufferedReader(_Waiting(self.sock, raw, self.patience), BLOCK_BYTES)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+
+class _Plain(HTTPConnection):
+    def __init__(self, *arguments: Any, patience: Patience, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.patience = patience
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock: Any = _Socket(self.sock, self.patience)
+
+
+class _Secure(HTTPSConnection):
+    def __init__(self, *arguments: Any, patience: Patience, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.patience = patience
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock: Any = _Socket(self.sock, self.patience)
+
+
+class _Pools(PoolManager):
+    def __init__(self, patience: Patience, **more: Any) -> None:
+        super().__init__(**more)
+        self.patience = patience
+
+    def _new_pool(self, scheme: str, *arguments: Any, **more: Any) -> HTTPConnectionPool:
+        pool = super()._new_pool(scheme, *arguments, **more)
+        kind: Any = _Secure if scheme == "https" else _Plain
+        pool.ConnectionCls = partial(kind, patience=self.patience)  # type: ignore[misc,assignment]
+        return pool
+
+
+class _Adapter(HTTPAdapter):
+    """requests' way to its connections: one, with that patience."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.patience = patience
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **more: Any) -> None:
+        self.poolmanager = _Pools(self.patience, num_pools=connections, maxsize=maxsize, block=block, **more)
+
+
+class Unpacking:
+    """Content-Encoding undone piece by piece.  Raises AnswerSpoiled, without the request's name, before it is big."""
+
+    def __init__(self, encoding: str, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.packed = 0
+        self.content = bytearray()
+        self.encoding = encoding.strip().lower()
+        self.zlib: Any = None
+        if self.encoding in ("gzip", "x-gzip", "deflate"):
+            self.zlib = zlib.decompressobj(32 + zlib.MAX_WBITS)
+        elif self.encoding not in ("", "identity"):
+            raise AnswerSpoiled(f"Content-Encoding {encoding[:40]!r}; wanted gzip, deflate or none")
+
+    def add(self, block: bytes) -> None:
+        self.packed += len(block)
+        if self.zlib is None:
+            self.content += block
+            self.check()
+            return
+        try:
+            while block:
+                self.content += self.zlib.decompress(block, SMALL_BYTES)
+                self.check()
+                block = self.zlib.unconsumed_tail
+                if self.zlib.eof and self.zlib.unused_data:  # gzip may have several members
+                    block = self.zlib.unused_data
+                    self.zlib = zlib.decompressobj(32 + zlib.MAX_WBITS)
+        except zlib.error as error:
+            raise AnswerSpoiled(f"no {self.encoding}: {error}") from error
+
+    def check(self) -> None:
+        size = len(self.content)
+        if size > self.bytes_max:
+            raise AnswerSpoiled(f"more than {self.bytes_max >> 20} MiB; an answer of this kind has at most that")
+        if size > SMALL_BYTES and size > UNPACKED_PER_PACKED_MAX * self.packed:
+            raise AnswerSpoiled(f"{self.packed} bytes unpack to {size} and more: no inventory is packed that densely")
+
+    def done(self) -> bytearray:
+        if self.zlib is not None and not self.zlib.eof and self.packed:
+            raise AnswerSpoiled(f"cut off in the middle of {self.encoding} data")
+        return self.content
+
+
+class Answers:
+    """GETs over one connection that is kept.  For one thread."""
+
+    def __init__(self, url: str, token: str | None, heard: Heard) -> None:
+        self.url = url
+        self.patience = Patience(heard)
+        self.session = requests.Session()
+        self.session.trust_env = False  # neither a proxy of the shell's nor a .netrc in place of our token
+        self.session.headers["Accept-Encoding"] = "gzip, deflate"
+        self.session.mount("http://", _Adapter(self.patience))
+        self.session.mount("https://", _Adapter(self.patience))
+        if token:
+            self.session.headers["Authorization"] = f"Bearer {token}"
+
+    def get(self, path: str, parameters: Mapping[str, str], bytes_max: int, first_s: float) -> bytearray:
+        """The body of a 200, at most bytes_max of it.  Raises InventoryDown naming the request and what came back."""
+        what = f"GET {self.url}{path}"
+        self.patience.begin(first_s)
+        try:
+            with self.session.get(
+                self.url + path,
+                params=parameters,
+                timeout=(CONNECT_TIMEOUT_S, first_s),
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                return self.body(answer, what, bytes_max)
+        except AnswerSpoiled as error:
+            raise AnswerSpoiled(f"{what}: {error}") from error
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            raise AnswerSpoiled(f"{what}: cut off in the middle ({error})") from error
+        except (requests.RequestException, HTTPError, OSError) as error:
+            if self.patience.came and not self.patience.fault and not isinstance(error, requests.RequestException):
+                raise AnswerSpoiled(f"{what}: cut off in the middle ({error})") from error
+            raise InventoryDown(f"{what}: {self.patience.fault or _reason(error)}") from error
+        except UnicodeError as error:  # half a letter in a name that the inventory gave
+            raise AnswerSpoiled(f"{what} {ascii(parameters)[:200]}: no text") from error
+
+    def body(self, answer: requests.Response, what: str, bytes_max: int) -> bytearray:
+        good = answer.status_code == 200
+        unpacking = Unpacking(answer.headers.get("Content-Encoding", ""), bytes_max if good else ERROR_BYTES_MAX)
+        for block in answer.raw.stream(BLOCK_BYTES, decode_content=False):
+            unpacking.add(block)
+        content = unpacking.done()
+        if not good:
+            last = content.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+            raise AnswerSpoiled(f"status {answer.status_code}, wanted 200: {last}")
+        return content
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
+    if isinstance(error, (requests.ReadTimeout, ReadTimeoutError, TimeoutError)):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return f"cannot connect ({type(error.args[0]).__name__ if error.args else error})"
+    return f"{type(error).__name__}: {error}"
