@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from control.config import Config, ConfigFaults, load, load_first, resolve_workers, search_path
+from control.config import NOBODY_BELIEVED, Config, ConfigFaults, load, load_first, resolve_workers, search_path
 from fastpath.logs import FORMAT, configure_logging
 
 FAILED, WRONG = 1, 2
@@ -86,6 +86,8 @@ def check(path: str | None) -> None:
     """Check the configuration; every fault is listed, exit 2 when there is one."""
     config = read_config(path)
     click.echo(f"{config.path}: good; inventory {config.dhcp.api_url}, state in {config.dhcp.state_dir}")
+    if config.receives_traps and not config.snmp.believes_somebody():
+        click.echo(f"{config.path}: warning: {NOBODY_BELIEVED}", err=True)
 
 
 def read_knowledge(path: str | None, hosts: Path | None) -> Any:

@@ -180,7 +180,7 @@ class Snmp:
     communities: tuple[str, ...] = _key(
         (),
         checks.list_of(checks.text("a community (visible ASCII characters)", r"[!-~]{1,255}"), secret=True),
-        "SNMPv1/v2c communities that are believed; empty: any, as the original did",
+        'SNMPv1/v2c communities that are believed; "*": any; empty: none, but for what comes from `proxies`',
         secret=True,
     )
     users: tuple[SnmpUser, ...] = _key(
@@ -211,7 +211,15 @@ class Snmp:
     )
     dry_run: bool = _key(False, checks.BOOL, "report what traps would change in the inventory, and change nothing")
 
+    def believes_somebody(self) -> bool:
+        """Else no trap is believed, whatever it says."""
+        return bool(self.communities or self.users or self.proxies)
 
+
+NOBODY_BELIEVED = (
+    "snmp has neither communities nor users nor proxies: traps are counted as `unbelieved` and register nothing; "
+    'list the switches\' community in snmp.communities, or set it to ["*"] to believe any'
+)
 _STATE_SOCKET = "control.sock"
 
 

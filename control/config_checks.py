@@ -16,6 +16,7 @@ from control import bmc
 from control.bmc import Rule
 
 MAX_WORKERS = 64
+ANY_COMMUNITY = "*"  # of snmp.communities
 _UNIX_PATH_MAX = 107  # sun_path of unix(7), less its NUL
 
 

@@ -218,6 +218,7 @@ def render_traps(traps: dict[str, Any]) -> list[str]:
         f"traps       {traps['received']:,} received, {traps['decoded']:,} decoded, {traps['unknown']:,} unknown, "
         f"{traps['queued']:,} queued; {traps['seen']:,} MAC addresses"
     ]
+    lines += [f"  BELIEVED FROM NOBODY: {traps['advice']}"] if traps.get("advice") else []
     lines += [f"  {count:>12,}  dropped: {reason}" for reason, count in traps["dropped"].items()]
     lines += [f"  {count:>12,}  addresses skipped: {reason}" for reason, count in traps["skipped"].items()]
     return lines

@@ -21,7 +21,15 @@ from typing import Any
 
 from control import recorder
 from control.child import PlannerProcess
-from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse_accepted
+from control.config import (
+    MAX_FILE_BYTES,
+    NOBODY_BELIEVED,
+    Config,
+    ConfigFaults,
+    changes_needing_restart,
+    load,
+    parse_accepted,
+)
 from control.console import CommandFailed, Console, Report
 from control.discovery.commands import DiscoveryCommands
 from control.discovery.desk import Desk
@@ -333,7 +341,7 @@ class Service:
 
     def traps_status(self) -> dict[str, Any]:
         if self.traps is not None:
-            return self.traps.status()
+            return self.traps.status() | {"advice": "" if self.config.snmp.believes_somebody() else NOBODY_BELIEVED}
         if self.traps_fault:
             return {"state": "failed", "reason": self.traps_fault}
         return {"state": "off", "reason": "services.conf has no section snmp"}

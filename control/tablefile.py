@@ -24,6 +24,7 @@ class TableStore:
         self.delta_path = state_dir / "table.delta"
         self.pin_path = state_dir / "pinned"
         self.base_on_disk = self.delta_on_disk = 0
+        self.fault = ""  # why the disk does not take it, until it does: one line in the log for each
 
     # A rollback holds over restarts, or the table that somebody went away from would come back by itself.
 
@@ -32,6 +33,9 @@ class TableStore:
         try:
             return self.pin_path.stat().st_mtime
         except FileNotFoundError:
+            return 0.0
+        except OSError as error:
+            log.error("cannot look for %s: %s; no rollback holds", self.pin_path, error.strerror)
             return 0.0
 
     def pin(self, since_s: float) -> None:
@@ -42,14 +46,21 @@ class TableStore:
             log.error("cannot write %s: %s; a restart would end the rollback", self.pin_path, error.strerror)
 
     def unpin(self) -> None:
-        self.pin_path.unlink(missing_ok=True)
+        try:
+            self.pin_path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("cannot remove %s: %s; after a restart the rollback holds again", self.pin_path, error.strerror)
 
     def load(self) -> tuple[int, int, float] | None:
         """(base fd, delta fd or -1, seconds since 1970 of the inventory's last word), or None when there is none."""
         base_fd = self._read(self.base_path)
         if base_fd < 0:
             return None
-        confirmed_s = self.base_path.stat().st_mtime
+        try:
+            confirmed_s = self.base_path.stat().st_mtime
+        except OSError as error:
+            log.error("cannot look at %s: %s; its age is not known", self.base_path, error.strerror)
+            confirmed_s = 0.0
         delta_fd = self._read(self.delta_path)
         if delta_fd >= 0:
             try:
@@ -63,7 +74,7 @@ class TableStore:
     def _read(self, path: Path) -> int:
         """A memfd with the file's verified content; -1 when there is no file, or only one that must not be served."""
         try:
-            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return -1
         except OSError as error:
@@ -93,7 +104,7 @@ class TableStore:
     def save(self, pair: Pair, base_fd: int, delta_fd: int, confirmed_s: float) -> None:
         """After a publication, or after the inventory confirmed what is there: writes what the disk has not got yet.
 
-        A full disk costs the next cold start, not the service: it is logged."""
+        A full or read-only disk costs the next cold start, not the service: it is logged, once while it lasts."""
         try:
             if self.base_on_disk != pair.base.number or not self.base_path.exists():
                 write_aside(self.base_path, base_fd)
@@ -103,7 +114,16 @@ class TableStore:
                 self.delta_on_disk = pair.top.number
             os.utime(self.base_path, (confirmed_s, confirmed_s))
         except OSError as error:
-            log.error("cannot keep the table in %s: %s; a restart now would need the inventory", self.state_dir, error)
+            self.say_fault(f"cannot keep the table: {error.strerror or error}")
+        else:
+            if self.fault:
+                log.warning("the table is kept in %s again", self.state_dir)
+            self.fault = ""
+
+    def say_fault(self, fault: str) -> None:
+        if fault != self.fault:
+            log.error("%s: %s; a restart now would need the inventory", self.state_dir, fault)
+        self.fault = fault
 
 
 def write_aside(path: Path, fd: int) -> None:
@@ -113,6 +133,9 @@ def write_aside(path: Path, fd: int) -> None:
     try:
         copy(fd, target)
         os.fsync(target)
+    except OSError:
+        aside.unlink(missing_ok=True)  # half a table takes what little room there is
+        raise
     finally:
         os.close(target)
     os.rename(aside, path)

@@ -90,8 +90,8 @@ class Desk:
         role = role_of(sighting)
         machine = self.machines.of_mac.get(mac)
         if machine is None:
-            if role != roles.BMC and sighting.get("verdict") != NOT_SERVED:
-                return  # a host that is served has its MAC where it belongs
+            if sighting.get("verdict") != NOT_SERVED:
+                return  # who is served, or could be, has its MAC where it belongs
             machine = self.machines.known(mac, now)
             if machine is None:
                 return
@@ -102,6 +102,11 @@ class Desk:
             return
         new = role not in machine.roles
         machine.roles |= {role}
+        if role == roles.BMC:
+            before = machine.bmc_at
+            new = machine.says_bmc(now) or new
+            if machine.bmc_at != before and not new:
+                self.keep(machine)
         if machine.state == "working":
             machine.again = machine.again or new
         elif machine.due_s is None and (new or (machine.state == "unknown" and now > machine.settled_s + REPEAT_S)):
@@ -297,12 +302,7 @@ class Desk:
     def recall(self) -> None:
         """What the last process was at goes on; what waited waits again, and is looked at soon."""
         now = self.clock()
-        for record in self.journal.load()[-self.machines.most :]:
-            try:
-                machine = Machine.of_record(record, now)
-            except (KeyError, TypeError, ValueError):
-                self.journal.skipped += 1
-                continue
+        for machine in self.journal.load(lambda record: Machine.of_record(record, now))[-self.machines.most :]:
             self.machines.of_mac[machine.mac] = machine
             if machine.name:
                 self.names[machine.name] = machine.mac
@@ -377,7 +377,7 @@ class Desk:
         machine = self.machines.of_mac.get(mac)
         if machine is not None:
             self.machines.put_back(machine, self.clock())
-        if machine is None or not machine.places:
+        if machine is None or not (machine.places or roles.BMC in machine.roles):
             return None
         machine.adopted = True
         if machine.state == "working":

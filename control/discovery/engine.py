@@ -23,7 +23,7 @@ from pysnmp.proto.mpmod.cache import Cache as MessageCache
 from pysnmp.proto.rfc1902 import OctetString
 from pysnmp.proto.secmod.cache import Cache as SecurityCache
 
-from control.config_checks import SnmpUser
+from control.config_checks import ANY_COMMUNITY, SnmpUser
 from control.discovery.ber import IP_ADDRESS, OCTET_STRING, OID, Binding, encode_oid
 
 WINDOW_S = 150  # RFC 3414 section 2.2.3
@@ -148,7 +148,7 @@ def _privacy_key(auth: str, protocol: str, password: str) -> Any:
 
 
 class Engine:
-    """One configuration's engine.  communities: empty for any.  boots: larger at each start of this engine_id.
+    """One configuration's engine.  communities: with ANY_COMMUNITY any.  boots: larger at each start of this engine_id.
 
     clocks are handed on to the next one, so that a reload does not open the door to what was recorded before it."""
 
@@ -156,6 +156,8 @@ class Engine:
         self, communities: Sequence[str], users: Sequence[SnmpUser], engine_id: bytes, boots: int, clocks: Clocks
     ) -> None:
         self.communities = frozenset(community.encode() for community in communities)
+        self.any_community = ANY_COMMUNITY in communities
+        self.forwarded = False
         self.engine_id = engine_id
         self.clocks = clocks
         self.users = {(user.name.encode(), engine_id_of(user) or engine_id) for user in users}
@@ -201,12 +203,13 @@ class Engine:
             privKeyType=config.USM_KEY_TYPE_MASTER,
         )
 
-    def believes(self, community: bytes) -> bool:
-        return not self.communities or community in self.communities
+    def believes(self, community: bytes, forwarded: bool) -> bool:
+        """forwarded: by one of snmp.proxies, whose address will do where no communities are listed."""
+        return self.any_community or community in self.communities or (forwarded and not self.communities)
 
-    def take(self, datagram: bytes, peer: Peer, now_s: float) -> Taken:
+    def take(self, datagram: bytes, peer: Peer, now_s: float, *, forwarded: bool = False) -> Taken:
         """now_s: seconds of a clock that never goes back.  Whatever the datagram is, this returns."""
-        self.taken, self.secured, self.now_s = Taken(), {}, now_s
+        self.taken, self.secured, self.now_s, self.forwarded = Taken(), {}, now_s, forwarded
         try:
             self.snmp.message_dispatcher.receive_message(self.snmp, config.SNMP_UDP_DOMAIN, peer, datagram)
         except Exception as fault:  # pysnmp lets some of what broken BER leads to through; what it is stands in the log
@@ -241,7 +244,7 @@ class Engine:
     # --- what pysnmp tells on its way --------------------------------------------------------------------------------
 
     def _on_community(self, _engine: Any, _point: str, scope: dict[str, Any], _context: Any) -> None:
-        if self.believes(scope["communityName"].asOctets()):
+        if self.believes(scope["communityName"].asOctets(), self.forwarded):
             scope["communityName"] = scope["communityName"].clone(_INDEX)
         else:
             scope["communityName"] = scope["communityName"].clone(b"")

@@ -23,13 +23,15 @@ class Work:
     places: [switch, dot1dBasePort, VLAN], the newest first; none for what only DHCP saw.
     roles: what its DHCP said it is, of "host", "boot" (a host, beyond doubt: firmware that loads a boot file), "bmc".
     name: of the server that an earlier try was about to make or made; "" for none.
-    adopted: a person said to go on with what is not done without asking."""
+    adopted: a person said to go on with what is not done without asking.
+    lasting: it has said for so long, at one place, that it is a BMC (machines.BMC_LASTS_S)."""
 
     mac: str
     places: list[list[str | int]]
     roles: list[str]
     name: str = ""
     adopted: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,21 @@ import logging
 import os
 import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from control.discovery.statefile import json_object, read_file
 
 log = logging.getLogger("bootstorm.discovery")
 
 SPARE_LINES: Final = 5_000  # out of date, before the file is written anew
 FILE_BYTES_MAX: Final = 256 << 20
+LOST: Final = ".lost"
+LOST_BYTES_MAX: Final = 1 << 20
+NAMED_MAX: Final = 10  # lines, in the log
 Record = dict[str, Any]
+T = TypeVar("T")
 
 
 class JournalFailed(Exception):
@@ -33,6 +40,8 @@ class Journal:
         self.path = path
         self.fault = ""
         self.skipped = 0
+        self.lost: list[bytes] = []
+        self.lost_bytes = 0
         self.live: dict[str, bytes] = {}
         self.lines = 0
         self.fd = -1
@@ -41,39 +50,70 @@ class Journal:
 
     # --- for control's loop --------------------------------------------------------------------------------------
 
-    def load(self) -> list[Record]:
-        """What was under way; lines that are torn or no record are left out and counted.  Starts the thread."""
-        records: dict[str, Record] = {}
+    def load(self, read: Callable[[Record], T]) -> list[T]:
+        """What was under way.  read: a record -> what is made of it; raises ValueError for one that is none of ours.
+
+        A line that is torn, or says what no record says, is left out, counted, named, and kept in a file aside.  Starts
+        the thread."""
         try:
-            with self.path.open("rb") as file:
-                content = file.read(FILE_BYTES_MAX)
+            content = read_file(self.path, FILE_BYTES_MAX)
         except FileNotFoundError:
             content = b""
         except OSError as error:
             log.error("cannot read %s: %s; what was under way is found again by its next trap", self.path, error)
             content = b""
-        for line in content.split(b"\n"):
+        found: dict[str, T] = {}
+        for number, line in enumerate(content.split(b"\n"), 1):
             if not line:
                 continue
             try:
-                record = json.loads(line)
-                mac = record["mac"]
-            except (ValueError, TypeError, KeyError):
-                self.skipped += 1
+                record = json_object(line)
+                mac = record.get("mac")
+                if not isinstance(mac, str):
+                    raise ValueError(f"mac {str(mac)[:40]!r}")
+                ended = bool(record.get("end"))
+                made = None if ended else read(record)
+            except ValueError as fault:
+                self.lose(number, line, str(fault))
                 continue
-            records.pop(mac, None)
-            if not record.get("end"):
-                records[mac] = record
-        if self.skipped:
-            log.warning("%s: %d lines were torn or no records; left out", self.path, self.skipped)
-        self.live = {mac: encoded(record) for mac, record in records.items()}
+            for known in (found, self.live):
+                known.pop(mac, None)
+            if made is not None:
+                found[mac] = made
+                self.live[mac] = encoded(record)
+        self.keep_lost()
         if content:
             try:
                 self.write_anew()
             except OSError as error:
                 self.failed(error)
         self.thread.start()
-        return list(records.values())
+        return list(found.values())
+
+    def lose(self, number: int, line: bytes, fault: str) -> None:
+        self.skipped += 1
+        if self.skipped <= NAMED_MAX:
+            log.warning("%s: line %d is no record of ours (%s); left out", self.path, number, fault[:200])
+        if self.lost_bytes < LOST_BYTES_MAX:
+            self.lost.append(line[: LOST_BYTES_MAX - self.lost_bytes])
+            self.lost_bytes += len(self.lost[-1]) + 1
+
+    def keep_lost(self) -> None:
+        """Aside, for a person; that of an earlier start is replaced."""
+        if not self.lost:
+            return
+        aside = self.path.with_name(self.path.name + LOST)
+        where = f"kept in {aside.name}"
+        try:
+            fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+            try:
+                write_all(fd, b"\n".join(self.lost) + b"\n")
+            finally:
+                os.close(fd)
+        except OSError as error:
+            where = f"not kept: {aside}: {error.strerror}"
+        log.warning("%s: %d lines were torn or no records; left out, and %s", self.path, self.skipped, where)
+        self.lost.clear()
 
     def put(self, mac: str, record: Record) -> None:
         self.todo.put((mac, record | {"mac": mac}))
@@ -160,6 +200,7 @@ class Journal:
                 os.close(folder)
         except OSError:
             os.close(fd)
+            aside.unlink(missing_ok=True)
             raise
         if self.fd >= 0:
             os.close(self.fd)

@@ -7,6 +7,7 @@ next trap.  A port that shows more MACs than `snmp.max_macs_per_port` in a while
 from __future__ import annotations
 
 import heapq
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,10 +28,15 @@ MOVES_MAX, MOVES_S = 6, 60.0  # more changes of place than this in so long: a lo
 PLACES_MAX: Final = 8  # of one machine
 MACS_AGE_S: Final = 600.0  # who was not heard of for so long is not behind its port any more
 UPLINK_S: Final = 3600.0
+BMC_LASTS_S: Final = 3600.0  # between two sightings as a BMC at one place, before that is written down
 PER_SWITCH_PER_S, PER_SWITCH_BURST = 20.0, 200.0
 SWITCHES_MAX: Final = 10_000
+TEXT_BYTES_MAX: Final = 8_000  # of a journal's record; a reason has 1,000 characters
 AT_ONCE: Final = 2_000  # a slice of control's loop: 3 ms
 NO_SWITCH: Final = ""  # the queue of machines that only DHCP saw
+
+ROLES: Final = frozenset({"host", "boot", "bmc"})  # jobs.Work
+_MAC: Final = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 Place = tuple[str, int]  # switch, dot1dBasePort
 
@@ -67,33 +73,97 @@ class Machine:
     again: bool = False
     moved: tuple[float, ...] = ()  # when, of late
     left: tuple[Place, int] | None = None  # the place and VLAN that it lost when that proved an uplink
+    bmc_at: tuple[Place, float] | None = None  # where it was when it first said that it is a BMC, and when
+    lasting: bool = False  # it said so again there, long after
+
+    @property
+    def place(self) -> Place | None:
+        """Where it was seen last."""
+        newest = max(self.places.items(), key=lambda item: item[1][0], default=None)
+        return newest[0] if newest else None
 
     @property
     def queue(self) -> str:
-        newest = max(self.places.items(), key=lambda item: item[1][0], default=None)
-        return newest[0][0] if newest else NO_SWITCH
+        place = self.place
+        return place[0] if place else NO_SWITCH
+
+    def says_bmc(self, now: float) -> bool:
+        """It says that it is a BMC, in a request.  True: with this it has said so for long enough, in one place."""
+        place = self.place
+        if place is None:
+            self.bmc_at, self.lasting = None, False
+        elif self.bmc_at is None or self.bmc_at[0] != place:
+            self.bmc_at, self.lasting = (place, now), False
+        elif not self.lasting and now >= self.bmc_at[1] + BMC_LASTS_S:
+            self.lasting = True
+            return True
+        return False
 
     def work(self) -> Work:
         newest_first = sorted(self.places.items(), key=lambda item: -item[1][0])
         places: list[list[str | int]] = [[switch, port, vlan] for (switch, port), (_since, vlan) in newest_first]
-        return Work(mac=self.mac, places=places, roles=sorted(self.roles), name=self.name, adopted=self.adopted)
+        return Work(
+            mac=self.mac,
+            places=places,
+            roles=sorted(self.roles),
+            name=self.name,
+            adopted=self.adopted,
+            lasting=self.lasting and self.bmc_at is not None and self.bmc_at[0] == self.place,
+        )
 
     def record(self) -> dict[str, Any]:
         """For the journal."""
         places = [[switch, port, vlan] for (switch, port), (_since, vlan) in self.places.items()]
         kept = {"state": self.state, "reason": self.reason, "places": places, "roles": sorted(self.roles)}
         named = {"server": self.server, "switch": self.switch, "port": self.port, "name": self.name}
-        return kept | named | {"adopted": self.adopted}
+        bmc = [*self.bmc_at[0], self.bmc_at[1]] if self.bmc_at is not None else None
+        return kept | named | {"adopted": self.adopted, "bmc_at": bmc}
 
     @classmethod
-    def of_record(cls, record: dict[str, Any], now: float) -> Machine:
-        """Raises KeyError, TypeError, ValueError for what no record of ours says."""
-        made = cls(mac=str(record["mac"]), state=str(record["state"]), seen_s=now, settled_s=now)
-        made.reason, made.server, made.switch = str(record["reason"]), str(record["server"]), str(record["switch"])
-        made.port, made.name, made.adopted = int(record["port"]), str(record["name"]), bool(record["adopted"])
-        made.places = {(str(switch), int(port)): (now, int(vlan)) for switch, port, vlan in record["places"]}
-        made.roles = frozenset(record["roles"])
+    def of_record(cls, record: Mapping[str, Any], now: float) -> Machine:
+        """Raises ValueError for what no record of ours says, of whatever type its values are."""
+        mac, state, port = record.get("mac"), record.get("state"), record.get("port")
+        if not (isinstance(mac, str) and _MAC.fullmatch(mac)):
+            raise ValueError(f"mac {str(mac)[:40]!r}")
+        if not (isinstance(state, str) and state in KEPT and _is_number(port)):
+            raise ValueError(f"state {str(state)[:40]!r}, port {str(port)[:40]!r}")
+        texts = [record.get(name) for name in ("reason", "server", "switch", "name")]
+        if not all(isinstance(text, str) and len(text.encode()) <= TEXT_BYTES_MAX for text in texts):
+            raise ValueError("a reason, server, switch or name that is no text, or a long one")
+        made = cls(mac=mac, state=state, seen_s=now, settled_s=now, port=port)  # type: ignore[arg-type]
+        made.reason, made.server, made.switch, made.name = texts  # type: ignore[assignment]
+        made.adopted = record.get("adopted") is True
+        made.places = {(switch, port): (now, vlan) for switch, port, vlan in _places(record.get("places"))}
+        roles = record.get("roles")
+        if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+            raise ValueError("roles that are no texts")
+        made.roles = frozenset(roles) & ROLES
+        bmc_at = record.get("bmc_at")
+        if isinstance(bmc_at, list) and len(bmc_at) == 3:
+            since = bmc_at[2]
+            known = isinstance(bmc_at[0], str) and _is_number(bmc_at[1]) and type(since) in (int, float)
+            if known and 0 <= since <= now:  # else of before a reboot: it begins anew
+                made.bmc_at = ((bmc_at[0], bmc_at[1]), float(since))
         return made
+
+
+def _is_number(value: object) -> bool:
+    """Of a port or a VLAN."""
+    return type(value) is int and 0 <= value < 1 << 31
+
+
+def _places(said: object) -> list[tuple[str, int, int]]:
+    """Raises ValueError."""
+    if not isinstance(said, list) or len(said) > PLACES_MAX:
+        raise ValueError(f"places {str(said)[:40]!r}")
+    places = []
+    for one in said:
+        if not (isinstance(one, list) and len(one) == 3 and isinstance(one[0], str)):
+            raise ValueError(f"place {str(one)[:40]!r}")
+        if not (_is_number(one[1]) and _is_number(one[2])):
+            raise ValueError(f"place {str(one)[:40]!r}")
+        places.append((one[0], one[1], one[2]))
+    return places
 
 
 @dataclass(slots=True)

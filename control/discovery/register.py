@@ -375,7 +375,8 @@ class Registration:
         spot = progress.spot
         if work.roles and not self.inventory.dry:
             switch, port = (spot.switch.path, spot.port) if spot else ("", 0)
-            did, notes = roles.record(self.inventory, server, work.mac, work.roles, switch, port)
+            bmc = work.adopted or (work.lasting and spot is not None)  # the inventory has the server on that port
+            did, notes = roles.record(self.inventory, server, work.mac, work.roles, switch, port, bmc=bmc)
             progress.did += did
             progress.notes += notes
         done = roles.confirmed(server, work.mac)

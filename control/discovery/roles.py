@@ -1,6 +1,7 @@
 """From a MAC that was seen to one that counts: what a machine's own DHCP says it is, a host or a BMC, is recorded.
 
-A MAC that stands somewhere is never replaced, so that two who disagree cannot make the inventory flip.
+A MAC that stands somewhere is never replaced, so that two who disagree cannot make the inventory flip.  One request,
+which anybody on the wire can forge, makes no BMC of a MAC, and nothing makes one of a NIC's own.
 """
 
 from __future__ import annotations
@@ -25,18 +26,32 @@ def nic_of(server: Entity, mac: str, switch: str, port: int) -> int:
 
 
 def record(
-    inventory: Inventory, server: Entity, mac: str, roles: Collection[str], switch: str, port: int
+    inventory: Inventory, server: Entity, mac: str, roles: Collection[str], switch: str, port: int, *, bmc: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Writes `mac` or `ipmi-mac` where nothing stands yet.  What it wrote, and what it did not and why."""
+    """Writes `mac` or `ipmi-mac` where nothing stands yet.  What it wrote, and what it did not and why.
+
+    bmc: more than one request, which anybody can forge, says that this is a BMC."""
     did: list[str] = []
     notes: list[str] = []
     wanted: list[tuple[str, int]] = []
     known_bmc = BMC in roles or bool(server.numbers(KEY, "ipmi-mac", mac))
-    if BMC in roles:
-        wanted.append(("ipmi-mac", 1))
+    nics = nics_of(server, mac)
+    if BMC in roles and not server.numbers(KEY, "ipmi-mac", mac):
+        if nics:
+            notes.append(
+                f"{mac} asked as a BMC and is {server.name}'s {' and '.join(nics)}: not recorded as an ipmi-mac; "
+                "a card that shares it is answered all the same once an address is bound to its port"
+            )
+        elif bmc:
+            wanted.append(("ipmi-mac", 1))
+        else:
+            notes.append(
+                f"{mac} asked as a BMC of {server.name}: recorded when it asks again an hour later, on a switch port "
+                f"that the inventory has connected to that server, or by ctl adopt {mac}"
+            )
     if BOOT in roles or (HOST in roles and not known_bmc):
         wanted.append(("mac", nic_of(server, mac, switch, port)))
-    elif HOST in roles and not server.numbers(KEY, "mac", mac):
+    elif HOST in roles and not nics:
         notes.append(f"{mac} asked both as a BMC and as a host that does not boot: taken for the BMC's")
     for subkey, number in wanted:
         there = server.all(KEY, subkey, number)
@@ -49,6 +64,15 @@ def record(
         elif not any(same(value, mac) for value in there):
             notes.append(f"{where} is {', '.join(map(str, there))} in the inventory, {mac} was seen: not changed")
     return did, notes
+
+
+def nics_of(server: Entity, mac: str) -> list[str]:
+    """The ports, of any kind, whose own MAC this is."""
+    return [
+        f"{row.key.removeprefix('port-')} {row.number}"
+        for row in server.rows
+        if row.key.startswith("port-") and row.subkey == "mac" and same(row.value, mac)
+    ]
 
 
 def confirmed(server: Entity, mac: str) -> bool:

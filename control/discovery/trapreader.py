@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from control.config import Snmp
 from control.discovery import ber
+from control.discovery.budgets import EngineTime
 from control.discovery.decoders import Notification, Sighting, decode
 from control.discovery.engine import Clocks, Engine
 from control.discovery.trapqueue import Datagram
@@ -39,10 +42,20 @@ class Reading:
 
 
 class TrapReader:
-    """One configuration.  engine_id, boots, clocks: see Engine."""
+    """One configuration.  engine_id, boots, clocks: see Engine.  spent_s: the processor's seconds so far."""
 
-    def __init__(self, snmp: Snmp, engine_id: bytes, boots: int, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        snmp: Snmp,
+        engine_id: bytes,
+        boots: int,
+        clocks: Clocks,
+        spent_s: Callable[[], float] = time.process_time,
+    ) -> None:
         self.engine = Engine(snmp.communities, snmp.users, engine_id, boots, clocks)
+        self.believes_somebody = snmp.believes_somebody()
+        self.budget = EngineTime()
+        self.spent_s = spent_s
         self.proxies = [_mask(network) for network in snmp.proxies]
         self.recent: OrderedDict[tuple[str, str], tuple[int, int, bool, float]] = OrderedDict()
 
@@ -54,12 +67,15 @@ class TrapReader:
         """Never raises for what is in the datagram."""
         if not datagram.source_port or not 0 < datagram.source < _FIRST_MULTICAST:
             return Reading("sender")
+        forwarded = self.forwards(datagram.source)
         try:
             message = ber.envelope(datagram.content)
+            if not self.believes_somebody:
+                return Reading("unbelieved")
             if isinstance(message, ber.Secured):
                 return self._secured(datagram, message)
-            if not self.engine.believes(message.community):
-                return Reading("community")
+            if not self.engine.believes(message.community, forwarded):
+                return Reading("community" if self.engine.communities else "unbelieved")
             if (message.version, message.pdu) == (ber.V2C, ber.TRAP_V2):
                 return self._notification(datagram, ber.bindings(datagram.content, message))
             if (message.version, message.pdu) not in _KINDS:
@@ -71,7 +87,8 @@ class TrapReader:
         except ber.OtherVersion as other:
             return Reading("version", detail=str(other))
         except ber.Unusual:
-            pass  # pysnmp is the judge of those
+            if not self.believes_somebody:
+                return Reading("unbelieved")  # else pysnmp is the judge of those
         return self._ask(datagram)
 
     def _secured(self, datagram: Datagram, message: ber.Secured) -> Reading:
@@ -84,8 +101,14 @@ class TrapReader:
     def _ask(self, datagram: Datagram) -> Reading:
         if len(datagram.content) > ASK_OCTETS_MAX:
             return Reading("too_large", detail=f"{len(datagram.content)} octets")
-        peer = (_dotted(datagram.source), datagram.source_port)
-        taken = self.engine.take(datagram.content, peer, datagram.boottime_ns / 1e9)
+        source, forwarded = datagram.source, self.forwards(datagram.source)
+        now_s = datagram.boottime_ns / 1e9  # when it came: what waits in the queue was not paid for by the wait
+        if not self.budget.affords(source, now_s, forwards=forwarded):
+            return Reading("costly")
+        peer, before_s = (_dotted(source), datagram.source_port), self.spent_s()
+        taken = self.engine.take(datagram.content, peer, now_s, forwarded=forwarded)
+        believed = taken.bindings is not None
+        self.budget.spend(source, self.spent_s() - before_s, believed=believed, forwards=forwarded)
         if taken.bindings is None:
             return Reading(taken.reason, replies=taken.replies, detail=taken.detail)
         reading = self._notification(datagram, taken.bindings)

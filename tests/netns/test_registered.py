@@ -195,7 +195,11 @@ def test_a_bmc_and_its_host_behind_one_nic(datacenter: Datacenter, port: int, as
     datacenter.trap(mac, port, V2C)
     server = datacenter.discovered(mac, "registered")["server"]
     with ThreadPoolExecutor(1) as pool:
-        card = asking(pool, nic, **as_bmc).result(WAIT_S)
+        asks = asking(pool, nic, **as_bmc)
+        while not any("ctl adopt" in note for note in datacenter.discovered(mac, "registered")["notes"]):
+            assert not asks.done(), "one request, which anybody can forge, makes no BMC of a MAC"
+        datacenter.running.ctl("adopt", mac)
+        card = asks.result(WAIT_S)
         recorded = datacenter.attributes(f"/server/{server}", "port-nic-eth")
         assert (recorded["ipmi-mac", 1], ("mac", 1) in recorded) == (mac, False), "nothing but its BMC has asked so far"
         rom = asking(pool, nic, vendor_class="PXEClient:Arch:00000:UNDI:002001").result(WAIT_S)
@@ -210,3 +214,18 @@ def test_a_bmc_and_its_host_behind_one_nic(datacenter: Datacenter, port: int, as
     names = {bound["osportname", number]: bound["ipstring", number] for subkey, number in bound if subkey == "ipstring"}
     assert names == {"eth0": f"{NETWORK}.{100 + port}", "ipmi": f"{NETWORK}.{200 + port}"}
     assert datacenter.discovered(mac, "confirmed", "known")["roles"] == ["bmc", "boot", "host"]
+
+
+@pytest.mark.client("udhcpc")
+def test_a_card_that_shares_its_host_s_nic_is_answered_and_recorded_nowhere(datacenter: Datacenter) -> None:
+    """What anybody could forge in the host's name has its own address as the answer, and no more."""
+    mac = "02:aa:00:00:00:09"
+    nic = datacenter.machine(mac)
+    datacenter.trap(mac, 9, V2C)
+    server = datacenter.discovered(mac, "registered")["server"]
+    with ThreadPoolExecutor(1) as pool:
+        rom = asking(pool, nic, vendor_class="PXEClient:Arch:00000:UNDI:002001").result(WAIT_S)
+        card = asking(pool, nic, vendor_class="udhcp 0.9.9-pre").result(WAIT_S)
+    assert (rom.address, card.address) == (f"{NETWORK}.109", f"{NETWORK}.209")
+    recorded = datacenter.attributes(f"/server/{server}", "port-nic-eth")
+    assert (recorded["mac", 1], ("ipmi-mac", 1) in recorded) == (mac, False)

@@ -13,6 +13,7 @@ import pytest
 
 from control.config import Snmp, SnmpUser
 from control.discovery.ber import oid
+from control.discovery.budgets import EngineTime
 from control.discovery.engine import Clocks
 from control.discovery.trapqueue import Datagram
 from control.discovery.trapreader import TrapReader
@@ -80,6 +81,7 @@ def reader(**snmp: object) -> TrapReader:
     made = _reader(tuple(({"communities": ("public",), "users": USERS} | snmp).items()))
     made.recent.clear()
     made.engine.clocks.latest.clear()
+    made.budget = EngineTime()
     return made
 
 

@@ -77,7 +77,7 @@ def agrees(engine: Engine, octets: bytes) -> str:
         return "refused"
     except ber.Unusual:
         return "left"
-    if not engine.believes(envelope.community):
+    if not engine.believes(envelope.community, False):
         assert theirs is None
         return "refused"
     assert theirs is not None, "we read it and pysnmp does not"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from control.clusto.client import get_by_name
+from control.clusto.client import BasicServer, get_by_name
 from control.clusto.server import application
 from control.clusto.store import Store
 from control.config import Config, load
@@ -161,6 +161,56 @@ def test_strangers_that_only_dhcp_saw_change_nothing_and_are_not_listed(site: In
 
     at_the_desk(configured(tmp_path, site.url), scenario)
     assert snapshot(site.store) == before
+
+
+def test_a_forged_request_in_a_known_host_s_name_records_nothing(site: Inventory, tmp_path: Path) -> None:
+    """The host's own MAC became its ipmi-mac, for good, by one DISCOVER with a BMC's vendor class."""
+    server = BasicServer("web7")
+    server.set_port_attr("nic-eth", 1, "mac", MAC)
+    server.set_attr("bootstrap", MACS[3], subkey="mac")
+    before = snapshot(site.store)
+
+    async def scenario(desk: Desk) -> None:
+        for verdict in ("IGNORED_BMC", "ACKED", "IGNORED_UNKNOWN_MAC"):  # the last: a table that is old
+            desk.sighted(sighting(MAC, "OS", "bmc") | {"verdict": verdict})
+        desk.sighted(sighting(MACS[3], "OS", "bmc"))
+        rows = [await until(desk, mac, "known", "registered") for mac in (MAC, MACS[3])]
+        assert any("not recorded as an ipmi-mac" in note for note in rows[0]["notes"]), rows[0]
+        assert any(f"ctl adopt {MACS[3]}" in note for note in rows[1]["notes"]), rows[1]
+        assert await desk.adopt(MAC) is not None
+
+    at_the_desk(configured(tmp_path, site.url), scenario)
+    assert snapshot(site.store) == before
+
+
+def test_a_bmc_that_says_so_for_an_hour_on_its_server_s_port_is_recorded(
+    site: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "BMC_LASTS_S", 3.0)
+    config = configured(tmp_path, site.url)
+
+    async def first(desk: Desk) -> None:
+        desk.take([trap(MAC, 7)])
+        await until(desk, MAC, "registered")
+        desk.sighted(sighting(MAC, "OS", "bmc"))
+        while not desk.listing([MAC])["machines"][0]["notes"]:
+            await asyncio.sleep(0.02)
+        desk.sighted(sighting(MAC, "OS", "bmc"))
+        await until(desk, MAC, "registered")
+        assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == []
+        await desk.journal.flush()
+
+    async def second(desk: Desk) -> None:
+        machine = desk.machines.of_mac[MAC]
+        assert machine.bmc_at is not None, "an hour that began before a restart goes on"
+        while clock() < machine.bmc_at[1] + 3.0:
+            await asyncio.sleep(0.05)
+        desk.sighted(sighting(MAC, "OS", "bmc"))
+        await until(desk, MAC, "confirmed")
+
+    at_the_desk(config, first)
+    at_the_desk(config, second)
+    assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == [MAC]
 
 
 @pytest.mark.timeout(1800)

@@ -17,7 +17,7 @@ from control.discovery.journal import Journal, JournalFailed
 
 def opened(path: Path) -> tuple[Journal, dict[str, dict[str, object]]]:
     journal = Journal(path)
-    records = journal.load()
+    records = journal.load(lambda record: record)
     return journal, {record["mac"]: record for record in records}
 
 
@@ -54,7 +54,7 @@ import asyncio, sys
 from pathlib import Path
 from control.discovery.journal import Journal
 journal = Journal(Path(sys.argv[1]))
-journal.load()
+journal.load(lambda record: record)
 async def run():
     for number in range(100000):
         journal.put(f"m{number % 50}", {"state": str(number)})

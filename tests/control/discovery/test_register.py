@@ -55,10 +55,13 @@ def test_the_same_trap_again_changes_nothing(site: Inventory) -> None:
     assert snapshot(site.store) == before
 
 
-def test_a_host_s_dhcp_makes_the_mac_count_and_a_bmc_s_does_not(site: Inventory) -> None:
+def test_a_host_s_dhcp_makes_the_mac_count_and_a_bmc_s_after_an_hour_or_a_person_s_word(site: Inventory) -> None:
     hands = Hands(site.url)
     bmc, host = MACS[:2]
-    assert hands.register(bmc, 3, roles=("bmc",)).state == "confirmed"
+    outcome = hands.register(bmc, 3, roles=("bmc",))
+    assert outcome.state == "registered" and any(f"ctl adopt {bmc}" in note for note in outcome.notes)
+    assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == [], "one request says nothing"
+    assert hands.register(bmc, 3, roles=("bmc",), lasting=True).state == "confirmed"
     outcome = hands.register(host, 3, roles=("host",))
     assert (outcome.state, outcome.server, outcome.answered) == ("confirmed", "s0001", True)
     found = snapshot(site.store)
@@ -66,6 +69,29 @@ def test_a_host_s_dhcp_makes_the_mac_count_and_a_bmc_s_does_not(site: Inventory)
     assert attribute(found, "s0001", "port-nic-eth", "mac", 1) == [host]
     assert attribute(found, "s0001", "port-nic-eth", "ipmi-mac", 1) == [bmc]
     assert sorted(attribute(found, "s0001", "bootstrap", "mac")) == [bmc, host]
+    hands.register(MACS[2], 4, roles=("bmc",), adopted=True)
+    assert attribute(snapshot(site.store), "s0002", "port-nic-eth", "ipmi-mac", 1) == [MACS[2]], "a person's word"
+
+
+@pytest.mark.parametrize("lasting, adopted", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("port", ["port-nic-eth", "port-nic-ib"])
+def test_a_nic_s_mac_is_never_recorded_as_a_bmc_s(site: Inventory, port: str, lasting: bool, adopted: bool) -> None:
+    """A forged DISCOVER in the name of a host, by MAC and vendor class, wrote that for good."""
+    server = BasicServer("web7")
+    server.set_attr(port, MAC.upper(), subkey="mac", number=2)
+    get_rack().insert(server, 7)
+    before = snapshot(site.store)
+    outcome = Hands(site.url).register(MAC, 0, places=[], roles=("bmc",), lasting=lasting, adopted=adopted)
+    if port == "port-nic-eth":
+        assert outcome.server == "web7" and any("not recorded as an ipmi-mac" in note for note in outcome.notes)
+    assert snapshot(site.store) == before
+
+
+def test_an_hour_of_a_mac_that_no_port_shows_is_not_enough(site: Inventory) -> None:
+    hands = Hands(site.url)
+    hands.register(MAC, 3)
+    hands.register(MAC, 0, places=[], roles=("bmc",), lasting=True)
+    assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == []
 
 
 def test_a_sighting_without_a_trap_counts_for_a_bootstrap_mac(site: Inventory) -> None:
@@ -78,7 +104,7 @@ def test_a_sighting_without_a_trap_counts_for_a_bootstrap_mac(site: Inventory) -
 
 def test_one_chaddr_of_bmc_and_host_gets_both_roles_only_when_the_host_boots(site: Inventory) -> None:
     hands = Hands(site.url)
-    hands.register(MAC, 3, roles=("bmc",))
+    hands.register(MAC, 3, roles=("bmc",), lasting=True)
     outcome = hands.register(MAC, 3, roles=("bmc", "host"))
     assert any("taken for the BMC's" in note for note in outcome.notes)
     assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "mac", 1) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections import Counter
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from tests.control.discovery.messages import (
 from tests.ext.captures import datagrams
 
 INFORM = mac_trap(LEARNT, pdu=0xA6)
+DISCOVERY = next(datagrams("snmp-inform-v3")).payload
 BINDING = binding("1.3.6.1.2.1.1.1", 0x04, b"")
 PRIVATE = ["-v", "3", "-l", "authPriv", *AS_SW1]
 
@@ -108,9 +111,50 @@ def test_several_communities(community: bytes, pdu: int) -> None:
     assert all(community in reply for reply in reading.replies)
 
 
-def test_no_communities_are_any() -> None:
-    for pdu in (0xA6, 0xA7):
-        assert reader(communities=()).read(datagram(mac_trap(LEARNT, community=b"\xff\0", pdu=pdu))).seen == [seen()]
+@pytest.mark.parametrize("pdu", [0xA6, 0xA7])
+def test_a_star_is_any_community(pdu: int) -> None:
+    content = mac_trap(LEARNT, community=b"\xff\0", pdu=pdu)
+    assert reader(communities=("*",)).read(datagram(content)).seen == [seen()]
+
+
+@pytest.mark.parametrize("content", [mac_trap(LEARNT), INFORM, b"\x30\x80" + mac_trap(LEARNT)[2:] + b"\0\0"])
+def test_who_says_whom_to_believe_in_no_way_believes_nobody(content: bytes) -> None:
+    """It registered whatever anybody on the network said."""
+    reading = reader(communities=(), users=()).read(datagram(content))
+    assert (reading.outcome, reading.seen, reading.replies) == ("unbelieved", [], [])
+
+
+def test_users_or_proxies_alone_make_no_community_believed_but_a_proxy_s() -> None:
+    net = IPv4Network("10.0.0.0/30")
+    for content in (mac_trap(LEARNT), INFORM):
+        assert reader(communities=()).read(datagram(content)).outcome == "unbelieved"
+        one = reader(communities=(), users=(), proxies=(net,))
+        assert one.read(datagram(content, source=SWITCH ^ 1 << 16)).outcome == "unbelieved"
+        assert one.read(datagram(content, source=int(net[2]))).outcome == "decoded"
+
+
+@pytest.mark.parametrize("costly", [DISCOVERY, INFORM], ids=["discovery", "inform"])
+def test_a_flood_of_what_costs_milliseconds_leaves_plain_traps_their_time(costly: bytes) -> None:
+    """20,000 of them from forged addresses took pysnmp a minute, and every plain trap stood behind them."""
+    one, started = reader(), time.process_time()
+    outcomes: Counter[str] = Counter()
+    for number in range(20_000):
+        source = SWITCH + 1 + number if costly is DISCOVERY else SWITCH + 1
+        outcomes[one.read(datagram(costly, source=source, at_s=1000.0 + number / 10_000)).outcome] += 1
+    spent_s = time.process_time() - started
+    assert outcomes["costly"] > 15_000
+    assert one.read(datagram(numbered(7), at_s=1002.0)).outcome == "decoded"
+    print(f"{dict(outcomes)} in {spent_s:.2f} s of CPU")
+    assert spent_s < 4.0, "half a second saved up, a tenth of two seconds, and a look at each"
+
+
+def test_strangers_spend_their_own_share_and_who_was_believed_keeps_his() -> None:
+    one = reader()
+    assert one.read(datagram(INFORM)).outcome == "decoded"
+    for number in range(3_000):
+        one.read(datagram(DISCOVERY, source=SWITCH + 1 + number))
+    assert one.read(datagram(DISCOVERY, source=SWITCH + 5_000)).outcome == "costly"
+    assert one.read(datagram(INFORM, at_s=1001.0)).outcome == "decoded"
 
 
 def test_valid_ber_that_nobody_writes_is_read_by_pysnmp() -> None:

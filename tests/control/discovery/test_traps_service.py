@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from control.ctl import render_traps
 from control.discovery.trapqueue import DROPS
 from tests.control.discovery.messages import (
     AS_SW1,
+    LEARNT,
     SENDER_ENGINE,
     mac_trap,
     needs_net_snmp,
@@ -141,6 +144,25 @@ def test_captures_and_real_senders(tmp_path: Path) -> None:
         assert "not used: a community that snmp.communities does not have" in site.running.wait_for(
             "trap from 127.0.0.1"
         )
+
+
+def test_nobody_to_believe_is_said_by_check_log_and_status(tmp_path: Path) -> None:
+    with receiving(tmp_path, communities=[], users=[]) as site:
+        site.send(numbered(1))
+        now = site.await_traps(lambda now: now["dropped"].get("unbelieved") == 1)
+        assert now["seen"] == 0 and 'set it to ["*"] to believe any' in now["advice"]
+        assert any("BELIEVED FROM NOBODY" in line for line in render_traps(now))
+        site.running.wait_for("not used: nobody is believed")
+        argv = [sys.executable, "-P", "-m", "control", "check", "-c", str(tmp_path / "services.conf")]
+        checked = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+        assert "good" in checked.stdout and 'set it to ["*"]' in checked.stderr
+        conf = tmp_path / "services.conf"
+        content = json.loads(conf.read_text())
+        conf.write_text(json.dumps(content | {"snmp": content["snmp"] | {"communities": ["*"]}}))
+        site.running.process.send_signal(signal.SIGHUP)
+        site.running.wait_for("communities, users and proxies are those of the reloaded configuration")
+        site.send(mac_trap(LEARNT, community=b"anything"))
+        assert not site.await_traps(lambda now: now["seen"] == 1)["advice"]
 
 
 def cpu_s(pid: int) -> float:

@@ -1,0 +1,37 @@
+"""Reading our own files in dhcp.state_dir as what they are after a crash, a full disk or a hand: anything at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """Up to `most` octets of a regular file.  Raises OSError, FileNotFoundError among them, and for a pipe in its
+    place, which would be waited for, too."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(0, "it is no regular file", str(path))
+        chunks, left = [], most
+        while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
+            chunks.append(chunk)
+            left -= len(chunk)
+    finally:
+        os.close(fd)
+    return b"".join(chunks)
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """Raises ValueError, which says what was found, for whatever is no JSON object: brackets without end, numbers of
+    thousands of digits, octets that are no UTF-8."""
+    try:
+        found = json.loads(text)
+    except RecursionError as deep:
+        raise ValueError("brackets in brackets without end") from deep
+    if not isinstance(found, dict):
+        raise ValueError(f"{type(found).__name__} {str(found)[:40]!r}")
+    return found
