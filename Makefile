@@ -88,6 +88,13 @@ bench-core: build       ## the packet path without I/O: ns and instructions a pa
 bench-replay: build     ## real clients' captures by 1,000 hosts, ten times as fast
 	$(V)/python -m bench replay tests/data/pcaps/udhcpc.pcap tests/data/pcaps/dhclient.pcap tests/data/pcaps/dhcpcd.pcap tests/data/pcaps/ipxe-bios.pcap --hosts 1000 --speed 10 --spread 1 --json replay.json --picture replay.svg
 
+SOAK_S ?= 3600
+SEED ?= 0
+SOAK_RATE ?= 20000
+
+soak: build             ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
+	$(V)/python -m bench soak --seconds $(SOAK_S) --seed $(SEED) --rate $(SOAK_RATE) --json soak.json --picture docs/performance/soak.svg
+
 bench-xdp: build        ## CPU of a reply by sockets and by AF_XDP in one run, relayed and direct, the echo beside them
 	$(V)/python -m bench xdp --json xdp.json --picture xdp.svg
 
@@ -105,4 +112,4 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy clean

@@ -173,8 +173,9 @@ class PidsLimit:
 class TroubledSite(RunningSite):
     """The service with all that can be done to it from outside."""
 
-    def __init__(self, host: Host, workers: int = 2, *, snmp: dict[str, Any] | None = None, **dhcp: Any) -> None:
-        super().__init__(host, workers, snmp=snmp, api_url=f"http://{PROXY}", **dhcp)
+    def __init__(self, host: Host, core: int, workers: int = 2, *, snmp: dict[str, Any] | None = None) -> None:
+        super().__init__(host, workers, snmp=snmp, api_url=f"http://{PROXY}")
+        self.core = core  # of the service alone
         self.state = host.scratch / "state"
         self.state.mkdir(mode=0o755)
         host.run(["mount", "-t", "tmpfs", "-o", f"size={STATE_BYTES},mode=0755", "tmpfs", str(self.state)])
@@ -200,7 +201,8 @@ class TroubledSite(RunningSite):
     def serve(self, hosts: int | None = None) -> None:
         script = 'exec 2>"$0"; exec "$@"'
         command = [sys.executable, "-P", "-m", "control", "serve", "-c", str(self.config)]
-        self.server = self.host.popen(["sh", "-c", script, str(self.pipe.path), *command], env=self.environment)
+        with pinned(self.core):
+            self.server = self.host.popen(["sh", "-c", script, str(self.pipe.path), *command], env=self.environment)
         if hosts is not None:
             self.await_answering(hosts)
             self.enclose()
@@ -321,9 +323,9 @@ class TroubledSite(RunningSite):
 
 @contextlib.contextmanager
 def troubled_stage(hosts: int, workers: int = 2) -> Iterator[tuple[Stage, TroubledSite]]:
-    """A serving site on the first core of a laboratory, its wire, and the client's side."""
-    with two_hosts() as stage, pinned(stage.cores[0]):
-        site = TroubledSite(stage.server, workers, snmp={"communities": ["public"], "bind_port": 1162})
+    """A serving site on the first core of a laboratory, all else on the second: the inventory, the clients, and we."""
+    with two_hosts() as stage, pinned(stage.cores[1]):
+        site = TroubledSite(stage.server, stage.cores[0], workers, snmp={"communities": ["public"], "bind_port": 1162})
         network = f"{NETWORK.network_address}/{NETWORK.netmask}/{SERVER}"
         site.fill(many_hosts(hosts, network, FIRST_ADDRESS, FIRST_MAC))
         site.start_inventory()

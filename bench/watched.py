@@ -17,7 +17,6 @@ from typing import Any
 
 from bench.forms import DISCOVER, REQUEST, add, form
 from bench.ledger import Ledger
-from bench.machine import pinned
 from bench.stage import FIRST_ADDRESS, FIRST_MAC, Stage
 from bench.target import population
 from bench.trouble import ADDRESS_BIAS, FIRST_SPARE_MAC, TroubledSite, await_that, troubled_stage
@@ -211,5 +210,5 @@ class Watched:
 @contextlib.contextmanager
 def watched_site(hosts: int, rate: float, seed: int, seconds: float, workers: int = 2) -> Iterator[Watched]:
     """A troubled site with nothing sent yet."""
-    with troubled_stage(hosts, workers) as (stage, site), pinned(stage.cores[0]):
+    with troubled_stage(hosts, workers) as (stage, site):
         yield Watched(stage, site, hosts, workers, rate, random.Random(seed), seconds)
