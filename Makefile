@@ -12,7 +12,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 test: setup             ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n auto --dist worksteal -m 'not netns and not faults'
 	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'
-	$(PYTEST) -m '(faults or alone) and not machines'
+	$(PYTEST) -p tests.netns.faulttable -m '(faults or alone) and not machines and not long'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -36,7 +36,10 @@ test-unit: build        ## everything that needs no namespaces and no sanitizer
 
 test-netns: build       ## real clients in network namespaces
 	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'
-	$(PYTEST) -m '(faults or alone) and not machines'
+	$(PYTEST) -m '(faults or alone) and not machines and not long'
+
+test-faults: build      ## every fault of bench/faults.py under load, then a table: fault, requests, lost, wrong, longest wait
+	$(PYTEST) -p tests.netns.faulttable -m faults tests/netns
 
 test-inventory: build   ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
 	$(PYTEST) tests/control/clusto/test_recordings.py -q -s -rs
@@ -85,6 +88,13 @@ bench-core: build       ## the packet path without I/O: ns and instructions a pa
 bench-replay: build     ## real clients' captures by 1,000 hosts, ten times as fast
 	$(V)/python -m bench replay tests/data/pcaps/udhcpc.pcap tests/data/pcaps/dhclient.pcap tests/data/pcaps/dhcpcd.pcap tests/data/pcaps/ipxe-bios.pcap --hosts 1000 --speed 10 --spread 1 --json replay.json --picture replay.svg
 
+SOAK_S ?= 3600
+SEED ?= 0
+SOAK_RATE ?= 20000
+
+soak: build             ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
+	$(V)/python -m bench soak --seconds $(SOAK_S) --seed $(SEED) --rate $(SOAK_RATE) --json soak.json --picture docs/performance/soak.svg
+
 bench-xdp: build        ## CPU of a reply by sockets and by AF_XDP in one run, relayed and direct, the echo beside them
 	$(V)/python -m bench xdp --json xdp.json --picture xdp.svg
 
@@ -102,4 +112,4 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy clean

@@ -70,6 +70,7 @@ extensions = [
         "bench.blast",
         "bench.core",
         "bench.echo",
+        "bench.ledger",
         "bench.storms",
     )
     if MODE != "none" and (name.startswith("ext.") or MODE != "asan")  # the sanitizers watch the packet path

@@ -17,6 +17,7 @@ from bench.peers.run import main as peers
 from bench.perfdhcp import main as perfdhcp
 from bench.queue import main as queue
 from bench.refresh import main as refresh
+from bench.soak import main as soak
 from bench.storm import main as storm
 from bench.xdp import main as xdp
 
@@ -41,6 +42,7 @@ main.add_command(perfdhcp, "perfdhcp")
 main.add_command(queue, "queue")
 main.add_command(refresh, "refresh")
 main.add_command(replay_command, "replay")
+main.add_command(soak, "soak")
 main.add_command(storm, "storm")
 main.add_command(xdp, "xdp")
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 9.0, 5.0
 BLUE, ORANGE, GREEN, RED, GREY = "#1f6feb", "#d9730d", "#2da44e", "#cf222e", "#8c959f"
+COLORS = (BLUE, ORANGE, GREEN, RED, GREY, "#8250df", "#bf3989", "#1b7c83")
+MARKS_NAMED = 40  # more names than that hide the curve
 
 
 class NoPictures(RuntimeError):
@@ -141,6 +143,39 @@ def draw_bars(rows: Sequence[tuple[str, float, float]], path: Path, title: str) 
     axes.invert_yaxis()
     axes.set_title(title + (" (pale: disturbed)" if any(share > DISTURBED for *_, share in rows) else ""))
     _plain(axes, "replies a second", "")
+    return _save(figure, path)
+
+
+def draw_soak(
+    waits: Sequence[tuple[float, int, int, int]],
+    marks: Sequence[tuple[float, str]],
+    memory: Sequence[tuple[float, str, float]],
+    path: Path,
+    title: str,
+) -> Path:
+    """Of each stretch (s, sent, answered, longest wait in ns); faults (s, name); memory (s, kind of process, MB)."""
+    figure, (above, middle, below) = _figure(3)
+    times = [row[0] for row in waits]
+    width = times[1] - times[0] if len(times) > 1 else 1.0
+    above.plot(times, [row[1] / width for row in waits], color=GREY, linewidth=0.8, label="asked/s")
+    above.plot(times, [row[2] / width for row in waits], color=BLUE, linewidth=0.8, label="answered/s")
+    above.set_ylim(bottom=0)
+    above.legend(fontsize="small")
+    above.set_title(title)
+    _plain(above, "", "a second")
+    middle.plot(times, [max(row[3], 1) / 1e6 for row in waits], color=ORANGE, linewidth=0.8)
+    for at, name in marks if len(marks) <= MARKS_NAMED else ():
+        middle.annotate(name, (at, 1), rotation=90, fontsize=4, va="bottom")
+    for at, _name in marks:
+        middle.axvline(at, color=GREY, linewidth=0.2)
+    middle.set_yscale("log")
+    _plain(middle, "", "longest wait, ms")
+    for color, kind in zip(COLORS, sorted({kind for _at, kind, _mb in memory}), strict=False):
+        points = [(at, mb) for at, its, mb in memory if its == kind]
+        below.plot([at for at, _ in points], [mb for _, mb in points], ".", markersize=2, color=color, label=kind)
+    below.set_ylim(bottom=0)
+    below.legend(fontsize="x-small", ncols=4)
+    _plain(below, "seconds", "its own memory, MB")
     return _save(figure, path)
 
 

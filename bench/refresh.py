@@ -52,10 +52,11 @@ def host_file(count: int, boot_file: str = "/pxelinux.0", extra: tuple[str, str]
 # --- beside the server -----------------------------------------------------------------------------------------------
 
 
-def ask(console: str, command: str, **arguments: Any) -> Any:
-    """One call of the control socket.  RuntimeError with the service's word when it fails."""
+def ask(console: str, command: str, *, answer_s: float = ANSWER_S, **arguments: Any) -> Any:
+    """One call of the control socket.  RuntimeError with the service's word when it fails, TimeoutError after a silence
+    of answer_s."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(ANSWER_S)
+        sock.settimeout(answer_s)
         sock.connect(console)
         sock.sendall(msgpack.packb({"id": 1, "cmd": command, "args": arguments}))
         unpacker = msgpack.Unpacker()

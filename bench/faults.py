@@ -1,0 +1,357 @@
+"""What can happen to a service, one table for `make test-faults` and the soak: how to do it, how to undo it, what it
+may cost.
+
+A fault's limit is the longest wait of a request that was sent meanwhile.  CALM: not longer than when nothing happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from bench.builds import ROOT, CannotChange, other_build
+from bench.trouble import LOOK_S, NotRecovered, await_that
+from bench.watched import ADOPT_S, Change, Watched
+
+CALM = 0.0
+WORKER_S, UPGRADE_S, LAYOUT_S, SUPERVISOR_S = 0.3, 0.3, 0.5, 1.5
+BACK_S = 15.0  # in which every process is there again
+STOPPED_S = 6.0  # in which a stopped process is noticed: 3 s are the limit of a turn
+TURN_S = 0.5  # of watching before and after
+DAY_S = 86400.0
+OTHER = "all"  # layouts are others in the build that is upgraded to
+SHORT_LISTS = ("half", "empty")  # asked of one machine, such an inventory says that it is gone, and that is its word
+Act = Callable[[Watched], None]
+
+
+def nothing(_watched: Watched) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """inflict: returns when the damage is done; heal: undoes it, once `held_s` are over; both raise NotRecovered when
+    the service does not do what it should.  limit_s: CALM or the longest wait.  short: part of `make test`."""
+
+    name: str
+    inflict: Act
+    heal: Act = nothing
+    limit_s: float = CALM
+    held_s: float = 0.0
+    short: bool = False
+    needs: Callable[[Watched], str] = field(default=lambda _watched: "")  # why it cannot be done here
+
+    def run(self, watched: Watched) -> None:
+        """All of it, until the service is whole again.  NotRecovered."""
+        try:
+            self.inflict(watched)
+            time.sleep(self.held_s)  # that is the fault: it lasts
+        finally:
+            self.heal(watched)
+        recovered(watched)
+
+
+def recovered(watched: Watched) -> None:
+    """All processes are there and serve, and a change that waited is adopted.  NotRecovered."""
+    site = watched.site
+    await_that(partial(site.whole, watched.workers), bool, f"{watched.workers} workers, a spare and control", BACK_S)
+    try:
+        watched.catch_up()
+    except (OSError, RuntimeError) as error:
+        raise NotRecovered(f"a refresh afterwards: {error}; status: {brief(site.status())}") from error
+
+
+def brief(status: dict[str, Any]) -> str:
+    names = ("generation", "hosts", "inventory", "inventory_reason", "restarts", "doubts")
+    return str({name: status[name] for name in names if name in status})
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+def one_of(watched: Watched, kind: str) -> int:
+    """pid of a process of this kind; `spare` is the worker without a slot."""
+    look = watched.site.spares if kind == "spare" else watched.site.serving
+    if kind not in ("spare", "worker"):
+        return int(await_that(watched.site.by_kind, lambda found: found.get(kind), f"a {kind}", BACK_S)[kind][0])
+    return int(watched.dice.choice(await_that(look, bool, f"a {kind}", BACK_S)))
+
+
+def kill(kind: str, watched: Watched) -> None:
+    pid = one_of(watched, kind)
+    watched.say(f"SIGKILL to {kind} {pid}")
+    os.kill(pid, signal.SIGKILL)
+    await_gone(pid, kind, BACK_S)
+
+
+def await_gone(pid: int, kind: str, limit_s: float) -> None:
+    def there() -> bool:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+        return False
+
+    await_that(there, lambda alive: not alive, f"{kind} {pid} is gone", limit_s)
+
+
+def stop(kind: str, watched: Watched) -> None:
+    """SIGSTOP: it is noticed, ended and replaced.  SIGCONT in the end, so that it does no more harm."""
+    pid = one_of(watched, kind)
+    watched.say(f"SIGSTOP to {kind} {pid}")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await_gone(pid, f"the stopped {kind}", STOPPED_S)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def pause(kind: str, watched: Watched) -> None:
+    """SIGSTOP of a process that has nothing to do: nobody can notice, and nobody needs to."""
+    pid = one_of(watched, kind)
+    watched.say(f"SIGSTOP to {kind} {pid}, then SIGCONT")
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(1.0)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def during_refresh(act: Act, watched: Watched) -> None:
+    """Something happens to the planner while it reads; the refresh fails or not, a later one works."""
+    watched.site.order(mode="hang")
+    try:
+        with contextlib.suppress(OSError, RuntimeError):
+            watched.site.ask("refresh", answer_s=0.2, wait=False)
+        act(watched)
+    finally:
+        watched.site.order(mode="good")
+    retry_refresh(watched)
+
+
+def retry_refresh(watched: Watched, limit_s: float = BACK_S) -> None:
+    """A refresh works within the limit.  NotRecovered with the last word of the service."""
+    deadline, said = time.monotonic() + limit_s, ""
+    while time.monotonic() < deadline:
+        try:
+            watched.site.ask("refresh", answer_s=ADOPT_S, wait=True, force=True)
+            return
+        except (OSError, RuntimeError) as error:
+            said = str(error)
+            time.sleep(0.1)
+    raise NotRecovered(f"no refresh within {limit_s:g} s; the last one: {said}")
+
+
+def restart_supervisor(watched: Watched) -> None:
+    """SIGKILL to the one process that nothing replaces but the system's service manager, which starts it at once."""
+    site = watched.site
+    pid = one_of(watched, "supervisor")
+    watched.say(f"SIGKILL to supervisor {pid}")
+    watched.ledger.open_deaf(time.monotonic_ns() - int(0.02e9))  # what waits in its sockets dies with them
+    try:
+        os.kill(pid, signal.SIGKILL)
+        await_gone(pid, "supervisor", BACK_S)
+        deadline = time.monotonic() + BACK_S
+        site.serve()
+        while not (site.serves() and site.holds_port()):
+            assert site.server is not None
+            if not site.server.running():
+                site.serve()  # its orphans hold the lock still: Restart=always
+            if time.monotonic() > deadline:
+                raise NotRecovered(f"nobody holds port 67 {BACK_S:g} s after the supervisor's death")
+            time.sleep(LOOK_S / 5)
+    finally:
+        watched.ledger.close_deaf(time.monotonic_ns())
+    site.await_answering(watched.hosts, BACK_S)
+    site.enclose()
+
+
+def upgrade(watched: Watched) -> None:
+    """SIGUSR2: in the end every process is another, but the supervisor's pid."""
+    site = watched.site
+    before = site.by_kind()
+    old = {pid for kind, pids in before.items() if kind not in ("supervisor", "registrar") for pid in pids}
+    mark = len(site.pipe.log())
+    watched.say("SIGUSR2 to the supervisor")
+    os.kill(before["supervisor"][0], signal.SIGUSR2)
+
+    def left() -> set[int]:
+        if "not upgraded" in (said := site.pipe.log()[mark:]):
+            raise NotRecovered(said[said.index("not upgraded") :].splitlines()[0])
+        return old & {pid for pids in site.by_kind().values() for pid in pids}
+
+    await_that(left, lambda found: not found, "every process was replaced", BACK_S)
+    if site.by_kind().get("supervisor") != before["supervisor"]:
+        raise NotRecovered(f"the supervisor was {before['supervisor']}, is {site.by_kind().get('supervisor')}")
+
+
+def upgrade_to_other(watched: Watched) -> None:
+    """To a build with other layouts of table, pages and messages; heal goes back."""
+    watched.site.installed.switch(other_build(OTHER))
+    upgrade(watched)
+
+
+def upgrade_back(watched: Watched) -> None:
+    watched.site.installed.switch(ROOT)
+    recovered(watched)
+    upgrade(watched)
+
+
+# --- what processes need -------------------------------------------------------------------------------------------
+
+
+def full_pipe(watched: Watched) -> None:
+    """Nobody reads standard error, and there is something to say: a spare dies and is replaced."""
+    watched.say("standard error is full")
+    watched.site.pipe.fill()
+    kill("spare", watched)
+    with contextlib.suppress(OSError, RuntimeError):
+        watched.site.ask("refresh", answer_s=2.0, wait=False, force=True)
+    recovered(watched)
+
+
+def drain(watched: Watched) -> None:
+    watched.site.pipe.drain()
+
+
+def full_pids(watched: Watched) -> None:
+    """No process can be started; a spare dies meanwhile."""
+    watched.say("no more processes")
+    watched.site.pids_limit.freeze()
+    os.kill(one_of(watched, "spare"), signal.SIGKILL)
+    watched.site.pids_limit.freeze()  # the dead one's place, too
+
+
+def thaw_pids(watched: Watched) -> None:
+    watched.site.pids_limit.thaw()
+
+
+def full_disk(watched: Watched) -> None:
+    watched.say("state_dir is full")
+    watched.site.fill_disk()
+    change = watched.swap(False)
+    with contextlib.suppress(OSError, RuntimeError):
+        watched.adopt(change)
+
+
+def empty_disk(watched: Watched) -> None:
+    watched.site.empty_disk()
+
+
+def jump(seconds: float, watched: Watched) -> None:
+    watched.say(f"the wall clock jumps to {seconds:+g} s")
+    watched.site.skew.set(seconds)
+    watched.adopt(watched.swap(False))
+
+
+def clock_back(watched: Watched) -> None:
+    watched.site.skew.set(0.0)
+
+
+# --- interfaces ----------------------------------------------------------------------------------------------------
+
+
+def addresses(watched: Watched) -> None:
+    """Addresses come and go on the interface that is served."""
+    watched.say("addresses come and go")
+    for i in range(8):
+        watched.site.host.ip(f"address add 10.111.0.{i + 1}/32 dev sv")
+    for i in range(8):
+        watched.site.host.ip(f"address del 10.111.0.{i + 1}/32 dev sv")
+
+
+def new_interface(watched: Watched) -> None:
+    """An interface comes, gets an address, goes down and up."""
+    watched.say("an interface comes")
+    watched.site.host.ip(
+        "link add x0 type veth peer name x1",
+        "address add 10.111.1.1/24 dev x0",
+        "link set x0 up",
+        "link set x1 up",
+        "link set x0 down",
+        "link set x0 up",
+    )
+
+
+def gone_interface(watched: Watched) -> None:
+    watched.site.host.ip("link del x0")
+
+
+# --- the inventory and what it says --------------------------------------------------------------------------------
+
+
+def bad_inventory(mode: str, watched: Watched) -> None:
+    """A refresh while the inventory fails so; whatever it says, the service goes on with what it knows."""
+    watched.say(f"the inventory: {mode}")
+    watched.site.order(mode=mode)
+    with contextlib.suppress(OSError, RuntimeError):
+        watched.site.ask("refresh", answer_s=2.0, wait=True)
+    if mode not in SHORT_LISTS:
+        with contextlib.suppress(OSError, RuntimeError):
+            watched.site.ask("refresh", answer_s=2.0, wait=True, mac=watched.mac(watched.card_of[0]))
+
+
+def good_inventory(watched: Watched) -> None:
+    watched.site.order(mode="good")
+    retry_refresh(watched, 60.0)
+
+
+def edit(make: Callable[[Watched], Change], watched: Watched) -> None:
+    """Addresses move; from the moment that the service says so, only the new answers are right."""
+    watched.adopt(make(watched))
+    time.sleep(3 * watched.hosts / watched.rate)  # every machine asks twice at least
+
+
+def cgroup_needed(watched: Watched) -> str:
+    return watched.site.pids_limit.reason
+
+
+def other_build_needed(_watched: Watched) -> str:
+    """It is compiled here, before anything is measured."""
+    try:
+        other_build(OTHER)
+    except (CannotChange, OSError) as error:
+        return str(error)
+    return ""
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("worker killed", partial(kill, "worker"), limit_s=WORKER_S, short=True),
+    Fault("worker stopped", partial(stop, "worker"), limit_s=WORKER_S),
+    Fault("spare killed", partial(kill, "spare")),
+    Fault("spare stopped", partial(pause, "spare")),
+    Fault("control killed", partial(kill, "control")),
+    Fault("control stopped", partial(stop, "control"), short=True),
+    Fault("planner killed", partial(during_refresh, partial(kill, "planner")), short=True),
+    Fault("planner stopped", partial(during_refresh, partial(pause, "planner"))),
+    Fault("receiver killed", partial(kill, "receiver")),
+    Fault("receiver stopped", partial(stop, "receiver")),
+    Fault("supervisor killed", restart_supervisor, limit_s=SUPERVISOR_S, short=True),
+    Fault("upgrade, same build", upgrade, limit_s=UPGRADE_S),
+    Fault(
+        "upgrade, other layout", upgrade_to_other, upgrade_back, limit_s=LAYOUT_S, held_s=0.5, needs=other_build_needed
+    ),
+    Fault("stderr full", full_pipe, drain, short=True),
+    Fault("pids limit", full_pids, thaw_pids, held_s=2.0, short=True, needs=cgroup_needed),
+    Fault("disk full", full_disk, empty_disk, short=True),
+    Fault("clock forward", partial(jump, 400 * DAY_S), clock_back, held_s=0.5),
+    Fault("clock back", partial(jump, -400 * DAY_S), clock_back, held_s=0.5, short=True),
+    Fault("addresses come and go", addresses, held_s=0.5, short=True),
+    Fault("interface comes and goes", new_interface, gone_interface, held_s=0.5),
+    Fault("inventory down", partial(bad_inventory, "down"), good_inventory),
+    Fault("inventory resets", partial(bad_inventory, "reset"), good_inventory),
+    Fault("inventory says 500", partial(bad_inventory, "errors"), good_inventory),
+    Fault("inventory hangs", partial(bad_inventory, "hang"), good_inventory),
+    Fault("inventory cut off", partial(bad_inventory, "cut"), good_inventory),
+    Fault("inventory, half lists", partial(bad_inventory, "half"), good_inventory, short=True),
+    Fault("inventory, empty lists", partial(bad_inventory, "empty"), good_inventory),
+    Fault("inventory, false gzip", partial(bad_inventory, "garbage"), good_inventory),
+    Fault("inventory, gzip bomb", partial(bad_inventory, "bomb"), good_inventory),
+    Fault("addresses exchanged", partial(edit, lambda w: w.swap(False))),
+    Fault("addresses exchanged, look-up", partial(edit, lambda w: w.swap(True)), short=True),
+    Fault("new card, look-up", partial(edit, lambda w: w.recard(False)), short=True),
+    Fault("new card asks", partial(edit, lambda w: w.recard(True))),
+)
