@@ -104,7 +104,7 @@ class Planned:
 class Failed:
     """Nothing was published; what was served goes on.  job: whose answer this is."""
 
-    kind: str  # "down", "shrunk", "pinned", "nothing"; control adds "internal" for a planner that ended
+    kind: str  # "down", "shrunk", "contested", "pinned", "nothing"; control adds "internal" for a planner that ended
     reason: str
     job: str = "refresh"  # or "hosts", "changes"
 

@@ -102,7 +102,7 @@ cdef class Builder:
     cdef uint32_t claim_count, claim_room
     cdef int64_t host_count
     cdef uint64_t digest
-    cdef public bint is_converted  # from a layout that told objects apart by name
+    cdef bint is_converted         # has rows of a layout that told objects apart by name
     cdef bytearray heap
     cdef list templates
     cdef dict template_index
@@ -220,6 +220,7 @@ cdef class Builder:
         if len(own) > OWN_BYTES_MAX or len(name) > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {len(own)} bytes of options, "
                                f"{len(name)} of name; a lease takes {OWN_BYTES_MAX} and 255")
+        self.is_converted |= is_by_name(identity)
         own_at = self.store((<const char *>&identity)[:IDENTITY_BYTES] + own) + IDENTITY_BYTES
         inside = own.find(name)    # nearly always the host name option holds it already
         name_at = own_at + inside if inside >= 0 else self.store(name)
@@ -277,6 +278,7 @@ cdef class Builder:
         if self.base is not None or other.base is not None:
             raise TableInvalid("rows of a delta cannot be taken over: they count against its base")
         heap_at = self.store_all(other.heap)
+        self.is_converted |= other.is_converted
         while at < other.lease_count:
             first = other.leases + at
             if (skip and row_key(first) in skip) or (objects and other.identity_at(at) in objects):

@@ -144,7 +144,6 @@ cdef class Old:
         cdef uint32_t at = 0, i
         cdef const Lease *first
         builder = Builder(base)
-        builder.is_converted = True
         indexes = [builder.add_template(**self.template(i)) for i in range(self.header.template_count)]
         while at < self.header.lease_count:
             first = self.leases + at
