@@ -60,6 +60,8 @@ extensions = [
         "ext.classify",
         "ext.table",
         "ext.builder",
+        "ext.addresses",
+        "ext.layout5",
         "ext.mapping",
         "ext.page",
         "ext.known",

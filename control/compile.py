@@ -17,7 +17,7 @@ from ext.table import Pair, row_key
 from control.clusto.model import Batch, Inventory, PartLost, name_of
 from control.config import Dhcp
 from control.contexts import Context, Faults
-from control.plan import Row, Rules, State, Template, conflicts, show_mac
+from control.plan import Contested, Row, Rules, State, Template, conflicts, show_mac
 
 REPORT_LINES_MAX = 10_000
 
@@ -42,6 +42,7 @@ class Assembled:
     faults: Faults
     reasons: dict[str, str]
     quarantined: int
+    contested: Contested
 
 
 class Compiler:
@@ -71,7 +72,7 @@ class Compilation:
         self.segments: dict[str, Segment] = {}
         self.doubts: list[str] = []
         self.stale: dict[str, Segment] = {}  # of parts that could not be read: as they were at the last read
-        self.gone: set[int] = set()  # keys of rows in those that are not even listed any more
+        self.gone: dict[str, set[int]] = {}  # keys of rows in those that are not even listed there any more
         self.unread: set[str] = set()  # names that those are about
         self.lost: set[str] = set()  # names that could not be read, and nothing is remembered of them
         self.hosts = self.kept_segments = 0
@@ -95,7 +96,7 @@ class Compilation:
             if known is not None:
                 self.stale[batch.key] = known
                 self.unread.update(map(name_of, batch.paths))
-                self.gone |= known.rows.keys_of_others({encoded(name_of(path)) for path in batch.paths})
+                self.gone[batch.key] = known.rows.keys_of_others({encoded(name_of(path)) for path in batch.paths})
             else:
                 self.lost.update(map(name_of, batch.paths))
             return
@@ -108,7 +109,11 @@ class Compilation:
 
     def stale_keys(self) -> set[int]:
         """Of the hosts that stay as they were when their part was read the last time."""
-        return {key for segment in self.stale.values() for key in segment.rows.keys_of_others(frozenset())} - self.gone
+        return {
+            key
+            for part, segment in self.stale.items()
+            for key in segment.rows.keys_of_others(frozenset()) - self.gone[part]
+        }
 
     def fill(self, segment: Segment, batch: Batch) -> tuple[set[str], float]:
         """Each thing as it is parsed, while the caches have it.  What is missing, and the seconds of planning."""
@@ -128,8 +133,8 @@ class Compilation:
                     segment.quarantined += row.state is State.QUARANTINED
                     if len(segment.reasons) < REPORT_LINES_MAX:
                         segment.reasons.setdefault(show_mac(row.key), row.reason)
-            for address, name in claims:
-                rows_of_segment.add_claim(address, encoded(name))
+            for address, name, path in claims:
+                rows_of_segment.add_claim(address, encoded(name), told_apart(path))
             plan_s += clock() - started
         return missing, plan_s
 
@@ -159,8 +164,10 @@ class Compilation:
         digest.update(b"\0".join(parts))
         return digest.digest()
 
-    def assemble(self, served: Pair | None, carried: set[int]) -> Assembled:
-        """All segments as one; the rows of the keys in `carried` exactly as they are served now, or not at all."""
+    def assemble(self, served: Pair | None, carried: set[int], looked_up: Iterable[int] = ()) -> Assembled:
+        """All segments as one; the rows of the keys in `carried` exactly as they are served now, or not at all.
+
+        looked_up: keys of rows about which a look-up had a younger word than the last read of their part."""
         faults = self.rules.all_faults()
         reasons: dict[str, str] = {}
         for segment in (*self.segments.values(), *self.stale.values()):
@@ -170,42 +177,59 @@ class Compilation:
         if self.lost and served is not None:
             # What they contested is not in the table: who is in conflict stays so.
             carried = carried.union(row_key(mac, role) for mac, role in served.in_state("conflict"))
-        builder = self.merged(served, carried, frozenset())
-        macs, addresses = builder.contested()
-        moved = frozenset(mac for mac, names in macs.items() if len(set(names)) == 1)
-        if moved:  # one object, in a part as it was and in another as it is
-            builder = self.merged(served, carried, frozenset(), moved)
-            macs, addresses = builder.contested()
-        if macs or addresses:
-            losers = conflicts(
-                {mac: [decoded(name) for name in names] for mac, names in macs.items()},
-                {address: [(mac, decoded(name)) for mac, name in found] for address, found in addresses.items()},
-                faults,
-            )
-            builder = self.merged(served, carried, frozenset(losers), moved)
+        merge = Merge(self, served, carried, frozenset(looked_up))
+        builder = merge.rows(frozenset())
+        contested = read_contested(builder)
+        losers = conflicts(contested, faults)
+        if losers:
+            builder = merge.rows(frozenset(losers))
             Filler(builder).add_all(losers.values())
             reasons = {show_mac(row.key): row.reason for row in losers.values()} | reasons
         parts = (*self.segments.values(), *self.stale.values())
-        return Assembled(builder, faults, reasons, sum(segment.quarantined for segment in parts))
+        return Assembled(builder, faults, reasons, sum(segment.quarantined for segment in parts), contested)
 
-    def merged(
-        self,
-        served: Pair | None,
-        carried: set[int],
-        left_out: frozenset[int],
-        moved: frozenset[int] = frozenset(),
-    ) -> Builder:
+
+class Merge:
+    """Rows of many segments in one Builder.  An object never has a row as it was beside another as it is, or two
+    machines could be answered with its address: what is carried stays as it is served, with all other rows of those
+    objects, and a part as it was gives no row of an object that is read in another part.
+
+    looked_up: keys of rows that were read singly after the last read of their part."""
+
+    def __init__(self, done: Compilation, served: Pair | None, carried: set[int], looked_up: frozenset[int]) -> None:
+        self.done = done
+        self.served = served
+        self.carried = carried
+        rows = [] if served is None else [(key, served.lookup(key)) for key in sorted(carried)]
+        self.kept = [key for key, row in rows if row is not None]
+        self.objects = {row["identity"] for _key, row in rows if row is not None}
+        self.looked_up = looked_up
+        self.elsewhere: set[int] = set()  # objects that are in a part as it was, and in another as it is
+        if done.stale:
+            stale = set[int]().union(*(segment.rows.objects() for segment in done.stale.values()))
+            self.elsewhere = set[int]().union(*(segment.rows.objects(stale) for segment in done.segments.values()))
+
+    def rows(self, left_out: frozenset[int]) -> Builder:
         builder = Builder()
-        skipped = left_out.union(carried)
-        for segment in self.segments.values():
-            builder.append(segment.rows, skipped)
-        for segment in self.stale.values():
-            builder.append(segment.rows, skipped | moved | self.gone)
-        if served is not None:
-            for mac in carried - left_out:
-                if served.lookup(mac) is not None:
-                    builder.copy_host(served.holder_of(mac), mac)
+        skipped = left_out.union(self.carried)
+        for segment in self.done.segments.values():
+            builder.append(segment.rows, skipped, self.objects)
+        for part, segment in self.done.stale.items():
+            builder.append(
+                segment.rows, skipped.union(self.done.gone[part], self.looked_up), self.objects | self.elsewhere
+            )
+        for key in self.kept:
+            if key not in left_out and self.served is not None:
+                builder.copy_host(self.served.holder_of(key), key)
         return builder
+
+
+def read_contested(builder: Builder) -> Contested:
+    macs, addresses = builder.contested()
+    return Contested(
+        {key: [(decoded(name), thing) for name, thing in found] for key, found in macs.items()},
+        {address: [(key, decoded(name), thing) for key, name, thing in found] for address, found in addresses.items()},
+    )
 
 
 class Filler:
@@ -217,7 +241,14 @@ class Filler:
 
     def add(self, row: Row) -> None:
         leases = [(address, prefix, self.index(template)) for address, prefix, template in row.leases]
-        self.builder.add_host(row.key, state=int(row.state), name=encoded(row.name), own=row.own, leases=leases)
+        self.builder.add_host(
+            row.key,
+            state=int(row.state),
+            name=encoded(row.name),
+            own=row.own,
+            leases=leases,
+            thing=told_apart(row.thing),
+        )
 
     def add_all(self, rows: Iterable[Row]) -> None:
         for row in rows:
@@ -233,6 +264,11 @@ class Filler:
 def encoded(name: str) -> bytes:
     """As the table keeps a name: half a letter does not stop it, nor does length."""
     return name.encode("utf-8", "backslashreplace")[:255]
+
+
+def told_apart(thing: str | int) -> bytes | int | None:
+    """Row.thing as Builder takes it."""
+    return (thing.encode("utf-8", "backslashreplace") or None) if isinstance(thing, str) else thing
 
 
 def decoded(name: bytes) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from ext.table import Changes, Generation, Pair
+from ext.addresses import View
+from ext.table import Changes, Generation, row_key
 
 ANSWERED = {"served", "proxied"}
 FLIPS = 3  # back to what it was before, so often in a row
@@ -13,24 +16,40 @@ STEADY = 3  # reads that agree release a host
 WATCHED_MAX = 10_000  # more changes than this at once are no flipping, they are somebody's work
 
 
-def shrinking(served: Pair, full: Generation, changes: Changes, limit: float) -> str | None:
-    """Why this content may not replace what is served; None when it may.  limit: dhcp.max_shrink."""
-    before: int = served.top.host_count
-    gone = sum(served.lookup(mac)["state"] in ANSWERED for mac, role in changes.removed if role == 0)
-    lost: dict[str, int] = {}
-    for mac, role in changes.changed:
-        was, now = served.lookup(mac, role)["state"], full.lookup(mac, role)["state"]
-        # Who is told what to boot and nothing more has lost his address as well, as far as we are asked.
-        if role == 0 and was in ANSWERED and now not in (was, "served"):
-            lost[now] = lost.get(now, 0) + 1
-    total = gone + sum(lost.values())
-    if before == 0 or total <= limit * before:
+def shrinking(served: View, full: Generation, changes: Changes, limit: float) -> str | None:
+    """Why this content may not replace what is served; None when it may.  limit: dhcp.max_shrink.
+
+    Hosts count, not rows: who is answered at another MAC, or under another name at the same one, is not gone."""
+    pair, lost = served.pair, dict[int, str]()  # object -> its fate
+    had_address = set[int]()
+    for mac, role in (*changes.removed, *changes.changed):
+        was, now = pair.lookup(mac, role), full.lookup(mac, role)
+        if role == 0 and was["state"] in ANSWERED and not is_as_good(now, was["state"] == "served"):
+            lost.setdefault(was["identity"], "removed" if now is None else now["state"])
+            if was["state"] == "served":
+                had_address.add(was["identity"])
+    if not lost:
         return None
-    how = [f"{gone} removed"] * bool(gone) + [f"{count} {state}" for state, count in sorted(lost.items())]
+    elsewhere = {key: pair.lookup(key)["identity"] for key in served.of_objects(lost)}
+    elsewhere |= {row_key(*key): full.lookup(*key)["identity"] for key in (*changes.added, *changes.changed)}
+    for key, thing in elsewhere.items():
+        if thing in lost and not key >> 48 and is_as_good(full.lookup(key), thing in had_address):
+            del lost[thing]
+    total, before = len(lost), len(served.answered_hosts())
+    if total <= limit * before or (total == 1 < before and limit > 0):
+        return None
+    counts = Counter(lost.values())
+    how = [f"{counts.pop('removed')} removed"] if "removed" in counts else []
+    how += [f"{count} {state}" for state, count in sorted(counts.items())]
     return (
         f"{total} of {before} hosts would no longer be answered ({', '.join(how)}), dhcp.max_shrink allows {limit:.0%}"
-        f"; the table of generation {served.top.number} serves on; if this is meant: bootstorm ctl refresh --force"
+        f"; the table of generation {pair.top.number} serves on; if this is meant: bootstorm ctl refresh --force"
     )
+
+
+def is_as_good(row: dict[str, Any] | None, had_address: bool) -> bool:
+    """Who is told what to boot and nothing more has lost his address as well, as far as we are asked."""
+    return row is not None and (row["state"] == "served" or (row["state"] == "proxied" and not had_address))
 
 
 @dataclass(slots=True)

@@ -110,7 +110,9 @@ class Planned:
 class Failed:
     """Nothing was published; what was served goes on.  job: whose answer this is."""
 
-    kind: str  # "down", "shrunk", "pinned", "nothing", "internal": a fault of ours, or a planner that ended
+    kind: (
+        str  # "down", "shrunk", "contested", "pinned", "nothing", "internal": a fault of ours, or a planner that ended
+    )
     reason: str
     job: str = "refresh"  # or "hosts", "changes"
 

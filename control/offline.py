@@ -5,13 +5,15 @@ Reads only: a running service's files stay as they are.  The server need not be 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ext.builder import Builder, Surroundings
+from ext.layout5 import OtherBase
 from ext.table import Generation, Pair, TableInvalid
 
 from control.clusto.filesource import FileSource
@@ -19,7 +21,8 @@ from control.compile import Compiler
 from control.config import Dhcp
 from control.dissect import options_of
 from control.surroundings import surroundings
-from control.tablefile import TableStore
+from control.tablefile import TableStore, present_base, present_delta, sealed_copy
+from fastpath.protocol import close_all
 
 MTU = 1500
 
@@ -54,31 +57,47 @@ class Planned(NamedTuple):
 def open_table(state_dir: Path) -> Pair | None:
     """What a service would start from; None when there is nothing.  Raises Unusable for a damaged table."""
     store = TableStore(state_dir)
-    base = open_generation(store.base_path)
-    if base is None:
-        return None
-    delta = open_generation(store.delta_path)
+    raw: list[int] = []
+    made: list[int] = []
     try:
-        return Pair(base, delta)
-    except TableInvalid:  # left alone from another base: the service does not use it either
-        return Pair(base)
+        raw += opened(store.base_path)
+        if not raw:
+            return None
+        with named(store.base_path):
+            made.append(present_base(raw[0]))
+            base = Generation(made[0])
+        raw += opened(store.delta_path)
+        if len(raw) == 1:
+            return Pair(base)
+        try:
+            with named(store.delta_path):
+                made.append(present_delta(raw[0], made[0], raw[1]))
+            return Pair(base, Generation(made[1]))
+        except OtherBase:  # left alone from another base: the service does not use it either
+            return Pair(base)
+    finally:
+        close_all([*raw, *made])
 
 
-def open_generation(path: Path) -> Generation | None:
+def opened(path: Path) -> list[int]:
+    """A sealed copy of a file, or nothing when there is none.  Raises Unusable."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return [sealed_copy(path)]
     except FileNotFoundError:
-        return None
+        return []
     except OSError as error:
         raise Unusable(f"{path}: {error.strerror}") from error
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Damage raises Unusable with the file's name."""
     try:
-        found = Generation(fd)
-        found.verify()
+        yield
+    except OtherBase:
+        raise
     except (OSError, TableInvalid) as damage:
         raise Unusable(f"{path}: {damage}") from damage
-    finally:
-        os.close(fd)
-    return found
 
 
 def plan_file(source: FileSource, config: Dhcp) -> Planned:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address
@@ -101,7 +101,8 @@ class Template(NamedTuple):
 class Row(NamedTuple):
     """One host of the table, or its BMC.  leases: (address, prefix, template), the preferred first.
 
-    key: its MAC, with ROLE_BIT above that for a BMC.  PROXIED: one lease of address 0."""
+    key: its MAC, with ROLE_BIT above that for a BMC.  thing: which object it is of: its path, or an identity of the
+    table; two objects may show the same name.  PROXIED: one lease of address 0."""
 
     key: int
     state: State
@@ -109,6 +110,7 @@ class Row(NamedTuple):
     own: bytes
     leases: tuple[tuple[int, int, Template], ...]
     reason: str = ""
+    thing: str | int = ""
 
     @property
     def mac(self) -> int:
@@ -117,15 +119,18 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Plan:
-    """rows: sorted by key.  claims: (address, object) that nobody else may be given.  networks: (first, last)."""
+    """rows: sorted by key.  claims: (address, name, path) that nobody else may be given.  networks: (first, last)."""
 
     rows: list[Row] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
     networks: list[tuple[int, int]] = field(default_factory=list)
-    claims: list[tuple[int, str]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    contested: Contested = field(default_factory=lambda: Contested())
 
 
-Owner = tuple[int | None, str]  # the key of the row that hands an address out, None for who only has it; the object
+Claim = tuple[int, str, str]  # address, name and path of who has it without being answered with it
+# The key of the row that hands an address out, None for who only has it; the name; which object (Row.thing)
+Owner = tuple[int | None, str, str | int]
 
 
 def parse_mac(text: str) -> int | None:
@@ -201,16 +206,18 @@ class Rules:
 
     # --- one host ------------------------------------------------------------------------------------------------
 
-    def plan(self, thing: Thing) -> tuple[list[Row], list[tuple[int, str]]]:
+    def plan(self, thing: Thing) -> tuple[list[Row], list[Claim]]:
         """The row of a host (several when the object claims several MACs: then none is answered; none without a MAC),
-        and (address, name) of what it has without being answered with it, whatever it is and in whatever state."""
+        and what it has without being answered with it, whatever it is and in whatever state."""
         context = self.context(thing.path)
         usual = self.usual_row(thing, context)
         if usual is not None:
             return [usual], []
         rows = self.unusual_rows(thing, context)
         served = {address for row in rows for address, _prefix, _template in row.leases}
-        return rows, [(address, thing.name) for address in claimed(thing.addresses()) if address not in served]
+        return rows, [
+            (address, thing.name, thing.path) for address in claimed(thing.addresses()) if address not in served
+        ]
 
     def usual_row(self, thing: Thing, context: Context) -> Row | None:
         """The row of a host like nearly all: one MAC, one address, nothing of its own.  None: it is another.
@@ -257,7 +264,7 @@ class Rules:
         if template is None or not (0 < len(name) <= HOST_NAME_BYTES_MAX and name.isascii() and name.isprintable()):
             return None
         own = bytes((_HOST_NAME, len(name))) + name.encode()
-        return Row(mac, State.SERVED, name, own, ((address, manager.network.prefixlen, template),))
+        return Row(mac, State.SERVED, name, own, ((address, manager.network.prefixlen, template),), "", thing.path)
 
     def unusual_rows(self, thing: Thing, context: Context) -> list[Row]:
         """By all rules.  Also makes what usual_row takes: the template of hosts that have nothing of their own."""
@@ -271,10 +278,11 @@ class Rules:
                 raise BadRecord(f"port-nic-eth 1 has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one")
             usable = [mac for mac in macs if mac is not None]
             rows = [self.judge(mac, thing, context) for mac in usable]
-            return rows + (self.bmc_rows(usable, thing, context) if self.bmc_port is not None else [])
+            rows += self.bmc_rows(usable, thing, context) if self.bmc_port is not None else []
         except BadRecord as bad:
             self.faults.blame(thing.name, str(bad))
-            return [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs if mac is not None]
+            rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs if mac is not None]
+        return [row._replace(thing=thing.path) for row in rows]
 
     def judge(self, mac: int, thing: Thing, context: Context) -> Row:
         own = self.reader.own(thing)
@@ -457,46 +465,61 @@ class Rules:
 
 def without_conflicts(plan: Plan) -> list[Row]:
     """Two objects with one MAC or one address: neither is answered, both are named."""
-    macs: dict[int, list[str]] = {}
+    macs: dict[int, list[tuple[str, str | int]]] = {}
     owners: dict[int, list[Owner]] = {}
     for row in plan.rows:
-        macs.setdefault(row.key, []).append(row.name)
+        macs.setdefault(row.key, []).append((row.name, row.thing))
         for address, _prefix, _template in row.leases:
             if row.state is not State.PROXIED:
-                owners.setdefault(address, []).append((row.key, row.name))
-    for address, name in plan.claims:
-        owners.setdefault(address, []).append((None, name))
-    losers = conflicts(
-        {mac: names for mac, names in macs.items() if len(names) > 1},
-        {address: found for address, found in owners.items() if len({name for _mac, name in found}) > 1},
-        plan.faults,
+                owners.setdefault(address, []).append((row.key, row.name, row.thing))
+    for address, name, path in plan.claims:
+        owners.setdefault(address, []).append((None, name, path))
+    plan.contested = Contested(
+        {mac: found for mac, found in macs.items() if len(found) > 1},
+        {address: found for address, found in owners.items() if len({thing for _key, _name, thing in found}) > 1},
     )
+    losers = conflicts(plan.contested, plan.faults)
     return [row for row in plan.rows if row.key not in losers] + list(losers.values())
 
 
-def conflicts(
-    macs: Mapping[int, Sequence[str]], addresses: Mapping[int, Sequence[Owner]], faults: Faults
-) -> dict[int, Row]:
-    """What Builder.contested says, as rows that are not answered, by key."""
+@dataclass(slots=True)
+class Contested:
+    """What several rows or objects have.  macs: row's key -> (name, Row.thing) of each; addresses: -> Owner of each."""
+
+    macs: Mapping[int, Sequence[tuple[str, str | int]]] = field(default_factory=dict)
+    addresses: Mapping[int, Sequence[Owner]] = field(default_factory=dict)
+
+
+def conflicts(contested: Contested, faults: Faults) -> dict[int, Row]:
+    """Rows that are not answered, by key, in place of those that have something together."""
     losers: dict[int, Row] = {}
 
-    def lose(mac: int, name: str, what: str, names: Iterable[str]) -> None:
-        losers.setdefault(mac, Row(mac, State.CONFLICT, name, b"", (), f"{what} belongs to {' and '.join(names)}"))
+    def lose(key: int, name: str, thing: str | int, reason: str) -> None:
+        losers.setdefault(key, Row(key, State.CONFLICT, name, b"", (), reason, thing))
 
-    for mac, found in macs.items():
-        names = sorted(found)
-        lose(mac, ", ".join(names), f"MAC {show_mac(mac)}", names)
+    for key, found in contested.macs.items():
+        names = sorted(name for name, _thing in found)
+        things = {thing for _name, thing in found}
+        reason = f"MAC {show_mac(key)} belongs to {all_of(names)}"
+        lose(key, ", ".join(names), things.pop() if len(things) == 1 else "", reason)
         for name in names:
-            faults.blame(name, losers[mac].reason)
-    for address, owners in sorted(addresses.items()):
-        names = sorted({name for _mac, name in owners})
-        what = f"address {IPv4Address(address)}"
-        for owner_mac, name in owners:
-            if owner_mac is not None:
-                lose(owner_mac, name, what, names)
-        for name in names:
-            faults.blame(name, f"{what} belongs to {' and '.join(names)}")
+            faults.blame(name, losers[key].reason)
+    for address, owners in sorted(contested.addresses.items()):
+        names = sorted({thing: name for _key, name, thing in owners}.values())
+        reason = f"address {IPv4Address(address)} belongs to {all_of(names)}"
+        for owner_key, name, thing in owners:
+            if owner_key is not None:
+                lose(owner_key, name, thing, reason)
+        for name in dict.fromkeys(names):
+            faults.blame(name, reason)
     return losers
+
+
+def all_of(names: Sequence[str]) -> str:
+    """a and b; a and another object named a."""
+    return " and ".join(
+        f"another object named {name}" if at and names[at - 1] == name else name for at, name in enumerate(names)
+    )
 
 
 def flags_of(said: Mapping[str, bytes]) -> int:

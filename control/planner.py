@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgpack
-from ext.builder import Builder, Surroundings
+from ext.builder import Surroundings
 from ext.table import Changes, Generation, Keys, TableInvalid, compare, row_key
 
 from control.changes import describe_changes
+from control.closure import Closure, Disputes, read_closed
 from control.clusto.model import Inventory, InventoryDown, Source
-from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Filler, encoded
+from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, encoded
 from control.config import MAX_FILE_BYTES, Config, parse_accepted
 from control.contexts import Faults
 from control.guards import Flips, shrinking
@@ -44,8 +45,8 @@ from control.jobs import (
     Rollback,
 )
 from control.origins import found_origins
-from control.plan import Row, plan_hosts, show_mac
-from control.served import Served
+from control.plan import plan_hosts, show_mac
+from control.served import AnsweredTwice, Served, Silenced
 from control.surroundings import surroundings
 from control.tablefile import TableStore
 from fastpath.logs import configure_logging, leave
@@ -108,6 +109,7 @@ class Planner:
         self.refreshing = False
         self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
         self.looked_up: set[int] = set()  # keys of rows that may be younger than the last read of their part
+        self.disputes = Disputes()
         self.progress_due_s = 0.0
 
     @cached_property
@@ -146,7 +148,8 @@ class Planner:
         base_fd, delta_fd, confirmed_s = loaded
         self.adopt(base_fd, delta_fd)
         self.confirmed_s = confirmed_s
-        self.relink(self.links, "disk", confirmed_s)
+        if not self.relink(self.links, "disk", confirmed_s):
+            self.served.drop()
 
     def surroundings(self, networks: tuple[tuple[int, int], ...]) -> Surroundings:
         served = set(self.config.dhcp.interfaces)
@@ -158,14 +161,32 @@ class Planner:
 
     # --- relink --------------------------------------------------------------------------------------------------
 
-    def relink(self, links: list[list[int | str]], origin: str = "links", confirmed_s: float | None = None) -> None:
-        """The same rows under new surroundings: a delta with what the present delta says."""
+    def relink(self, links: list[list[int | str]], origin: str = "links", confirmed_s: float | None = None) -> bool:
+        """The same rows under new surroundings: a delta with what the present one says.  False: it is not published."""
         self.links = links
         if self.served.pair is None:
-            return
+            return True
         top = self.served.pair.top
-        self.served.delta(self.served.rows_of_delta(set()), self.surroundings(top.networks), top.created_s)
-        self.publish(origin, top.created_s if confirmed_s is None else confirmed_s, NO_CHANGES)
+        try:
+            silenced = self.served.delta(self.served.rows_of_delta(), self.surroundings(top.networks), top.created_s)
+        except AnsweredTwice as refused:
+            self.refuse(refused, "links")
+            return False
+        report = self.report_with(silenced, Faults(), {})
+        self.publish(origin, top.created_s if confirmed_s is None else confirmed_s, NO_CHANGES, report=report)
+        return True
+
+    def refuse(self, refused: AnsweredTwice, job: str) -> None:
+        log.error("not published: %s", refused)
+        self.fail("contested", str(refused), job)
+
+    def report_with(self, silenced: Silenced, faults: Faults, reasons: dict[str, str]) -> int:
+        """A report that names also what was made a conflict at the last moment."""
+        for row in silenced.rows:
+            log.warning("%s is not answered: %s", row.name, row.reason)
+        faults.include(silenced.faults)
+        self.disputes.note(silenced.contested)
+        return write_report(faults, {show_mac(row.key): row.reason for row in silenced.rows} | reasons)
 
     # --- single hosts --------------------------------------------------------------------------------------------
 
@@ -179,59 +200,56 @@ class Planner:
             self.fail("down", "the inventory has not been read as a whole yet", "hosts")
             return
         stages = Stages()
+        asked_macs = {int(mac.replace(":", ""), 16) for mac in macs}
+        wanted = {row_key(mac, role) for mac in asked_macs for role in (0, 1)}
+        wanted.update(row_key(*key) for key in pair.with_names({encoded(name) for name in names}) if names)
         try:
-            inventory = self.source.read_hosts(macs, names, self.frame)
+            found = self.read_closed(macs, names, wanted)
         except InventoryDown as down:
             self.fail("down", str(down), "hosts")
             return
         stages.done("fetch")
-        plan = plan_hosts(inventory, self.config.dhcp)
-        rows = {row.key: row for row in plan.rows}
-        asked_macs = {int(mac.replace(":", ""), 16) for mac in macs}
-        wanted = {row_key(mac, role) for mac in asked_macs for role in (0, 1)}
-        wanted.update(row_key(*key) for name in names for key in pair.with_name(name.encode()))
+        changes = self.served.changes_by(found.rows, found.keys)
+        former = self.served.remember() if asked and changes else None
+        silenced = Silenced()
+        try:
+            if changes:
+                builder = self.served.rows_of_delta(found.keys, found.rows.values())
+                silenced = self.served.delta(builder, self.surroundings(pair.top.networks), pair.top.created_s)
+        except AnsweredTwice as refused:
+            close_all(former[1] if former is not None else [])
+            self.refuse(refused, "hosts")
+            return
+        late = Keys(row.key | 1 << 63 for row in silenced.rows if row.key not in keys_of(changes))
+        changes = Changes(changes.added, Keys([*changes.changed.packed, *late.packed]), changes.removed)
         if self.refreshing:
-            self.touched |= wanted | rows.keys()
-        changes = self.host_changes(rows, wanted)
+            self.touched |= found.keys | keys_of(changes)
         self.looked_up |= keys_of(changes)
-        if changes:
-            builder = self.served.rows_of_delta(wanted | rows.keys())
-            Filler(builder).add_all(rows.values())
-            for key in wanted - rows.keys():
-                if pair.base.lookup(key) is not None:
-                    builder.add_tombstone(key)
-            former = self.served.remember() if asked else None
-            self.served.delta(builder, self.surroundings(pair.top.networks), pair.top.created_s)
-            if former is not None:
-                self.served.keep_former(former, changes, "hosts")
+        if former is not None:
+            self.served.keep_former(former, changes, "hosts")
+        self.disputes.note(found.plan.contested)
         stages.done("plan")
-        found = {row.mac for row in plan.rows}
-        missing = [show_mac(mac) for mac in sorted(asked_macs - found)]
-        reasons = {show_mac(row.key): row.reason for row in reversed(plan.rows) if row.reason}
+        there = {row.mac for row in found.plan.rows}
+        reasons = {show_mac(row.key): row.reason for row in reversed(found.plan.rows) if row.reason}
         self.publish(
             "hosts",
             time.time(),
             changes,
             published=bool(changes),
-            report=write_report(plan.faults, reasons),
+            report=self.report_with(silenced, found.plan.faults, reasons),
             stages_s=stages.seconds,
-            missing=missing,
+            missing=[show_mac(mac) for mac in sorted(asked_macs - there)],
         )
 
-    def host_changes(self, rows: dict[int, Row], asked: set[int]) -> Changes:
-        """What the rows of some hosts change in what is served."""
-        pair = self.served.pair
-        assert pair is not None
-        builder = Builder()
-        Filler(builder).add_all(rows[mac] for mac in sorted(rows))
-        fd = builder.seal(1, Surroundings(), created_s=0)
-        try:
-            told = Generation(fd)
-        finally:
-            os.close(fd)
-        differing = compare(pair, told)
-        removed = [(1 << 63) | mac for mac in sorted(asked - rows.keys()) if pair.lookup(mac) is not None]
-        return Changes(differing.added, differing.changed, Keys(removed))
+    def read_closed(self, macs: list[str], names: list[str], asked: set[int]) -> Closure:
+        """What is asked for and all that it touches in what is served.  Raises InventoryDown."""
+        frame = self.frame
+        assert frame is not None
+        return read_closed(
+            lambda macs, names: self.source.read_hosts(macs, names, frame),
+            lambda inventory: plan_hosts(inventory, self.config.dhcp),
+            (frame, self.served.view(), self.disputes), macs, names, asked,
+        )  # fmt: skip
 
     # --- refresh -------------------------------------------------------------------------------------------------
 
@@ -279,6 +297,57 @@ class Planner:
     def replace(self, done: Compilation, stages: Stages, confirmed_s: float, force: bool) -> None:
         """Serve what was compiled, unless a guard says otherwise."""
         pair = self.served.pair
+        carried = self.carried(done)
+        number = self.served.number + 1
+        surroundings = self.surroundings(tuple(done.rules.networks))
+        assembled = done.assemble(pair, carried, self.looked_up)
+        fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
+        full = Generation(fd)
+        changes = compare(pair, full)
+        held = self.held(changes, full, force)
+        if held:
+            os.close(fd)
+            assembled = done.assemble(pair, self.with_their_objects(carried | held), self.looked_up)
+            fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
+            full = Generation(fd)
+            changes = compare(pair, full)
+        stages.done("build")
+        refusal = None
+        if not force and pair is not None:
+            refusal = shrinking(self.served.view(), full, changes, self.config.dhcp.max_shrink)
+        if refusal is not None:
+            os.close(fd)
+            self.fail("shrunk", refusal)
+            return
+        former = self.served.remember()
+        try:
+            published, silenced = self.served.take(fd, full, changes, surroundings)
+        except AnsweredTwice as refused:
+            close_all(former[1] if former is not None else [])
+            self.refuse(refused, "refresh")
+            return
+        if former is not None and published:
+            self.served.keep_former(former, changes, "inventory")
+        elif former is not None:
+            close_all(former[1])
+        self.compiler.keep(done)
+        self.frame = done.rules.frame.frame()
+        if not done.stale:
+            self.looked_up = set(self.touched)
+        if not done.lost and not carried:
+            self.disputes = Disputes()
+        self.disputes.note(assembled.contested)
+        self.confirmed_s = confirmed_s
+        self.quarantined = assembled.quarantined
+        self.unpin()
+        stages.done("pack")
+        kept = carried | held | done.stale_keys()
+        report = self.report_of(assembled, silenced, done.doubts, held)
+        self.report_refresh(done, report, changes, published, stages, len(kept))
+
+    def carried(self, done: Compilation) -> set[int]:
+        """Keys of the rows that stay as they are served, whatever a refresh has read."""
+        pair = self.served.pair
         carried = set(self.touched)
         if pair is not None and done.lost:
             carried.update(row_key(*key) for key in pair.with_names(set(map(encoded, done.lost))))
@@ -286,41 +355,15 @@ class Planner:
             unread = set(map(encoded, done.unread))
             rows = {key: pair.lookup(key) for key in self.looked_up}
             carried.update(key for key, row in rows.items() if row is not None and row["name"] in unread)
-        number = self.served.number + 1
-        surroundings = self.surroundings(tuple(done.rules.networks))
-        assembled = done.assemble(pair, carried)
-        fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
-        full = Generation(fd)
-        changes = compare(pair, full)
-        held = self.held(changes, full, force)
-        if held:
-            os.close(fd)
-            assembled = done.assemble(pair, carried | held)
-            fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
-            full = Generation(fd)
-            changes = compare(pair, full)
-        stages.done("build")
-        refusal = None if force or pair is None else shrinking(pair, full, changes, self.config.dhcp.max_shrink)
-        if refusal is not None:
-            os.close(fd)
-            self.fail("shrunk", refusal)
-            return
-        self.compiler.keep(done)
-        self.frame = done.rules.frame.frame()
-        if not done.stale:
-            self.looked_up = set(self.touched)
-        self.confirmed_s = confirmed_s
-        self.quarantined = assembled.quarantined
-        self.unpin()
-        former = self.served.remember()
-        published = self.served.take(fd, full, changes, surroundings)
-        if former is not None and published:
-            self.served.keep_former(former, changes, "inventory")
-        elif former is not None:
-            close_all(former[1])
-        stages.done("pack")
-        kept = carried | held | done.stale_keys()
-        self.report_refresh(done, assembled, changes, published, stages, held, len(kept))
+        return self.with_their_objects(carried)
+
+    def with_their_objects(self, keys: set[int]) -> set[int]:
+        """And all other rows of those objects: none of them may be as it was beside another as it is."""
+        if self.served.pair is None or not keys:
+            return keys
+        rows = (self.served.pair.lookup(key) for key in keys)
+        others: set[int] = self.served.view().of_objects({row["identity"] for row in rows if row is not None})
+        return keys | others
 
     def held(self, changes: Changes, full: Generation, force: bool) -> set[int]:
         """Keys of the rows that flip to and fro, also while they happen to agree with what is served."""
@@ -330,19 +373,10 @@ class Planner:
             return set()
         return self.flips.note(keys_of(changes), pair.content_hash, full.content_hash)
 
-    def report_refresh(
-        self,
-        done: Compilation,
-        assembled: Assembled,
-        changes: Changes,
-        published: bool,
-        stages: Stages,
-        held: set[int],
-        kept: int,
-    ) -> None:
+    def report_of(self, assembled: Assembled, silenced: Silenced, doubts: list[str], held: set[int]) -> int:
+        """The report of a refresh; who is held is a doubt, too."""
         pair = self.served.pair
         assert pair is not None
-        doubts = list(done.doubts)
         for key in sorted(held):
             row = pair.lookup(key)
             name = row["name"].decode("utf-8", "replace") if row else show_mac(key)
@@ -351,14 +385,19 @@ class Planner:
             )
             assembled.faults.blame(name, reason)
             doubts.append(f"{name} {reason}")
+        return self.report_with(silenced, assembled.faults, assembled.reasons)
+
+    def report_refresh(
+        self, done: Compilation, report: int, changes: Changes, published: bool, stages: Stages, kept: int
+    ) -> None:
         self.publish(
             "inventory",
             self.confirmed_s,
             changes,
             published=published,
-            report=write_report(assembled.faults, assembled.reasons),
+            report=report,
             stages_s=stages.seconds,
-            doubts=[doubt[:300] for doubt in doubts[:DOUBTS_MAX]],
+            doubts=[doubt[:300] for doubt in done.doubts[:DOUBTS_MAX]],
             kept_hosts=kept,
             kept_parts=done.kept_segments,
             parts=len(done.segments),
@@ -375,16 +414,19 @@ class Planner:
             self.fail("nothing", "there was no refresh since control's planner started that changed anything")
             return
         before = served.remember()
-        changes = served.go_back()
-        top = served.pair.top
-        served.delta(served.rows_of_delta(set()), self.surroundings(top.networks), top.created_s)
         assert before is not None
+        try:
+            changes, silenced = served.go_back(lambda pair: self.surroundings(pair.top.networks))
+        except AnsweredTwice as refused:
+            close_all(before[1])
+            self.refuse(refused, "refresh")
+            return
         served.keep_former(before, changes, "rollback")
         self.pinned_s = time.time()
         # Before anybody hears of it: a crash must not bring back what somebody went away from.
         self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s)
         self.store.pin(self.pinned_s)
-        self.publish("rollback", top.created_s, changes)
+        self.publish("rollback", served.pair.top.created_s, changes, report=self.report_with(silenced, Faults(), {}))
 
     def pinned(self) -> str:
         number = self.served.pair.top.number if self.served.pair is not None else 0

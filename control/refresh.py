@@ -46,7 +46,7 @@ CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 
 INVENTORY_STATES = ("ok", "stale", "down")  # State.word()
 # How refreshes ended: counters of `ctl status`.  doubtful: published, but for what could not be read or believed.
-OUTCOMES = ("published", "unchanged", "doubtful", "down", "shrunk", "pinned", "internal")
+OUTCOMES = ("published", "unchanged", "doubtful", "down", "shrunk", "contested", "pinned", "internal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class Refresher:
             state.faults, state.reasons = report["faults"], report["reasons"]
             state.faults_total = report["faults_total"]
             state.quarantined = planned.quarantined
-        elif planned.origin == "hosts":
+        elif report["reasons"] or planned.origin == "hosts":
             state.faults |= report["faults"]
             state.faults_total = max(state.faults_total, len(state.faults))
             state.reasons |= report["reasons"]

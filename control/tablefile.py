@@ -2,19 +2,28 @@
 
 `table.base` and `table.delta` are generations as they are in memory.  Both are written aside and renamed; a delta whose
 base is not there any more is ignored; a damaged or foreign file is kept aside with its reason and never served.
+Files of the layout before this one are converted.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from ext.table import Generation, Pair, TableInvalid, new_memfd
+from ext.layout5 import OtherBase
+from ext.table import TABLE_LAYOUT, Generation, Pair, TableInvalid, new_memfd
+
+from ext import layout5
+from fastpath.protocol import close_all
 
 log = logging.getLogger("bootstorm.tablefile")
+
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class TableStore:
@@ -53,53 +62,59 @@ class TableStore:
 
     def load(self) -> tuple[int, int, float] | None:
         """(base fd, delta fd or -1, seconds since 1970 of the inventory's last word), or None when there is none."""
-        base_fd = self._read(self.base_path)
-        if base_fd < 0:
-            return None
+        base_raw, delta_raw = self._copied(self.base_path), self._copied(self.delta_path)
         try:
-            confirmed_s = self.base_path.stat().st_mtime
+            if base_raw < 0:
+                return None
+            base_fd = self._accepted(self.base_path, lambda: present_base(base_raw))
+            if base_fd < 0:
+                return None
+            confirmed_s = self._written_s()
+            layout = layout5.layout_of(base_raw)
+            if layout != TABLE_LAYOUT:
+                log.warning(
+                    "%s has layout %d and is read into layout %d; until the next refresh two objects of one name count "
+                    "as one", self.base_path, layout, TABLE_LAYOUT,
+                )  # fmt: skip
+            delta_fd = -1
+            if delta_raw >= 0:
+                delta_fd = self._accepted(self.delta_path, lambda: present_delta(base_raw, base_fd, delta_raw))
+            return base_fd, delta_fd, confirmed_s
+        finally:
+            close_all([fd for fd in (base_raw, delta_raw) if fd >= 0])
+
+    def _written_s(self) -> float:
+        try:
+            return self.base_path.stat().st_mtime
         except OSError as error:
             log.error("cannot look at %s: %s; its age is not known", self.base_path, error.strerror)
-            confirmed_s = 0.0
-        delta_fd = self._read(self.delta_path)
-        if delta_fd >= 0:
-            try:
-                Pair(Generation(base_fd), Generation(delta_fd))
-            except TableInvalid as foreign:
-                log.info("%s is not used: %s", self.delta_path, foreign)
-                os.close(delta_fd)
-                delta_fd = -1
-        return base_fd, delta_fd, confirmed_s
+            return 0.0
 
-    def _read(self, path: Path) -> int:
-        """A memfd with the file's verified content; -1 when there is no file, or only one that must not be served."""
+    def _copied(self, path: Path) -> int:
+        """A sealed memfd with the file's content, whatever it is; -1 when there is none that can be read."""
         try:
-            source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return sealed_copy(path)
         except FileNotFoundError:
             return -1
         except OSError as error:
             log.error("cannot read %s: %s; starting without it", path, error.strerror)
             return -1
-        fd: int = new_memfd(f"bootstorm-{path.name}")
+
+    def _accepted(self, path: Path, read: Callable[[], int]) -> int:
+        """The fd that read() gives; -1 for what must not be served: then the file is put aside, unless it is
+        only a delta that no base is there for any more."""
         try:
-            copy(source, fd)
-            Generation(fd).verify()
+            return read()
+        except OtherBase as foreign:
+            log.info("%s is not used: %s", path, foreign)
         except TableInvalid as damage:
-            os.close(fd)
             aside = path.with_name(f"{path.name}.refused-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
             try:
                 os.rename(path, aside)
                 log.error("%s is not served: %s; kept as %s", path, damage, aside.name)
             except OSError as error:
                 log.error("%s is not served: %s; cannot be put aside: %s", path, damage, error.strerror)
-            return -1
-        except OSError as error:
-            os.close(fd)
-            log.error("cannot read %s: %s; starting without it", path, error.strerror)
-            return -1
-        finally:
-            os.close(source)
-        return fd
+        return -1
 
     def save(self, pair: Pair, base_fd: int, delta_fd: int, confirmed_s: float) -> None:
         """After a publication, or after the inventory confirmed what is there: writes what the disk has not got yet.
@@ -124,6 +139,64 @@ class TableStore:
         if fault != self.fault:
             log.error("%s: %s; a restart now would need the inventory", self.state_dir, fault)
         self.fault = fault
+
+
+def sealed_copy(path: Path) -> int:
+    """A memfd with the content of a file that nobody can change any more.  Raises OSError."""
+    source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fd: int = new_memfd(f"bootstorm-{path.name}")
+        try:
+            copy(source, fd)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        except OSError:
+            os.close(fd)
+            raise
+    finally:
+        os.close(source)
+    return fd
+
+
+def present_base(raw: int) -> int:
+    """An fd of its own with the table behind `raw` in the present layout, verified.  Raises TableInvalid."""
+    layout: int = layout5.layout_of(raw)
+    if layout not in (0, layout5.LAYOUT, TABLE_LAYOUT):
+        raise TableInvalid(
+            f"layout {layout} of another version; this build reads layouts {layout5.LAYOUT} and {TABLE_LAYOUT}"
+        )
+    fd: int = layout5.convert(raw)[0] if layout == layout5.LAYOUT else os.dup(raw)
+    return verified(fd)
+
+
+def present_delta(base_raw: int, base_fd: int, raw: int) -> int:
+    """The same of a delta.  base_raw: as its base lies on the disk; base_fd: what present_base() made of that.
+
+    Raises OtherBase, and TableInvalid for damage."""
+    if layout5.layout_of(raw) == layout5.layout_of(base_raw) == layout5.LAYOUT:
+        made: tuple[int, int] = layout5.convert(base_raw, raw)
+        converted_fd, fd = made
+        os.close(converted_fd)  # octet by octet what base_fd is
+    elif layout5.layout_of(raw) == layout5.LAYOUT:
+        raise OtherBase("the delta belongs to a base of an older layout")
+    else:
+        fd = present_base(raw)
+    verified(fd)
+    try:
+        Pair(Generation(base_fd), Generation(fd))
+    except TableInvalid as foreign:
+        os.close(fd)
+        raise OtherBase(str(foreign)) from foreign
+    return fd
+
+
+def verified(fd: int) -> int:
+    """The fd; closed when this raises TableInvalid."""
+    try:
+        Generation(fd).verify()
+    except TableInvalid:
+        os.close(fd)
+        raise
+    return fd
 
 
 def write_aside(path: Path, fd: int) -> None:

@@ -63,6 +63,7 @@ def merged(networks) -> list:
 cdef struct Claim:                 # an address that an object has without being answered with it
     uint32_t address
     uint32_t name_at
+    uint64_t identity
     uint8_t name_bytes
 
 
@@ -78,6 +79,21 @@ cdef void *room_for(void *old, uint64_t count, size_t size) except NULL:
     return grown
 
 
+cdef uint64_t identity_from(object thing, bytes name) except? 0:
+    """thing: how the source tells the object apart (bytes), an identity that is known already (int), or None: by the name
+    that is shown."""
+    if thing is None:
+        thing = name
+    if isinstance(thing, int):
+        return <uint64_t>thing
+    return mix(2, <const uint8_t *><const char *><bytes>thing, len(thing)) & ~(<uint64_t>1 << 63)
+
+
+def identity_of_object(bytes thing not None) -> int:
+    """As add_host makes it of the same bytes, and lookup() gives it back."""
+    return identity_from(thing, b"")
+
+
 cdef class Builder:
     """Collects hosts and templates; seal() makes a generation of them.  base: the Generation that a delta belongs to."""
     cdef Lease *leases
@@ -86,6 +102,7 @@ cdef class Builder:
     cdef uint32_t claim_count, claim_room
     cdef int64_t host_count
     cdef uint64_t digest
+    cdef bint is_converted         # has rows of a layout that told objects apart by name
     cdef bytearray heap
     cdef list templates
     cdef dict template_index
@@ -166,8 +183,8 @@ cdef class Builder:
         self.lease_count += count
         return fresh
 
-    def add_claim(self, uint32_t address, bytes name not None):
-        """An object that is not answered with this address, but has it: nobody else may get it."""
+    def add_claim(self, uint32_t address, bytes name not None, object thing=None):
+        """An object that is not answered with this address, but has it: nobody else may get it.  thing: as in add_host."""
         cdef Claim *claim
         if self.claim_count == self.claim_room:
             room = max(64, self.claim_room * 2)
@@ -176,16 +193,20 @@ cdef class Builder:
         claim = self.claims + self.claim_count
         claim.address, claim.name_bytes = address, <uint8_t>min(255, len(name))
         claim.name_at = self.store(name)
+        claim.identity = identity_from(thing, name)
         self.claim_count += 1
 
-    def add_host(self, uint64_t mac, *, int state=0, bytes name=b"", bytes own=b"", leases=(), int role=0):
-        """One host.  mac: 48-bit int, or a row's key, which has the role above that; name: the object's, at most 255
-        bytes; own: encoded options of this host alone;
+    def add_host(self, uint64_t mac, *, int state=0, bytes name=b"", bytes own=b"", leases=(), int role=0,
+                 object thing=None):
+        """One host.  mac: 48-bit int, or a row's key, which has the role above that; name: the object's, as it is shown,
+        at most 255 bytes; own: encoded options of this host alone;
+        thing: how the source tells the object apart (bytes), or an identity as lookup() gives it; None: by its name;
         leases: (address, prefix, template index), the preferred first; needed where STATES says served, and one of
         (0, 32, template index) for proxied."""
         cdef Lease *lease
         cdef uint32_t own_at, name_at
         cdef int left = len(leases)
+        cdef uint64_t identity = identity_from(thing, name)
         if (left == 0) == is_answered(state) or left > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {left} addresses in state {STATES[state]}")
         role |= mac >> 48
@@ -199,7 +220,8 @@ cdef class Builder:
         if len(own) > OWN_BYTES_MAX or len(name) > 255:
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: {len(own)} bytes of options, "
                                f"{len(name)} of name; a lease takes {OWN_BYTES_MAX} and 255")
-        own_at = self.store(own)
+        self.is_converted |= is_by_name(identity)
+        own_at = self.store((<const char *>&identity)[:IDENTITY_BYTES] + own) + IDENTITY_BYTES
         inside = own.find(name)    # nearly always the host name option holds it already
         name_at = own_at + inside if inside >= 0 else self.store(name)
         first = self.lease_count
@@ -231,7 +253,7 @@ cdef class Builder:
             self.host_count += is_served_host(&self.leases[first])
 
     cdef uint64_t row_hash(self, uint32_t first) except? 0:
-        cdef uint64_t value = 0
+        cdef uint64_t value = self.identity_at(first)
         cdef uint32_t i
         cdef const uint8_t *heap = <const uint8_t *><char *>self.heap
         for i in range(self.leases[first].lease_count):
@@ -240,8 +262,14 @@ cdef class Builder:
                                if is_answered(self.leases[first].state) else 0)
         return value
 
-    def append(self, Builder other not None, skip=frozenset()):
-        """Take over the rows and claims of another builder, except the rows whose keys are in `skip`.  Neither has a base."""
+    cdef uint64_t identity_at(self, uint32_t lease) noexcept:
+        cdef uint64_t identity
+        memcpy(&identity, <const char *>self.heap + self.leases[lease].own_at - IDENTITY_BYTES, IDENTITY_BYTES)
+        return identity
+
+    def append(self, Builder other not None, skip=frozenset(), objects=frozenset()):
+        """Take over the rows and claims of another builder, except the rows whose keys are in `skip` and those of some
+        objects.  objects: identities.  Neither builder has a base."""
         cdef uint32_t heap_at = len(self.heap), at = 0, i
         cdef const Lease *first
         cdef Lease *copy
@@ -250,11 +278,13 @@ cdef class Builder:
         if self.base is not None or other.base is not None:
             raise TableInvalid("rows of a delta cannot be taken over: they count against its base")
         heap_at = self.store_all(other.heap)
+        self.is_converted |= other.is_converted
         while at < other.lease_count:
             first = other.leases + at
-            at += first.lease_count
-            if skip and row_key(first) in skip:
+            if (skip and row_key(first) in skip) or (objects and other.identity_at(at) in objects):
+                at += first.lease_count
                 continue
+            at += first.lease_count
             copy = self.new_leases(first.lease_count)
             memcpy(copy, first, first.lease_count * sizeof(Lease))
             for i in range(first.lease_count):
@@ -264,9 +294,9 @@ cdef class Builder:
                     copy[i].template_index = indexes[copy[i].template_index]
             self.host_rows += 1
             self.host_count += is_served_host(first)
-            if skip:
+            if skip or objects:
                 self.digest += self.row_hash(<uint32_t>(copy - self.leases))
-        if not skip:
+        if not (skip or objects):
             self.digest += other.digest
         if other.claim_count:
             self.claims = <Claim *>room_for(self.claims, self.claim_count + other.claim_count, sizeof(Claim))
@@ -287,8 +317,20 @@ cdef class Builder:
             at += self.leases[at].lease_count
         return found
 
+    def objects(self, among=None) -> set:
+        """Identities of the rows' objects.  among: only those that are in this set."""
+        cdef uint32_t at = 0
+        found = set()
+        while at < self.lease_count:
+            identity = self.identity_at(at)
+            if among is None or identity in among:
+                found.add(identity)
+            at += self.leases[at].lease_count
+        return found
+
     def contested(self) -> tuple:
-        """({key: [name]}, {address: [(key or None, name)]}) of what several rows, or objects of different names, claim."""
+        """({key: [(name, identity)]}, {address: [(key or None, name, identity)]}): keys of several rows, and addresses that
+        several objects have.  An identity is as in lookup()."""
         return self.contested_macs(), self.contested_addresses()
 
     cdef dict contested_macs(self):
@@ -309,7 +351,7 @@ cdef class Builder:
             key = key_of(self.leases[at].mac, self.leases[at].role)
             if key in twice:
                 found.setdefault(row_key(&self.leases[at]), []).append(
-                    self.name_of(self.leases[at].name_at, self.leases[at].name_bytes))
+                    (self.name_of(self.leases[at].name_at, self.leases[at].name_bytes), self.identity_at(at)))
             at += self.leases[at].lease_count
         return found
 
@@ -336,16 +378,17 @@ cdef class Builder:
                     group.append(self.owner(owned[i - 1] & 0xffffffff))
                 group.append(self.owner(owned[i] & 0xffffffff))
         PyMem_Free(owned)
-        return {address: owners for address, owners in groups.items() if len({name for _mac, name in owners}) > 1}
+        return {address: owners for address, owners in groups.items()
+                if len({identity for _key, _name, identity in owners}) > 1}
 
     cdef tuple owner(self, uint32_t ordinal):
         cdef const Lease *lease
         cdef const Claim *claim
         if ordinal < self.lease_count:
             lease = self.leases + ordinal
-            return row_key(lease), self.name_of(lease.name_at, lease.name_bytes)
+            return row_key(lease), self.name_of(lease.name_at, lease.name_bytes), self.identity_at(ordinal)
         claim = self.claims + (ordinal - self.lease_count)
-        return None, self.name_of(claim.name_at, claim.name_bytes)
+        return None, self.name_of(claim.name_at, claim.name_bytes), claim.identity
 
     cdef bytes name_of(self, uint32_t at, uint8_t length):
         return bytes(self.heap[at:at + length])
@@ -361,13 +404,15 @@ cdef class Builder:
             raise TableInvalid(f"generation {source.number} has no host {mac:012x}")
         leases = tuple((lease["address"], lease["prefix"], self.add_template(**lease["template"]))
                        for lease in row["leases"])
-        self.add_host(mac, state=STATES.index(row["state"]), name=row["name"], own=row["own"], leases=leases, role=role)
+        self.add_host(mac, state=STATES.index(row["state"]), name=row["name"], own=row["own"], leases=leases, role=role,
+                      thing=row["identity"])
 
     def seal(self, uint64_t generation, surroundings, *, int64_t created_s) -> int:
         """A sealed memfd with everything added so far; the caller owns the fd.  Raises TableInvalid on a MAC given twice.
 
         generation: its number, above the base's.  created_s: seconds since 1970 of the inventory's word."""
         cdef Header header
+        cdef uint32_t slot_count = 16
         memset(&header, 0, sizeof(header))
         header.magic, header.version = TABLE_MAGIC_LOW, TABLE_VERSION
         header.generation = generation
@@ -376,14 +421,17 @@ cdef class Builder:
         header.created_s = created_s
         header.digest = self.digest
         header.host_count = self.host_count
-        header.lease_count = self.lease_count
-        header.slot_count = 16
-        while header.slot_count < 2 * self.host_rows or header.slot_count <= self.lease_count:
-            header.slot_count *= 2
-        sections = self.sections(&header, surroundings)
+        header.server_id_be = swap32(surroundings.server_id)
+        header.max_nak_age_s = surroundings.max_nak_age_s
+        header.flags = ((FLAG_INTERFACES_LIMITED if surroundings.interfaces_limited else 0)
+                        | (FLAG_BOOTP if surroundings.bootp else 0)
+                        | (FLAG_CONVERTED if self.is_converted else 0))
+        while slot_count < 2 * self.host_rows or slot_count <= self.lease_count:
+            slot_count *= 2
+        small = self.small_sections(surroundings)
         fd = new_memfd(f"bootstorm-table-{generation}")
         try:
-            self.write(fd, &header, sections)
+            self.write(fd, &header, slot_count, small)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS,
                         fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
         except BaseException:
@@ -391,13 +439,12 @@ cdef class Builder:
             raise
         return fd
 
-    cdef list sections(self, Header *header, surroundings):
-        """Fill in counts and offsets; the small sections' bytes in the order in which they are written."""
+    cdef list small_sections(self, surroundings):
+        """(kind, bytes) of all but slots and leases, in the order in which they are written."""
         cdef Template template
         cdef Link link
         cdef Relay relay
         cdef Rule rule
-        cdef uint64_t at = padded(sizeof(Header))
         templates, links, relays, rules, networks, ids = (bytearray() for _ in range(6))
         for i, (options_at, file_at, key, others) in enumerate(self.templates):
             memset(&template, 0, sizeof(template))
@@ -430,50 +477,44 @@ cdef class Builder:
             networks += first.to_bytes(4, "little") + last.to_bytes(4, "little")
         for address in surroundings.server_ids:
             ids += address.to_bytes(4, "big")
-        header.template_count, header.link_count = len(self.templates), len(surroundings.links)
-        header.relay_count, header.network_count = len(surroundings.relays), len(union)
-        header.server_id_count = len(surroundings.server_ids)
-        header.server_id_be = swap32(surroundings.server_id)
-        header.max_nak_age_s = surroundings.max_nak_age_s
-        header.rule_count = len(surroundings.rules)
-        header.flags = ((FLAG_INTERFACES_LIMITED if surroundings.interfaces_limited else 0)
-                        | (FLAG_BOOTP if surroundings.bootp else 0))
-        header.slots_at = at
-        header.leases_at = at = padded(at + <uint64_t>header.slot_count * sizeof(Slot))
-        header.templates_at = at = padded(at + <uint64_t>self.lease_count * sizeof(Lease))
-        header.networks_at = at = padded(at + len(templates))
-        header.links_at = at = padded(at + len(networks))
-        header.server_ids_at = at = padded(at + len(links))
-        header.relays_at = at = padded(at + len(ids))
-        header.rules_at = at = padded(at + len(relays))
-        header.heap_at = at = padded(at + len(rules))
-        header.heap_bytes = len(self.heap)
-        header.total_bytes = padded(at + len(self.heap))
-        return [(header.templates_at, templates), (header.networks_at, networks), (header.links_at, links),
-                (header.server_ids_at, ids), (header.relays_at, relays), (header.rules_at, rules),
-                (header.heap_at, self.heap)]
+        return [(SECTION_TEMPLATES, templates), (SECTION_NETWORKS, networks), (SECTION_LINKS, links),
+                (SECTION_SERVER_IDS, ids), (SECTION_RELAYS, relays), (SECTION_RULES, rules), (SECTION_HEAP, self.heap)]
 
-    cdef void write(self, int fd, Header *header, list sections) except *:
+    cdef void write(self, int fd, Header *header, uint32_t slot_count, list small) except *:
         cdef uint8_t *at
-        cdef uint32_t i
+        cdef Section directory[SECTIONS_MAX]
+        cdef uint32_t i = 0
         cdef bint twice = False
+        cdef uint64_t end
+        memset(directory, 0, sizeof(directory))
+        header.section_count = 2 + <uint32_t>len(small)
+        end = padded(sizeof(Header) + header.section_count * sizeof(Section))
+        wanted = [(SECTION_SLOTS, slot_count * sizeof(Slot)), (SECTION_LEASES, self.lease_count * sizeof(Lease))]
+        for kind, length in wanted + [(kind, len(content)) for kind, content in small]:
+            directory[i].kind, directory[i].size, directory[i].at = kind, record_bytes(kind), end
+            directory[i].count = <uint64_t>length // directory[i].size
+            end = padded(end + <uint64_t>length)
+            i += 1
+        header.total_bytes = end
         os.ftruncate(fd, header.total_bytes)
         at = <uint8_t *>mmap(NULL, header.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0)
         if at == MAP_FAILED:
             raise OSError(c_errno, f"cannot map a new generation of {header.total_bytes} bytes")
         try:
+            memcpy(at + sizeof(Header), directory, header.section_count * sizeof(Section))
             with nogil:
                 if self.lease_count:
-                    memcpy(at + header.leases_at, self.leases, <size_t>self.lease_count * sizeof(Lease))
+                    memcpy(at + directory[1].at, self.leases, <size_t>self.lease_count * sizeof(Lease))
                 i = 0
                 while i < self.lease_count and not twice:
-                    twice = not put_slot(<Slot *>(at + header.slots_at), header.slot_count,
+                    twice = not put_slot(<Slot *>(at + directory[0].at), slot_count,
                                          key_of(self.leases[i].mac, self.leases[i].role), i)
                     i += 0 if twice else self.leases[i].lease_count
             if twice:
                 raise TableInvalid(f"MAC {(<const char *>self.leases[i].mac)[:6].hex(':')} was added twice")
-            for offset, content in sections:
-                memcpy(at + <uint64_t>offset, <const char *><char *>(<bytearray>content), len(content))
+            for i in range(2, header.section_count):
+                content = <bytearray>small[i - 2][1]
+                memcpy(at + directory[i].at, <const char *><char *>(<bytearray>content), len(content))
             header.checksum = checksum(view_of(at + sizeof(Header), header.total_bytes - sizeof(Header)),
                                        unsummed(header))
             memcpy(at, header, sizeof(Header))
@@ -503,8 +544,6 @@ cdef inline bint put_slot(Slot *slots, uint32_t slot_count, uint64_t key, uint32
     slots[at].key = key
     slots[at].lease = lease
     return True
-
-
 
 
 def delta_builder(Generation base not None, Generation new not None, changes) -> Builder:

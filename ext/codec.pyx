@@ -161,7 +161,7 @@ def links_of(Pair table not None) -> list:
     cdef uint32_t i
     cdef const Link *link
     found = []
-    for i in range(table.site.own.link_count):
+    for i in range(table.site.link_count):
         link = table.site.links + i
         found.append((link.ifindex, swap32(link.address_be), link.prefix, bool(link.flags & LINK_SERVED)))
     return found

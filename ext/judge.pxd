@@ -56,7 +56,7 @@ cdef inline uint32_t relay_server_id(const Request *request) noexcept nogil:
 cdef inline bint is_connected(const Site *site, uint32_t ifindex, uint32_t address_be) noexcept nogil:
     """True when the address lies in a prefix of the interface itself."""
     cdef uint32_t i
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if (site.links[i].ifindex == ifindex
                 and same_network(site.links[i].address_be, address_be, site.links[i].prefix)):
             return True
@@ -72,7 +72,7 @@ cdef inline bint is_local(const Site *site, const Packet *packet) noexcept nogil
 cdef inline const Link *link_in(const Site *site, uint32_t ifindex, uint32_t address_be, uint8_t prefix) noexcept nogil:
     """The interface's first address inside a network, NULL when it has none there."""
     cdef uint32_t i
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if site.links[i].ifindex == ifindex and same_network(site.links[i].address_be, address_be, prefix):
             return site.links + i
     return NULL
@@ -80,7 +80,7 @@ cdef inline const Link *link_in(const Site *site, uint32_t ifindex, uint32_t add
 
 cdef inline const Link *primary_link(const Site *site, uint32_t ifindex) noexcept nogil:
     cdef uint32_t i
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if site.links[i].ifindex == ifindex:
             return site.links + i
     return NULL
@@ -94,7 +94,7 @@ cdef inline uint32_t local_of(const Site *site, const Packet *packet) noexcept n
     cdef uint32_t i
     if site.own == NULL:
         return 0
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if site.links[i].address_be == packet.destination_be:
             return packet.destination_be
         broadcast |= (site.links[i].ifindex == packet.ifindex
@@ -119,7 +119,7 @@ cdef inline bint link_is_known(const Site *site, const Packet *packet, const Req
         return in_networks(site, link)
     if not is_local(site, packet):
         return False
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if site.links[i].ifindex == packet.ifindex and in_networks(site, site.links[i].address_be):
             return True
     return False
@@ -160,7 +160,7 @@ cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const
             return True
     if id_be == packet.destination_be and packet.local_be == packet.destination_be:
         return True
-    for i in range(site.own.server_id_count):
+    for i in range(site.server_id_count):
         if site.server_ids_be[i] == id_be:
             return True
     return is_ours(site, id_be)
@@ -201,7 +201,7 @@ cdef inline Verdict check_place(const Site *site, const Packet *packet, const Re
     cdef uint32_t giaddr = request.bootp.giaddr_be
     cdef uint32_t i
     cdef bint served = (site.own.flags & FLAG_INTERFACES_LIMITED) == 0
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if site.links[i].ifindex == packet.ifindex and site.links[i].flags & LINK_SERVED:
             served = True
         if giaddr != 0 and (site.links[i].address_be == giaddr
@@ -291,7 +291,7 @@ cdef inline bint is_sender(const Site *site, const Packet *packet, uint32_t ciad
     cdef uint32_t i
     if ciaddr_be != packet.source_be or not is_host_address(ciaddr_be):
         return False
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if (site.links[i].address_be == ciaddr_be
                 or is_broadcast_of(ciaddr_be, site.links[i].address_be, site.links[i].prefix)):
             return False

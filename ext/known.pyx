@@ -96,7 +96,7 @@ cdef class KnownMacs:
         cdef uint64_t mac
         cdef int octet
         with nogil:
-            for i in range(table.table.header.lease_count):
+            for i in range(table.table.lease_count):
                 lease = table.table.leases + i
                 if lease.state == TOMBSTONE:
                     continue

@@ -1,8 +1,9 @@
 """Layout of one generation of the table, and the look-ups in it.
 
-A generation is one sealed memfd: Header, then sections at the offsets that the header gives.  A *base* holds every host; a
-*delta* holds what differs from the base that it names (cumulative: there is never more than one), tombstones included.
-Both have the same layout.  What the site knows of itself (links, networks, server ids) is taken from the delta when
+A generation is one sealed memfd: Header, a directory of sections, and those.  Who reads it takes the kinds of sections that
+he knows and skips the others, so that a later kind costs no version.  A *base* holds every host; a *delta* holds what
+differs from the base that it names (cumulative: there is never more than one), tombstones included.  Both have the same
+layout.  IPv6 rows will be sections of their own: an address is compared with those of its own section alone.  What the site knows of itself (links, networks, server ids) is taken from the delta when
 there is one, so that a changed interface costs a small delta and never a new base.
 
 Addresses ending in _be are in network order; everything else is in host order.  ext/table.pyx writes and checks it.
@@ -10,6 +11,7 @@ Addresses ending in _be are in network order; everything else is in host order. 
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stddef cimport size_t
+from libc.string cimport memcmp, memcpy, memset
 
 from ext.classify cimport CLASS_COUNT
 from ext.wire cimport load16, load32, same_network, swap16, swap32
@@ -24,11 +26,14 @@ cdef extern from *:
 
 cdef enum:
     TABLE_MAGIC_LOW = 0x74736F62   # "bost"
-    TABLE_VERSION = 5              # of the layout and of slot_of(): old tables are refused, not misread
+    TABLE_VERSION = 6              # of the layout and of slot_of(): ext/layout5.pyx reads the one before, others are refused
+    SECTIONS_MAX = 64
+    IDENTITY_BYTES = 8             # in the heap, in front of a row's own options
     ROLE_HOST = 0
     ROLE_BMC = 1                   # told apart by the inventory's rules; one MAC may have both (shared LOM)
     FLAG_INTERFACES_LIMITED = 1    # only the links with LINK_SERVED may be answered on
     FLAG_BOOTP = 2                 # dhcp.bootp
+    FLAG_CONVERTED = 4             # from a layout that knew objects by name alone: identities are BY_NAME
     LINK_SERVED = 1
     TEMPLATE_NO_OVERLOAD = 1       # for clients that cannot read options in file and sname
     TEMPLATE_BROADCAST = 2         # for clients that cannot take a frame before they have an address
@@ -54,7 +59,20 @@ cdef enum RuleKind:                # what a Rule looks at
     RULE_REQUESTED                 # option 55 is the text
 
 
-cdef packed struct Header:         # 192 bytes
+cdef enum SectionKind:
+    SECTION_SLOTS = 1
+    SECTION_LEASES
+    SECTION_TEMPLATES
+    SECTION_NETWORKS
+    SECTION_LINKS
+    SECTION_SERVER_IDS
+    SECTION_RELAYS
+    SECTION_RULES
+    SECTION_HEAP                   # bytes
+    SECTION_KINDS                  # one more than the last that we know
+
+
+cdef packed struct Header:         # 128 bytes; the directory follows
     uint32_t magic
     uint32_t version
     uint64_t generation
@@ -63,29 +81,21 @@ cdef packed struct Header:         # 192 bytes
     uint64_t checksum              # ext.table.checksum over everything else
     int64_t created_s              # seconds since 1970: when the inventory said so
     uint64_t digest                # of the content of (base, delta), however it was read
-    uint32_t host_count            # hosts with SERVED in (base, delta)
-    uint32_t slot_count            # power of two, at least twice the hosts
-    uint32_t lease_count
-    uint32_t template_count
-    uint32_t network_count
-    uint32_t link_count
-    uint32_t server_id_count
-    uint32_t relay_count
+    uint64_t base_checksum         # of the base: numbers may come again after a disk was lost
+    uint32_t host_count            # rows of hosts, not of BMCs, that are answered in (base, delta)
     uint32_t server_id_be          # dhcp.server_id, 0 when unset
     uint32_t max_nak_age_s
     uint32_t flags
-    uint32_t rule_count
-    uint64_t slots_at
-    uint64_t leases_at
-    uint64_t templates_at
-    uint64_t networks_at
-    uint64_t links_at
-    uint64_t server_ids_at
-    uint64_t relays_at
-    uint64_t heap_at
-    uint64_t heap_bytes
-    uint64_t base_checksum         # of the base: numbers may come again after a disk was lost
-    uint64_t rules_at
+    uint32_t section_count
+    uint32_t reserved[11]
+
+
+cdef packed struct Section:        # 32 bytes
+    uint32_t kind                  # SectionKind
+    uint32_t size                  # bytes of one record
+    uint64_t at
+    uint64_t count
+    uint64_t reserved
 
 
 cdef packed struct Slot:
@@ -100,7 +110,7 @@ cdef packed struct Lease:          # 32 bytes, two a cache line; a host's leases
     uint8_t state                  # LeaseState, the same in all leases of a host
     uint32_t address_be
     uint32_t template_index
-    uint32_t own_at                # heap: options of this host alone, ready to copy
+    uint32_t own_at                # heap: options of this host alone, ready to copy; its identity stands in front of them
     uint32_t name_at               # heap: the object's name in the inventory
     uint16_t own_bytes
     uint8_t name_bytes
@@ -158,6 +168,20 @@ cdef struct Table:                 # one mapped generation; header NULL = none
     const Lease *leases
     const Template *templates
     const uint8_t *heap
+    uint32_t slot_count            # power of two, at least twice the hosts
+    uint32_t lease_count
+    uint32_t template_count
+    uint32_t network_count
+    uint32_t link_count
+    uint32_t server_id_count
+    uint32_t relay_count
+    uint32_t rule_count
+    const Network *networks
+    const Link *links
+    const uint32_t *server_ids_be
+    const Relay *relays
+    const Rule *rules
+    uint64_t heap_bytes
 
 
 cdef struct Site:                  # what answer() knows: the adopted pair and the age of the truth
@@ -169,6 +193,11 @@ cdef struct Site:                  # what answer() knows: the adopted pair and t
     const uint32_t *server_ids_be
     const Relay *relays
     const Rule *rules
+    uint32_t network_count
+    uint32_t link_count
+    uint32_t server_id_count
+    uint32_t relay_count
+    uint32_t rule_count
     int64_t age_s                  # since control last had the inventory's word
 
 
@@ -197,11 +226,11 @@ cdef inline const Lease *find_in(const Table *table, uint64_t key) noexcept nogi
     cdef uint32_t at
     if table.header == NULL:
         return NULL
-    at = slot_of(key, table.header.slot_count)
+    at = slot_of(key, table.slot_count)
     while table.slots[at].key != 0:
         if table.slots[at].key == key:
             return table.leases + table.slots[at].lease
-        at = (at + 1) & (table.header.slot_count - 1)
+        at = (at + 1) & (table.slot_count - 1)
     return NULL
 
 
@@ -219,7 +248,7 @@ cdef inline bint find_lease(const Site *site, const uint8_t *mac, uint8_t role, 
 cdef inline void prefetch_slot(const Site *site, const uint8_t *mac) noexcept nogil:
     """First pass over a batch: a million hosts' slots do not fit a cache (670 ns a look-up without, DESIGN section 4)."""
     if site.base.header != NULL:
-        prefetch(site.base.slots + slot_of(key_of(mac, ROLE_HOST), site.base.header.slot_count))
+        prefetch(site.base.slots + slot_of(key_of(mac, ROLE_HOST), site.base.slot_count))
 
 
 cdef inline void prefetch_lease(const Site *site, const uint8_t *mac) noexcept nogil:
@@ -233,19 +262,19 @@ cdef inline void prefetch_lease(const Site *site, const uint8_t *mac) noexcept n
 cdef inline bint in_networks(const Site *site, uint32_t address_be) noexcept nogil:
     """True when an IP manager of the inventory contains the address."""
     cdef uint32_t address = swap32(address_be)
-    cdef uint32_t low = 0, high = site.own.network_count, middle
+    cdef uint32_t low = 0, high = site.network_count, middle
     while low < high:
         middle = (low + high) >> 1
         if site.networks[middle].last < address:
             low = middle + 1
         else:
             high = middle
-    return low < site.own.network_count and site.networks[low].first <= address
+    return low < site.network_count and site.networks[low].first <= address
 
 
 cdef inline bint is_ours(const Site *site, uint32_t address_be) noexcept nogil:
     cdef uint32_t i
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if site.links[i].address_be == address_be:
             return True
     return False
@@ -253,21 +282,65 @@ cdef inline bint is_ours(const Site *site, uint32_t address_be) noexcept nogil:
 
 cdef inline bint is_allowed_relay(const Site *site, uint32_t address_be) noexcept nogil:
     cdef uint32_t i
-    for i in range(site.own.relay_count):
+    for i in range(site.relay_count):
         if same_network(address_be, site.relays[i].address_be, site.relays[i].prefix):
             return True
-    return site.own.relay_count == 0
+    return site.relay_count == 0
 
 
-cdef inline bint section_fits(const Header *header, uint64_t at, uint64_t count, uint64_t size) noexcept nogil:
-    return (at % 8 == 0 and at >= sizeof(Header) and at <= header.total_bytes
-            and count <= (header.total_bytes - at) // size)
+cdef inline uint64_t identity_of(const Table *table, const Lease *lease) noexcept nogil:
+    """Which object of the inventory a row is of: a hash of how its source tells objects apart, not of the shown name.
+    Its top bit is set in what was read from a layout that knew names alone."""
+    cdef uint64_t identity
+    memcpy(&identity, table.heap + lease.own_at - IDENTITY_BYTES, IDENTITY_BYTES)
+    return identity
+
+
+cdef inline uint64_t name_identity(uint64_t hashed) noexcept nogil:
+    return hashed | <uint64_t>1 << 63
+
+
+cdef inline bint is_by_name(uint64_t identity) noexcept nogil:
+    return identity >> 63
+
+
+cdef inline bint is_same_object(const Table *one_table, const Lease *one,
+                                const Table *other_table, const Lease *other) noexcept nogil:
+    cdef uint64_t mine = identity_of(one_table, one), theirs = identity_of(other_table, other)
+    if is_by_name(mine) or is_by_name(theirs):
+        return one.name_bytes == other.name_bytes and memcmp(
+            one_table.heap + one.name_at, other_table.heap + other.name_at, one.name_bytes) == 0
+    return mine == theirs
+
+
+cdef inline uint32_t record_bytes(uint32_t kind) noexcept nogil:
+    """Of a kind of section, 0 for one that we do not know."""
+    if kind == SECTION_SLOTS:
+        return sizeof(Slot)
+    if kind == SECTION_LEASES:
+        return sizeof(Lease)
+    if kind == SECTION_TEMPLATES:
+        return sizeof(Template)
+    if kind == SECTION_NETWORKS:
+        return sizeof(Network)
+    if kind == SECTION_LINKS:
+        return sizeof(Link)
+    if kind == SECTION_SERVER_IDS:
+        return 4
+    if kind == SECTION_RELAYS:
+        return sizeof(Relay)
+    if kind == SECTION_RULES:
+        return sizeof(Rule)
+    return kind == SECTION_HEAP
 
 
 cdef inline const char *attach_table(Table *table, const void *at, uint64_t bytes) noexcept nogil:
     """Point a Table into a mapped generation after checking its bounds.  NULL, or what is wrong with it."""
     cdef const Header *header = <const Header *>at
     cdef const uint8_t *start = <const uint8_t *>at
+    cdef const Section *section = <const Section *>(start + sizeof(Header))
+    cdef const Section *known[SECTION_KINDS]
+    cdef uint32_t i
     if bytes < sizeof(Header):
         return b"shorter than a header"
     if header.magic != TABLE_MAGIC_LOW:
@@ -276,23 +349,45 @@ cdef inline const char *attach_table(Table *table, const void *at, uint64_t byte
         return b"another version of the layout"
     if header.total_bytes != bytes:
         return b"its length is not what the header says"
-    if header.slot_count == 0 or header.slot_count & (header.slot_count - 1) or header.slot_count <= header.lease_count:
+    if header.section_count > SECTIONS_MAX or bytes - sizeof(Header) < header.section_count * sizeof(Section):
+        return b"the directory of sections reaches over its end"
+    memset(known, 0, sizeof(known))
+    for i in range(header.section_count):
+        if (section[i].at % 8 != 0 or section[i].at > bytes or section[i].size == 0 or section[i].count >> 32 != 0
+                or section[i].count > (bytes - section[i].at) // section[i].size
+                or section[i].at < sizeof(Header) + header.section_count * sizeof(Section)):
+            return b"a section reaches over its end"
+        if section[i].kind >= SECTION_KINDS or record_bytes(section[i].kind) == 0:
+            continue
+        if section[i].size != record_bytes(section[i].kind):
+            return b"another size of record in a section"
+        if known[section[i].kind] != NULL:
+            return b"a section stands there twice"
+        known[section[i].kind] = section + i
+    for i in range(1, SECTION_KINDS):
+        if known[i] == NULL:
+            return b"a section is missing"
+    table.slot_count = <uint32_t>known[<int>SECTION_SLOTS].count
+    table.lease_count = <uint32_t>known[<int>SECTION_LEASES].count
+    if table.slot_count == 0 or table.slot_count & (table.slot_count - 1) or table.slot_count <= table.lease_count:
         return b"slot_count is no power of two above lease_count"
-    if not (section_fits(header, header.slots_at, header.slot_count, sizeof(Slot))
-            and section_fits(header, header.leases_at, header.lease_count, sizeof(Lease))
-            and section_fits(header, header.templates_at, header.template_count, sizeof(Template))
-            and section_fits(header, header.networks_at, header.network_count, sizeof(Network))
-            and section_fits(header, header.links_at, header.link_count, sizeof(Link))
-            and section_fits(header, header.server_ids_at, header.server_id_count, 4)
-            and section_fits(header, header.relays_at, header.relay_count, sizeof(Relay))
-            and section_fits(header, header.rules_at, header.rule_count, sizeof(Rule))
-            and section_fits(header, header.heap_at, header.heap_bytes, 1)):
-        return b"a section reaches over its end"
+    table.template_count = <uint32_t>known[<int>SECTION_TEMPLATES].count
+    table.network_count = <uint32_t>known[<int>SECTION_NETWORKS].count
+    table.link_count = <uint32_t>known[<int>SECTION_LINKS].count
+    table.server_id_count = <uint32_t>known[<int>SECTION_SERVER_IDS].count
+    table.relay_count = <uint32_t>known[<int>SECTION_RELAYS].count
+    table.rule_count = <uint32_t>known[<int>SECTION_RULES].count
+    table.heap_bytes = known[<int>SECTION_HEAP].count
     table.header = header
-    table.slots = <const Slot *>(start + header.slots_at)
-    table.leases = <const Lease *>(start + header.leases_at)
-    table.templates = <const Template *>(start + header.templates_at)
-    table.heap = start + header.heap_at
+    table.slots = <const Slot *>(start + known[<int>SECTION_SLOTS].at)
+    table.leases = <const Lease *>(start + known[<int>SECTION_LEASES].at)
+    table.templates = <const Template *>(start + known[<int>SECTION_TEMPLATES].at)
+    table.networks = <const Network *>(start + known[<int>SECTION_NETWORKS].at)
+    table.links = <const Link *>(start + known[<int>SECTION_LINKS].at)
+    table.server_ids_be = <const uint32_t *>(start + known[<int>SECTION_SERVER_IDS].at)
+    table.relays = <const Relay *>(start + known[<int>SECTION_RELAYS].at)
+    table.rules = <const Rule *>(start + known[<int>SECTION_RULES].at)
+    table.heap = start + known[<int>SECTION_HEAP].at
     return NULL
 
 
@@ -300,19 +395,18 @@ cdef inline const char *join_site(Site *site) noexcept nogil:
     """Base and delta are attached (delta.header may be NULL): take the site's words from the younger one.
     NULL, or why the two do not belong together."""
     cdef const Header *own = site.base.header
-    cdef const uint8_t *start
+    cdef const Table *words = &site.base
     if own.base != own.generation:
         return b"the base is a delta"
     if site.delta.header != NULL:
         if (site.delta.header.base != own.generation or site.delta.header.base_checksum != own.checksum
                 or site.delta.header.generation <= own.generation):
             return b"the delta belongs to another base"
-        own = site.delta.header
-    start = <const uint8_t *>own
-    site.own = own
-    site.networks = <const Network *>(start + own.networks_at)
-    site.links = <const Link *>(start + own.links_at)
-    site.server_ids_be = <const uint32_t *>(start + own.server_ids_at)
-    site.relays = <const Relay *>(start + own.relays_at)
-    site.rules = <const Rule *>(start + own.rules_at)
+        words = &site.delta
+    site.own = words.header
+    site.networks, site.network_count = words.networks, words.network_count
+    site.links, site.link_count = words.links, words.link_count
+    site.server_ids_be, site.server_id_count = words.server_ids_be, words.server_id_count
+    site.relays, site.relay_count = words.relays, words.relay_count
+    site.rules, site.rule_count = words.rules, words.rule_count
     return NULL

@@ -7,7 +7,8 @@ from libc.string cimport memcpy
 import os
 
 from ext.leases cimport Header
-from ext.net cimport MAP_FAILED, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+from ext.net cimport (MAP_FAILED, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, is_sealed, mmap,
+                      munmap)
 
 
 class GenerationRejected(Exception):
@@ -32,6 +33,8 @@ cdef Mapping map_generation(int fd) except *:
     mapping.bytes = os.fstat(fd).st_size
     if mapping.bytes < sizeof(Header):
         raise GenerationRejected(f"generation fd {fd}: {mapping.bytes} bytes, a header alone has {sizeof(Header)}")
+    if not is_sealed(fd):
+        raise GenerationRejected(f"generation fd {fd}: not sealed, it could change or end while it is read")
     with nogil:
         mapping.at = mmap(NULL, mapping.bytes, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0)
     if mapping.at == MAP_FAILED:

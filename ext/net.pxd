@@ -14,6 +14,7 @@ cdef extern from *:
     #include <linux/if_packet.h>
     #include <linux/if_ether.h>
     #include <sys/mman.h>
+    #include <fcntl.h>
     #include <sys/eventfd.h>
     #include <sys/stat.h>
     #include <poll.h>
@@ -48,6 +49,11 @@ cdef extern from *:
     static inline int bs_take(uint32_t *p, uint32_t v) {
         uint32_t nobody = 0;
         return __atomic_compare_exchange_n(p, &nobody, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    }
+    static inline int bs_is_sealed(int fd) {
+        const int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+        const int seals = fcntl(fd, F_GET_SEALS);
+        return seals >= 0 && (seals & wanted) == wanted;
     }
     static inline void *bs_exchange(void **p, void *v) { return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL); }
     """
@@ -118,6 +124,7 @@ cdef extern from *:
     void bump "BS_BUMP"(uint64_t *, uint64_t) nogil
     void *exchange "bs_exchange"(void **, void *) nogil
     int bs_confine(const void *, size_t) nogil
+    bint is_sealed "bs_is_sealed"(int) nogil            # nobody can write into it, cut it or make it longer
     int AF_INET, AF_PACKET, IPPROTO_IP, IP_PKTINFO, SOL_SOCKET, ETH_P_IP
     int MSG_DONTWAIT, MSG_TRUNC
     int SO_TIMESTAMPNS, SCM_TIMESTAMPNS

@@ -35,7 +35,7 @@ cdef inline bint applies(const Rule *rule, const Request *request) noexcept nogi
 
 cdef inline uint8_t role_of(const Site *site, const Request *request) noexcept nogil:
     cdef uint32_t i
-    for i in range(site.own.rule_count):
+    for i in range(site.rule_count):
         if applies(site.rules + i, request):
             return site.rules[i].role
     return ROLE_HOST
@@ -52,6 +52,6 @@ cdef inline Verdict find_host(const Site *site, const Request *request, Host *ho
         return IGNORED_BMC if find_lease(site, request.mac, ROLE_HOST, host) else IGNORED_UNKNOWN_MAC
     if find_lease(site, request.mac, ROLE_HOST, host):
         return VERDICT_COUNT
-    if site.own.rule_count != 0 and classify(request) == OS and find_lease(site, request.mac, ROLE_BMC, host):
+    if site.rule_count != 0 and classify(request) == OS and find_lease(site, request.mac, ROLE_BMC, host):
         return VERDICT_COUNT
     return IGNORED_UNKNOWN_MAC

@@ -4,7 +4,7 @@ by which contents are told apart."""
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from ext.leases cimport Header, Lease, Site, Table
+from ext.leases cimport Header, Lease, Site, Table, identity_of
 
 
 cdef class Generation:
@@ -12,7 +12,8 @@ cdef class Generation:
     cdef void *at
     cdef size_t bytes
 
-    cdef uint64_t host_hash(self, const Lease *first) noexcept nogil
+    cdef uint64_t host_hash(self, const Lease *first, bint with_identity=*) noexcept nogil
+    cdef list owner(self, const Lease *lease)
     cdef object template_dict(self, uint32_t index, bint whole=*)
     cdef bint variants_exist(self, uint32_t index) noexcept
     cdef bint is_proxied_right(self, const Lease *lease) noexcept

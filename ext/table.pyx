@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ext.classify cimport CLASS_COUNT
 from ext.leases cimport *
-from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
+from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, is_sealed, mmap, munmap
 from ext.wire cimport swap32
 
 STATES = ("served", "disabled", "no-address", "conflict", "quarantined", "proxied", "tombstone")
@@ -25,7 +25,8 @@ TABLE_LAYOUT = TABLE_VERSION
 OWN_BYTES_MAX = 0xffff
 FILE_BYTES_MAX = 127
 MFD_NOEXEC_SEAL = 8                # Linux 6.3; older kernels say EINVAL
-assert sizeof(Header) == 192 and sizeof(Slot) == 16 and sizeof(Lease) == 32 and sizeof(Template) == 80
+assert sizeof(Header) == 128 and sizeof(Section) == 32
+assert sizeof(Slot) == 16 and sizeof(Lease) == 32 and sizeof(Template) == 80
 
 
 class TableInvalid(ValueError):
@@ -58,13 +59,15 @@ def new_memfd(name: str) -> int:
 
 
 cdef class Generation:
-    """A read-only view of one generation behind an fd, which may be closed afterwards."""
+    """A read-only view of one generation behind the fd of a sealed memfd, which may be closed afterwards."""
 
     def __cinit__(self, int fd):
         cdef const char *fault
         self.bytes = os.fstat(fd).st_size
         if self.bytes < sizeof(Header):
             raise TableInvalid(f"{self.bytes} bytes, a header alone has {sizeof(Header)}")
+        if not is_sealed(fd):
+            raise TableInvalid(f"generation fd {fd}: not sealed, it could change or end while it is read")
         self.at = mmap(NULL, self.bytes, PROT_READ, MAP_SHARED, fd, 0)
         if self.at == MAP_FAILED:
             self.at = NULL
@@ -108,8 +111,13 @@ cdef class Generation:
     @property
     def networks(self) -> tuple:
         """(first, last) of the inventory's networks, disjoint and sorted."""
-        cdef const uint32_t *at = <const uint32_t *>(<const uint8_t *>self.at + self.table.header.networks_at)
-        return tuple((at[2 * i], at[2 * i + 1]) for i in range(self.table.header.network_count))
+        return tuple((self.table.networks[i].first, self.table.networks[i].last)
+                     for i in range(self.table.network_count))
+
+    @property
+    def is_converted(self) -> bool:
+        """True when rows come from a layout that told objects apart by name alone: a refresh replaces it as a whole."""
+        return bool(self.table.header.flags & FLAG_CONVERTED)
 
     def __len__(self) -> int:
         """Rows: hosts in every state, tombstones included."""
@@ -118,7 +126,7 @@ cdef class Generation:
     def keys(self):
         """(mac, role) of every row."""
         cdef uint32_t at = 0
-        while at < self.table.header.lease_count:
+        while at < self.table.lease_count:
             key = key_of(self.table.leases[at].mac, self.table.leases[at].role)
             yield key & 0xffffffffffff, (key >> 48) & 0x7fff
             at += max(<uint8_t>1, self.table.leases[at].lease_count)
@@ -127,7 +135,7 @@ cdef class Generation:
         """(mac, role) of the rows that hand out an address; a scan, 10 ms in a million hosts."""
         cdef uint32_t at, wanted = swap32(address)
         found = []
-        for at in range(self.table.header.lease_count):
+        for at in range(self.table.lease_count):
             if self.table.leases[at].address_be == wanted and self.table.leases[at].state == SERVED:
                 key = key_of(self.table.leases[at].mac, self.table.leases[at].role)
                 found.append((key & 0xffffffffffff, (key >> 48) & 0x7fff))
@@ -140,7 +148,7 @@ cdef class Generation:
         cdef uint8_t length = <uint8_t>min(255, len(name))
         cdef const char *wanted = name
         found = []
-        while at < self.table.header.lease_count:
+        while at < self.table.lease_count:
             lease = self.table.leases + at
             at += max(<uint8_t>1, lease.lease_count)
             if lease.name_bytes == length and memcmp(self.table.heap + lease.name_at, wanted, length) == 0:
@@ -153,7 +161,7 @@ cdef class Generation:
         cdef uint32_t at = 0
         cdef int wanted = STATES.index(state)
         found = []
-        while at < self.table.header.lease_count:
+        while at < self.table.lease_count:
             if self.table.leases[at].state == wanted:
                 found.append(unpacked(key_of(self.table.leases[at].mac, self.table.leases[at].role)))
             at += max(<uint8_t>1, self.table.leases[at].lease_count)
@@ -164,7 +172,7 @@ cdef class Generation:
         cdef uint32_t at = 0
         cdef const Lease *lease
         found = {}
-        while at < self.table.header.lease_count:
+        while at < self.table.lease_count:
             lease = self.table.leases + at
             at += max(<uint8_t>1, lease.lease_count)
             name = (<const char *>self.table.heap + lease.name_at)[:lease.name_bytes]
@@ -177,8 +185,8 @@ cdef class Generation:
         cdef const Lease *first = find_in(&self.table, (<uint64_t>1 << 63) | (<uint64_t>role << 48) | mac)
         return self.host_hash(first) if first != NULL else 0
 
-    cdef uint64_t host_hash(self, const Lease *first) noexcept nogil:
-        cdef uint64_t value = 0
+    cdef uint64_t host_hash(self, const Lease *first, bint with_identity=True) noexcept nogil:
+        cdef uint64_t value = identity_of(&self.table, first) if with_identity else 0
         cdef uint8_t i
         for i in range(first.lease_count):
             value = lease_hash(value, first + i, self.table.heap,
@@ -212,16 +220,22 @@ cdef class Generation:
         return {
             "mac": mac & 0xffffffffffff, "role": first.role, "state": STATES[first.state],
             "name": (<const char *>self.table.heap + first.name_at)[:first.name_bytes],
+            "identity": identity_of(&self.table, first),
             "own": (<const char *>self.table.heap + first.own_at)[:first.own_bytes],
             "leases": [{"address": swap32(first[i].address_be), "prefix": first[i].prefix,
                         "template": self.template_dict(first[i].template_index)}
                        for i in range(first.lease_count)] if is_answered(first.state) else [],
         }
 
+    cdef list owner(self, const Lease *lease):
+        """[key, name, identity] of a lease's row."""
+        return [key_of(lease.mac, lease.role) & ~(<uint64_t>1 << 63),
+                (<const char *>self.table.heap + lease.name_at)[:lease.name_bytes], identity_of(&self.table, lease)]
+
     cdef bint variants_exist(self, uint32_t index) noexcept:
         cdef uint32_t client
         for client in range(CLASS_COUNT):
-            if self.table.templates[index].variants[client] >= self.table.header.template_count:
+            if self.table.templates[index].variants[client] >= self.table.template_count:
                 return False
         return True
 
@@ -244,10 +258,10 @@ cdef class Generation:
         if header.checksum != checksum(view_of(<uint8_t *>self.at + sizeof(Header), self.bytes - sizeof(Header)),
                                        unsummed(header)):
             raise TableInvalid(f"generation {self.number}: checksum differs, the content is damaged")
-        for i in range(header.slot_count):
+        for i in range(self.table.slot_count):
             if self.table.slots[i].key == 0:
                 free += 1
-            elif self.table.slots[i].lease >= header.lease_count:
+            elif self.table.slots[i].lease >= self.table.lease_count:
                 raise TableInvalid(f"generation {self.number}: slot {i} points past the leases")
             else:
                 lease = self.table.leases + self.table.slots[i].lease
@@ -255,32 +269,32 @@ cdef class Generation:
                     raise TableInvalid(f"generation {self.number}: slot {i} names another host's lease")
         if free == 0:
             raise TableInvalid(f"generation {self.number}: no free slot, a look-up would never end")
-        for i in range(header.link_count):
-            if (<const Link *>(<uint8_t *>self.at + header.links_at))[i].prefix > 32:
+        for i in range(self.table.link_count):
+            if self.table.links[i].prefix > 32:
                 raise TableInvalid(f"generation {self.number}: link {i} is impossible")
-        for i in range(header.relay_count):
-            if (<const Relay *>(<uint8_t *>self.at + header.relays_at))[i].prefix > 32:
+        for i in range(self.table.relay_count):
+            if self.table.relays[i].prefix > 32:
                 raise TableInvalid(f"generation {self.number}: relay {i} is impossible")
-        for i in range(header.rule_count):
-            if ((<const Rule *>(<uint8_t *>self.at + header.rules_at))[i].length > RULE_TEXT_BYTES
-                    or (<const Rule *>(<uint8_t *>self.at + header.rules_at))[i].role > ROLE_BMC):
+        for i in range(self.table.rule_count):
+            if (self.table.rules[i].length > RULE_TEXT_BYTES
+                    or self.table.rules[i].role > ROLE_BMC):
                 raise TableInvalid(f"generation {self.number}: rule {i} is impossible")
-        for i in range(header.template_count):
-            if (self.table.templates[i].options_at + <uint64_t>self.table.templates[i].options_bytes > header.heap_bytes
-                    or self.table.templates[i].file_at + <uint64_t>self.table.templates[i].file_bytes > header.heap_bytes
+        for i in range(self.table.template_count):
+            if (self.table.templates[i].options_at + <uint64_t>self.table.templates[i].options_bytes > self.table.heap_bytes
+                    or self.table.templates[i].file_at + <uint64_t>self.table.templates[i].file_bytes > self.table.heap_bytes
                     or self.table.templates[i].file_bytes > FILE_BYTES_MAX
                     or not are_options(self.table.heap + self.table.templates[i].options_at,
                                        self.table.templates[i].options_bytes)
                     or not self.variants_exist(i)):
                 raise TableInvalid(f"generation {self.number}: template {i} is impossible")
-        for i in range(header.lease_count):
+        for i in range(self.table.lease_count):
             lease = self.table.leases + i
-            if (lease.own_at + <uint64_t>lease.own_bytes > header.heap_bytes or lease.prefix > 32
-                    or lease.name_at + <uint64_t>lease.name_bytes > header.heap_bytes
-                    or lease.lease_count == 0 or lease.lease_count > header.lease_count - i
+            if (lease.own_at < IDENTITY_BYTES or lease.own_at + <uint64_t>lease.own_bytes > self.table.heap_bytes or lease.prefix > 32
+                    or lease.name_at + <uint64_t>lease.name_bytes > self.table.heap_bytes
+                    or lease.lease_count == 0 or lease.lease_count > self.table.lease_count - i
                     or lease.state > TOMBSTONE
                     or not are_options(self.table.heap + lease.own_at, lease.own_bytes)
-                    or (is_answered(lease.state) and lease.template_index >= header.template_count)
+                    or (is_answered(lease.state) and lease.template_index >= self.table.template_count)
                     or (lease.state == PROXIED and not self.is_proxied_right(lease))):
                 raise TableInvalid(f"generation {self.number}: lease {i} is impossible")
 
@@ -423,7 +437,8 @@ cdef void compare_rows(const Table *rows, const Table *younger, const Site *othe
     cdef uint64_t key
     cdef const Lease *first
     cdef Generation mine, theirs
-    while rows.header != NULL and at < rows.header.lease_count:
+    cdef bint both
+    while rows.header != NULL and at < rows.lease_count:
         first = rows.leases + at
         at += first.lease_count
         key = key_of(first.mac, first.role)
@@ -434,7 +449,8 @@ cdef void compare_rows(const Table *rows, const Table *younger, const Site *othe
         elif differing is not None:
             mine = pair.base if rows == &pair.site.base else pair.delta
             theirs = other_pair.base if host.table == &other.base else other_pair.delta
-            if mine.host_hash(first) != theirs.host_hash(host.lease):
+            both = not (is_by_name(identity_of(rows, first)) or is_by_name(identity_of(host.table, host.lease)))
+            if mine.host_hash(first, both) != theirs.host_hash(host.lease, both):
                 differing.add(key)
 
 

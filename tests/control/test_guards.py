@@ -1,6 +1,9 @@
 """control/guards.py: when the inventory's word is not believed, and that it is believed again."""
 
+import os
+
 import pytest
+from ext.addresses import Index, View
 from ext.builder import Builder, Surroundings
 from ext.table import Changes, Generation, Keys, Pair, compare
 
@@ -16,8 +19,6 @@ MAC = 0x020000000001
 
 def table(*states: State | None, number: int = 1) -> Generation:
     """Host i + 1 in the i-th state, None for one that is not there."""
-    import os
-
     builder = Builder()
     template = builder.add_template()
     for host, state in enumerate(states, 1):
@@ -37,7 +38,7 @@ PROXY = State.PROXIED
 
 
 def verdict(before: Generation, after: Generation, limit: float) -> str | None:
-    return shrinking(Pair(before), after, compare(Pair(before), after), limit)
+    return shrinking(View(Pair(before), Index(before)), after, compare(Pair(before), after), limit)
 
 
 def test_the_reason_names_the_counts_the_limit_and_the_way_out() -> None:
@@ -64,7 +65,12 @@ def test_the_reason_names_the_counts_the_limit_and_the_way_out() -> None:
         pytest.param([PROXY] * 5, [PROXY, OFF, PROXY, None, ON], 0.2, True, id="nothing-to-boot-is-a-loss"),
         pytest.param([], [ON] * 5, 0.0, False, id="from-nothing"),
         pytest.param([ON, ON, OFF, OFF], [ON, ON, None, BAD], 0.0, False, id="only-the-answered-count"),
-        pytest.param([ON, OFF], [None, ON, *[ON] * 20], 0.2, True, id="new-ones-are-no-excuse"),
+        pytest.param([ON, ON, OFF], [None, None, *[ON] * 20], 0.2, True, id="new-ones-are-no-excuse"),
+        pytest.param([ON] * 3, [None, ON, ON], 0.2, False, id="a-small-site-may-change-one-host"),
+        pytest.param([ON] * 3, [OFF, ON, ON], 0.2, False, id="or-switch-it-off"),
+        pytest.param([ON] * 3, [OFF, None, ON], 0.2, True, id="but-not-two"),
+        pytest.param([ON] * 3, [None, ON, ON], 0.0, True, id="nor-one-if-none-may-go"),
+        pytest.param([ON], [None], 0.2, True, id="nor-all-that-it-has"),
     ],
 )
 def test_what_may_go(before: list[State | None], after: list[State | None], limit: float, refused: bool) -> None:
@@ -79,14 +85,58 @@ def test_a_delta_counts_as_what_it_makes_of_its_base() -> None:
         builder.add_tombstone(host)
     fd = builder.seal(2, Surroundings(), created_s=1)
     pair = Pair(base, Generation(fd))
-    after = table(*[None] * 5, None, *[ON] * 4)
-    reason = shrinking(pair, after, compare(pair, after), 0.1)
-    assert reason is not None and reason.startswith("1 of 5 hosts would no longer be answered (1 removed)")
+    after = table(*[None] * 5, None, None, *[ON] * 3)
+    reason = shrinking(View(pair, Index(base)), after, compare(pair, after), 0.1)
+    assert reason is not None and reason.startswith("2 of 5 hosts would no longer be answered (2 removed)")
     assert "generation 2 serves on" in reason
 
 
 def test_nothing_changed_is_nothing_gone() -> None:
-    assert shrinking(Pair(table(ON)), table(ON), Changes(Keys(), Keys(), Keys()), 0.0) is None
+    before = table(ON)
+    assert shrinking(View(Pair(before), Index(before)), table(ON), Changes(Keys(), Keys(), Keys()), 0.0) is None
+
+
+def hosts(*rows: tuple[int, str], bmc: bool = False) -> Generation:
+    """(MAC, path of the object), all served."""
+    builder = Builder()
+    template = builder.add_template()
+    for number, (mac, path) in enumerate(rows, 1):
+        name, thing = path.rpartition("/")[2].encode(), path.encode()
+        builder.add_host(mac, name=name, leases=((number, 24, template),), thing=thing)
+        if bmc:
+            builder.add_host(mac, role=1, name=name, leases=((number + 100, 24, template),), thing=thing)
+    fd = builder.seal(1, Surroundings(), created_s=1)
+    try:
+        return Generation(fd)
+    finally:
+        os.close(fd)
+
+
+A, B, C, D = ((number, f"/server/{name}") for number, name in enumerate("abcd", 1))
+
+
+@pytest.mark.parametrize(
+    "before, after, lost",
+    [
+        pytest.param([A], [(9, A[1])], 0, id="the-only-host-has-another-mac"),
+        pytest.param([A, B, C, D], [(9, A[1]), (8, B[1]), (7, C[1]), (6, D[1])], 0, id="all-have"),
+        pytest.param([A, B, C, D], [(2, A[1]), (1, B[1]), C, D], 0, id="two-swapped-theirs"),
+        pytest.param([A], [(1, "/server/z")], 0, id="another-name-at-the-same-mac"),
+        pytest.param([A, (9, A[1]), B, C, D], [A, B, C, D], 0, id="one-of-two-cards"),
+        pytest.param([A, (9, A[1]), B, (8, B[1]), C, D], [C, D], 2, id="two-hosts-with-two-cards-each"),
+        pytest.param([A, B, C, D], [(2, A[1]), C, D], 0, id="one-left-and-another-has-its-card"),
+    ],
+)
+@pytest.mark.parametrize("bmc", [False, True])
+def test_hosts_count_and_not_rows(
+    before: list[tuple[int, str]], after: list[tuple[int, str]], lost: int, bmc: bool
+) -> None:
+    reason = verdict(hosts(*before, bmc=bmc), hosts(*after, bmc=bmc), 0.0)
+    total = len({path for _mac, path in before})
+    assert (reason or "").startswith(
+        f"{lost} of {total} hosts would no longer be answered ({lost} removed)" if lost else ""
+    )
+    assert (reason is not None) == bool(lost)
 
 
 # --- flips -----------------------------------------------------------------------------------------------------------

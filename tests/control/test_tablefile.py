@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ext.builder import Builder, Surroundings
-from ext.table import Generation, Pair
+from ext.table import TABLE_LAYOUT, Generation, Pair
 
 from control.tablefile import TableStore
 
@@ -262,6 +262,64 @@ def test_damage_that_cannot_be_moved_is_not_served_either(
     monkeypatch.setattr(os, "rename", refuse)
     assert store.load() is None
     assert "is not served" in caplog.text and "Read-only" in caplog.text
+
+
+# --- other layouts ---------------------------------------------------------------------------------------------------
+
+TABLES = Path(__file__).resolve().parents[1] / "data/tables"
+
+
+def test_a_table_of_the_layout_before_is_read_and_said(
+    store: TableStore, fds: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An upgrade over a restart serves at once, with its delta, and at the inventory's next word it is rewritten."""
+    store.base_path.write_bytes((TABLES / "layout5.base").read_bytes())
+    store.delta_path.write_bytes((TABLES / "layout5.delta").read_bytes())
+    os.utime(store.base_path, (1234.5, 1234.5))
+    open_before = len(os.listdir("/proc/self/fd"))
+    found = load(store, fds)
+    assert len(os.listdir("/proc/self/fd")) == open_before + 2
+    assert found is not None and (found[0].base.number, found[0].top.number, found[1]) == (7, 9, 1234.5)
+    assert found[0].lookup(NOBODY + 1)["leases"][0]["address"] == 0x0A010033, "the delta's word"
+    assert f"{store.base_path} has layout 5 and is read into layout {TABLE_LAYOUT}" in caplog.text
+    assert names(store.state_dir) == ["table.base", "table.delta"]
+    store.save(found[0], fds[0], fds[1], 2000.0)
+    caplog.clear()
+    again = load(TableStore(store.state_dir), fds)
+    assert again is not None and again[0].top.number == 9 and not caplog.records
+
+
+def test_a_damaged_delta_of_the_layout_before_leaves_its_base(
+    store: TableStore, fds: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    store.base_path.write_bytes((TABLES / "layout5.base").read_bytes())
+    store.delta_path.write_bytes(flipped((TABLES / "layout5.delta").read_bytes()))
+    found = load(store, fds)
+    assert found is not None and found[0].delta is None and found[0].top.number == 7
+    assert "table.delta is not served: checksum differs" in caplog.text
+
+
+def test_a_delta_of_the_layout_before_upon_a_base_of_this_one_is_ignored(
+    store: TableStore, fds: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    save(store, base(fds, 7))
+    store.delta_path.write_bytes((TABLES / "layout5.delta").read_bytes())
+    found = load(TableStore(store.state_dir), fds)
+    assert found is not None and found[0].delta is None and "table.delta is not used" in caplog.text
+
+
+@pytest.mark.parametrize("layout", [1, 4, TABLE_LAYOUT + 1])
+def test_any_other_layout_is_kept_aside_and_named(
+    store: TableStore, fds: list[int], caplog: pytest.LogCaptureFixture, layout: int
+) -> None:
+    save(store, base(fds, 7))
+    raw = store.base_path.read_bytes()
+    store.base_path.write_bytes(raw[:VERSION_AT] + struct.pack("<I", layout) + raw[VERSION_AT + 4 :])
+    assert load(TableStore(store.state_dir), fds) is None
+    (aside,) = names(store.state_dir)
+    assert aside.startswith("table.base.refused-")
+    assert f"layout {layout} of another version; this build reads layouts 5 and {TABLE_LAYOUT}" in caplog.text
 
 
 # --- a full disk -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from ext.builder import Builder, delta_builder
+from ext.builder import Builder, delta_builder, identity_of_object
 from ext.table import Changes, Generation, Keys, Pair, TableInvalid, compare, row_key
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,8 +113,17 @@ def test_rows_of_a_delta_are_not_taken_over() -> None:
 # --- contested -------------------------------------------------------------------------------------------------------
 
 
+def contested(builder: Builder) -> tuple[dict[int, list[bytes]], dict[int, list[tuple[int | None, bytes]]]]:
+    """Without the identities."""
+    macs, addresses = builder.contested()
+    return (
+        {key: [name for name, _identity in found] for key, found in macs.items()},
+        {address: [(key, name) for key, name, _identity in found] for address, found in addresses.items()},
+    )
+
+
 def test_nobody_contests_anything() -> None:
-    assert hosts().contested() == ({}, {}) == Builder().contested()
+    assert contested(hosts()) == ({}, {}) == contested(Builder())
 
 
 def test_two_rows_with_one_mac() -> None:
@@ -122,14 +131,14 @@ def test_two_rows_with_one_mac() -> None:
     served(builder, ALICE, b"a", 1)
     builder.add_host(ALICE, name=b"b", state=1)
     served(builder, TWO, b"c", 2)
-    assert builder.contested() == ({ALICE: [b"a", b"b"]}, {})
+    assert contested(builder) == ({ALICE: [b"a", b"b"]}, {})
 
 
 def test_two_rows_with_one_address() -> None:
     builder = Builder()
     served(builder, ALICE, b"a", 1, 7)
     served(builder, TWO, b"b", 7)
-    assert builder.contested() == ({}, {7: [(ALICE, b"a"), (TWO, b"b")]})
+    assert contested(builder) == ({}, {7: [(ALICE, b"a"), (TWO, b"b")]})
 
 
 def test_an_address_that_somebody_only_has() -> None:
@@ -138,7 +147,7 @@ def test_an_address_that_somebody_only_has() -> None:
     served(builder, ALICE, b"a", ip("255.255.255.254"))
     builder.add_claim(ip("255.255.255.254"), b"sw")
     builder.add_claim(5, b"sw")
-    assert builder.contested() == ({}, {ip("255.255.255.254"): [(ALICE, b"a"), (None, b"sw")]})
+    assert contested(builder) == ({}, {ip("255.255.255.254"): [(ALICE, b"a"), (None, b"sw")]})
 
 
 def test_what_one_object_has_twice_is_not_contested() -> None:
@@ -147,7 +156,30 @@ def test_what_one_object_has_twice_is_not_contested() -> None:
     builder.add_claim(1, b"a")
     builder.add_claim(2, b"b")
     builder.add_claim(2, b"b")
-    assert builder.contested() == ({}, {})
+    assert contested(builder) == ({}, {})
+
+
+def test_objects_are_told_apart_by_identity_and_not_by_the_name_they_show() -> None:
+    builder = Builder()
+    template = builder.add_template()
+    for number, (thing, address) in enumerate([(b"/server/a", 1), (b"/appliance/a", 1), (b"/server/b", 2)]):
+        builder.add_host(ALICE + number, name=b"a", leases=((address, 24, template),), thing=thing)
+    builder.add_host(ALICE, role=1, name=b"b", leases=((2, 24, template),), thing=b"/server/b")
+    assert contested(builder) == ({}, {1: [(ALICE, b"a"), (ALICE + 1, b"a")]})
+    assert builder.objects() == {
+        identity_of_object(b"/%s" % path) for path in (b"server/a", b"appliance/a", b"server/b")
+    }
+    assert builder.objects({identity_of_object(b"/server/b"), 7}) == {identity_of_object(b"/server/b")}
+
+
+def test_rows_of_some_objects_are_not_taken_over() -> None:
+    builder, other, want = Builder(), Builder(), Builder()
+    for made in (other, want):
+        served(made, TWO, b"b", 2)
+    served(other, ALICE, b"a", 1)
+    builder.append(other, objects={identity_of_object(b"a")})
+    assert dump(generation(builder)) == dump(generation(want))
+    assert generation(builder).digest == generation(want).digest
 
 
 def test_two_that_only_have_it() -> None:
@@ -155,14 +187,14 @@ def test_two_that_only_have_it() -> None:
     builder = Builder()
     builder.add_claim(2, b"a")
     builder.add_claim(2, b"b")
-    assert builder.contested() == ({}, {2: [(None, b"a"), (None, b"b")]})
+    assert contested(builder) == ({}, {2: [(None, b"a"), (None, b"b")]})
 
 
 def test_a_claim_keeps_as_much_of_a_name_as_a_row_does() -> None:
     builder = Builder()
     builder.add_claim(2, b"x" * 300)
     builder.add_claim(2, b"b")
-    assert builder.contested() == ({}, {2: [(None, b"x" * 255), (None, b"b")]})
+    assert contested(builder) == ({}, {2: [(None, b"x" * 255), (None, b"b")]})
 
 
 def test_more_claims_than_there_was_room_for() -> None:
@@ -173,7 +205,7 @@ def test_more_claims_than_there_was_room_for() -> None:
     other.add_claim(1000, b"other")
     builder.append(other)
     builder.add_claim(1, b"last")
-    assert builder.contested() == ({}, {1: [(None, b"s0"), (None, b"last")], 1000: [(None, b"s999"), (None, b"other")]})
+    assert contested(builder) == ({}, {1: [(None, b"s0"), (None, b"last")], 1000: [(None, b"s999"), (None, b"other")]})
 
 
 @pytest.mark.property
@@ -197,7 +229,7 @@ def test_contested_is_what_a_dictionary_finds_however_it_is_split(parts: list[An
             piece.add_claim(address, name)
             owners.setdefault(address, []).append((None, name))
         builder.append(piece)
-    found_macs, found_addresses = builder.contested()
+    found_macs, found_addresses = contested(builder)
     assert {mac: sorted(names) for mac, names in found_macs.items()} == {
         mac: sorted(names) for mac, names in macs.items() if len(names) > 1
     }

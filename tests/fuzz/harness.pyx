@@ -166,7 +166,7 @@ cdef bint same_mac(const uint8_t *a, const uint8_t *b) noexcept nogil:
 cdef const Lease *row_of(const Table *table, const uint8_t *mac, uint8_t role) noexcept nogil:
     """A host's first lease by reading all of them: knows nothing of slots and hashes."""
     cdef uint32_t at = 0
-    while table.header != NULL and at < table.header.lease_count:
+    while table.header != NULL and at < table.lease_count:
         if same_mac(table.leases[at].mac, mac) and table.leases[at].role == role:
             return table.leases + at
         at += table.leases[at].lease_count
@@ -185,7 +185,7 @@ cdef const Lease *host_of(const Site *site, const Request *request) noexcept nog
     cdef const Lease *row = NULL
     if role_of(site, request) == ROLE_HOST:
         row = in_role(site, request.mac, ROLE_HOST)
-    if row == NULL and site.own.rule_count != 0:
+    if row == NULL and site.rule_count != 0:
         row = in_role(site, request.mac, ROLE_BMC)
     return row if row != NULL and (row.state == SERVED or row.state == PROXIED) else NULL
 
@@ -205,16 +205,16 @@ cdef uint32_t host_bits(uint8_t prefix) noexcept nogil:
 cdef void check_relay(const Site *site, uint32_t giaddr_be) noexcept nogil:
     cdef uint32_t giaddr = swap32(giaddr_be), own, bits, i
     cdef uint32_t top = giaddr >> 24
-    cdef bint listed = site.own.relay_count == 0
+    cdef bint listed = site.relay_count == 0
     if top == 0 or top == 127 or top >= 224:
         broken(b"6: giaddr is an address that a host may have")
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         own, bits = swap32(site.links[i].address_be), host_bits(site.links[i].prefix)
         if giaddr == own:
             broken(b"6: giaddr is not ours")
         if bits > 1 and giaddr & ~bits == own & ~bits and (giaddr & bits == 0 or giaddr & bits == bits):
             broken(b"6: giaddr is no broadcast of a link of ours")
-    for i in range(site.own.relay_count):
+    for i in range(site.relay_count):
         bits = host_bits(site.relays[i].prefix)
         if giaddr & ~bits == swap32(site.relays[i].address_be) & ~bits:
             listed = True
@@ -229,7 +229,7 @@ cdef void check_sender(const Site *site, const Packet *packet, const Bootp *aske
         broken(b"6: ciaddr is the sender's own address")
     if to >> 24 == 0 or to >> 24 == 127 or to >> 24 >= 224:
         broken(b"6: the sender's address is one that a host may have")
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         own, bits = swap32(site.links[i].address_be), host_bits(site.links[i].prefix)
         if to == own or (bits > 1 and to & ~bits == own & ~bits and (to & bits == 0 or to & bits == bits)):
             broken(b"6: the sender's address is neither ours nor a broadcast of ours")
@@ -258,7 +258,7 @@ cdef void check_destination(const Site *site, const Packet *packet, const Bootp 
         broken(b"6: frames go out where the request came in")
     if reply.route == ROUTE_FRAME and (asked.htype != HTYPE_ETHERNET or memcmp(reply.mac, asked.chaddr, 6) != 0):
         broken(b"6: a frame goes to the client's own MAC")
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if site.links[i].address_be == reply.source_be:
             ours = True
     if not ours or reply.source_be == 0:
@@ -342,7 +342,7 @@ cdef void check_size(const Site *site, const Packet *packet, const Request *requ
         client += 2 + request.relay_agent.length                 # the relay takes its own away again
     if reply.length < REPLY_BYTES_MIN or reply.length > reply.capacity or reply.length + IP_UDP_BYTES > client:
         broken(b"4: 300 bytes at least, at most what the buffer and the client take")
-    for i in range(site.own.link_count):
+    for i in range(site.link_count):
         if site.links[i].ifindex == packet.ifindex:
             if reply.length + IP_UDP_BYTES > site.links[i].mtu:
                 broken(b"4: at most the interface's MTU")

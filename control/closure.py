@@ -1,0 +1,162 @@
+"""What a look-up of single hosts has to take along, so that what it publishes contradicts nothing that is served.
+
+Who moves leaves something behind: his old MAC, his old address, somebody who was in conflict with him.  Every such row
+is read again, removed or made a conflict in the same delta; one step deep.  Nothing here is published without the look
+of served.py at the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ext.addresses import View
+from ext.builder import identity_of_object
+from ext.layout5 import identity_of_name
+from ext.table import Pair
+
+from control.clusto.model import Inventory, name_of
+from control.compile import decoded, encoded, told_apart
+from control.plan import Contested, Plan, Row, State, show_mac
+
+DISPUTES_MAX = 10_000  # beyond that many conflicts the next refresh, not a look-up, finds out that one is over
+PARTIES_MAX = 64  # rows of one conflict: that many are not read again for one host
+
+
+@dataclass(slots=True)
+class Dispute:
+    """One conflict: rows that are not answered, by key, and the names of the objects."""
+
+    keys: frozenset[int]
+    names: frozenset[str]
+
+
+@dataclass(slots=True)
+class Disputes:
+    """Who is silent because of whom, which a row in conflict does not say: so that a conflict ends with its cause."""
+
+    by_key: dict[int, list[Dispute]] = field(default_factory=dict)
+    by_name: dict[str, list[Dispute]] = field(default_factory=dict)
+    by_address: dict[int, Dispute] = field(default_factory=dict)
+    count: int = 0
+
+    def note(self, contested: Contested) -> None:
+        for key, found in contested.macs.items():
+            self.add(frozenset((key,)), frozenset(name for name, _thing in found))
+        for address, owners in contested.addresses.items():
+            made = self.add(
+                frozenset(key for key, _name, _thing in owners if key is not None),
+                frozenset(name for _key, name, _thing in owners),
+            )
+            if made is not None:
+                self.by_address[address] = made
+
+    def add(self, keys: frozenset[int], names: frozenset[str]) -> Dispute | None:
+        if self.count >= DISPUTES_MAX or len(keys) + len(names) > 2 * PARTIES_MAX:
+            return None
+        self.count += 1
+        made = Dispute(keys, names)
+        for key in keys:
+            self.by_key.setdefault(key, []).append(made)
+        for name in names:
+            self.by_name.setdefault(name, []).append(made)
+        return made
+
+    def touching(self, keys: Iterable[int], names: Iterable[str], addresses: Iterable[int]) -> list[Dispute]:
+        found = [each for key in keys for each in self.by_key.get(key, ())]
+        found += [each for name in names for each in self.by_name.get(name, ())]
+        return found + [self.by_address[address] for address in addresses if address in self.by_address]
+
+
+@dataclass(slots=True)
+class Closure:
+    """What a look-up found.  keys: of the rows that it decides about: who has no row among `rows` (by key) is not in
+    the inventory any more.  plan: of all that was read, and of what stands above."""
+
+    keys: set[int]
+    rows: dict[int, Row]
+    plan: Plan
+
+
+Read = Callable[[list[str], list[str]], Inventory]
+
+
+def read_closed(
+    read: Read,
+    planned: Callable[[Inventory], Plan],
+    known: tuple[Inventory, View, Disputes],
+    macs: list[str],
+    names: list[str],
+    asked: set[int],
+) -> Closure:
+    """Read hosts, and again what these touch in what is served.
+
+    known: the frame of the last full read, what is served, who is in conflict.  asked: keys.  Whatever read() raises
+    ends the look-up without effect: half of such a word is none, and what is served contradicts nothing."""
+    frame, view, disputes = known
+    inventory = read(macs, names)
+    plan, paths = planned(inventory), paths_read(inventory, frame)
+    rows = rows_of(plan, paths)
+    keys, more_macs, more_names = close_over(view, disputes, plan, rows, paths, asked)
+    if more_macs or more_names:
+        more = read(more_macs, more_names)
+        paths |= paths_read(more, frame)
+        more.things = inventory.things | more.things
+        more.parents = inventory.parents | more.parents
+        plan = planned(more)
+        rows = rows_of(plan, paths)
+    # All of an object was read: a row of it that was not planned is gone, whoever asked for that.
+    return Closure(keys | rows.keys() | view.of_objects(identities(paths)), rows, plan)
+
+
+def paths_read(inventory: Inventory, frame: Inventory) -> set[str]:
+    """Of what was read for its own sake, and not only to know what stands above something."""
+    return (inventory.things.keys() - frame.things.keys()) | set(inventory.hosts)
+
+
+def identities(paths: Iterable[str]) -> set[int]:
+    """Of objects, as rows bear them; those of the layout before, that knew names alone, too."""
+    found = set[int]()
+    for path in paths:
+        found.add(identity_of_object(told_apart(path)))
+        found.add(identity_of_name(encoded(name_of(path))))
+    return found
+
+
+def rows_of(plan: Plan, read: Collection[str]) -> dict[int, Row]:
+    """What a look-up may publish: rows of what was read for it, and conflicts with those.  read: paths."""
+    return {row.key: row for row in plan.rows if row.thing in read or row.state is State.CONFLICT}
+
+
+def close_over(
+    view: View, disputes: Disputes, plan: Plan, rows: Mapping[int, Row], read: Collection[str], asked: set[int]
+) -> tuple[set[int], list[str], list[str]]:
+    """Keys of all rows that the look-up decides about, and the MACs and names that have to be read for that besides.
+
+    asked: keys that were asked for; read: paths of the objects that were read for that, and rows what they became."""
+    pair = view.pair
+    things = identities(read)
+    keys = asked | rows.keys()
+    keys |= view.of_objects(things | {row["identity"] for row in served_rows(pair, keys)})
+    addresses = {address for address, _name, path in plan.claims if path in read}
+    addresses.update(address for row in rows.values() for address in addresses_of(row))
+    for row in served_rows(pair, keys):
+        if row["state"] == "served":
+            addresses.update(lease["address"] for lease in row["leases"])
+    keys |= view.with_addresses(addresses)
+    names = {name_of(path) for path in read}
+    touched = disputes.touching(keys, names, addresses)
+    keys.update(key for dispute in touched for key in dispute.keys)
+    again = {name for dispute in touched for name in dispute.names}
+    again.update(decoded(row["name"]) for row in served_rows(pair, keys) if row["identity"] not in things)
+    unread = keys - rows.keys() - asked
+    return keys, sorted({show_mac(key) for key in unread}), sorted(again - names)
+
+
+def served_rows(pair: Pair, keys: Iterable[int]) -> Iterator[dict[str, Any]]:
+    return (row for key in keys if (row := pair.lookup(key)) is not None)
+
+
+def addresses_of(row: Row) -> list[int]:
+    return [] if row.state is State.PROXIED else [address for address, _prefix, _template in row.leases]
