@@ -176,7 +176,10 @@ class Planner:
         rows = {row.key: row for row in plan.rows}
         asked_macs = {int(mac.replace(":", ""), 16) for mac in macs}
         wanted = {row_key(mac, role) for mac in asked_macs for role in (0, 1)}
-        wanted.update(row_key(*key) for name in names for key in pair.with_name(name.encode()))
+        wanted.update(row_key(*key) for name in names for key in pair.with_name(encoded(name)))
+        unsure = {row_key(*key) for name in plan.unsure for key in pair.with_name(encoded(name))}
+        wanted -= unsure  # what cannot be read stays as it is served
+        rows = {key: row for key, row in rows.items() if key not in unsure}
         if self.refreshing:
             self.touched |= wanted | rows.keys()
         changes = self.host_changes(rows, wanted)
@@ -235,7 +238,7 @@ class Planner:
             return
         finally:
             self.refreshing = False
-        if done.doubts and not done.segments:
+        if done.knows_nothing:
             self.fail("down", f"no part of the inventory can be read: {done.doubts[0]}")
             return
         confirmed_s = time.time()
@@ -274,7 +277,10 @@ class Planner:
             rows = {key: pair.lookup(key) for key in self.looked_up}
             carried.update(key for key, row in rows.items() if row is not None and row["name"] in unread)
         number = self.served.number + 1
-        surroundings = self.surroundings(tuple(done.rules.networks))
+        networks = tuple(done.rules.networks)
+        if pair is not None and done.rules.frame.unread:  # perhaps one of a manager that cannot be read
+            networks += pair.top.networks
+        surroundings = self.surroundings(networks)
         assembled = done.assemble(pair, carried)
         fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
         full = Generation(fd)
@@ -345,7 +351,7 @@ class Planner:
             published=published,
             report=write_report(assembled.faults, assembled.reasons),
             stages_s=stages.seconds,
-            doubts=[doubt[:300] for doubt in doubts[:DOUBTS_MAX]],
+            doubts=[plain(doubt[:400]) for doubt in doubts[:DOUBTS_MAX]],
             kept_hosts=kept,
             kept_parts=done.kept_segments,
             parts=len(done.segments),
@@ -417,7 +423,7 @@ class Planner:
     # --- to control ----------------------------------------------------------------------------------------------
 
     def fail(self, kind: str, reason: str, job: str = "refresh") -> None:
-        self.send(Failed(kind=kind, reason=reason, job=job))
+        self.send(Failed(kind=kind, reason=plain(reason), job=job))
 
     def progress(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -457,6 +463,11 @@ class Planner:
         os.close(report_fd)
         if origin in ("inventory", "hosts", "rollback"):
             self.store.save(pair, self.served.base_fd, self.served.delta_fd, self.confirmed_s)
+
+
+def plain(text: str) -> str:
+    """An inventory's text as UTF-8 takes it: half a letter is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_report(faults: Faults | dict[str, list[str]], reasons: dict[str, str]) -> int:
