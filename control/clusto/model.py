@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 80
 _short.maxlevel = 3
+BELOW_MAX = 5_000  # objects below a container that somebody asked for by name; 9 ms each at the real daemon
 CLUSTO_INT_OFFSET = 1 << 31  # an `ip` int attribute is the address minus this
 
 
@@ -194,6 +195,15 @@ class Reading:
 
 class InventoryDown(Exception):
     """The inventory cannot be read: unreachable, too slow, or answering garbage.  The last table serves on."""
+
+
+class TooMany(InventoryDown):
+    """More than BELOW_MAX objects hang below what somebody asked for by name."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"more than {BELOW_MAX} objects hang below what was asked for; to read them all: ctl refresh without --host"
+        )
 
 
 class Source(Protocol):

@@ -14,10 +14,16 @@ from typing import Any, TypeVar
 
 from control.clusto.answers import LIST_BYTES_MAX, AnswerSpoiled
 from control.clusto.asking import Asker, Shown
-from control.clusto.model import CLUSTO_INT_OFFSET, Inventory, InventoryDown, InventoryMalformed
+from control.clusto.model import (
+    BELOW_MAX,
+    CLUSTO_INT_OFFSET,
+    Inventory,
+    InventoryDown,
+    InventoryMalformed,
+    TooMany,
+)
 
 CONDITIONS = 96  # in one question: four variables each, and SQLite may take no more than 999
-BELOW_MAX = 5_000  # objects below a container that somebody asked for by name; 9 ms each at the real daemon
 _PATH = re.compile(r"/[^/]+/.+")
 _GROUPS = ((2, ":"), (2, "-"), (12, ""), (4, "."), (4, "-"), (6, "-"))  # as cards, switches and people write a MAC
 T = TypeVar("T")
@@ -159,16 +165,13 @@ class SingleReader:
             self.found.managers.append(path)
 
     def add_below(self, contents: Sequence[str], paths: list[str]) -> None:
-        """All that hangs below what was asked for by name comes into paths.  Raises InventoryDown beyond BELOW_MAX."""
+        """All that hangs below what was asked for by name comes into paths.  Raises TooMany."""
         todo = list(dict.fromkeys(contents))
         seen = set(todo)
         done = 0
         while todo:
             if len(seen) > BELOW_MAX:
-                raise InventoryDown(
-                    f"more than {BELOW_MAX} objects hang below what was asked for; "
-                    "to read them all: ctl refresh without --host"
-                )
+                raise TooMany
             self.asker.progress("hosts", done, len(seen))
             path = todo.pop()
             paths.append(path)
