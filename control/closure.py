@@ -79,7 +79,7 @@ class Closure:
     plan: Plan
 
 
-Read = Callable[[list[str], list[str]], Inventory]
+Read = Callable[[list[str], list[str], Inventory], Inventory]  # Source.read_hosts
 
 
 def read_closed(
@@ -95,19 +95,22 @@ def read_closed(
     known: the frame of the last full read, what is served, who is in conflict.  asked: keys.  Whatever read() raises
     ends the look-up without effect: half of such a word is none, and what is served contradicts nothing."""
     frame, view, disputes = known
-    inventory = read(macs, names)
+    inventory = read(macs, names, frame)
     plan, paths = planned(inventory), paths_read(inventory, frame)
     rows = rows_of(plan, paths)
     keys, more_macs, more_names = close_over(view, disputes, plan, rows, paths, asked)
     if more_macs or more_names:
-        more = read(more_macs, more_names)
+        more = read(more_macs, more_names, inventory)
         paths |= paths_read(more, frame)
         more.things = inventory.things | more.things
         more.parents = inventory.parents | more.parents
+        more.lost = inventory.lost | more.lost
         plan = planned(more)
         rows = rows_of(plan, paths)
     # All of an object was read: a row of it that was not planned is gone, whoever asked for that.
-    return Closure(keys | rows.keys() | view.of_objects(identities(paths)), rows, plan)
+    keys |= rows.keys() | view.of_objects(identities(paths))
+    unsure = view.of_objects(identities(plan.unsure))  # what cannot be read stays as it is served
+    return Closure(keys - unsure, {key: row for key, row in rows.items() if key not in unsure}, plan)
 
 
 def paths_read(inventory: Inventory, frame: Inventory) -> set[str]:

@@ -63,19 +63,21 @@ class Compiler:
 
 
 class Compilation:
-    """One refresh under way.  doubts: parts that could not be read, with the reason."""
+    """One refresh under way."""
 
     def __init__(self, compiler: Compiler, rules: Rules) -> None:
         self.before = compiler.segments
         self.rules = rules
         self.digest = rules.digest
         self.segments: dict[str, Segment] = {}
-        self.doubts: list[str] = []
+        self.parts_doubted: list[str] = []
         self.stale: dict[str, Segment] = {}  # of parts that could not be read: as they were at the last read
         self.gone: dict[str, set[int]] = {}  # keys of rows in those that are not even listed there any more
         self.unread: set[str] = set()  # names that those are about
         self.lost: set[str] = set()  # names that could not be read, and nothing is remembered of them
         self.hosts = self.kept_segments = 0
+        self.decided = 0  # things that were planned
+        self.below = dict.fromkeys(rules.frame.unread, 0)  # what cannot be read -> objects that depend on it
         self.parse_s = self.plan_s = 0.0
 
     def add(self, batch: Batch) -> None:
@@ -92,7 +94,7 @@ class Compilation:
         try:
             missing, plan_s = self.fill(segment, batch)
         except PartLost as lost:
-            self.doubts.append(f"{lost}; its {len(batch.paths)} objects stay as they were")
+            self.parts_doubted.append(f"{lost}; its {len(batch.paths)} objects stay as they were")
             if known is not None:
                 self.stale[batch.key] = known
                 self.unread.update(map(name_of, batch.paths))
@@ -119,6 +121,7 @@ class Compilation:
         """Each thing as it is parsed, while the caches have it.  What is missing, and the seconds of planning."""
         missing = set(batch.paths)
         rules, rows_of_segment, filler = self.rules, segment.rows, Filler(segment.rows)
+        frame = rules.frame
         rules.faults = segment.faults
         plan_s, clock = 0.0, time.perf_counter
         for thing in batch.things():
@@ -126,17 +129,44 @@ class Compilation:
                 continue
             started = clock()
             missing.discard(thing.path)
-            rows, claims = rules.plan(thing)
+            unread = frame.doubt(thing) if frame.unread else None
+            if unread is None:
+                rows, claims = rules.plan(thing)
+                self.decided += 1
+            else:
+                rows, claims = rules.undecided(thing, unread)
+                self.note_undecided(segment, thing.name, unread)
             for row in rows:
                 filler.add(row)
                 if row.reason:
-                    segment.quarantined += row.state is State.QUARANTINED
+                    segment.quarantined += row.state is State.QUARANTINED and unread is None
                     if len(segment.reasons) < REPORT_LINES_MAX:
                         segment.reasons.setdefault(show_mac(row.key), row.reason)
             for address, name, path in claims:
                 rows_of_segment.add_claim(address, encoded(name), told_apart(path))
             plan_s += clock() - started
         return missing, plan_s
+
+    def note_undecided(self, segment: Segment, name: str, unread: str) -> None:
+        """It stays as it is served, and is planned anew next time."""
+        segment.digest = b""
+        self.lost.add(name)
+        self.below[unread] += 1
+
+    @property
+    def knows_nothing(self) -> bool:
+        """Not one part could be read, or everybody in them depends on what could not."""
+        undecided = any(self.below.values()) and not self.decided and not self.kept_segments
+        return bool(self.doubts) and (not self.segments or undecided)
+
+    @property
+    def doubts(self) -> list[str]:
+        """What could not be read, with the reason, and what that costs."""
+        unread = self.rules.frame.unread
+        return [
+            f"{path} cannot be read: {unread[path]}; {count} objects that depend on it stay as they were"
+            for path, count in self.below.items()
+        ] + self.parts_doubted
 
     def note_missing(self, batch: Batch, segment: Segment, missing: set[str]) -> None:
         """Listed and then not given: an error of that record's, or it moved while we read.  The next read will tell."""
@@ -145,7 +175,7 @@ class Compilation:
         self.lost.update(segment.lost)
         name = next((name for name in segment.lost if name in batch.faults), segment.lost[0])
         reason = batch.faults.get(name, ["listed but not given"])[0]
-        self.doubts.append(f"{len(missing)} objects of {batch.key} stay as they were: {name} {reason}")
+        self.parts_doubted.append(f"{len(missing)} objects of {batch.key} stay as they were: {name} {reason}")
 
     def digest_of(self, batch: Batch) -> bytes:
         """Of everything that decides about a segment."""
@@ -185,6 +215,11 @@ class Compilation:
             builder = merge.rows(frozenset(losers))
             Filler(builder).add_all(losers.values())
             reasons = {show_mac(row.key): row.reason for row in losers.values()} | reasons
+        if served is not None and any(self.below.values()):
+            for key in carried:  # undecided, and answered as they were
+                row = served.lookup(key)
+                if row is not None and row["state"] == "served":
+                    reasons.pop(show_mac(key), None)
         parts = (*self.segments.values(), *self.stale.values())
         return Assembled(builder, faults, reasons, sum(segment.quarantined for segment in parts), contested)
 

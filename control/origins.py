@@ -40,6 +40,8 @@ class Origins:
         inventory = self.read_hosts([show_mac(mac) for mac in macs])
         rules = Rules(inventory, self.config)
         for path in inventory.hosts:
+            if inventory.doubt(inventory.things[path]) is not None:
+                continue
             for text in inventory.things[path].mac():
                 mac = parse_mac(text)
                 if mac is not None:

@@ -21,7 +21,7 @@ from ext.table import OWN_BYTES_MAX
 
 from control.bmc import ROLE_BIT
 from control.classes import ADDRESS_SERVER_S, SEPARATOR, URL_KEY, boot_service_manners, manners, resolve
-from control.clusto.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing
+from control.clusto.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing, name_of
 from control.config import Dhcp
 from control.contexts import (
     ALWAYS_BROADCAST,
@@ -61,6 +61,7 @@ _MAC = re.compile(r"[0-9a-f]{12}")
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
 NO_OVERLOAD, BROADCAST, BOOTS = (TEMPLATE_FLAGS[name] for name in ("no-overload", "broadcast", "boots"))
 ON = b"\1"
+REASON_CHARS_MAX = 300
 _HOST_NAME, _SERVER_ID = 12, 54
 _LEASE, _RENEWAL, _REBINDING, _TFTP_SERVER, _TFTP_FILENAME, _MAGIC = 51, 58, 59, 66, 67, 208
 _TIMES = (_LEASE, _RENEWAL, _REBINDING)
@@ -126,6 +127,7 @@ class Plan:
     networks: list[tuple[int, int]] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     contested: Contested = field(default_factory=lambda: Contested())
+    unsure: list[str] = field(default_factory=list)  # paths of what nobody may conclude about: it stays as it is served
 
 
 Claim = tuple[int, str, str]  # address, name and path of who has it without being answered with it
@@ -152,8 +154,16 @@ def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
     """Rows for every host of an inventory that is there as a whole; compile.py does the same for parts."""
     rules = Rules(inventory, config)
     plan = Plan(networks=rules.networks)
+    for path, why in inventory.lost.items():
+        plan.unsure.append(path)
+        plan.faults.blame(name_of(path), why)
     for thing in inventory.things.values():
-        rows, claims = rules.plan(thing)
+        if thing.path in inventory.lost:
+            continue
+        unread = inventory.doubt(thing)
+        if unread is not None:
+            plan.unsure.append(thing.path)
+        rows, claims = rules.plan(thing) if unread is None else rules.undecided(thing, unread)
         plan.rows += rows
         plan.claims += claims
     plan.faults.include(rules.all_faults())
@@ -218,6 +228,15 @@ class Rules:
         return rows, [
             (address, thing.name, thing.path) for address in claimed(thing.addresses()) if address not in served
         ]
+
+    def undecided(self, thing: Thing, unread: str) -> tuple[list[Row], list[Claim]]:
+        """As plan(), for a host that depends on what cannot be read, Inventory.doubt(): not answered, unless an older
+        row says how."""
+        reason = f"depends on {unread}, which cannot be read: {self.frame.unread[unread]}"[:REASON_CHARS_MAX]
+        self.faults.blame(thing.name, reason)
+        macs = {mac for text in thing.mac() if (mac := parse_mac(text)) is not None}
+        rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), reason, thing.path) for mac in sorted(macs)]
+        return rows, [(address, thing.name, thing.path) for address in claimed(thing.addresses())]
 
     def usual_row(self, thing: Thing, context: Context) -> Row | None:
         """The row of a host like nearly all: one MAC, one address, nothing of its own.  None: it is another.

@@ -246,7 +246,7 @@ class Planner:
         frame = self.frame
         assert frame is not None
         return read_closed(
-            lambda macs, names: self.source.read_hosts(macs, names, frame),
+            self.source.read_hosts,
             lambda inventory: plan_hosts(inventory, self.config.dhcp),
             (frame, self.served.view(), self.disputes), macs, names, asked,
         )  # fmt: skip
@@ -266,7 +266,7 @@ class Planner:
             return
         finally:
             self.refreshing = False
-        if done.doubts and not done.segments:
+        if done.knows_nothing:
             self.fail("down", f"no part of the inventory can be read: {done.doubts[0]}")
             return
         confirmed_s = time.time()
@@ -299,7 +299,10 @@ class Planner:
         pair = self.served.pair
         carried = self.carried(done)
         number = self.served.number + 1
-        surroundings = self.surroundings(tuple(done.rules.networks))
+        networks = tuple(done.rules.networks)
+        if pair is not None and done.rules.frame.unread:  # perhaps one of a manager that cannot be read
+            networks += pair.top.networks
+        surroundings = self.surroundings(networks)
         assembled = done.assemble(pair, carried, self.looked_up)
         fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
         full = Generation(fd)
@@ -397,7 +400,7 @@ class Planner:
             published=published,
             report=report,
             stages_s=stages.seconds,
-            doubts=[doubt[:300] for doubt in done.doubts[:DOUBTS_MAX]],
+            doubts=[plain(doubt[:400]) for doubt in done.doubts[:DOUBTS_MAX]],
             kept_hosts=kept,
             kept_parts=done.kept_segments,
             parts=len(done.segments),
@@ -472,7 +475,7 @@ class Planner:
     # --- to control ----------------------------------------------------------------------------------------------
 
     def fail(self, kind: str, reason: str, job: str = "refresh") -> None:
-        self.send(Failed(kind=kind, reason=reason, job=job))
+        self.send(Failed(kind=kind, reason=plain(reason), job=job))
 
     def progress(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -512,6 +515,11 @@ class Planner:
         os.close(report_fd)
         if origin in ("inventory", "hosts", "rollback"):
             self.store.save(pair, self.served.base_fd, self.served.delta_fd, self.confirmed_s)
+
+
+def plain(text: str) -> str:
+    """An inventory's text as UTF-8 takes it: half a letter is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_report(faults: Faults | dict[str, list[str]], reasons: dict[str, str]) -> int:

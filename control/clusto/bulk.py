@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Iterator
 
-from control.clusto.answers import LIST_BYTES_MAX
+from control.clusto.answers import BULK_BYTES_MAX
 from control.clusto.model import InventoryMalformed, Thing, parse_member, shown
 
 SPARSE_BYTES = 1 << 20  # a smaller answer cannot be many objects
-OBJECTS_BYTES_MAX = 8 * LIST_BYTES_MAX  # of what an answer may become in memory; a true one is 8 times its text
+OBJECTS_BYTES_MAX = 8 * BULK_BYTES_MAX  # of what an answer may become in memory; a true one is 8 times its text
 OBJECT_BYTES, VALUE_BYTES = 200, 60
 
 _space = re.compile(r"[ \t\n\r]*")

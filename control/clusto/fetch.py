@@ -8,29 +8,16 @@ with more than a few connections, and takes an hour to merge 10,000 servers by i
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import TypeVar
 
-from control.clusto.answers import (
-    FIRST_PER_MEMBER_S,
-    FIRST_S,
-    LIST_BYTES_MAX,
-    SINGLE_BYTES_MAX,
-    Answers,
-    AnswerSpoiled,
-)
-from control.clusto.bulk import check_density, scan_members
+from control.clusto.answers import BULK_BYTES_MAX, FIRST_PER_MEMBER_S, FIRST_S, SINGLE_BYTES_MAX, AnswerSpoiled
+from control.clusto.asking import BY_NAME, Asker, Progress, Shown
+from control.clusto.bulk import scan_members
 from control.clusto.model import (
-    CLUSTO_INT_OFFSET,
     Batch,
     Inventory,
     InventoryDown,
@@ -39,133 +26,29 @@ from control.clusto.model import (
     Reading,
     Thing,
     name_of,
-    parse_attributes,
     parse_parents,
-    parse_paths,
     parse_show,
 )
+from control.clusto.singles import SingleReader
+
+__all__ = ["Fetcher", "Progress"]
 
 CONNECTIONS = 4  # its listen queue is 5; a sixth connection waits for whole seconds
 READERS = CONNECTIONS - 1  # of a full read; one is left for look-ups meanwhile, and for what is asked twice
 AHEAD = 2  # bulk answers of 12 MB each that wait to be parsed
 SINGLES = 200  # hosts in no container of size: so many make a batch
-_ADDRESSABLE = re.compile(r"[A-Za-z0-9_-]+\Z")  # other names are cut off in a path, and another object answers
-_BY_NAME = "/query/get_by_name"
-Progress = Callable[[str, int, int], None]
+UNREAD_MAX = 8  # containers and managers; more than that is no inventory
+ONE_BY_ONE_MAX = 50_000  # hosts that are asked what contains them, when a container does not say it; 9 ms each
+TWICE = "its name stands twice in the inventory; to be read again it needs a name of its own"
 T = TypeVar("T")
 
 
-class Fetcher:
-    """One reader of one clusto-httpd.  progress(stage, done, total) is called from its threads."""
-
-    def __init__(self, api_url: str, token: str | None = None, progress: Progress = lambda *_: None) -> None:
-        self.url = api_url.rstrip("/")
-        self.token = token
-        self.progress = progress
-        self.local = threading.local()
-
-    def get(self, path: str, bytes_max: int = LIST_BYTES_MAX, /, **parameters: str) -> Any:
-        """The JSON of one answer.  Raises InventoryDown naming the request and what came back."""
-        return self.decode(path, self.get_raw(path, bytes_max, **parameters))
-
-    def get_raw(
-        self, path: str, bytes_max: int = LIST_BYTES_MAX, first_s: float = 0.0, /, **parameters: str
-    ) -> bytearray:
-        if not hasattr(self.local, "answers"):
-            self.local.answers = Answers(self.url, self.token, self.heard)
-        content: bytearray = self.local.answers.get(path, parameters, bytes_max, first_s or FIRST_S)
-        return content
-
-    def heard(self, count: int) -> None:
-        """Of one long answer, while it is under way."""
-        self.progress("bytes", count, 0)
-
-    def decode(self, path: str, content: bytes | bytearray) -> Any:
-        with self.reading_json(path, content):
-            check_density(content)
-            return json.loads(content)
-
-    @contextmanager
-    def reading_json(self, path: str, content: bytes | bytearray) -> Iterator[None]:
-        """What goes wrong in an answer's JSON becomes AnswerSpoiled."""
-        try:
-            yield
-        except json.JSONDecodeError as error:
-            raise AnswerSpoiled(
-                f"GET {self.url}{path}: no JSON ({error.msg} at {error.pos} of {len(content)} characters)"
-            ) from error
-        except InventoryMalformed:
-            raise
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits; nesting without end
-            raise AnswerSpoiled(f"GET {self.url}{path}: no usable JSON ({str(error)[:200]})") from error
-
-    def entities(self, **filters: Any) -> list[str]:
-        # clusto-httpd decodes the JSON text a second time
-        encoded = {name: quote(json.dumps(value)) for name, value in filters.items()}
-        return parse_paths(self.get("/query/get_entities", **encoded), f"get_entities {filters}")
-
-    def show(self, path: str) -> tuple[Thing, list[str]]:
-        name = name_of(path)
-        thing, contents = parse_show(self.get("/query/get_by_name", name=name), f"get_by_name {name}")
-        if thing.path != path:
-            raise InventoryMalformed(f"get_by_name {name}: found {thing.path}, wanted {path}")
-        return thing, contents
-
-    def manager(self, path: str) -> Thing:
-        """Its properties alone: a show document of a manager costs a hundred times as much."""
-        if not _ADDRESSABLE.match(name_of(path)):
-            return self.show(path)[0]
-        body = self.get(f"{path}/attrs", subkey="property")
-        rows = body.get("attrs") if isinstance(body, dict) else None
-        return Thing(path, parse_attributes(rows, f"{path}/attrs"))
+class Fetcher(Asker):
+    """The inventory over HTTP."""
 
     def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
-        """Single hosts, by MAC (any spelling in the inventory) or by name, in the frame of the last full read.
-
-        Who else has one of their addresses is read too, so that a conflict shows.  What does not exist is not in the
-        answer.  Raises InventoryDown."""
-        try:
-            inventory = Inventory(dict(frame.things), dict(frame.parents), [], frame.managers)
-            spellings = [text for mac in macs for text in (mac, mac.upper(), *_dashed(mac))]
-            wanted = [
-                {"key": "port-nic-eth", "subkey": subkey, "number": 1, "value": text}
-                for subkey in ("mac", "ipmi-mac")
-                for text in spellings
-            ]
-            paths = self.entities(attrs=wanted) if wanted else []
-            names = list(names)
-            paths += self.entities(names=names) if names else []
-            self._add_hosts(inventory, paths)
-            addresses = {address.text for path in inventory.hosts for address in inventory.things[path].addresses()}
-            if addresses:
-                claims: list[dict[str, Any]] = [
-                    {"key": "ip", "subkey": "ipstring", "value": text} for text in sorted(addresses)
-                ]
-                numbers = filter(None, map(_as_number, sorted(addresses)))
-                claims += [{"key": "ip", "subkey": None, "value": number} for number in numbers]
-                self._add_hosts(inventory, self.entities(attrs=claims))
-        except InventoryMalformed as error:
-            raise InventoryDown(f"{self.url}: {error}") from error
-        return inventory
-
-    def _add_hosts(self, inventory: Inventory, paths: Iterable[str]) -> None:
-        for path in paths:
-            if path not in inventory.things:
-                self._add_with_containers(inventory, path)
-            if inventory.things[path].has_mac() and path not in inventory.hosts:
-                inventory.hosts.append(path)
-
-    def _add_with_containers(self, inventory: Inventory, path: str) -> None:
-        """A thing, and those of its containers, up to the top, that nobody has read yet."""
-        todo = [path]
-        while todo:
-            at = todo.pop()
-            name = name_of(at)
-            body = self.get("/query/get_by_name", name=name)
-            inventory.things[at] = parse_show(body, f"get_by_name {name}")[0]
-            parents = sorted(parse_parents(body, f"get_by_name {name}"))
-            inventory.parents[at] = parents
-            todo += [parent for parent in parents if parent not in inventory.things]
+        """As model.Source says; macs in any usual spelling in the inventory."""
+        return SingleReader(self, frame).read(macs, names)
 
     def read(self) -> Reading:
         """Everything that a plan needs, the hosts in parts.  Raises InventoryDown; never gives half a frame."""
@@ -175,42 +58,121 @@ class Fetcher:
             raise InventoryDown(f"{self.url}: {error}") from error
 
     def _read(self) -> Reading:
-        with ThreadPoolExecutor(READERS, thread_name_prefix="fetch") as pool:
-            self.progress("list", 0, 3)
-            containers, listed, managers = pool.map(
+        frame = Inventory()
+        pool = ThreadPoolExecutor(READERS, thread_name_prefix="fetch")
+        try:
+            self.progress("list", 0, 4)
+            everything, containers, listed, managers = pool.map(
                 lambda filters: self.entities(**filters),
                 (
+                    {},
                     {"attrs": [{"key": "_contains"}]},
                     {"attrs": [{"key": "port-nic-eth", "subkey": "mac", "number": 1}, {"key": "ip"}]},
                     {"clusto_drivers": ["ipmanager"]},
                 ),
             )
-            frame = Inventory(managers=sorted(managers))
-            wanted = {path: path for path in listed}
-            inside: dict[str, list[str]] = {}
-            sizes: dict[str, int] = {}
-            tuples: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
-            for thing, contents in self._all(pool, "containers", self.show, sorted(containers)):
-                frame.things[thing.path] = thing
-                sizes[thing.path] = len(contents)
-                inside[thing.path] = [wanted[path] for path in contents if path in wanted]
-                for path in contents:
-                    # A million hosts share a few hundred tuples, and each path is kept once.
-                    before = tuple(frame.parents.get(path, ()))
-                    after = tuples.setdefault((before, thing.path), (*before, thing.path))
-                    frame.parents[wanted.get(path, path)] = after
-            unread = [path for path in frame.managers if path not in frame.things]
-            for thing in self._all(pool, "managers", self.manager, unread):
-                frame.things[thing.path] = thing
-        parts = list(covering(inside, [path for path in wanted if path not in frame.things]))
-        themselves = [path for path in wanted if path in frame.things]
-        return Reading(frame, self._batches(parts, [frame.things[path] for path in themselves], sizes))
+            twice = named_twice(everything)
+            del everything
+            wanted = {path: path for path in listed if name_of(path) not in twice}
+            doubled = sorted({path for path in listed if name_of(path) in twice})
+            for path in {*containers, *managers}:
+                if name_of(path) in twice:
+                    frame.unread[path] = TWICE
+            found = self._containers(pool, frame, sorted({path for path in containers if path not in frame.unread}))
+            self._managers(pool, frame, sorted({path for path in managers if path not in frame.unread}))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        inside = self._memberships(frame, found, wanted)
+        left = [path for path in wanted if path not in frame.things]
+        themselves = [frame.things[path] for path in wanted if path in frame.things]
+        if any(path in containers for path in frame.unread):
+            parts = self._one_by_one(frame, found, left)
+        else:
+            parts = list(covering(inside, left))
+        for part in parts:
+            part.members = len(found[part.container].contents) if part.container is not None else 0
+        return Reading(frame, self._batches(frame, parts, themselves, doubled))
 
-    def _batches(self, parts: list[_Part], containers: list[Thing], sizes: Mapping[str, int]) -> Iterator[Batch]:
+    def _containers(self, pool: ThreadPoolExecutor, frame: Inventory, paths: list[str]) -> dict[str, Shown]:
+        """By path; asked for twice, and what cannot be read then is noted in the frame."""
+        found: dict[str, Shown] = {}
+
+        def show(path: str) -> Shown | InventoryDown | InventoryMalformed:
+            try:
+                return self.show(path)
+            except (AnswerSpoiled, InventoryMalformed):
+                try:
+                    return self.show(path)
+                except (AnswerSpoiled, InventoryMalformed) as error:
+                    return error
+
+        for path, shown in zip(paths, self._all(pool, "containers", show, paths), strict=True):
+            if isinstance(shown, Shown):
+                found[path] = shown
+                frame.things[path] = shown.thing
+            else:
+                self._miss(frame, path, shown)
+        return found
+
+    def _managers(self, pool: ThreadPoolExecutor, frame: Inventory, paths: list[str]) -> None:
+        def read(path: str) -> Thing | InventoryDown | InventoryMalformed:
+            try:
+                return self.manager(path)
+            except (AnswerSpoiled, InventoryMalformed) as error:
+                return error
+
+        unread = [path for path in paths if path not in frame.things and path not in frame.unread]
+        for path, thing in zip(unread, self._all(pool, "managers", read, unread), strict=True):
+            if isinstance(thing, Thing):
+                frame.things[path] = thing
+            else:
+                self._miss(frame, path, thing)
+        frame.managers = [path for path in paths if path in frame.things]
+
+    def _miss(self, frame: Inventory, path: str, why: Exception) -> None:
+        """Raises InventoryDown when that is no matter of single objects any more: a daemon that fails is spared."""
+        frame.unread[path] = str(why)
+        if len([reason for reason in frame.unread.values() if reason != TWICE]) > UNREAD_MAX:
+            raise InventoryDown(
+                f"more than {UNREAD_MAX} containers and managers cannot be read, the last: {path}: {why}"
+            )
+
+    @staticmethod
+    def _memberships(frame: Inventory, found: Mapping[str, Shown], wanted: Mapping[str, str]) -> dict[str, list[str]]:
+        """Container -> those of `wanted` in it; everybody's parents go into the frame."""
+        inside: dict[str, list[str]] = {}
+        tuples: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
+        for container, shown in found.items():
+            inside[container] = [wanted[path] for path in shown.contents if path in wanted]
+            for path in shown.contents:
+                # A million hosts share a few hundred tuples, and each path is kept once.
+                before = tuple(frame.parents.get(path, ()))
+                after = tuples.setdefault((before, container), (*before, container))
+                frame.parents[wanted.get(path, path)] = after
+        return inside
+
+    def _one_by_one(self, frame: Inventory, found: Mapping[str, Shown], left: list[str]) -> list[_Part]:
+        """With a container that says nothing of who is in it, everybody is asked who contains him."""
+        if len(left) > ONE_BY_ONE_MAX:
+            path, why = next(iter(frame.unread.items()))
+            raise InventoryDown(
+                f"{path} cannot be read ({why}); to ask {len(left)} objects one by one what they are in is too much, "
+                f"the limit is {ONE_BY_ONE_MAX}"
+            )
+        frame.parents = {path: tuple(shown.parents) for path, shown in found.items()}
+        return [_Part(None, sorted(left)[at : at + SINGLES], learning=True) for at in range(0, len(left), SINGLES)]
+
+    def _batches(
+        self, frame: Inventory, parts: list[_Part], containers: list[Thing], doubled: list[str]
+    ) -> Iterator[Batch]:
         """In order, some ahead of who takes them.  The containers that are hosts themselves are read already."""
         if containers:
             digest = _digest(repr(containers).encode("utf-8", "backslashreplace"))
             yield Batch("containers", [thing.path for thing in containers], digest, lambda: containers)
+        if doubled:
+            yield Batch(
+                "names that stand twice", doubled, b"", lambda: (), {name_of(path): [TWICE] for path in doubled}
+            )
         total, done = sum(len(part.paths) for part in parts), 0
         self.progress("hosts", 0, total)
         pool = ThreadPoolExecutor(READERS, thread_name_prefix="fetch")
@@ -219,14 +181,13 @@ class Fetcher:
             todo = iter(parts)
             while True:
                 for part in todo:
-                    part.members = sizes.get(part.container or "", 0)
                     ahead.append((part, pool.submit(self._twice, part)))
                     if len(ahead) >= (AHEAD if part.container else READERS):
                         break
                 if not ahead:
                     return
                 part, answer = ahead.popleft()
-                yield self._batch(part, answer)
+                yield self._batch(frame, part, answer)
                 done += len(part.paths)
                 self.progress("hosts", done, total)
         finally:
@@ -243,18 +204,16 @@ class Fetcher:
         """Single hosts: nothing for each that is not to be had."""
         if part.container is not None:
             first_s = FIRST_S + FIRST_PER_MEMBER_S * part.members
-            return [
-                self.get_raw(_BY_NAME, LIST_BYTES_MAX, first_s, name=name_of(part.container), prefetch_attrs="[{}]")
-            ]
+            return [self.get_raw(BY_NAME, BULK_BYTES_MAX, first_s, name=name_of(part.container), prefetch_attrs="[{}]")]
         return [self._single(path) for path in part.paths]
 
     def _single(self, path: str) -> bytearray:
         try:
-            return self.get_raw(_BY_NAME, SINGLE_BYTES_MAX, name=name_of(path))
+            return self.get_raw(BY_NAME, SINGLE_BYTES_MAX, name=name_of(path))
         except AnswerSpoiled:
             return bytearray()
 
-    def _batch(self, part: _Part, answer: Future[list[bytearray]]) -> Batch:
+    def _batch(self, frame: Inventory, part: _Part, answer: Future[list[bytearray]]) -> Batch:
         content: list[bytearray] = []
         lost: AnswerSpoiled | None = None
         try:
@@ -262,12 +221,14 @@ class Fetcher:
         except AnswerSpoiled as error:
             lost = error
         faults: dict[str, list[str]] = {}
+        if part.learning and lost is None:
+            self._learn(frame, part.paths, content)
 
         def things() -> Iterator[Thing]:
             if lost is not None:
                 raise PartLost(str(lost)) from lost
             if part.container is None:
-                yield from self._singles(part.paths, content, faults)
+                yield from self._singles(frame, part, content, faults)
                 return
             try:
                 yield from self._members(part, content)
@@ -275,7 +236,7 @@ class Fetcher:
                 raise PartLost(str(error)) from error
 
         key = part.container or f"single hosts from {part.paths[0]}"
-        return Batch(key, part.paths, _digest(*content) if lost is None else b"", things, faults)
+        return Batch(key, part.paths, _digest(*content) if lost is None and all(content) else b"", things, faults)
 
     def _members(self, part: _Part, content: list[bytearray]) -> Iterator[Thing]:
         """What is no JSON may have been cut off: it is asked for twice, and what came before comes once more."""
@@ -284,20 +245,32 @@ class Fetcher:
         for last in (False, True):
             text = content.pop() if content else self._content(part)[0]
             try:
-                with self.reading_json(_BY_NAME, text):
+                with self.reading_json(BY_NAME, text):
                     yield from scan_members(text, where)
                 return
             except AnswerSpoiled:
                 if last:
                     raise
 
-    def _singles(self, paths: list[str], content: list[bytearray], faults: dict[str, list[str]]) -> Iterator[Thing]:
+    def _learn(self, frame: Inventory, paths: list[str], content: list[bytearray]) -> None:
+        """Whoever does not say it is asked once more when its turn comes, and cannot be read then."""
         for path, text in zip(paths, content, strict=True):
+            try:
+                frame.parents[path] = tuple(sorted(parse_parents(self.decode(BY_NAME, text), path)))
+            except (InventoryMalformed, AnswerSpoiled):
+                text.clear()
+
+    def _singles(
+        self, frame: Inventory, part: _Part, content: list[bytearray], faults: dict[str, list[str]]
+    ) -> Iterator[Thing]:
+        for path, text in zip(part.paths, content, strict=True):
             name = name_of(path)
             try:
                 # Asked again where nothing came: now its reason counts.
-                body = self.decode(_BY_NAME, text) if text else self.get(_BY_NAME, SINGLE_BYTES_MAX, name=name)
+                body = self.decode(BY_NAME, text) if text else self.get(BY_NAME, SINGLE_BYTES_MAX, name=name)
                 thing = parse_show(body, f"get_by_name {name}")[0]
+                if part.learning:
+                    frame.parents[path] = tuple(sorted(parse_parents(body, f"get_by_name {name}")))
             except (InventoryMalformed, AnswerSpoiled) as error:
                 faults[name] = [f"cannot be read: {error}"]
                 continue
@@ -315,11 +288,12 @@ class Fetcher:
 class _Part:
     """What one batch is made of.  container: whose members are read in bulk; None: each path by itself.
 
-    members: of the container, wanted or not: so long takes its answer."""
+    members: of the container, wanted or not: so long takes its answer.  learning: who contains them is not known."""
 
     container: str | None
     paths: list[str]
     members: int = 0
+    learning: bool = False
 
 
 def covering(inside: dict[str, list[str]], wanted: Iterable[str]) -> Iterator[_Part]:
@@ -346,14 +320,11 @@ def _digest(*content: bytes | bytearray) -> bytes:
     return digest.digest()
 
 
-def _as_number(text: str) -> int | None:
-    """As clusto keeps an address: minus 2147483648.  None for what is no address."""
-    try:
-        return int(IPv4Address(text)) - CLUSTO_INT_OFFSET
-    except AddressValueError:
-        return None
-
-
-def _dashed(mac: str) -> tuple[str, str]:
-    dashed = mac.replace(":", "-")
-    return dashed, dashed.upper()
+def named_twice(paths: Iterable[str]) -> set[str]:
+    """Names of several objects, whatever their types: clusto looks everything up by its name alone."""
+    seen: set[str] = set()
+    twice: set[str] = set()
+    for path in paths:
+        name = name_of(path)
+        (twice if name in seen else seen).add(name)
+    return twice

@@ -27,7 +27,17 @@ from control.clusto.hostfile import (
     numbered,
     rows_of,
 )
-from control.clusto.model import Attribute, Batch, Inventory, InventoryDown, Reading, Thing
+from control.clusto.model import (
+    BELOW_MAX,
+    Attribute,
+    Batch,
+    Inventory,
+    InventoryDown,
+    Reading,
+    Thing,
+    TooMany,
+    name_of,
+)
 
 SCHEME = "file://"
 ROWS_A_BATCH = 5_000
@@ -168,23 +178,31 @@ class FileSource:
         return Batch(f"rows from {before + 1}", list(hosts), digest_of((content, faults)), things, faults)
 
     def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
-        """The rows that are asked for, and those that have one of their addresses."""
+        """The rows that are asked for, those below a container that is, and those that have one of their addresses;
+        containers and networks as the file has them now, whatever the frame says."""
         version = self.version()
         wanted_macs, wanted_names = set(macs), set(names)
         own_frame, networks = self.read_frame()
+        above = names_below(own_frame, wanted_names)
+
+        def is_wanted(row: HostRow) -> bool:
+            return row.mac in wanted_macs or row.name in wanted_names or not above.isdisjoint(above_of(row))
+
         wanted: set[IPv4Address] = set()
-        for row in self.rows("hosts"):
-            if isinstance(row, HostRow) and (row.mac in wanted_macs or row.name in wanted_names):
+        count = 0
+        for row in self.host_rows():
+            if is_wanted(row):
                 wanted.update(row.addresses or ())
+                count += row.name not in wanted_names and row.mac not in wanted_macs
+                if count > BELOW_MAX:
+                    raise TooMany
         seen: set[int] = set()
-        for row in self.rows("hosts"):
-            if not isinstance(row, HostRow):
-                continue
+        for row in self.host_rows():
             path = path_of(row.driver, row.name)
             if hash(path) in seen:  # as in batch()
                 continue
             seen.add(hash(path))
-            if row.mac in wanted_macs or row.name in wanted_names or wanted.intersection(row.addresses or ()):
+            if is_wanted(row) or wanted.intersection(row.addresses or ()):
                 own_frame.things[path] = Thing(path, host_attributes(row, networks))
                 for name in row.pools:
                     self.name_pool(name, own_frame)
@@ -193,6 +211,29 @@ class FileSource:
                     own_frame.hosts.append(path)
         self.check_unchanged(version)
         return own_frame
+
+    def host_rows(self) -> Iterator[HostRow]:
+        """Of a look-up; the file's size is not worth counting its lines for."""
+        for done, row in enumerate(self.rows("hosts")):
+            if done % ROWS_A_BATCH == 0:
+                self.progress("rows", done, 0)
+            if isinstance(row, HostRow):
+                yield row
+
+
+def names_below(frame: Inventory, names: Iterable[str]) -> set[str]:
+    """Of containers: these, and those that are in one of them, at any depth."""
+    below = set(names)
+    inside: dict[str, list[str]] = {}
+    for path, parents in frame.parents.items():
+        for parent in parents:
+            inside.setdefault(name_of(parent), []).append(name_of(path))
+    todo = list(below)
+    while todo:
+        more = [name for name in inside.get(todo.pop(), ()) if name not in below]
+        below.update(more)
+        todo += more
+    return below
 
 
 def digest_of(content: object) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 80
 _short.maxlevel = 3
+BELOW_MAX = 5_000  # objects below a container that somebody asked for by name; 9 ms each at the real daemon
 CLUSTO_INT_OFFSET = 1 << 31  # an `ip` int attribute is the address minus this
 
 
@@ -113,11 +114,30 @@ class Inventory:
     parents: dict[str, Sequence[str]] = field(default_factory=dict)
     hosts: list[str] = field(default_factory=list)  # paths of what has a nic-eth 1 MAC, its own or its BMC's
     managers: list[str] = field(default_factory=list)  # paths of IP managers
+    unread: dict[str, str] = field(default_factory=dict)  # containers and managers that cannot be read -> why
+    lost: dict[str, str] = field(default_factory=dict)  # of a look-up: what cannot be read itself -> why
+    fresh: set[str] = field(default_factory=set)  # of a look-up: what was read for it, readable or not
 
     def frame(self) -> Inventory:
         """Of a Reading's frame what a look-up of single hosts needs: without the hosts' parents, which are many."""
         parents = {path: self.parents[path] for path in self.things if path in self.parents}
         return Inventory(things=self.things, parents=parents, managers=self.managers)
+
+    def doubt(self, thing: Thing) -> str | None:
+        """The path of what decides about a thing and cannot be read: nobody may guess what it would have said."""
+        if not self.unread:
+            return None
+        above = next((p for level in self.levels(thing.path) for p in level if p in self.unread), None)
+        if above is not None:
+            return above
+        for address in thing.addresses():
+            if address.manager in self.unread:
+                return address.manager
+            if address.manager is None:  # any could contain it
+                other = next((path for path in self.unread if path.startswith("/resourcemanager/")), None)
+                if other is not None:
+                    return other
+        return None
 
     def levels(self, path: str) -> Iterator[list[str]]:
         return self.levels_above(self.parents.get(path, ()))
@@ -177,6 +197,15 @@ class InventoryDown(Exception):
     """The inventory cannot be read: unreachable, too slow, or answering garbage.  The last table serves on."""
 
 
+class TooMany(InventoryDown):
+    """More than BELOW_MAX objects hang below what somebody asked for by name."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"more than {BELOW_MAX} objects hang below what was asked for; to read them all: ctl refresh without --host"
+        )
+
+
 class Source(Protocol):
     """An inventory, whatever it is behind: fetch.py over HTTP, filesource.py in a file."""
 
@@ -184,9 +213,11 @@ class Source(Protocol):
         """Raises InventoryDown."""
 
     def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
-        """Single hosts and who else has one of their addresses, in the frame of the last full read.
+        """Single hosts and who else has one of their addresses, with their containers and managers as they are now.
 
-        macs: lower case with colons.  What does not exist is not in the answer.  Raises InventoryDown."""
+        macs: lower case with colons.  names: of hosts, or of containers for all that hangs below.  What does not exist
+        is not in the answer; what cannot be read is in `lost` and `unread`.  frame: of the last full read, or another
+        answer of the same job, of which nothing is read twice.  Raises InventoryDown."""
 
 
 def shown(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from control.clusto import answers, fetch
+from control.clusto import answers, asking, fetch
 from control.clusto.answers import AnswerSpoiled, Unpacking
 from control.clusto.bulk import scan_members
 from control.clusto.fetch import Fetcher
@@ -24,7 +24,7 @@ from control.clusto.model import InventoryDown, InventoryMalformed, PartLost, pa
 
 MEMORY_BYTES_MAX = 1_500 << 20
 CHILD = f"""
-import json, resource, sys
+import json, re, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_BYTES_MAX}, {MEMORY_BYTES_MAX}))
 from control.clusto.fetch import Fetcher
 from control.clusto.model import InventoryDown, PartLost
@@ -37,7 +37,8 @@ except InventoryDown as down:
     said = f"down: {{down}}"
 except PartLost as lost:
     said = f"lost: {{lost}}"
-mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+with open("/proc/self/status") as status:  # ru_maxrss would be that of who started us, when that is more
+    mib = int(re.search(r"VmHWM:\\s*(\\d+) kB", status.read())[1]) >> 10
 sys.stdout.write(json.dumps([said, mib, came[:5]]))
 """
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -149,6 +150,7 @@ def test_an_answer_without_end_costs_its_part_and_little_memory(
 ) -> None:
     with saying((lambda _target: attack()) if whole else bulk(attack)) as url:
         found, mib, _came = in_a_child(url)
+    said = said.replace("256", "128") if whole else said
     assert found.startswith("down: " if whole else "lost: ") and said in found and "GET http" in found
     assert mib < 900
 
@@ -175,6 +177,7 @@ def members_of(url: str) -> list[str]:
 
 def test_a_larger_pool_may_be_silent_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real daemon makes the whole answer first: 120 s were not enough for a pool of 80,000."""
+    monkeypatch.setattr(asking, "FIRST_S", 0.3)
     monkeypatch.setattr(fetch, "FIRST_S", 0.3)
     monkeypatch.setattr(fetch, "FIRST_PER_MEMBER_S", 1.0)
     done = threading.Event()
@@ -191,6 +194,7 @@ def test_a_larger_pool_may_be_silent_for_longer(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_answer_that_drips_is_given_up_and_one_that_comes_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "FIRST_S", 0.3)
     monkeypatch.setattr(fetch, "FIRST_S", 0.3)
     monkeypatch.setattr(answers, "BYTES_PER_S_MIN", 1000)
     done = threading.Event()
@@ -215,6 +219,7 @@ def test_an_answer_that_drips_is_given_up_and_one_that_comes_is_not(monkeypatch:
 
 def test_a_head_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte would have begun requests' own time limit anew."""
+    monkeypatch.setattr(asking, "FIRST_S", 0.3)
     monkeypatch.setattr(fetch, "FIRST_S", 0.3)
     done = threading.Event()
 
