@@ -7,6 +7,7 @@ answered hosts say of themselves is no warning: it goes to identities.py, which 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import os
 import time
@@ -14,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import islice
 from typing import Any
 
 from control.identities import Clone, Identities, Loop, clone_words, loop_words, printable
@@ -24,6 +26,7 @@ log = logging.getLogger("bootstorm.dhcp")
 REPEAT_S = 300.0  # the same host for the same reason: one line in this time
 LINES_PER_S = 20.0  # all hosts together, with a reserve of LINES_BURST
 LINES_BURST = 200.0
+STRANGERS_PER_S, STRANGERS_BURST = 10.0, 100.0  # MACs that the inventory does not have: anybody can make them up
 HOSTS_MAX = 10_000
 RECENT_MAX = 1_000
 SLICE = 256  # events in one turn of control's loop, from all rings: 10 ms of work on a slow machine
@@ -73,6 +76,45 @@ class OtherServer:
     requests: int = 0
 
 
+class Ledger:
+    """What was told of hosts, or of strangers: neither kind takes the other's lines or place, however many come."""
+
+    def __init__(self, per_s: float, burst: float, now: float) -> None:
+        self.per_s, self.burst = per_s, burst
+        self.seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
+        self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT_MAX)
+        self.budget, self.budget_s = burst, now
+        self.suppressed = 0
+
+    def warn(self, key: tuple[str, str], words: dict[str, Any], now: float) -> bool:
+        """Log it unless the same was logged of late, or too much is.  False: it is no news."""
+        seen = self.seen.pop(key, None)
+        if seen is not None and now - seen.logged_s < REPEAT_S:
+            seen.held_back += 1
+            self.seen[key] = seen
+            return False
+        if not self.may_log(now):
+            self.suppressed += 1
+            if seen is not None:
+                seen.held_back += 1
+                self.seen[key] = seen
+            return True
+        repeated = f" ({seen.held_back} more since the last line)" if seen is not None and seen.held_back else ""
+        log.warning("%s%s", sentence(words), repeated)
+        self.seen[key] = Seen(now)
+        while len(self.seen) > HOSTS_MAX:
+            self.seen.popitem(last=False)
+        return True
+
+    def may_log(self, now: float) -> bool:
+        self.budget = min(self.burst, self.budget + (now - self.budget_s) * self.per_s)
+        self.budget_s = now
+        if self.budget < 1:
+            return False
+        self.budget -= 1
+        return True
+
+
 class Warnings:
     """Reads the rings when the bell rings.  clock: monotonic seconds; server_id: what we answer with on an interface.
 
@@ -85,7 +127,7 @@ class Warnings:
         interface_name: Callable[[int], str],
         reason_of: Callable[[str], str | None],
         clock: Callable[[], float] = time.monotonic,
-        on_unknown: Callable[[str, str], None] = lambda _mac, _place: None,
+        on_unknown: Callable[[str, str, str | None], None] = lambda _mac, _interface, _relay: None,
         server_id: Callable[[int], str | None] = lambda _ifindex: None,
     ) -> None:
         self.table = table
@@ -97,12 +139,14 @@ class Warnings:
         self.clock = clock
         self.identities = Identities(table.name_of)
         self.subscribers: list[Callable[[Mapping[str, Any]], None]] = []
-        self.seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
+        self.hosts = Ledger(LINES_PER_S, LINES_BURST, clock())
+        self.strangers = Ledger(STRANGERS_PER_S, STRANGERS_BURST, clock())
         self.servers: OrderedDict[str, OtherServer] = OrderedDict()
-        self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT_MAX)
-        self.budget = LINES_BURST
-        self.budget_s = clock()
-        self.suppressed = 0
+
+    @property
+    def suppressed(self) -> int:
+        """Lines that the log was spared."""
+        return self.hosts.suppressed + self.strangers.suppressed
 
     def watch(self) -> None:
         asyncio.get_running_loop().add_reader(self.bell, self.on_bell)
@@ -128,7 +172,7 @@ class Warnings:
             try:
                 subscriber(event)
             except Exception:  # one subscriber's fault must not cost the others and the operator their events
-                if self.may_log(self.clock()):
+                if self.strangers.may_log(self.clock()):  # never out of what hosts have
                     log.exception("a subscriber of DHCP events failed at %s", event)
         if event["verdict"] == SIGHTED:
             self.take_sighting(event)
@@ -136,10 +180,12 @@ class Warnings:
             self.take_other_server(event)
         else:
             words = self.describe(event)
-            self.recent.append(words)
+            known = words["host"] is not None or self.table.row(int(words["mac"].replace(":", ""), 16), ROLES["bmc"])
+            ledger = self.hosts if known else self.strangers
+            ledger.recent.append(words)
             if event["verdict"] == "IGNORED_UNKNOWN_MAC" and words["host"] is None:
-                self.on_unknown(event["mac"], words["relay"] or words["interface"])
-            self.warn((event["mac"], event["verdict"]), words)
+                self.on_unknown(event["mac"], words["interface"], words["relay"])
+            ledger.warn((event["mac"], event["verdict"]), words, self.clock())
 
     def take_sighting(self, event: dict[str, Any]) -> None:
         for found in self.identities.take(event):
@@ -151,8 +197,8 @@ class Warnings:
             elif isinstance(found, Clone):
                 words |= self.finding("CLONED_CLIENT_ID", clone_words(found, self.table.name_of))
                 key = (found.identity.hex(), "CLONED_CLIENT_ID")
-            if self.warn(key, words):
-                self.recent.append(words)
+            if self.hosts.warn(key, words, self.clock()):
+                self.hosts.recent.append(words)
 
     @staticmethod
     def finding(name: str, text: str) -> dict[str, str]:
@@ -174,44 +220,18 @@ class Warnings:
             f"({words['message']} of {other.host} on {place}; {other.requests} such so far); list {theirs} in "
             "dhcp.server_ids if it is a replica or a VIP of ours, else somebody else serves DHCP on this segment"
         )
-        if self.warn((theirs, OTHER_SERVER), words):
-            self.recent.append(words)
-
-    def warn(self, key: tuple[str, str], words: dict[str, Any]) -> bool:
-        """Log it unless the same was logged of late, or too much is.  False: it is no news."""
-        now = self.clock()
-        seen = self.seen.pop(key, None)
-        if seen is not None and now - seen.logged_s < REPEAT_S:
-            seen.held_back += 1
-            self.seen[key] = seen
-            return False
-        if not self.may_log(now):
-            self.suppressed += 1
-            if seen is not None:
-                seen.held_back += 1
-                self.seen[key] = seen
-            return True
-        repeated = f" ({seen.held_back} more since the last line)" if seen is not None and seen.held_back else ""
-        log.warning("%s%s", sentence(words), repeated)
-        self.seen[key] = Seen(now)
-        while len(self.seen) > HOSTS_MAX:
-            self.seen.popitem(last=False)
-        return True
-
-    def may_log(self, now: float) -> bool:
-        self.budget = min(LINES_BURST, self.budget + (now - self.budget_s) * LINES_PER_S)
-        self.budget_s = now
-        if self.budget < 1:
-            return False
-        self.budget -= 1
-        return True
+        if self.hosts.warn((theirs, OTHER_SERVER), words, self.clock()):
+            self.hosts.recent.append(words)
 
     # --- for the console -----------------------------------------------------------------------------------------
 
     def newest(self, most: int, mac: str | None = None) -> list[dict[str, Any]]:
         """The last warnings, newest first, with their age."""
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        fitting = [words for words in reversed(self.recent) if mac in (None, words["mac"])][:most]
+        both = heapq.merge(
+            reversed(self.hosts.recent), reversed(self.strangers.recent), key=lambda words: -words["boottime_s"]
+        )
+        fitting = list(islice((words for words in both if mac in (None, words["mac"])), max(most, 0)))
         return [
             {"seconds_ago": round(now - words["boottime_s"], 3)} | {k: v for k, v in words.items() if k != "boottime_s"}
             for words in fitting

@@ -99,7 +99,7 @@ class Service:
         if begin.generation:
             self.table.take_over([*fds.all("base"), *fds.all("delta")])
         self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner)
-        self.lookups = Lookups(self.refresher.look_up)
+        self.lookups = Lookups(self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui)
         state = self.refresher.state
         self.warnings = Warnings(
             self.table,
@@ -178,10 +178,10 @@ class Service:
                 group.create_task(self.refresher.run(), name="refresh")
                 group.create_task(self.lookups.run(), name="lookups")
 
-    def on_unknown(self, mac: str, place: str) -> None:
+    def on_unknown(self, mac: str, interface: str, relay: str | None = None) -> None:
         """A file is read as soon as it changes, and a pinned table is what somebody wants: nothing to look up there."""
         if watched_path(self.config.dhcp.api_url) is None and not self.refresher.state.pinned_s:
-            self.lookups.ask(mac, place)
+            self.lookups.ask(mac, interface, relay)
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
@@ -250,6 +250,7 @@ class Service:
         if refused:
             return
         self.config, self.config_refused = config, []
+        self.lookups.relays = config.dhcp.relays
         self.configured.set()
         with memfd("bootstorm-config", config.text) as fd:
             self.channel.send(Accepted(), {"config": fd})

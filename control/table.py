@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ext.classify import ClientClass
-from ext.known import KnownMacs
+from ext.known import KnownMacs, KnownOuis
 from ext.page import SiteWords, WorkerPage
 from ext.table import Generation, Pair, TableInvalid
 
@@ -29,6 +29,7 @@ class ServedTable:
         self.site = SiteWords(site_fd)
         self.known = KnownMacs(known_fd) if known_fd >= 0 else None  # where the kernel drops strangers
         self.pages = [WorkerPage(fd) for fd in page_fds]
+        self.ouis = KnownOuis()
         self.adopted_bell = adopted_bell
         self.pair: Pair | None = None
         self.pair_fds: list[int] = []
@@ -136,6 +137,13 @@ class ServedTable:
     def row(self, mac: int, role: int = 0) -> dict[str, Any] | None:
         """As ext.table.Pair.lookup."""
         return self.pair.lookup(mac, role) if self.pair is not None else None
+
+    def knows_oui(self, mac: str) -> bool:
+        """Whether a MAC is one of a maker whose cards the inventory has."""
+        if self.pair is None:
+            return False
+        self.ouis.follow(self.pair)  # here, not when a table comes: nobody waits for it then
+        return int(mac.replace(":", ""), 16) in self.ouis
 
     def name_of(self, mac: str) -> str | None:
         """The object of the inventory that has a MAC; costs microseconds, unlike lookup()."""

@@ -7,6 +7,8 @@ fastpath/strangers.py has the program that reads it.
 
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from ext.leases cimport TOMBSTONE, Lease
 from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, load_acquire, mmap, munmap, store_release
@@ -28,6 +30,10 @@ KNOWN_PROBES, KNOWN_BYTES, KNOWN_BITS_AT, KNOWN_BITS_MASK = PROBES, BYTES, BITS_
 KNOWN_READY_AT, KNOWN_BUDGET_AT, KNOWN_DROPPED_AT, KNOWN_PASSED_AT = READY_AT, BUDGET_AT, DROPPED_AT, PASSED_AT
 KNOWN_TICK_AT, KNOWN_USED_AT = TICK_AT, USED_AT
 KNOWN_MIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
+
+
+cdef enum:
+    OUI_BYTES = 1 << 21            # a bit for each of 2^24
 
 
 cdef inline uint64_t mixed(uint64_t mac) noexcept nogil:
@@ -109,3 +115,44 @@ cdef class KnownMacs:
     def counts(self) -> dict:
         """dropped: strangers' datagrams that no worker saw; passed: those within the budget."""
         return {"dropped": load_acquire(self.word(DROPPED_AT)), "passed": load_acquire(self.word(PASSED_AT))}
+
+
+cdef class KnownOuis:
+    """The first three octets of the MACs that the inventory knows, hosts' and BMCs': a bit for each that there can be."""
+    cdef uint8_t *bits
+    cdef uint64_t base_number, base_checksum, top_number
+
+    def __cinit__(self):
+        self.bits = <uint8_t *>calloc(1, OUI_BYTES)
+        if self.bits == NULL:
+            raise MemoryError(f"no {OUI_BYTES} bytes for the known OUIs")
+
+    def __dealloc__(self):
+        free(self.bits)
+
+    def follow(self, Pair pair not None):
+        """Those of a pair and, as long as its base is the same, of what was before.  Nothing new costs nothing."""
+        cdef uint64_t number = pair.base.table.header.generation
+        cdef uint64_t checksum = pair.base.table.header.checksum
+        if number != self.base_number or checksum != self.base_checksum:
+            memset(self.bits, 0, OUI_BYTES)
+            self.add(pair.base)
+            self.base_number, self.base_checksum, self.top_number = number, checksum, number
+        if pair.delta is not None and pair.delta.table.header.generation != self.top_number:
+            self.add(pair.delta)
+            self.top_number = pair.delta.table.header.generation
+
+    cdef void add(self, Generation table):
+        cdef uint32_t i, oui
+        cdef const Lease *lease
+        with nogil:
+            for i in range(table.table.header.lease_count):
+                lease = table.table.leases + i
+                if lease.state == TOMBSTONE:
+                    continue
+                oui = <uint32_t>lease.mac[0] << 16 | <uint32_t>lease.mac[1] << 8 | lease.mac[2]
+                self.bits[oui >> 3] |= <uint8_t>(1 << (oui & 7))
+
+    def __contains__(self, uint64_t mac) -> bool:
+        cdef uint64_t oui = mac >> 24 & 0xffffff
+        return bool(self.bits[oui >> 3] >> (oui & 7) & 1)

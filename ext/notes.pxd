@@ -22,6 +22,8 @@ cdef enum:
     TOLD_S = 300                   # a host that says the same as before is a sighting once in this time
     LOOP_S = 60                    # an ACK so soon after the last one of the same machine in the same stage of its boot,
     LOOP_ACKS = 4                  # so many in a row: a boot loop
+    STRANGERS_BURST = 256          # of the recorder's places that a flood of strangers may take at once,
+    STRANGERS_PER_S = 8            # and in each second of it
 
 
 cdef packed struct Acquaintance:   # a host in one stage of its boot, as it last was ACKed; 32 bytes, a set two cache lines
@@ -38,6 +40,22 @@ cdef struct Notebook:              # a worker's own; nothing in it decides about
     uint64_t seen_key[SEEN]
     int64_t seen_s[SEEN]
     Acquaintance known[KNOWN][STAGES]
+    int64_t strangers_s            # when `strangers` was last filled up
+    int64_t strangers              # that may still be recorded
+
+
+cdef inline bint may_record(Notebook *notebook, int64_t now_ns) noexcept nogil:
+    """Whether one more stranger's datagram may push an older one out of the recorder, perhaps a host's."""
+    cdef int64_t now_s = now_ns // 1000000000
+    if now_s != notebook.strangers_s:
+        notebook.strangers += (now_s - notebook.strangers_s) * STRANGERS_PER_S
+        notebook.strangers_s = now_s
+        if notebook.strangers > STRANGERS_BURST or notebook.strangers < 0:
+            notebook.strangers = STRANGERS_BURST
+    if notebook.strangers == 0:
+        return False
+    notebook.strangers -= 1
+    return True
 
 
 cdef inline const uint8_t *name_of(const Request *request) noexcept nogil:
@@ -103,7 +121,9 @@ cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Site
     describe(&event, now_ns, packet, request, verdict)
     if site.own != NULL:  # also of a stranger: discovery records a BMC as one from its first request on
         event.role = role_of(site, request)
-    return push_event(page, &event, EVENTS, &page.events_lost) == PUSHED_ASLEEP
+    # Strangers and sightings leave half of the ring to hosts that are refused.
+    return push_event(page, &event, EVENTS // 2 if is_of_stranger(verdict) else EVENTS,
+                      &page.events_lost) == PUSHED_ASLEEP
 
 
 cdef inline void prefetch_known(const Notebook *notebook, const uint8_t *mac) noexcept nogil:

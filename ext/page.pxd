@@ -19,7 +19,7 @@ cdef enum:
     CONTROL_BYTES = 128            # IP_PKTINFO and a time stamp with room to spare
     URGENT = 48                    # of a batch, at most: REQUESTs, which are nearer to done
     BOOT_SHARE = 8                 # of a batch, at most: what came to the boot port, looked at in every 16th turn only
-    EVENTS = 4096                  # power of two; sightings leave half of it to refusals
+    EVENTS = 4096                  # power of two; sightings and strangers leave half of it to refused hosts
     COUNTERS = 64                  # by verdict, with room for more
     SEND_ERRORS = 16
     RECOVERIES_MAX = 3             # a datagram that ended this many workers is given up
@@ -68,7 +68,8 @@ cdef struct Page:
     uint64_t frames_lost           # by XDP, for want of room; the kernel's own count
     uint64_t records_written
     uint64_t events_head           # next to be written, by the worker
-    uint8_t apart[64]              # another writer, another cache line
+    uint64_t records_left_out      # strangers' that would have pushed hosts' out of the flight recorder
+    uint8_t apart[56]              # another writer, another cache line
     uint64_t events_tail           # next to be read, by control
     uint8_t apart2[64]
     Event events[EVENTS]

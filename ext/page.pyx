@@ -25,7 +25,7 @@ cdef size_t offsetof_heartbeat() noexcept:
 
 
 PAGE_LAYOUT = PAGE_VERSION
-RECORDS_KEPT = RECORDS
+RECORDS_KEPT, EVENTS_KEPT = RECORDS, EVENTS
 RECORDED_BYTES_MAX = RECORDED_BYTES
 ROUTES = {ROUTE_UDP: "udp", ROUTE_FRAME: "frame", ROUTE_BROADCAST: "broadcast"}
 WORKER_PAGE_BYTES = sizeof(Page)
@@ -224,6 +224,11 @@ cdef class WorkerPage:
     def records_written(self) -> int:
         """Datagrams that the flight recorder has seen; it holds the last RECORDS_KEPT of them."""
         return load_acquire(&self.page.records_written)
+
+    @property
+    def records_left_out(self) -> int:
+        """Strangers' datagrams that were not recorded, so that a flood of them does not push hosts' out."""
+        return load_acquire(&self.page.records_left_out)
 
     def records(self, uint64_t since=0) -> list:
         """What the flight recorder holds from record number `since` on, oldest first, as Recorded.  A record that the worker

@@ -22,7 +22,7 @@ from ext.mapping cimport Mapping, base_of, map_generation, map_shared, unmap
 from ext.mapping import GenerationRejected
 from ext.net cimport *
 from ext.page cimport *
-from ext.notes cimport Notebook, note, prefetch_known, sight
+from ext.notes cimport Notebook, may_record, note, prefetch_known, sight
 from ext.outbox cimport Outbox, error_index, prepare_frames, prepare_udp, queue_frame, queue_udp, send
 from ext.overload cimport Shares, Waits, is_over_share, note_turn, relay_of, share_out, wait_of
 from ext.parse cimport Request
@@ -386,9 +386,12 @@ cdef class Pump:
         cdef Decision decision
         cdef Verdict verdict = answer(&self.site, packet, &request, &decision, reply)
         bump(&self.page.by_verdict[<int>verdict], 1)
-        record(self.page.records, self.page.records_written, self.now_boottime_ns, packet, verdict, reply,
-               not self.observing)
-        bump(&self.page.records_written, 1)
+        if is_of_stranger(verdict) and not may_record(&self.notebook, self.now_boottime_ns):
+            bump(&self.page.records_left_out, 1)
+        else:
+            record(self.page.records, self.page.records_written, self.now_boottime_ns, packet, verdict, reply,
+                   not self.observing)
+            bump(&self.page.records_written, 1)
         if is_event(verdict):
             self.asleep |= note(self.page, &self.notebook, self.now_boottime_ns, &self.site, packet, &request, verdict)
         elif verdict == ACKED:

@@ -54,3 +54,8 @@ cdef inline bint is_event(Verdict verdict) noexcept nogil:
             or verdict == IGNORED_OTHER_SERVER or verdict == IGNORED_CIADDR or verdict == IGNORED_BOOT_PORT
             or verdict == NAKED
             or IGNORED_NAK_UNKNOWN_LINK <= verdict <= IGNORED_NO_ROOM or verdict == ABANDONED)
+
+
+cdef inline bint is_of_stranger(Verdict verdict) noexcept nogil:
+    """True for what was refused before a host of the inventory was found: anybody can send any amount of it."""
+    return IGNORED_NO_TABLE <= verdict <= IGNORED_UNKNOWN_MAC or verdict == ABANDONED

@@ -13,12 +13,13 @@ from ext.verdict import Verdict
 from control.events import (
     HOSTS_MAX,
     LINES_BURST,
-    LINES_PER_S,
     MESSAGES,
     RECENT_MAX,
     REPEAT_S,
     SERVERS_MAX,
     SLICE,
+    STRANGERS_BURST,
+    STRANGERS_PER_S,
     WORDS,
     Warnings,
     sentence,
@@ -88,6 +89,14 @@ def warnings(clock: Clock, *pages: Any, bell: int = -1, reasons: dict[str, str] 
     return Warnings(table, bell, lambda index: f"eth{index}", (reasons or {}).get, clock)
 
 
+def recent(seen: Warnings) -> list[dict[str, Any]]:
+    return [*seen.hosts.recent, *seen.strangers.recent]
+
+
+def told(seen: Warnings) -> set[tuple[str, str]]:
+    return {*seen.hosts.seen, *seen.strangers.seen}
+
+
 # --- one line a host and reason --------------------------------------------------------------------------------------
 
 
@@ -104,7 +113,7 @@ def test_a_host_s_reason_is_logged_once_and_then_counted(clock: Clock, caplog: p
     clock.now += REPEAT_S
     seen.take(event())
     assert "more since" not in caplog.messages[2], "counted from the last line on"
-    assert seen.suppressed == 0 and len(seen.recent) == 8
+    assert seen.suppressed == 0 and len(recent(seen)) == 8
 
 
 def test_another_host_or_another_reason_has_its_own_line(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -125,15 +134,37 @@ def test_a_flood_of_strangers_is_a_bounded_number_of_lines(clock: Clock, caplog:
     seen = warnings(clock)
     for each in strangers(1000):
         seen.take(each)
-    assert len(caplog.messages) == LINES_BURST and seen.suppressed == 1000 - LINES_BURST
+    assert len(caplog.messages) == STRANGERS_BURST and seen.suppressed == 1000 - STRANGERS_BURST
     clock.now += 2
     for each in strangers(1000, 5000):
         seen.take(each)
-    assert len(caplog.messages) == LINES_BURST + 2 * LINES_PER_S
+    assert len(caplog.messages) == STRANGERS_BURST + 2 * STRANGERS_PER_S
     clock.now += 1e6
     for each in strangers(1000, 9000):
         seen.take(each)
-    assert len(caplog.messages) == 2 * LINES_BURST + 2 * LINES_PER_S, "a long silence saves up one burst, not more"
+    assert len(caplog.messages) == 2 * STRANGERS_BURST + 2 * STRANGERS_PER_S, (
+        "a long silence saves up one burst, not more"
+    )
+
+
+def test_a_known_host_s_decline_is_told_and_stays_beside_2000_strangers_a_second(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It had neither a line nor, half a second later, a place."""
+    seen = warnings(clock)
+    for number in range(20_000):
+        clock.now += 1 / 2_000
+        seen.take(strangers(1, number)[0])
+        if number == 5_000:
+            seen.take(event(verdict="NOTED_DECLINE", message_type=4))
+        if number in (6_000, 7_000):
+            seen.take(event(verdict="IGNORED_CONFLICT"))
+    lines = [line for line in caplog.messages if "alice" in line]
+    assert len(lines) == 2 and "declined" in lines[0] and "two objects" in lines[1]
+    assert [words["verdict"] for words in seen.newest(10, MAC)] == ["IGNORED_CONFLICT"] * 2 + ["NOTED_DECLINE"]
+    clock.now += REPEAT_S
+    seen.take(event(verdict="IGNORED_CONFLICT"))
+    assert caplog.messages[-1].endswith("(1 more since the last line)"), "strangers push no host's count out"
 
 
 def test_what_the_flood_kept_back_is_counted_later(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,9 +172,9 @@ def test_what_the_flood_kept_back_is_counted_later(clock: Clock, caplog: pytest.
     for _ in range(4):
         seen.take(event())
     clock.now += REPEAT_S
-    for each in strangers(int(LINES_BURST)):
-        seen.take(each)
+    seen.hosts.budget = seen.hosts.burst = 0.0
     seen.take(event())
+    seen.hosts.burst = LINES_BURST
     assert not any("more since" in line for line in caplog.messages) and seen.suppressed == 1
     clock.now += 1
     seen.take(event())
@@ -156,8 +187,8 @@ def test_memory_is_bounded(clock: Clock, caplog: pytest.LogCaptureFixture) -> No
     for each in strangers(HOSTS_MAX + 10):
         clock.now += 1
         seen.take(each)
-    assert len(seen.seen) == HOSTS_MAX and len(seen.recent) == RECENT_MAX
-    assert strangers(1)[0]["mac"] not in {mac for mac, _verdict in seen.seen}, "the oldest is forgotten"
+    assert len(seen.strangers.seen) == HOSTS_MAX and len(recent(seen)) == RECENT_MAX
+    assert strangers(1)[0]["mac"] not in {mac for mac, _verdict in seen.strangers.seen}, "the oldest is forgotten"
 
 
 # --- the sentence ----------------------------------------------------------------------------------------------------
@@ -223,7 +254,7 @@ def test_a_sighting_is_no_warning(clock: Clock, caplog: pytest.LogCaptureFixture
     seen = warnings(clock)
     seen.take(sighting(vendor_class=b"PXEClient", **{"class": "BIOS_PXE"}))
     seen.take(sighting(vendor_class=b"udhcp"))
-    assert not caplog.messages and not seen.recent and not seen.seen
+    assert not caplog.messages and not recent(seen) and not told(seen)
     assert seen.identity_counts()["seen"] == 1
     assert [each["vendor_class"] for each in seen.seen_as(MAC)] == ["PXEClient", "udhcp"]
 
@@ -288,7 +319,7 @@ def test_subscribers_hear_everything_and_one_that_fails_costs_nobody_else(
     assert heard == [("ACKED", MAC), ("IGNORED_UNKNOWN_MAC", OTHER)]
     failures = [record for record in caplog.records if "a subscriber of DHCP events failed" in record.message]
     assert [str(record.exc_info[1]) for record in failures if record.exc_info] == ["it is broken"] * 2
-    assert len(seen.recent) == 1
+    assert len(recent(seen)) == 1
     for each in strangers(1000):
         seen.take(each)
     assert len(caplog.records) <= LINES_BURST, "and its failures are no flood either"
@@ -314,7 +345,7 @@ def test_another_server_is_one_warning_whoever_names_it(clock: Clock, caplog: py
     )
     seen.take(other_server(server_id=0x0A140004, giaddr=0x0A090001, ifindex=7))
     assert "ours is not known, the other's 10.20.0.4" in caplog.messages[1]
-    assert "on eth7 by relay 10.9.0.1" in caplog.messages[1] and len(seen.recent) == 2
+    assert "on eth7 by relay 10.9.0.1" in caplog.messages[1] and len(recent(seen)) == 2
     assert seen.other_servers()["10.20.0.3"] == {"requests": 3, "place": "eth2", "host": f"{MAC} (alice)"}
     clock.now += REPEAT_S
     seen.take(other_server(OTHER))
@@ -345,7 +376,7 @@ def test_a_turn_takes_a_bounded_share_of_each_ring_and_comes_back(clock: Clock) 
 
     assert asyncio.run(turns()) == [(600 - SLICE // 2, 0)]
     assert first.drained == [SLICE // 2] * 4 + [88] and second.drained == [10, 0, 0, 0, 0]
-    assert len(seen.recent) == 610
+    assert len(recent(seen)) == 610
 
 
 def test_the_bell_makes_it_read(clock: Clock, bell: int) -> None:
@@ -375,7 +406,7 @@ def test_an_empty_page_of_the_real_kind(clock: Clock) -> None:
     finally:
         os.close(fd)
     seen.drain()
-    assert not seen.recent and not seen.seen
+    assert not recent(seen) and not told(seen)
 
 
 # --- ctl recent ------------------------------------------------------------------------------------------------------

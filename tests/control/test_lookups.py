@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import IPv4Address, IPv4Network
+from random import Random
 from typing import Any
 
 import pytest
 
-from control.lookups import BATCH, PLACE_BURST, RETRY_S, UNKNOWN_S, WAITING_MAX, Lookups
+from control import lookups
+from control.lookups import (
+    BATCH,
+    BATCH_OTHERS,
+    PLACE_BURST,
+    PLACE_PER_S,
+    RETRY_S,
+    TOTAL_BURST,
+    TOTAL_PER_S,
+    UNKNOWN_MAX,
+    UNKNOWN_S,
+    Lookups,
+)
 from control.refresh import RefreshFailed
 
 
@@ -87,11 +101,69 @@ def test_a_room_of_strangers_leaves_the_others_their_share() -> None:
     assert inventory.lookups.counts["found"] == 1
 
 
-def test_the_queue_is_bounded() -> None:
+def test_a_giaddr_that_nobody_lists_has_no_budget_of_its_own() -> None:
+    """It is forged as easily as a MAC: 2,000 of them a second were 518 look-ups a second."""
     inventory = Inventory()
-    for number in range(3 * WAITING_MAX):
+    for number in range(20_000):
+        inventory.now = number / 2_000
+        inventory.lookups.ask(mac(number), "eth0", str(IPv4Address(0x0A000000 + number)))
+    assert len(inventory.lookups.waiting) <= PLACE_BURST + 10 * PLACE_PER_S
+    inventory = Inventory()
+    for number in range(20_000):
+        inventory.now = number / 2_000
+        inventory.lookups.ask(mac(number), f"vlan{number}", str(IPv4Address(0x0A000000 + number)))
+    assert len(inventory.lookups.waiting) <= TOTAL_BURST + 10 * TOTAL_PER_S
+
+
+def test_addresses_in_one_listed_network_are_one_relay() -> None:
+    inventory = Inventory()
+    inventory.lookups.relays = (IPv4Network("10.0.0.0/8"), IPv4Network("192.0.2.1/32"))
+    for number in range(500):
+        inventory.lookups.ask(mac(number), "eth0", str(IPv4Address(0x0A000000 + number)))
+    assert len(inventory.lookups.ours) == PLACE_BURST
+    inventory.lookups.ask(mac(9000), "eth0", "192.0.2.1")
+    inventory.lookups.ask(mac(9001), "eth1", "10.0.0.1")
+    assert inventory.lookups.waiting[-2:] == [mac(9000), mac(9001)], "who forges it elsewhere spends his own"
+
+
+@pytest.mark.parametrize("how", ["maker", "relay"])
+def test_a_new_host_is_looked_up_at_once_beside_2000_strangers_a_second(how: str) -> None:
+    """It waited 37 s.  The inventory takes 0.1 s a question here; strangers forge MACs and giaddrs at random."""
+    random, host = Random(5), "00:11:22:00:00:01"
+    inventory = Inventory(host)
+    inventory.lookups.familiar = lambda text: how == "maker" and text.startswith("00:11:22")
+    inventory.lookups.relays = (IPv4Network("192.0.2.1/32"),)
+    answered, asked_s, host_s = 0.0, 0.0, 10.0
+    for number in range(2_000 * 20):
+        inventory.now = number / 2_000
+        inventory.lookups.ask(mac(random.getrandbits(46) << 2), "eth0", str(IPv4Address(random.getrandbits(31) + 1)))
+        if inventory.now == host_s:
+            inventory.lookups.ask(host, "eth0", "192.0.2.1" if how == "relay" else None)
+        if inventory.lookups.waiting and inventory.now >= asked_s + 0.1:
+            asked_s = inventory.now
+            asyncio.run(inventory.lookups.take(inventory.lookups.next_batch()))
+            answered = answered or inventory.now * (inventory.lookups.counts["found"] > 0)
+    assert 0 < answered - host_s < 0.5, answered
+    assert len(inventory.asked) and sum(map(len, inventory.asked)) <= TOTAL_BURST + 20 * TOTAL_PER_S + 1
+    assert len(inventory.lookups.unknown) < UNKNOWN_MAX / 2, "who is not there is remembered for the whole minute"
+
+
+def test_who_looks_like_ours_goes_first_and_leaves_the_others_a_share() -> None:
+    inventory = Inventory()
+    inventory.lookups.familiar = lambda text: text.startswith("00:00:00:00:01")
+    for number in range(200):
+        inventory.lookups.ask(mac(number), f"eth{number // 50}")
+        inventory.lookups.ask(mac(0x100 + number % 0x100), f"eth{number // 50}")
+    batch = inventory.lookups.next_batch()
+    assert [text.startswith("00:00:00:00:01") for text in batch] == [True] * (BATCH - BATCH_OTHERS) + [False] * 4
+
+
+def test_the_queues_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "WAITING_MAX", 50)
+    inventory = Inventory()
+    for number in range(1_000):
         inventory.lookups.ask(mac(number), f"place {number}")
-    assert len(inventory.lookups.waiting) == WAITING_MAX
+    assert len(inventory.lookups.waiting) == 50
 
 
 @pytest.mark.parametrize("later_s, asks", [(RETRY_S / 2, 1), (RETRY_S + 0.1, 2)])

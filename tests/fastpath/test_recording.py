@@ -13,11 +13,11 @@ from contextlib import closing
 
 import pytest
 from ext.builder import Builder, Surroundings
-from ext.page import RECORDS_KEPT, Recorded, WorkerPage, create_site_page, create_worker_page
+from ext.page import EVENTS_KEPT, RECORDS_KEPT, Recorded, WorkerPage, create_site_page, create_worker_page
 
 from control.dissect import dissect
 from fastpath.protocol import Assign, Channel, Load, Ready, Stop
-from tests.ext.packets import DISCOVER, ip, message, tlv
+from tests.ext.packets import DECLINE, DISCOVER, ip, message, tlv
 
 HOSTS, BURST, ROUNDS = 64, 256, 60
 FIRST_MAC = 0x020000000100
@@ -178,3 +178,25 @@ def test_a_datagram_longer_than_a_record_keeps_its_beginning_and_says_its_length
     whole, junk = worker.page.records(0)
     assert (whole.request, whole.request_bytes, whole.verdict) == (long[:640], len(long), "OFFERED")
     assert (junk.request, junk.verdict, junk.route, junk.reply) == (b"x", "IGNORED_SHORT", "", b"")
+
+
+def test_a_flood_of_strangers_takes_no_host_s_place_in_recorder_and_ring(worker: OneWorker) -> None:
+    """2,000 a second pushed a DECLINE out of the recorder within a second, and the ring had no room for it."""
+    strangers, target = 6_000, worker.udp.getsockname()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(datagram(0), target)
+        for number in range(strangers):
+            if number % BURST == 0:
+                await_count(lambda sent=number: worker.page.totals()["rx"] >= sent - BURST)  # type: ignore[misc]
+            sender.sendto(message(DISCOVER, 0x00AA00000000 + number), target)
+        await_count(lambda: worker.page.totals()["rx"] == strangers + 1)
+        declined = message(DECLINE, FIRST_MAC, tlv(50, "127.1.0.1") + tlv(54, "127.0.0.1"))
+        sender.sendto(declined, target)
+    await_count(lambda: worker.page.totals()["rx"] == strangers + 2)
+    records = worker.page.records(0)
+    assert (records[0].request, records[-1].request) == (datagram(0), declined), "before and behind them"
+    assert records[-1].verdict == "NOTED_DECLINE"
+    assert len(records) + worker.page.records_left_out == strangers + 2 and len(records) < 256 + 2 + 8 * LIMIT_S
+    events = worker.page.drain()
+    assert events[-1]["verdict"] == "NOTED_DECLINE" and len(events) == EVENTS_KEPT // 2 + 1
+    assert worker.page.totals()["events_lost"] == strangers - EVENTS_KEPT // 2
