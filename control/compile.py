@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ext.builder import Builder
@@ -20,6 +20,7 @@ from control.contexts import Context, Faults
 from control.plan import Row, Rules, State, Template, conflicts, show_mac
 
 REPORT_LINES_MAX = 10_000
+ROWS_TOLD = 1_000  # planned between two words of progress
 
 
 @dataclass(slots=True)
@@ -74,8 +75,9 @@ class Compilation:
         self.gone: set[int] = set()  # keys of rows in those that are not even listed any more
         self.unread: set[str] = set()  # names that those are about
         self.lost: set[str] = set()  # names that could not be read, and nothing is remembered of them
-        self.hosts = self.kept_segments = 0
+        self.hosts = self.kept_segments = self.planned = 0
         self.parse_s = self.plan_s = 0.0
+        self.on_rows: Callable[[int], None] = lambda _rows: None  # told how many things were planned so far
 
     def add(self, batch: Batch) -> None:
         started = time.monotonic()
@@ -121,6 +123,9 @@ class Compilation:
                 continue
             started = clock()
             missing.discard(thing.path)
+            self.planned += 1
+            if not self.planned % ROWS_TOLD:
+                self.on_rows(self.planned)
             rows, claims = rules.plan(thing)
             for row in rows:
                 filler.add(row)

@@ -73,9 +73,14 @@ class OriginsFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
+    """Planner -> control: said by the work itself, after each piece.  done, total: what the stage counts; rows:
+    planned so far; bytes: of the answer or file that is being read, as it comes."""
+
     stage: str
     done: int
     total: int
+    rows: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import select
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,6 +109,7 @@ class Planner:
         self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
         self.looked_up: set[int] = set()  # keys of rows that may be younger than the last read of their part
         self.progress_due_s = 0.0
+        self.at = Progress(stage="begin", done=0, total=0)
 
     @cached_property
     def source(self) -> Source:
@@ -239,13 +241,13 @@ class Planner:
             self.fail("down", f"no part of the inventory can be read: {done.doubts[0]}")
             return
         confirmed_s = time.time()
-        self.progress("build", 0, 1)
         self.replace(done, stages, confirmed_s, force)
 
     def compile(self, stages: Stages) -> Compilation:
         """Read and plan, part by part; look-ups go on meanwhile.  Raises InventoryDown."""
         reading = self.off_loop(self.source.read)
         done = self.compiler.begin(reading.frame)
+        done.on_rows = lambda rows: self.tell(replace(self.at, rows=rows))
         try:
             while (batch := self.off_loop(lambda: next(reading.batches, None))) is not None:
                 done.add(batch)
@@ -274,11 +276,14 @@ class Planner:
             rows = {key: pair.lookup(key) for key in self.looked_up}
             carried.update(key for key, row in rows.items() if row is not None and row["name"] in unread)
         number = self.served.number + 1
+        self.progress("build", 0, 4)
         surroundings = self.surroundings(tuple(done.rules.networks))
         assembled = done.assemble(pair, carried)
         fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
         full = Generation(fd)
+        self.progress("build", 1, 4)
         changes = compare(pair, full)
+        self.progress("build", 2, 4)
         held = self.held(changes, full, force)
         if held:
             os.close(fd)
@@ -292,6 +297,7 @@ class Planner:
             os.close(fd)
             self.fail("shrunk", refusal)
             return
+        self.progress("build", 3, 4)
         self.compiler.keep(done)
         self.frame = done.rules.frame.frame()
         if not done.stale:
@@ -306,6 +312,7 @@ class Planner:
         elif former is not None:
             close_all(former[1])
         stages.done("pack")
+        self.progress("build", 4, 4)
         kept = carried | held | done.stale_keys()
         self.report_refresh(done, assembled, changes, published, stages, held, len(kept))
 
@@ -420,10 +427,18 @@ class Planner:
         self.send(Failed(kind=kind, reason=reason, job=job))
 
     def progress(self, stage: str, done: int, total: int) -> None:
+        """Stage "bytes" is none of its own: how much of an answer or a file has come, in whatever stage it is read."""
+        if stage == "bytes":
+            self.tell(replace(self.at, bytes=done))
+        else:
+            self.tell(replace(self.at, stage=stage, done=done, total=total, bytes=0), whatever=done in (0, total))
+
+    def tell(self, at: Progress, whatever: bool = False) -> None:
+        self.at = at
         now = time.monotonic()
-        if now >= self.progress_due_s or done in (0, total):
+        if whatever or now >= self.progress_due_s:
             self.progress_due_s = now + PROGRESS_EVERY_S
-            self.send(Progress(stage=stage, done=done, total=total))
+            self.send(at)
 
     def publish(
         self,

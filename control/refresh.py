@@ -39,7 +39,9 @@ from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
 log = logging.getLogger("bootstorm.refresh")
 
-JOB_LIMIT_S = 900.0  # far above any refresh that was ever measured: a planner that takes longer hangs
+# Without a word of progress: then the planner hangs.  Its work says one after each piece; the longest piece that was
+# measured, comparing a million rows, takes seconds, and waiting for an answer says how much has come.
+PROGRESS_LIMIT_S = 60.0
 RETRY_FIRST_S, RETRY_MAX_S = 2.0, 60.0
 CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 
@@ -53,6 +55,10 @@ class Origins:
     """(MAC, client class, address) -> option code -> who said it."""
 
     said: dict[tuple[int, int, int], dict[int, str]]
+
+
+class NoProgress(Exception):
+    """The planner hangs: the text says at what."""
 
 
 class RefreshFailed(Exception):
@@ -69,6 +75,8 @@ class InventoryState:
     stage: str = ""
     done: int = 0
     total: int = 0
+    rows: int = 0
+    bytes: int = 0
     stages_s: dict[str, float] = field(default_factory=dict)
     quarantined: int = 0
     faults: dict[str, list[str]] = field(default_factory=dict)
@@ -126,6 +134,8 @@ class Refresher:
         self.looking_up, self.finding_origins = asyncio.Lock(), asyncio.Lock()
         self.origins_due = False  # the planner has not answered the last question yet, whoever still waits for it
         self.poke = asyncio.Event()
+        self.heard_s = 0.0  # CLOCK_MONOTONIC of the planner's last word
+        self.last_progress: Progress | None = None
         self.followers: set[Callable[[Progress], None]] = set()  # of the refresh under way
 
     # --- the planner process -------------------------------------------------------------------------------------
@@ -145,6 +155,7 @@ class Refresher:
 
     async def _start_planner(self) -> None:
         await self.end_planner()
+        self.last_progress = None
         self.process, self.ahead = self.ahead or PlannerProcess(), None
         self.channel = ours = self.process.channel
         asyncio.get_running_loop().add_reader(ours.fileno(), self.on_message)
@@ -181,10 +192,9 @@ class Refresher:
             for job in list(self.waiting):
                 self.answer(job, Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines"))
             return
+        self.heard_s = time.monotonic()
         if isinstance(message, Progress):
-            self.state.stage, self.state.done, self.state.total = message.stage, message.done, message.total
-            for follower in self.followers:
-                follower(message)
+            self.on_progress(message)
         elif isinstance(message, Planned):
             self.on_planned(message, fds)
         elif isinstance(message, Listed):
@@ -195,6 +205,16 @@ class Refresher:
             self.on_origins(message, fds)
         elif isinstance(message, Failed):
             self.answer(message.job, message)
+
+    def on_progress(self, message: Progress) -> None:
+        self.last_progress = message
+        if "refresh" not in self.waiting:
+            return
+        state = self.state
+        state.stage, state.done, state.total = message.stage, message.done, message.total
+        state.rows, state.bytes = message.rows, message.bytes
+        for follower in self.followers:
+            follower(message)
 
     def answer(self, job: str, reply: Reply) -> None:
         waiting = self.waiting.pop(job, None)
@@ -343,14 +363,14 @@ class Refresher:
                 channel = await self.running_planner()
             except OSError as error:  # among them EAGAIN of a fork, which is a BlockingIOError, too
                 return Failed(kind="internal", reason=f"cannot start the planner: {error}")
+            if not self.waiting:  # another job that waits does not make one that hangs look alive
+                self.heard_s = time.monotonic()
             waiting = self.waiting[job] = asyncio.get_running_loop().create_future()
             channel.send(message)
-            async with asyncio.timeout(JOB_LIMIT_S):
-                reply: Reply = await waiting
-            return reply
-        except TimeoutError:
+            return await self.progressing(waiting)
+        except NoProgress as hangs:
             await self.end_planner()
-            return Failed(kind="internal", reason=f"the planner took over {JOB_LIMIT_S:.0f} s and was ended")
+            return Failed(kind="internal", reason=str(hangs))
         except ChannelClosed as gone:
             self.drop_channel()
             return Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines")
@@ -358,6 +378,19 @@ class Refresher:
             return Failed(kind="internal", reason="the planner does not take messages: too many wait for it")
         finally:
             self.waiting.pop(job, None)
+
+    async def progressing(self, waiting: asyncio.Future[Reply]) -> Reply:
+        """Raises NoProgress."""
+        while not waiting.done():
+            left_s = self.heard_s + PROGRESS_LIMIT_S - time.monotonic()
+            if left_s <= 0:
+                at = self.last_progress
+                where = "at its start"
+                if at is not None:
+                    where = f"at {at.stage} {at.done}/{at.total}, {at.rows} rows planned, {at.bytes} bytes read"
+                raise NoProgress(f"the planner made no progress for {PROGRESS_LIMIT_S:.0f} s ({where}) and was ended")
+            await asyncio.wait((waiting,), timeout=left_s)
+        return waiting.result()
 
     async def do_refresh(self, message: Refresh | Rollback) -> dict[str, Any]:
         async with self.job:

@@ -258,6 +258,8 @@ class Service:
                 "stage": state.stage or None,
                 "done": state.done,
                 "total": state.total,
+                "rows": state.rows,
+                "bytes": state.bytes,
                 "last_seconds": round(state.last_duration_s, 3),
                 "stages_s": state.stages_s,
                 "parts": state.parts,

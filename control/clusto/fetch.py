@@ -55,7 +55,8 @@ class AnswerSpoiled(InventoryDown):
 
 
 class Fetcher:
-    """One reader of one clusto-httpd.  progress(stage, done, total) is called from its threads."""
+    """One reader of one clusto-httpd.  progress(stage, done, total) is called from its threads; stage "bytes" after
+    each answer, in whatever stage that is."""
 
     def __init__(self, api_url: str, token: str | None = None, progress: Progress = lambda *_: None) -> None:
         self.url = api_url.rstrip("/")
@@ -87,6 +88,7 @@ class Fetcher:
             last = answer.text.strip().rpartition("\n")[2][:200]
             raise AnswerSpoiled(f"GET {self.url}{path}: status {answer.status_code}, wanted 200: {last}")
         content: bytes = answer.content
+        self.progress("bytes", len(content), 0)
         return content
 
     def decode(self, path: str, content: bytes) -> Any:
