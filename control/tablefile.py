@@ -36,8 +36,7 @@ class TableStore:
 
     def pin(self, since_s: float) -> None:
         try:
-            self.pin_path.touch()
-            os.utime(self.pin_path, (since_s, since_s))
+            stamp(self.pin_path, os.O_WRONLY | os.O_CREAT, since_s)
         except OSError as error:
             log.error("cannot write %s: %s; a restart would end the rollback", self.pin_path, error.strerror)
 
@@ -63,7 +62,7 @@ class TableStore:
     def _read(self, path: Path) -> int:
         """A memfd with the file's verified content; -1 when there is no file, or only one that must not be served."""
         try:
-            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return -1
         except OSError as error:
@@ -101,15 +100,25 @@ class TableStore:
             if delta_fd >= 0 and (self.delta_on_disk != pair.top.number or not self.delta_path.exists()):
                 write_aside(self.delta_path, delta_fd)
                 self.delta_on_disk = pair.top.number
-            os.utime(self.base_path, (confirmed_s, confirmed_s))
+            stamp(self.base_path, os.O_RDONLY, confirmed_s)
         except OSError as error:
             log.error("cannot keep the table in %s: %s; a restart now would need the inventory", self.state_dir, error)
+
+
+def stamp(path: Path, flags: int, seconds: float) -> None:
+    """Sets a file's time; not that of a file elsewhere that somebody linked to.  Raises OSError."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+    try:
+        os.utime(fd, (seconds, seconds))
+    finally:
+        os.close(fd)
 
 
 def write_aside(path: Path, fd: int) -> None:
     """The content of a memfd under `path`, whole or not at all, also over a power cut."""
     aside = path.with_name(path.name + ".new")
-    target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    aside.unlink(missing_ok=True)  # never into what stands there: it may be another name of something else
+    target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         copy(fd, target)
         os.fsync(target)
