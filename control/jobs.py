@@ -92,6 +92,7 @@ class Planned:
     base: int
     published: bool
     confirmed_s: float
+    confirmed_boottime_s: float = 0.0  # of "inventory": the same by CLOCK_BOOTTIME
     hosts: int
     quarantined: int = 0
     added: int = 0

@@ -104,6 +104,7 @@ class Planner:
         self.quarantined = 0
         self.pinned_s = self.store.pinned_s()
         self.confirmed_s = 0.0  # since 1970: the inventory's last word on the whole table
+        self.confirmed_boottime_s = 0.0
         self.frame: Inventory | None = None  # containers and managers as last read
         self.refreshing = False
         self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
@@ -241,6 +242,7 @@ class Planner:
             self.fail("down", f"no part of the inventory can be read: {done.doubts[0]}")
             return
         confirmed_s = time.time()
+        self.confirmed_boottime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.replace(done, stages, confirmed_s, force)
 
     def compile(self, stages: Stages) -> Compilation:
@@ -460,6 +462,7 @@ class Planner:
             base=pair.base.number,
             published=published,
             confirmed_s=confirmed_s,
+            confirmed_boottime_s=self.confirmed_boottime_s,
             hosts=pair.top.host_count,
             quarantined=self.quarantined,
             added=len(changes.added),

@@ -252,8 +252,11 @@ class Refresher:
             self.publish(planned, table_fds)
         planned.stages_s["publish"] = round(time.monotonic() - started, 4)
         close_all(table_fds)
-        if planned.origin in ("inventory", "disk"):
-            self.table.confirm(planned.confirmed_s)
+        if planned.origin == "inventory":
+            self.table.confirm(planned.confirmed_boottime_s)
+        elif planned.origin == "disk":
+            self.table.date(planned.confirmed_s)
+            log.info("the table from disk is of age %s", self.table.age_words())
         if planned.origin in JOB_OF:
             self.answer(JOB_OF[planned.origin], planned)
         else:

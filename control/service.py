@@ -246,6 +246,7 @@ class Service:
             "hosts": table.hosts,
             "quarantined": state.quarantined,
             "table_age_s": table.age_s(),
+            "table_age_reason": table.age_reason if table.age_s() is None else None,
             "table_bytes": (table.pair.base.size + (table.pair.delta.size if table.pair.delta else 0))
             if table.pair
             else 0,
