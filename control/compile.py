@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ext.builder import Builder
@@ -20,6 +20,7 @@ from control.contexts import Context, Faults
 from control.plan import Contested, Row, Rules, State, Template, conflicts, show_mac
 
 REPORT_LINES_MAX = 10_000
+ROWS_TOLD = 1_000  # planned between two words of progress
 
 
 @dataclass(slots=True)
@@ -75,10 +76,11 @@ class Compilation:
         self.gone: dict[str, set[int]] = {}  # keys of rows in those that are not even listed there any more
         self.unread: set[str] = set()  # names that those are about
         self.lost: set[str] = set()  # names that could not be read, and nothing is remembered of them
-        self.hosts = self.kept_segments = 0
-        self.decided = 0  # things that were planned
+        self.hosts = self.kept_segments = self.planned = 0
+        self.decided = 0  # things that were planned, and do not depend on what cannot be read
         self.below = dict.fromkeys(rules.frame.unread, 0)  # what cannot be read -> objects that depend on it
         self.parse_s = self.plan_s = 0.0
+        self.on_rows: Callable[[int], None] = lambda _rows: None  # told how many things were planned so far
 
     def add(self, batch: Batch) -> None:
         started = time.monotonic()
@@ -129,6 +131,9 @@ class Compilation:
                 continue
             started = clock()
             missing.discard(thing.path)
+            self.planned += 1
+            if not self.planned % ROWS_TOLD:
+                self.on_rows(self.planned)
             unread = frame.doubt(thing) if frame.unread else None
             if unread is None:
                 rows, claims = rules.plan(thing)

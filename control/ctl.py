@@ -153,6 +153,11 @@ def render_strangers(strangers: dict[str, Any]) -> list[str]:
     return [f"strangers   NOT DROPPED: {strangers['reason']}"] if strangers.get("state") == "failed" else []
 
 
+def unknown_age(status: dict[str, Any]) -> str:
+    reason = status.get("table_age_reason")
+    return f"unknown, so that no NAK is sent: {reason}" if reason else "never confirmed"
+
+
 def render_status(status: dict[str, Any]) -> list[str]:
     age = status["table_age_s"]
     lines = [
@@ -160,7 +165,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
         f"hosts       {status['hosts']} answered, {status['quarantined']} quarantined, {status['table_bytes']:,} bytes",
         f"inventory   {status['inventory']}"
         + (f": {status['inventory_reason']}" if status["inventory_reason"] else ""),
-        f"table age   {'never confirmed' if age is None else f'{age:.0f} s'}",
+        f"table age   {unknown_age(status) if age is None else f'{age:.0f} s'}",
     ]
     if status.get("mode") == "observe":
         observed = status["observed"]

@@ -78,9 +78,14 @@ class OriginsFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
+    """Planner -> control: said by the work itself, after each piece.  done, total: what the stage counts; rows:
+    planned so far; bytes: of the answer or file that is being read, as it comes."""
+
     stage: str
     done: int
     total: int
+    rows: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +97,7 @@ class Planned:
     base: int
     published: bool
     confirmed_s: float
+    confirmed_boottime_s: float = 0.0  # of "inventory": the same by CLOCK_BOOTTIME
     hosts: int
     quarantined: int = 0
     added: int = 0

@@ -13,6 +13,7 @@ import select
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,12 +106,14 @@ class Planner:
         self.quarantined = 0
         self.pinned_s = self.store.pinned_s()
         self.confirmed_s = 0.0  # since 1970: the inventory's last word on the whole table
+        self.confirmed_boottime_s = 0.0
         self.frame: Inventory | None = None  # containers and managers as last read
         self.refreshing = False
         self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
         self.looked_up: set[int] = set()  # keys of rows that may be younger than the last read of their part
         self.disputes = Disputes()
         self.progress_due_s = 0.0
+        self.at = Progress(stage="begin", done=0, total=0)
 
     @cached_property
     def source(self) -> Source:
@@ -270,13 +273,14 @@ class Planner:
             self.fail("down", f"no part of the inventory can be read: {done.doubts[0]}")
             return
         confirmed_s = time.time()
-        self.progress("build", 0, 1)
+        self.confirmed_boottime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.replace(done, stages, confirmed_s, force)
 
     def compile(self, stages: Stages) -> Compilation:
         """Read and plan, part by part; look-ups go on meanwhile.  Raises InventoryDown."""
         reading = self.off_loop(self.source.read)
         done = self.compiler.begin(reading.frame)
+        done.on_rows = lambda rows: self.tell(replace(self.at, rows=rows))
         try:
             while (batch := self.off_loop(lambda: next(reading.batches, None))) is not None:
                 done.add(batch)
@@ -299,6 +303,7 @@ class Planner:
         pair = self.served.pair
         carried = self.carried(done)
         number = self.served.number + 1
+        self.progress("build", 0, 4)
         networks = tuple(done.rules.networks)
         if pair is not None and done.rules.frame.unread:  # perhaps one of a manager that cannot be read
             networks += pair.top.networks
@@ -306,7 +311,9 @@ class Planner:
         assembled = done.assemble(pair, carried, self.looked_up)
         fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
         full = Generation(fd)
+        self.progress("build", 1, 4)
         changes = compare(pair, full)
+        self.progress("build", 2, 4)
         held = self.held(changes, full, force)
         if held:
             os.close(fd)
@@ -322,6 +329,7 @@ class Planner:
             os.close(fd)
             self.fail("shrunk", refusal)
             return
+        self.progress("build", 3, 4)
         former = self.served.remember()
         try:
             published, silenced = self.served.take(fd, full, changes, surroundings)
@@ -344,6 +352,7 @@ class Planner:
         self.quarantined = assembled.quarantined
         self.unpin()
         stages.done("pack")
+        self.progress("build", 4, 4)
         kept = carried | held | done.stale_keys()
         report = self.report_of(assembled, silenced, done.doubts, held)
         self.report_refresh(done, report, changes, published, stages, len(kept))
@@ -478,10 +487,18 @@ class Planner:
         self.send(Failed(kind=kind, reason=plain(reason), job=job))
 
     def progress(self, stage: str, done: int, total: int) -> None:
+        """Stage "bytes" is none of its own: how much of an answer or a file has come, in whatever stage it is read."""
+        if stage == "bytes":
+            self.tell(replace(self.at, bytes=done))
+        else:
+            self.tell(replace(self.at, stage=stage, done=done, total=total, bytes=0), whatever=done in (0, total))
+
+    def tell(self, at: Progress, whatever: bool = False) -> None:
+        self.at = at
         now = time.monotonic()
-        if now >= self.progress_due_s or done in (0, total):
+        if whatever or now >= self.progress_due_s:
             self.progress_due_s = now + PROGRESS_EVERY_S
-            self.send(Progress(stage=stage, done=done, total=total))
+            self.send(at)
 
     def publish(
         self,
@@ -503,6 +520,7 @@ class Planner:
             base=pair.base.number,
             published=published,
             confirmed_s=confirmed_s,
+            confirmed_boottime_s=self.confirmed_boottime_s,
             hosts=pair.top.host_count,
             quarantined=self.quarantined,
             added=len(changes.added),

@@ -40,7 +40,9 @@ from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
 log = logging.getLogger("bootstorm.refresh")
 
-JOB_LIMIT_S = 900.0  # far above any refresh that was ever measured: a planner that takes longer hangs
+# Without a word of progress: then the planner hangs.  Its work says one after each piece; the longest piece that was
+# measured, comparing a million rows, takes seconds, and waiting for an answer says how much has come.
+PROGRESS_LIMIT_S = 60.0
 RETRY_FIRST_S, RETRY_MAX_S = 2.0, 60.0
 CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 
@@ -54,6 +56,10 @@ class Origins:
     """(MAC, client class, address) -> option code -> who said it."""
 
     said: dict[tuple[int, int, int], dict[int, str]]
+
+
+class NoProgress(Exception):
+    """The planner hangs: the text says at what."""
 
 
 class RefreshFailed(Exception):
@@ -70,6 +76,8 @@ class InventoryState:
     stage: str = ""
     done: int = 0
     total: int = 0
+    rows: int = 0
+    bytes: int = 0
     stages_s: dict[str, float] = field(default_factory=dict)
     quarantined: int = 0
     faults: dict[str, list[str]] = field(default_factory=dict)
@@ -129,6 +137,8 @@ class Refresher:
         self.origins_due = False  # the planner has not answered the last question yet, whoever still waits for it
         self.poke, self.rescheduled = asyncio.Event(), asyncio.Event()
         self.due_s, self.retry_s = 0.0, RETRY_FIRST_S  # when run() refreshes next; the delay after the next failure
+        self.heard_s = 0.0  # CLOCK_MONOTONIC of the planner's last word
+        self.last_progress: Progress | None = None
         self.followers: set[Callable[[Progress], None]] = set()  # of the refresh under way
 
     # --- the planner process -------------------------------------------------------------------------------------
@@ -148,6 +158,7 @@ class Refresher:
 
     async def _start_planner(self) -> None:
         await self.end_planner()
+        self.last_progress = None
         self.process, self.ahead = self.ahead or PlannerProcess(), None
         self.channel = ours = self.process.channel
         asyncio.get_running_loop().add_reader(ours.fileno(), self.on_message)
@@ -191,6 +202,7 @@ class Refresher:
             log.exception("a message of the planner's cannot be read")
             self.give_up(f"the planner sent what cannot be read ({type(damaged).__name__}: {damaged})")
             return
+        self.heard_s = time.monotonic()
         try:
             self.on_job_message(message, fds)
         except (ValueError, LookupError, TypeError, OSError) as damaged:
@@ -205,9 +217,7 @@ class Refresher:
 
     def on_job_message(self, message: Any, fds: list[int]) -> None:
         if isinstance(message, Progress):
-            self.state.stage, self.state.done, self.state.total = message.stage, message.done, message.total
-            for follower in self.followers:
-                follower(message)
+            self.on_progress(message)
         elif isinstance(message, Planned):
             self.on_planned(message, fds)
         elif isinstance(message, Listed):
@@ -221,6 +231,16 @@ class Refresher:
         elif isinstance(message, Relinked):
             self.relinking = False
         self.tell_links()
+
+    def on_progress(self, message: Progress) -> None:
+        self.last_progress = message
+        if "refresh" not in self.waiting:
+            return
+        state = self.state
+        state.stage, state.done, state.total = message.stage, message.done, message.total
+        state.rows, state.bytes = message.rows, message.bytes
+        for follower in self.followers:
+            follower(message)
 
     def answer(self, job: str, reply: Reply) -> None:
         waiting = self.waiting.pop(job, None)
@@ -258,8 +278,11 @@ class Refresher:
             self.publish(planned, table_fds)
         planned.stages_s["publish"] = round(time.monotonic() - started, 4)
         close_all(table_fds)
-        if planned.origin in ("inventory", "disk"):
-            self.table.confirm(planned.confirmed_s)
+        if planned.origin == "inventory":
+            self.table.confirm(planned.confirmed_boottime_s)
+        elif planned.origin == "disk":
+            self.table.date(planned.confirmed_s)
+            log.info("the table from disk is of age %s", self.table.age_words())
         if planned.origin in JOB_OF:
             self.answer(JOB_OF[planned.origin], planned)
         else:
@@ -383,14 +406,14 @@ class Refresher:
                 channel = await self.running_planner()
             except (OSError, ValueError) as error:  # among them EAGAIN of a fork, which is a BlockingIOError, too
                 return Failed(kind="internal", reason=f"cannot start the planner: {error}")
+            if not self.waiting:  # another job that waits does not make one that hangs look alive
+                self.heard_s = time.monotonic()
             waiting = self.waiting[job] = asyncio.get_running_loop().create_future()
             channel.send(message)
-            async with asyncio.timeout(JOB_LIMIT_S):
-                reply: Reply = await waiting
-            return reply
-        except TimeoutError:
+            return await self.progressing(waiting)
+        except NoProgress as hangs:
             await self.end_planner()
-            return Failed(kind="internal", reason=f"the planner took over {JOB_LIMIT_S:.0f} s and was ended")
+            return Failed(kind="internal", reason=str(hangs))
         except ChannelClosed as gone:
             self.drop_channel()
             return Failed(kind="internal", reason=f"the planner ended ({gone}); see its log lines")
@@ -400,6 +423,19 @@ class Refresher:
             return Failed(kind="internal", reason=f"the planner cannot be asked: {error}")
         finally:
             self.waiting.pop(job, None)
+
+    async def progressing(self, waiting: asyncio.Future[Reply]) -> Reply:
+        """Raises NoProgress."""
+        while not waiting.done():
+            left_s = self.heard_s + PROGRESS_LIMIT_S - time.monotonic()
+            if left_s <= 0:
+                at = self.last_progress
+                where = "at its start"
+                if at is not None:
+                    where = f"at {at.stage} {at.done}/{at.total}, {at.rows} rows planned, {at.bytes} bytes read"
+                raise NoProgress(f"the planner made no progress for {PROGRESS_LIMIT_S:.0f} s ({where}) and was ended")
+            await asyncio.wait((waiting,), timeout=left_s)
+        return waiting.result()
 
     async def do_refresh(self, message: Refresh | Rollback) -> dict[str, Any]:
         async with self.job:

@@ -276,6 +276,7 @@ class Service:
             "hosts": table.hosts,
             "quarantined": state.quarantined,
             "table_age_s": table.age_s(),
+            "table_age_reason": table.age_reason if table.age_s() is None else None,
             "table_bytes": (table.pair.base.size + (table.pair.delta.size if table.pair.delta else 0))
             if table.pair
             else 0,
@@ -288,6 +289,8 @@ class Service:
                 "stage": state.stage or None,
                 "done": state.done,
                 "total": state.total,
+                "rows": state.rows,
+                "bytes": state.bytes,
                 "last_seconds": round(state.last_duration_s, 3),
                 "stages_s": state.stages_s,
                 "parts": state.parts,

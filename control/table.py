@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from functools import cache
 from typing import Any
 
 from ext.classify import ClientClass
@@ -14,6 +15,14 @@ from ext.page import SiteWords, WorkerPage
 from ext.table import Generation, Pair, TableInvalid
 
 from control.plan import show_mac
+from ext import table as table_module
+
+log = logging.getLogger("bootstorm.table")
+
+UNKNOWN_S = -(1 << 62)  # as in a new site page: before everything
+NEVER = "the inventory has not confirmed a table yet"
+CLOCK_LOOK_S = 1.0
+CLOCK_SET_S = 2.0  # a clock that is slewed moves by less between two looks
 
 log = logging.getLogger("bootstorm.control")
 
@@ -23,7 +32,9 @@ class NotAdopted(Exception):
 
 
 class ServedTable:
-    """The pair of generations and the pages.  confirm() tells the workers how old the inventory's word is."""
+    """The pair of generations and the pages.  confirm() and date() tell the workers how old the inventory's word is.
+
+    What is of unknown age is for the workers older than everything: no NAK, until the inventory confirms it."""
 
     def __init__(self, site_fd: int, page_fds: list[int], adopted_bell: int, known_fd: int = -1) -> None:
         self.site = SiteWords(site_fd)
@@ -34,10 +45,15 @@ class ServedTable:
         self.pair: Pair | None = None
         self.pair_fds: list[int] = []
         self.adopted = asyncio.Event()
+        self.age_reason = NEVER  # why the age is not known
+        self.dated_s = 0.0  # since 1970, of a table from disk; 0 once the inventory has had its say
+        self.clock_ahead_s = 0.0  # of the calendar's clock before CLOCK_BOOTTIME, when that date was looked at
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.rejections: dict[int, str] = {}
 
     def watch(self) -> None:
-        asyncio.get_running_loop().add_reader(self.adopted_bell, self.on_bell)
+        self.loop = asyncio.get_running_loop()
+        self.loop.add_reader(self.adopted_bell, self.on_bell)
 
     def on_bell(self) -> None:
         os.eventfd_read(self.adopted_bell)
@@ -75,15 +91,47 @@ class ServedTable:
     def hosts(self) -> int:
         return self.pair.top.host_count if self.pair is not None else 0
 
-    def confirm(self, confirmed_s: float) -> None:
-        """confirmed_s: since 1970; the workers compare with a clock that no NTP step moves."""
-        age_s = max(0.0, time.time() - confirmed_s)
-        self.site.confirmed_boottime_s = int(time.clock_gettime(time.CLOCK_BOOTTIME) - age_s)
+    def confirm(self, boottime_s: float) -> None:
+        """The inventory's word: at that time of CLOCK_BOOTTIME, which nobody sets, it said what is served."""
+        self.dated_s, self.age_reason = 0.0, ""
+        self.site.confirmed_boottime_s = int(boottime_s)
+
+    def date(self, confirmed_s: float) -> None:
+        """A table from disk: confirmed at that time since 1970, as the clock then said.
+
+        Whether that is long ago only today's clock can tell.  While it is all that we have, a clock that is set has us
+        look again: machines without a clock of their own learn the time after they have booted."""
+        self.dated_s = confirmed_s
+        self.compare_clock()
+        self.watch_clock()
+
+    def watch_clock(self) -> None:
+        if self.dated_s and self.loop is not None:
+            if abs(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - self.clock_ahead_s) > CLOCK_SET_S:
+                self.compare_clock()
+                log.warning("the clock was set: the age of the table from disk is %s", self.age_words())
+            self.loop.call_later(CLOCK_LOOK_S, self.watch_clock)
+
+    def compare_clock(self) -> None:
+        now_s, boottime_s = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.clock_ahead_s = now_s - boottime_s
+        if self.dated_s > now_s:
+            self.age_reason = f"it is dated {calendar(self.dated_s)}, and the clock says {calendar(now_s)}"
+        elif now_s < installed_s():
+            self.age_reason = f"the clock says {calendar(now_s)}, which is before this code was installed"
+        else:
+            self.age_reason = ""
+        age_s = now_s - self.dated_s
+        self.site.confirmed_boottime_s = UNKNOWN_S if self.age_reason else int(boottime_s - age_s)
 
     def age_s(self) -> float | None:
-        """Seconds since the inventory's last word; None when there never was one."""
+        """Seconds since the inventory's last word; None when that is not known, age_reason says why."""
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - self.site.confirmed_boottime_s
         return None if age > 1e15 else round(max(0.0, age), 3)
+
+    def age_words(self) -> str:
+        age = self.age_s()
+        return f"unknown ({self.age_reason})" if age is None else f"{age:.0f} s"
 
     async def wait_adopted(self, generation: int, limit_s: float) -> None:
         """Until every slot has a live worker that answers from `generation` or a later one.  Raises NotAdopted."""
@@ -149,6 +197,16 @@ class ServedTable:
         """The object of the inventory that has a MAC; costs microseconds, unlike lookup()."""
         row = self.row(int(mac.replace(":", ""), 16))
         return row["name"].decode("utf-8", "replace") if row is not None else None
+
+
+@cache
+def installed_s() -> float:
+    """No clock that is right shows less."""
+    return os.stat(table_module.__file__).st_mtime
+
+
+def calendar(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def describe_row(row: dict[str, Any]) -> dict[str, Any]:

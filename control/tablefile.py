@@ -49,8 +49,7 @@ class TableStore:
 
     def pin(self, since_s: float) -> None:
         try:
-            self.pin_path.touch()
-            os.utime(self.pin_path, (since_s, since_s))
+            stamp(self.pin_path, os.O_WRONLY | os.O_CREAT, since_s)
         except OSError as error:
             log.error("cannot write %s: %s; a restart would end the rollback", self.pin_path, error.strerror)
 
@@ -127,7 +126,7 @@ class TableStore:
             if delta_fd >= 0 and (self.delta_on_disk != pair.top.number or not self.delta_path.exists()):
                 write_aside(self.delta_path, delta_fd)
                 self.delta_on_disk = pair.top.number
-            os.utime(self.base_path, (confirmed_s, confirmed_s))
+            stamp(self.base_path, os.O_RDONLY, confirmed_s)
         except OSError as error:
             self.say_fault(f"cannot keep the table: {error.strerror or error}")
         else:
@@ -143,7 +142,7 @@ class TableStore:
 
 def sealed_copy(path: Path) -> int:
     """A memfd with the content of a file that nobody can change any more.  Raises OSError."""
-    source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fd: int = new_memfd(f"bootstorm-{path.name}")
         try:
@@ -199,10 +198,20 @@ def verified(fd: int) -> int:
     return fd
 
 
+def stamp(path: Path, flags: int, seconds: float) -> None:
+    """Sets a file's time; not that of a file elsewhere that somebody linked to.  Raises OSError."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+    try:
+        os.utime(fd, (seconds, seconds))
+    finally:
+        os.close(fd)
+
+
 def write_aside(path: Path, fd: int) -> None:
     """The content of a memfd under `path`, whole or not at all, also over a power cut."""
     aside = path.with_name(path.name + ".new")
-    target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    aside.unlink(missing_ok=True)  # never into what stands there: it may be another name of something else
+    target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         copy(fd, target)
         os.fsync(target)

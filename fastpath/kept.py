@@ -5,9 +5,11 @@ Also over an upgrade: all of it is fds, and goes through the re-exec as numbers.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +17,7 @@ from typing import Any
 
 from ext.page import create_site_page, create_worker_page
 
+from fastpath.folders import Untrusted, check_file, check_folder, give, is_real_root, opened_folder
 from fastpath.protocol import Settings, known
 from fastpath.sandbox import UserUnknown, drop_privileges, owner_of
 from fastpath.sockets import SlotSockets, SocketsFailed, open_console, open_slots
@@ -25,6 +28,9 @@ from fastpath.turns import create_turns
 from fastpath.xdp import PoolFds, XdpFailed, XdpFds, open_xdp
 
 log = logging.getLogger("bootstorm.supervisor")
+
+
+LOCK_BYTES_MAX = 20  # a pid and a newline
 
 
 class StartFailed(Exception):
@@ -125,24 +131,51 @@ class Kept:
         return kept
 
 
-def lock_state(state_dir: str) -> int:
-    """The fd that holds the lock of state_dir.  Raises StartFailed when another service has it."""
+def lock_state(state_dir: str, owner: tuple[int, int] | None = None) -> int:
+    """The fd that holds the lock of state_dir; folder and lock are the owner's from then on.
+
+    Raises StartFailed when another service has it, or when either is not what root may touch."""
+    path = os.path.join(state_dir, "lock")
     try:
-        os.makedirs(state_dir, mode=0o751, exist_ok=True)  # others may pass to the control socket
-        fd = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        with opened_folder(state_dir, make=True) as folder:
+            check_folder(folder, state_dir, owner)
+            fd = open_lock(folder, path, owner)
+            if owner is not None:
+                give(fd, owner)
+                give(folder, owner)
+    except Untrusted as found:
+        raise StartFailed(f"dhcp.state_dir {state_dir}: {found}") from found
     except OSError as error:
         raise StartFailed(f"dhcp.state_dir {state_dir}: {error.strerror}; make it or name another folder") from error
+    return fd
+
+
+def open_lock(folder: int, path: str, owner: tuple[int, int] | None) -> int:
+    """Raises OSError, Untrusted, StartFailed."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        fd = os.open("lock", flags, 0o640, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise Untrusted(f"{path} is a symbolic link, a pipe or a folder; remove it") from error
+        raise
+    try:
+        check_file(fd, path, owner)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise StartFailed(
+                f"dhcp.state_dir {os.path.dirname(path)}: another bootstorm (pid {holder}) serves from it; stop that "
+                "one first, or give this one a state_dir of its own"
+            ) from error
+        if not re.fullmatch(rb"[0-9]*\n?", os.pread(fd, LOCK_BYTES_MAX + 1, 0)):
+            raise Untrusted(f"{path} holds something else than a pid; remove it")
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except BaseException:
         os.close(fd)
-        raise StartFailed(
-            f"dhcp.state_dir {state_dir}: another bootstorm (pid {holder}) serves from it; stop that one first, or "
-            "give this one a state_dir of its own"
-        ) from error
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        raise
     return fd
 
 
@@ -151,19 +184,21 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
     observe = settings.mode == "observe"
     try:
         owner = owner_of(settings.user)
-        lock = lock_state(settings.state_dir)
+        lock = lock_state(settings.state_dir, owner)
         known, known_fault = try_known() if settings.drop_strangers and not observe else (-1, "")
         slots, boot_fault = open_slots(settings.workers, settings.port, owner, observe, settings.boot_port, known)
         tap = open_tap(settings.interfaces) if observe else -1
         xdp, io_reason = try_xdp(settings, owner)
         console = open_console(settings.console_path, owner)
         traps, traps_fault = try_traps(settings, owner)
-        if owner is not None:
-            for path in (settings.state_dir, os.path.join(settings.state_dir, "lock")):
-                os.chown(path, *owner)
         drop_privileges(owner)
     except (SocketsFailed, UserUnknown, OSError) as error:
         raise StartFailed(str(error)) from error
+    if is_real_root():
+        log.warning(
+            "running as root, since dhcp.user is not set: whoever takes over a process that reads what comes from the "
+            "network owns all files of root's; set dhcp.user, or start it as that user (docs/operations.md, Privileges)"
+        )
     if not os.access(sys.executable, os.X_OK):
         raise StartFailed(
             f"dhcp.user {settings.user} may not execute {sys.executable}; install bootstorm where that user can read it"

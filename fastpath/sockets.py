@@ -11,11 +11,13 @@ import errno
 import logging
 import os
 import socket
+import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastpath.bpf import BpfFailed, attach_socket
+from fastpath.folders import Untrusted, give, opened_folder
 from fastpath.strangers import load_filter
 
 log = logging.getLogger("bootstorm.sockets")
@@ -38,6 +40,7 @@ _ST, _LD_MEM, _ADD = 0x02, 0x60, 0x04  # scratch memory 0; add a constant
 _PKTTYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _PACKET_HOST = 0
 _ACCEPT = 0xFFFFFFFF
+UNIX_PATH_BYTES_MAX = 107  # sun_path of unix(7), less its NUL
 MIX = 0x9E3779B1  # plain modulo sends MACs at step 4 all to one of 4 workers (measured)
 Instruction = tuple[int, int, int, int]
 
@@ -242,16 +245,19 @@ def attach(sock: socket.socket, option: int, program: list[Instruction]) -> None
 
 
 def open_console(path: str, owner: tuple[int, int] | None) -> int:
-    """The control socket, listening; a stale file of a dead service is replaced (the state lock says it is dead)."""
+    """The control socket, listening; a stale one of a dead service is replaced (the state lock says it is dead).
+
+    Who may speak is decided by SO_PEERCRED, so that its mode is 0666.  Raises SocketsFailed."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if os.path.exists(path):
-            os.unlink(path)
-        sock.bind(path)
-        os.chmod(path, 0o666)  # who may speak is decided by SO_PEERCRED and control.allow_uids
-        if owner is not None:
-            os.chown(path, *owner)
+        with opened_folder(os.path.dirname(os.path.abspath(path))) as folder:
+            bind_below(sock, folder, os.path.basename(path), path)
+            if owner is not None:
+                give_socket(folder, os.path.basename(path), owner)
         sock.listen(64)
+    except Untrusted as found:
+        sock.close()
+        raise SocketsFailed(f"cannot listen on control.socket {path}: {found}") from found
     except OSError as error:
         sock.close()
         raise SocketsFailed(
@@ -259,3 +265,33 @@ def open_console(path: str, owner: tuple[int, int] | None) -> int:
             "set control.socket to a short path in a folder that the service may write"
         ) from error
     return sock.detach()
+
+
+def bind_below(sock: socket.socket, folder: int, name: str, path: str) -> None:
+    """Only sockets and links make room: a file that stands there by mistake is not ours to remove."""
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        if not stat.S_ISSOCK(mode) and not stat.S_ISLNK(mode):
+            raise Untrusted("a file that is no socket is there; remove it, or set control.socket to another path")
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:  # we could, by the folder; no client could
+        raise OSError(errno.ENAMETOOLONG, "AF_UNIX path too long")
+    before = os.umask(0o111)
+    try:
+        sock.bind(f"/proc/self/fd/{folder}/{name}")
+    finally:
+        os.umask(before)
+
+
+def give_socket(folder: int, name: str, owner: tuple[int, int]) -> None:
+    """By the descriptor that was looked at: the owner of the folder may have put something else there meanwhile."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+            raise Untrusted("somebody put something else there while we did; who can write to that folder?")
+        give(fd, owner)
+    finally:
+        os.close(fd)

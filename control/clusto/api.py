@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -37,6 +37,7 @@ class Api:
         self._token = token
         self._timeout = timeout
         self._of_thread = threading.local()
+        self.on_answer: Callable[[], None] = lambda: None  # called after each, in the thread that asked
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._of_thread, "session", None)
@@ -62,11 +63,13 @@ class Api:
         """The answer whatever its status; never follows a redirect, which loses the query (CLUSTO-HTTPD 4)."""
         url = f"{self.url}{path}"
         try:
-            return self._session().request(
+            answer = self._session().request(
                 method, url, params=parameters, data=form, timeout=self._timeout, allow_redirects=False
             )
         except requests.RequestException as error:
             raise ClustoError(f"{method} {url}: no answer: {error}") from error
+        self.on_answer()
+        return answer
 
     def json(self, what: str, path: str, parameters: Mapping[str, str] | None = None) -> Any:
         """The answer's JSON; what: the thing asked for, for the error."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from io import BufferedReader, FileIO, TextIOWrapper
 from ipaddress import IPv4Address
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from control.clusto.drivers import DRIVERS
@@ -25,7 +27,7 @@ from control.clusto.hostfile import (
     PoolRow,
     Unreadable,
     numbered,
-    rows_of,
+    read_rows,
 )
 from control.clusto.model import (
     BELOW_MAX,
@@ -41,7 +43,22 @@ from control.clusto.model import (
 
 SCHEME = "file://"
 ROWS_A_BATCH = 5_000
+READ_BYTES = 1 << 16
 Row = NetworkRow | PoolRow | HostRow | Fault
+
+
+class Watched(FileIO):
+    """A file that says how much of it was read."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        super().__init__(path)
+        self.progress, self.count, self.size = progress, 0, os.fstat(self.fileno()).st_size
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        count = super().readinto(buffer)
+        self.count += count or 0
+        self.progress("bytes", self.count, self.size)
+        return count
 
 
 class FileSource:
@@ -68,7 +85,9 @@ class FileSource:
 
     def rows(self, *kinds: str) -> Iterator[Row]:
         try:
-            yield from rows_of(self.path, kinds or KINDS)
+            buffered = BufferedReader(Watched(self.path, self.progress), READ_BYTES)
+            with TextIOWrapper(buffered, "utf-8", newline="") as text:
+                yield from read_rows(text, self.path.name, kinds or KINDS)
         except OSError as error:
             raise InventoryDown(f"{self.path}: {error.strerror}") from error
         except Unreadable as error:

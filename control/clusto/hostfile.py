@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
 import yaml
@@ -145,12 +144,6 @@ def parse(text: str, name: str) -> HostFile:
     except Unreadable as error:
         found.errors.append(str(error))
     return found
-
-
-def rows_of(path: Path, kinds: Collection[str] = KINDS) -> Iterator[Row | Fault]:
-    """The rows of a file, see read_rows.  Raises OSError, too."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        yield from read_rows(stream, path.name, kinds)
 
 
 def read_rows(stream: TextIO, name: str, kinds: Collection[str] = KINDS) -> Iterator[Row | Fault]:

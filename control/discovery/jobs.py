@@ -58,6 +58,13 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Registrar -> desk, after each: how many requests to the inventory were answered since it was started."""
+
+    requests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Registrar -> desk: how far the machine came.
 
@@ -82,4 +89,6 @@ class Outcome:
 # leads to a switch; unknown: only DHCP saw it, and the inventory has no such MAC; would: dry run.
 STATES = ("registered", "confirmed", "known", "waits", "down", "retry", "off", "uplink", "unknown", "would")
 
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (RegistrarBegin, Work, Intent, Granted, Stage, Outcome)}
+KINDS: dict[str, type] = {
+    kind.__name__: kind for kind in (RegistrarBegin, Work, Intent, Granted, Stage, Progress, Outcome)
+}

@@ -188,7 +188,9 @@ class Journal:
 
     def write_anew(self) -> None:
         aside = self.path.with_name(self.path.name + ".new")
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        aside.unlink(missing_ok=True)  # never into what stands there: it may be another name of something else
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
+        fd = os.open(aside, flags, 0o640)
         try:
             write_all(fd, b"".join(self.live.values()))
             os.fsync(fd)

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from control.config import Config
-from control.discovery.jobs import KINDS, Granted, Intent, Outcome, RegistrarBegin, Stage, Work
+from control.discovery.jobs import KINDS, Granted, Intent, Outcome, Progress, RegistrarBegin, Stage, Work
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
-JOB_LIMIT_S: Final = 180.0  # thirty requests to a daemon that a full refresh keeps busy for 15 s
+# Without a request that was answered, each of which is given up after 40 s at most.
+PROGRESS_LIMIT_S: Final = 60.0
 FACTORY_LIMIT_S: Final = 30.0  # one call of a site's factory
 
 Intend = Callable[[str, str], Awaitable[Granted]]
@@ -37,7 +38,7 @@ class Lane:
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.messages: asyncio.Queue[Any] = asyncio.Queue()
-        self.stage = ""
+        self.stage, self.staged_s = "", 0.0
         self.switch: str | None = None  # of its last machine, and how many of that it had in a row
         self.stayed = 0
 
@@ -48,31 +49,36 @@ class Lane:
     async def do(self, work: Work) -> Outcome:
         """Raises Ended; then the next work starts another process."""
         loop = asyncio.get_running_loop()
-        self.stage = ""
-        started = loop.time()
+        self.stage, self.staged_s = "", 0.0
+        heard_s, requests = loop.time(), 0
         try:
             if self.channel is None:
                 await self.start()
             assert self.channel is not None
             self.channel.send(work)
             while True:
-                limit = started + JOB_LIMIT_S - loop.time()
-                if self.stage:
-                    limit = min(limit, self.factory_limit_s)
-                async with asyncio.timeout(max(limit, 0.0)):
+                limit_s = heard_s + PROGRESS_LIMIT_S
+                if self.stage:  # whatever it does, its own requests included
+                    limit_s = min(limit_s, self.staged_s + self.factory_limit_s)
+                async with asyncio.timeout_at(limit_s):
                     message = await self.messages.get()
+                heard_s = loop.time()
                 if isinstance(message, Outcome):
                     return message
                 if isinstance(message, Stage):
-                    self.stage = message.text
+                    self.stage, self.staged_s = message.text, heard_s
+                elif isinstance(message, Progress):
+                    requests = message.requests
                 elif isinstance(message, Intent):
                     granted = await self.intend(message.mac, message.name)
                     self.channel.send(granted)
                 else:
                     raise ChannelClosed(str(message))
         except TimeoutError:
-            limit_s = self.factory_limit_s if self.stage else JOB_LIMIT_S
-            raise await self.gone(f"took over {limit_s:.0f} s and was ended") from None
+            if self.stage and loop.time() >= self.staged_s + self.factory_limit_s:
+                raise await self.gone(f"took over {self.factory_limit_s:.0f} s and was ended") from None
+            what = f"made no progress for {PROGRESS_LIMIT_S:.0f} s after {requests} requests and was ended"
+            raise await self.gone(f"the registrar {what}") from None
         except (ChannelClosed, OSError) as error:
             raise await self.gone(f"the registrar's process ended ({error}); see its log lines") from error
 

@@ -16,7 +16,7 @@ from control.config import MAX_FILE_BYTES, Config, parse_accepted
 from control.discovery.factories import Factories
 from control.discovery.facts import Facts
 from control.discovery.inventory import Inventory
-from control.discovery.jobs import KINDS, Granted, Intent, Outcome, RegistrarBegin, Stage, Waits, Work
+from control.discovery.jobs import KINDS, Granted, Intent, Outcome, Progress, RegistrarBegin, Stage, Waits, Work
 from control.discovery.names import Names
 from control.discovery.register import Registration
 from fastpath.logs import configure_logging, leave
@@ -32,6 +32,8 @@ class Registrar:
         self.channel = channel
         self.api_url = config.dhcp.api_url
         api = connect(config.dhcp.api_url, config.dhcp.api_token)
+        api.on_answer = self.progress
+        self.requests = 0
         inventory = Inventory(api, dry=config.snmp.dry_run)
         facts = Facts(inventory)
         factories = Factories(inventory, facts, config.snmp.rackfactory, self.stage)
@@ -39,6 +41,11 @@ class Registrar:
         limit = config.snmp.max_macs_per_port
         self.registration = Registration(inventory, facts, names, factories, limit, self.intend)
         self.mac = ""
+
+    def progress(self) -> None:
+        """After each answer of the inventory, of whatever thread of a factory's."""
+        self.requests += 1
+        self.channel.send(Progress(requests=self.requests))
 
     def stage(self, text: str) -> None:
         self.channel.send(Stage(text=text))

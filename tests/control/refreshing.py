@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,12 +50,14 @@ class Inventory:
         self.spoiled: dict[str, bytes] = {}
         self.asked, self.go_on = threading.Event(), threading.Event()
         self.holding: str | None = None
+        self.delay_s = 0.0  # before each answer
         self.server: Spoiling
 
     def spoil(self, target: str) -> bytes | None:
         if self.holding is not None and self.holding in target:
             self.asked.set()
             self.go_on.wait(60)
+        time.sleep(self.delay_s)
         found = [raw for piece, raw in self.spoiled.items() if piece in target]
         return found[0] if found else self.down
 

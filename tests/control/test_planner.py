@@ -13,6 +13,7 @@ import pytest
 
 from control import planner as planner_module
 from control import served as served_module
+from control.config import Config, Dhcp
 from control.jobs import KINDS, Failed, LookUp, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
 from control.planner import Planner, run, write_report
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
@@ -74,6 +75,22 @@ def test_progress_says_every_stage(planner: Planner, control: Control) -> None:
     planner.refresh(False)
     stages = [message.stage for message in control.sent if isinstance(message, Progress)]
     assert list(dict.fromkeys(stages)) == ["list", "containers", "managers", "hosts", "build"]
+
+
+def test_progress_is_said_by_the_work_itself(control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of a file as they are read, rows as they are planned: no stage of a large site is silent."""
+    monkeypatch.setattr(planner_module, "PROGRESS_EVERY_S", 0.0)
+    hosts = tmp_path / "hosts.csv"
+    lines = [f"h{n},02:00:00:00:{n >> 8:02x}:{n & 255:02x},10.1.{n >> 8}.{n & 255}" for n in range(3000)]
+    hosts.write_text("\n".join(["name,mac,address", *lines]))
+    made = Planner(Config(dhcp=Dhcp(api_url=f"file://{hosts}", state_dir=tmp_path)), LINKS, control.send)
+    made.refresh(False)
+    end(made)
+    told = [message for message in control.sent if isinstance(message, Progress)]
+    size = hosts.stat().st_size
+    assert max(at.bytes for at in told) == size and any(0 < at.bytes < size for at in told)
+    assert {1000, 2000, 3000} <= {at.rows for at in told}
+    assert [at.done for at in told if at.stage == "build"] == [0, 1, 2, 3, 4]
 
 
 def test_one_changed_host_is_a_delta_on_the_same_base(planner: Planner, control: Control, inventory: Inventory) -> None:

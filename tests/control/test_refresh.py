@@ -215,12 +215,51 @@ def test_a_planner_that_hangs_is_ended(inventory: Inventory, tmp_path: Path, mon
         await control.refresher.refresh()
         inventory.hold()
         with monkeypatch.context() as short:
-            short.setattr(refresh, "JOB_LIMIT_S", 0.3)
-            with pytest.raises(RefreshFailed, match="the planner took over 0 s and was ended"):
+            short.setattr(refresh, "PROGRESS_LIMIT_S", 0.3)
+            with pytest.raises(RefreshFailed, match=r"made no progress for 0 s \(at list 0/3, .* was ended"):
                 await control.refresher.refresh()
         assert control.refresher.process is None and control.table.hosts == 3
         inventory.release()
         assert (await control.refresher.refresh())["hosts"] == 3
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_a_slow_refresh_is_not_ended_while_it_gets_on(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        inventory.delay_s = 0.8
+        monkeypatch.setattr(refresh, "PROGRESS_LIMIT_S", 1.7)
+        started = time.monotonic()
+        pid = control.pid()
+        try:
+            assert (await control.refresher.refresh())["hosts"] == 3
+        finally:
+            inventory.delay_s = 0.0
+        assert time.monotonic() - started > 1.7 and control.pid() == pid
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_who_asks_meanwhile_does_not_keep_a_stopped_planner(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        monkeypatch.setattr(refresh, "PROGRESS_LIMIT_S", 1.0)
+        os.kill(control.pid(), signal.SIGSTOP)
+        started = time.monotonic()
+        refreshing = asyncio.create_task(control.refresher.refresh())
+        await asyncio.sleep(0.7)
+        for job in (control.refresher.look_up(["02:00:00:00:00:01"]), refreshing):
+            with pytest.raises(RefreshFailed, match="made no progress"):
+                await job
+        assert 0.9 < time.monotonic() - started < 1.6
+        assert (await control.refresher.refresh())["hosts"] == 3, "another planner"
 
     within(inventory, tmp_path, scenario)
 

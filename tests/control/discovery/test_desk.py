@@ -21,6 +21,8 @@ from control.clusto.client import BasicServer, get_by_name
 from control.clusto.server import application
 from control.clusto.store import Store
 from control.config import Config, load
+from control.discovery import desk as desk_module
+from control.discovery import lane as lane_module
 from control.discovery import machines
 from control.discovery.desk import Desk
 from control.discovery.trapseen import TrapSeen
@@ -343,6 +345,52 @@ def test_a_site_s_own_factories(site: Inventory, tmp_path: Path) -> None:
     for port in range(1, 9):
         (server,) = attribute(found, "r1-sw1", "port-nic-eth", "connection", port)
         assert found[server][0] == "basicserver" and attribute(found, "r1", "_contains", "ru", port) == [server]
+
+
+def test_a_registrar_without_progress_is_replaced(
+    site: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer of the inventory is progress; a process that is stopped makes none; its machine is tried again."""
+
+    async def scenario(desk: Desk) -> None:
+        desk.take([trap(MAC, 3)])
+        await until(desk, MAC, "registered")
+        (pid,) = (lane.pid for lane in desk.lanes if lane.pid is not None)
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(lane_module, "PROGRESS_LIMIT_S", 1.0)
+        desk.take([trap(MACS[1], 4)])
+        while desk.counts["registrars_ended"] < 1:
+            await asyncio.sleep(0.02)
+        monkeypatch.undo()
+        row = await until(desk, MACS[1], "retry", "registered")
+        assert row["state"] == "registered" or "made no progress for 1 s after" in row["reason"]
+        assert all(lane.pid != pid for lane in desk.lanes)
+
+    monkeypatch.setattr(desk_module, "LANES", 1)
+    at_the_desk(configured(tmp_path, site.url), scenario)
+
+
+def test_a_slow_inventory_does_not_end_a_registrar_that_gets_on(
+    site: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as a whole limit for all its requests together, each of which takes a part of it."""
+    slow = tmp_path / "sitecustomize.py"
+    slow.write_text(
+        "import time\nfrom control.clusto.api import Api\nplain = Api.request\n"
+        "def request(*args, **more):\n    time.sleep(0.4)\n    return plain(*args, **more)\nApi.request = request\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}".rstrip(":"))
+
+    async def scenario(desk: Desk) -> None:
+        desk.take([trap(MACS[0], 3)])
+        await until(desk, MACS[0], "registered")
+        monkeypatch.setattr(lane_module, "PROGRESS_LIMIT_S", 2.5)
+        started = clock()
+        desk.take([trap(MACS[1], 4)])
+        await until(desk, MACS[1], "registered")
+        assert clock() - started > 2.5 and desk.counts["registrars_ended"] == 0
+
+    at_the_desk(configured(tmp_path, site.url), scenario)
 
 
 def test_a_module_that_is_not_there_is_the_reason(site: Inventory, tmp_path: Path) -> None:
