@@ -17,19 +17,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from control import recorder
 from control.child import PlannerProcess
+from control.commands import Right, Rights
 from control.config import MAX_FILE_BYTES, Config, ConfigFaults, changes_needing_restart, load, parse
-from control.console import CommandFailed, Console, Report
+from control.console import CommandFailed, Console, Report, caller
 from control.discovery.commands import DiscoveryCommands
 from control.discovery.desk import Desk
 from control.discovery.inbox import TrapInbox
 from control.discovery.sighting import sighting_of
 from control.events import Warnings
 from control.jobs import Planned
-from control.links import LinkAddress, watch_links
+from control.links import LINKS_MAX, LinkAddress, watch_links
 from control.lookups import Lookups
 from control.observed import HOSTS_MAX, ObserverLink, ObserverSilent
 from control.plan import parse_mac, show_mac
@@ -38,6 +39,9 @@ from control.table import NotAdopted, ServedTable
 from control.watch import wait_for_change, watched_path
 from fastpath.logs import configure_logging
 from fastpath.protocol import Accepted, Begin, Channel, ChannelClosed, Publish, Rejected, Reload, Restarted, Stop, memfd
+
+if TYPE_CHECKING:
+    from control.metrics import Endpoint
 
 log = logging.getLogger("bootstorm.control")
 
@@ -82,6 +86,7 @@ class Service:
         )
         self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
         self.metrics_fault = ""
+        self.endpoint: Endpoint | None = None
         self.io, self.io_reason = begin.io, begin.io_reason
         self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
         self.traps = TrapInbox(trap_fds[0], trap_fds[1], self.desk.take) if trap_fds else None
@@ -99,8 +104,7 @@ class Service:
             "observed": self.observed,
             **DiscoveryCommands(self.desk).handlers(),
         }
-        allowed = {0, os.geteuid(), *self.config.control.allow_uids}
-        self.console = Console(console_fd, handlers, allowed)
+        self.console = Console(console_fd, handlers, rights_of(self.config), path=begin.settings.console_path)
 
     async def run(self) -> None:
         """Until the supervisor says stop.  Every part is a task; one that fails ends control."""
@@ -117,7 +121,8 @@ class Service:
         if self.config.metrics.bind is not None:
             from control import metrics  # its libraries would cost every cold start, and few ask for it
 
-            self.metrics_fault = metrics.serve(self.config.metrics.bind, self.whole_status)
+            opened = metrics.serve(self.config.metrics.bind, self.whole_status)
+            self.endpoint, self.metrics_fault = (None, opened) if isinstance(opened, str) else (opened, "")
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.follow_links(group), name="links")
@@ -222,7 +227,7 @@ class Service:
         self.configured.set()
         with memfd("bootstorm-config", config.text) as fd:
             self.channel.send(Accepted(), [fd])
-        self.console.allow_uids = {0, os.geteuid(), *config.control.allow_uids}
+        self.console.allow(rights_of(config))
         self.reloading = asyncio.get_running_loop().create_task(self.reconfigure(config))
         log.info("configuration reloaded")
 
@@ -275,6 +280,7 @@ class Service:
             "discovery": self.desk.status(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
+            "limits": self.limits_status(),
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": self.boot_port_status(),
             "mode": self.settings.mode,
@@ -283,6 +289,14 @@ class Service:
             "io_reason": self.io_reason or None,
             "observed": self.observer.status() if self.observer is not None else None,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
+        }
+
+    def limits_status(self) -> dict[str, Any]:
+        """What came to the doors, and what was refused there, by reason (docs/operations.md, Limits)."""
+        return {
+            "control": self.console.status(),
+            "metrics": self.endpoint.status() if self.endpoint is not None else None,
+            "links": {"used": len(self.links), "most": LINKS_MAX},
         }
 
     def boot_port_status(self) -> dict[str, Any]:
@@ -367,7 +381,9 @@ class Service:
         )  # a third of a cold start's imports, for a person's question
 
         try:
-            return await explain(arguments, self.table, self.refresher.state.reasons_of, self.refresher.origins)
+            may_ask = caller.get().right is Right.CHANGE
+            origins = self.refresher.origins if may_ask else None
+            return await explain(arguments, self.table, self.refresher.state.reasons_of, origins)
         except Unexplainable as reason:
             raise CommandFailed(f"explain: {reason}") from reason
 
@@ -410,6 +426,13 @@ class Service:
         for host in told["hosts"]:
             host["reason"] = self.refresher.state.reasons_of(host["mac"])
         return told | {"mac": wanted, "now_s": time.time(), "more": wanted is None and len(told["hosts"]) == HOSTS_MAX}
+
+
+def rights_of(config: Config) -> Rights:
+    """Who may what on the control socket."""
+    control = config.control
+    changing = frozenset({0, os.geteuid(), *control.allow_uids})
+    return Rights(changing, frozenset(control.read_uids), frozenset(control.read_gids))
 
 
 def wall_clock_at_boot_ns() -> int:

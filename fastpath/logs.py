@@ -5,6 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 
+from fastpath.escape import LineFormatter
+
+FORMAT = "%(asctime)s %(name)s: %(message)s"
+
 
 def configure_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
