@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 import click
 
 from control.config import NOBODY_BELIEVED, Config, ConfigFaults, load, load_first, resolve_workers, search_path
-from fastpath.logs import FORMAT, configure_logging
+from fastpath.escape import shown, shown_all
+from fastpath.logs import configure_logging, log_at_once
 
 FAILED, WRONG = 1, 2
 BRAKE_NS_MAX = 1_000_000  # a batch of 64 of them is still no hung worker
@@ -129,12 +129,12 @@ def explain(subject: str, path: str | None, hosts: Path | None, interfaces: tupl
     try:
         kind, result = explain_subject(subject, read_knowledge(path, hosts), given)
     except Unexplained as failed:
-        click.echo(f"bootstorm: explain: {failed}", err=True)
+        click.echo(f"bootstorm: explain: {shown(str(failed))}", err=True)
         sys.exit(FAILED)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        click.echo("\n".join(RENDER[kind](result)))
+        click.echo("\n".join(RENDER[kind](shown_all(result))))
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -164,9 +164,9 @@ def inventory(context: click.Context, dsn: str, bind: str, token: str | None) ->
         try:
             serve_inventory(dsn, bind, token)
         except (OSError, ValueError, SQLAlchemyError) as error:
-            raise click.ClickException(f"inventory {dsn} on {bind}: {error}") from error
+            raise click.ClickException(shown(f"inventory {dsn} on {bind}: {error}")) from error
     else:
-        logging.basicConfig(level=logging.INFO, format=FORMAT)
+        log_at_once()
     context.obj = dsn
 
 
@@ -190,9 +190,9 @@ def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
         try:
             report = load_file(Store(dsn), file, dry_run=dry_run, on_progress=show)
         except (OSError, ValueError, SQLAlchemyError) as error:
-            raise click.ClickException(f"{file} into {dsn}: {error}") from error
+            raise click.ClickException(shown(f"{file} into {dsn}: {error}")) from error
     for row in report.errors:
-        click.echo(f"bootstorm: {row}", err=True)
+        click.echo(f"bootstorm: {shown(str(row))}", err=True)
     counts = f"{report.added} added, {report.changed} changed, {report.unchanged} as they were"
     click.echo(f"{file}: {report.rows} rows, {counts}" + ("" if report.written else "; nothing written"))
     if report.errors:

@@ -237,7 +237,17 @@ class Control:
     allow_uids: tuple[int, ...] = _key(
         (),
         checks.list_of(checks.integer(0, 2**32 - 2)),
-        "further users, by number, who may use it besides root and our own user",
+        "further users, by number, who may change something by it besides root and our own user",
+    )
+    read_uids: tuple[int, ...] = _key(
+        (),
+        checks.list_of(checks.integer(0, 2**32 - 2)),
+        "users, by number, who may read by it: ask, and change nothing",
+    )
+    read_gids: tuple[int, ...] = _key(
+        (),
+        checks.list_of(checks.integer(0, 2**32 - 2)),
+        "groups, by number, whose members may read by it",
     )
 
 

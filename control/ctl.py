@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +20,10 @@ from control import explain_text, recent
 from control.discovery.text import render_discovered
 from control.discovery.text import render_machine as render_discovered_machine
 from control.observed_text import only_kind, render_observed, status_line
+from fastpath.escape import shown, shown_all
 
+CONNECT_S = 10  # where others fill the service's queue, and while a control process is being replaced
+REPLY_BYTES_MAX = 1 << 28
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
 FAILED = 1
 
@@ -38,22 +45,36 @@ class Client:
         """The result.  Raises CallFailed with the service's word, or why it cannot be reached."""
         request = {"id": 1, "cmd": command, "args": arguments, "progress": on_progress is not None}
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(TIMEOUT_S)
             try:
-                sock.connect(self.path)
-                sock.sendall(msgpack.packb(request))
+                self.connect(sock)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has said why before it closed
+                    sock.sendall(msgpack.packb(request, unicode_errors="backslashreplace"))
                 reply = self.read_reply(sock, on_progress)
             except OSError as error:
-                raise CallFailed(
-                    f"control socket {self.path}: {error.strerror or error}; is `bootstorm serve` running, and is this "
-                    "its control.socket?"
-                ) from error
+                raise CallFailed(f"control socket {self.path}: {self.why(error)}") from error
         if not reply.get("ok"):
             raise CallFailed(str(reply.get("error")))
         return reply["result"]
 
+    def connect(self, sock: socket.socket) -> None:
+        """Waits for room in the service's queue, in the kernel, which lets one after the other in."""
+        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_S, 0))
+        sock.connect(self.path)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
+        sock.settimeout(TIMEOUT_S)
+
+    @staticmethod
+    def why(error: OSError) -> str:
+        words = error.strerror or str(error)
+        if error.errno == errno.EACCES:
+            return f"{words}; list uid {os.geteuid()} in control.allow_uids, or in control.read_uids, and reload"
+        if error.errno == errno.EAGAIN:
+            return f"no room in its queue within {CONNECT_S} s; is the service's control process stopped (`ps`)?"
+        return f"{words}; is `bootstorm serve` running, and is this its control.socket?"
+
     def read_reply(self, sock: socket.socket, on_progress: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
-        unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
+        unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=REPLY_BYTES_MAX)
         while data := sock.recv(1 << 16):
             try:
                 unpacker.feed(data)
@@ -80,7 +101,7 @@ class Client:
         with click.progressbar(length=1, label=command, file=sys.stderr) as bar:
 
             def follow(progress: dict[str, Any]) -> None:
-                bar.label, bar.length = f"{command}: {progress['stage']}", max(progress["total"], 1)
+                bar.label, bar.length = f"{command}: {shown(progress['stage'])}", max(progress["total"], 1)
                 bar.update(progress["done"] - bar.pos)
 
             self.print_answer(command, lambda: self.call(command, arguments, follow))
@@ -130,20 +151,20 @@ class Client:
             said = recent.write_capture(recent.collect(self.call, mac, last), path)
         except (CallFailed, OSError) as failed:
             fault = f"{path}: {failed.strerror}" if isinstance(failed, OSError) else str(failed)
-            click.echo(f"bootstorm: {fault}", err=True)
+            click.echo(f"bootstorm: {shown(fault)}", err=True)
             sys.exit(FAILED)
-        click.echo(said, err=True)
+        click.echo(shown(said), err=True)
 
     def print_answer(self, command: str, ask: Callable[[], Any]) -> None:
         try:
             result = ask()
         except CallFailed as failed:
-            click.echo(f"bootstorm: {failed}", err=True)
+            click.echo(f"bootstorm: {shown(str(failed))}", err=True)
             sys.exit(FAILED)
         if self.as_json:
             click.echo(json.dumps(result, indent=2))
         else:
-            click.echo("\n".join(RENDER[command](result)))
+            click.echo("\n".join(RENDER[command](shown_all(result))))
 
 
 def render_strangers(strangers: dict[str, Any]) -> list[str]:
@@ -195,6 +216,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>12,}  not sent: {name}" for name, count in sorted(status["send_errors"].items())]
     lines += render_identities(status["identities"], status["other_servers"])
     lines += render_traps(status["traps"])
+    lines += render_limits(status.get("limits") or {})
     if status.get("metrics") not in (None, "serving", "off"):
         lines.append(f"metrics     NONE: {status['metrics']}")
     if status["faults_total"]:
@@ -212,6 +234,17 @@ def render_identities(found: dict[str, Any], others: dict[str, Any]) -> list[str
     for server, other in others.items():
         words = "named in {requests} requests, the last of {host} on {place}".format(**other)
         lines.append(f"other server {server}: {words}")
+    return lines
+
+
+def render_limits(limits: dict[str, Any]) -> list[str]:
+    """A line for each door where somebody was refused."""
+    lines = []
+    for door in ("control", "metrics"):
+        refused = (limits.get(door) or {}).get("refused") or {}
+        if refused:
+            words = ", ".join(f"{count:,} {reason}" for reason, count in sorted(refused.items()))
+            lines.append(f"{door:<11} connections refused: {words}")
     return lines
 
 

@@ -34,10 +34,14 @@ class Unexplainable(Exception):
 
 
 async def explain(
-    arguments: dict[str, Any], table: ServedTable, reason_of: Callable[[str], str | None], find_origins: FindOrigins
+    arguments: dict[str, Any],
+    table: ServedTable,
+    reason_of: Callable[[str], str | None],
+    find_origins: FindOrigins | None,
 ) -> dict[str, Any]:
     """{"kind": "machine", "datagram" or "capture", "premises", ...} as of explain_command.  Raises Unexplainable.
 
+    find_origins: None for who may only read, and does not make us ask the inventory.
     arguments: "mac"; or "datagram", the octets behind the UDP header; or "capture", rows of capture.Datagram."""
     pair = table.pair
     if pair is None:
@@ -98,7 +102,7 @@ def read_datagrams(rows: Any) -> list[Datagram]:
     return [Datagram(*row) for row in rows]
 
 
-async def origins_of(pair: Pair, macs: list[int], find_origins: FindOrigins) -> tuple[Origins, str]:
+async def origins_of(pair: Pair, macs: list[int], find_origins: FindOrigins | None) -> tuple[Origins, str]:
     """What is known of who gave the options, and a line about that."""
     leases = [
         (mac, lease["address"])
@@ -109,6 +113,8 @@ async def origins_of(pair: Pair, macs: list[int], find_origins: FindOrigins) -> 
     nothing = Origins({})
     if not leases:
         return nothing, "who gave the options (<-): none of these machines is answered"
+    if find_origins is None:
+        return nothing, "who gave the options: not asked for, since that takes the right to change (control.allow_uids)"
     try:
         found = await find_origins(leases[:LEASES_MAX], ORIGINS_LIMIT_S)
     except RefreshFailed as failed:

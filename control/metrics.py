@@ -1,36 +1,49 @@
 """`metrics.bind`: the status in Prometheus' form, for whoever scrapes it.
 
-The HTTP server has threads of its own; each scrape asks control's loop for one status, as `ctl status` does, and waits
-for it with a limit.  What it says is made from that one dict, so that the two can never differ.
+As much of HTTP as a scrape needs, in control's own loop, behind a door with limits: anybody may connect.  What is said
+is made from one status, the same that `ctl status` gives, so that the two can never differ.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from control.door import Door, Refused
 from control.refresh import INVENTORY_STATES
 
 log = logging.getLogger("bootstorm.metrics")
 
-ANSWER_S = 2.0  # control answers in milliseconds; a scraper that waits longer learns nothing
+CONNECTIONS_MAX = 32
+REQUEST_BYTES_MAX = 8_192  # request line and headers
+SHARED_S = 0.25  # one answer for all who ask within that time: making it costs milliseconds, and anybody may ask
+REQUEST_S = 5.0  # for the request to come
+DRAINED_MAX = 16  # times as much, after the answer
+REPLY_S = 10.0  # for the reply to be taken
 PREFIX = "bootstorm_"
 Status = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
 
 # (name, help, label) of a counter of which the status has a dict; where it stands there.
-COUNTED = (
+COUNTED: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("verdicts", "Datagrams by what became of them (docs/protocol.md).", "verdict", ("counters",)),
     ("send_errors", "Replies that the kernel did not take.", "errno", ("send_errors",)),
     ("refreshes", "Readings of the inventory by how they ended.", "outcome", ("refresh", "outcomes")),
     ("restarts", "Processes that ended and were replaced.", "kind", ("restarts",)),
     ("lookups", "Strangers' MACs looked up in the inventory.", "outcome", ("lookups",)),
     ("discovery", "What discovery saw and did (docs/discovery.md).", "what", ("discovery", "counters")),
+    ("control_refused", "Refused connections to the control socket.", "reason", ("limits", "control", "refused")),
+    ("control_requests", "Requests on the control socket.", "what", ("limits", "control", "requests")),
+    ("metrics_refused", "Refused connections to this endpoint.", "reason", ("limits", "metrics", "refused")),
+    ("metrics_requests", "Requests to this endpoint.", "what", ("limits", "metrics", "requests")),
     ("traps_dropped", "Traps that were dropped.", "reason", ("traps", "dropped")),
     ("trap_tuples_skipped", "MAC addresses in traps that were passed over.", "reason", ("traps", "skipped")),
 )
@@ -43,7 +56,7 @@ OF_WORKERS = (
     ("sightings_lost", "Sightings of answered hosts for which it had none.", "sightings_lost"),
 )
 # (name, help, where)
-PLAIN = (
+PLAIN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("generation", "Number of the table that is served.", ("generation",)),
     ("hosts", "Hosts that are answered.", ("hosts",)),
     ("quarantined_hosts", "Records of the inventory that are not usable.", ("quarantined",)),
@@ -57,7 +70,7 @@ PLAIN = (
     ("traps_queued", "Traps that wait to be read.", ("traps", "queued")),
     ("discovery_due", "Machines that wait to be registered.", ("discovery", "due")),
 )
-TOTALS = (
+TOTALS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("warnings_suppressed", "Log lines that were held back.", ("warnings_suppressed",)),
     ("traps_received", "Traps taken from the socket.", ("traps", "received")),
     ("traps_decoded", "Traps of which the MAC addresses were read.", ("traps", "decoded")),
@@ -110,29 +123,148 @@ def of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
     yield up
 
 
-class StatusCollector(Collector):
-    """Called in a thread of the HTTP server, once a scrape."""
+class OneStatus(Collector):
+    """Of one scrape."""
 
-    def __init__(self, status: Status, loop: asyncio.AbstractEventLoop) -> None:
-        self.status, self.loop = status, loop
+    def __init__(self, status: dict[str, Any]) -> None:
+        self.status = status
 
     def collect(self) -> Iterator[Metric]:
-        yield from families(asyncio.run_coroutine_threadsafe(self.status(), self.loop).result(ANSWER_S))
+        yield from families(self.status)
 
 
-def serve(bind: tuple[str, int], status: Status) -> str:
-    """Open the endpoint; from the loop that `status` runs in.  Returns why not, where it cannot be opened: machines
-    need addresses whether somebody watches or not."""
-    registry = CollectorRegistry()
-    registry.register(StatusCollector(status, asyncio.get_running_loop()))
+def encode(status: dict[str, Any], encoder: Callable[[CollectorRegistry], bytes]) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(OneStatus(status))
+    return encoder(registry)
+
+
+class BadRequest(Exception):
+    """Not to be answered with metrics; status: code and words of the answer."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def read_request(head: bytes) -> tuple[str, str]:
+    """(method, what it accepts) of a GET or HEAD of /metrics or /.  Raises BadRequest."""
+    line, *fields = head.decode("latin-1").split("\r\n")
+    words = line.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        raise BadRequest("400 Bad Request")
+    if words[0] not in ("GET", "HEAD"):
+        raise BadRequest("405 Method Not Allowed")
+    if words[1].partition("?")[0] not in ("/metrics", "/"):
+        raise BadRequest("404 Not Found")
+    accepts = [value.strip() for name, _, value in (each.partition(":") for each in fields) if name.lower() == "accept"]
+    return words[0], ",".join(accepts)
+
+
+def reply(status: str, content: bytes, content_type: str, *, body: bool = True) -> bytes:
+    """One answer, after which the connection ends.  Nothing of the request stands in it."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(content)}\r\n"
+    head += "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+    return head.encode("ascii") + (content if body else b"")
+
+
+class Endpoint:
+    """Serves one listening socket.  status: as `ctl status` gives it."""
+
+    def __init__(self, listener: socket.socket, status: Status) -> None:
+        self.ask = status
+        self.counts: Counter[str] = Counter()
+        self.making = asyncio.Lock()
+        self.made: dict[str, tuple[float, bytes]] = {}  # type -> when, content; there are a handful of types
+        self.door = Door("metrics.bind", listener, self.admit, self.serve)
+
+    def status(self) -> dict[str, Any]:
+        """What the limits did."""
+        return self.door.status() | {"requests": dict(self.counts)}
+
+    def admit(self, _sock: socket.socket) -> None:
+        if self.door.connections >= CONNECTIONS_MAX:
+            raise Refused("all_taken")
+
+    async def serve(self, sock: socket.socket, _guest: None) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                head = await self.read_head(sock)
+        except TimeoutError:
+            self.counts["timed_out"] += 1
+            return
+        try:
+            if head is None:
+                raise BadRequest("431 Request Header Fields Too Large")
+            method, accept = read_request(head)
+            content, content_type = await self.content(accept)
+            self.counts["served"] += 1
+            answer = reply("200 OK", content, content_type, body=method == "GET")
+        except BadRequest as bad:
+            self.counts["bad"] += 1
+            answer = reply(bad.status, f"{bad.status}: GET /metrics is all there is\n".encode(), "text/plain")
+        try:
+            async with asyncio.timeout(REPLY_S):
+                await loop.sock_sendall(sock, answer)
+                sock.shutdown(socket.SHUT_WR)
+                for _ in range(DRAINED_MAX):  # what is left unread would cut off our answer, by a reset
+                    if not await loop.sock_recv(sock, REQUEST_BYTES_MAX):
+                        break
+        except TimeoutError:
+            self.counts["not_taken"] += 1
+
+    async def content(self, accept: str) -> tuple[bytes, str]:
+        """(content, its type) in the form that the scraper asked for."""
+        encoder, content_type = choose_encoder(accept)
+        now = asyncio.get_running_loop().time
+        async with self.making:
+            made_s, content = self.made.get(content_type, (0.0, b""))
+            if not content or now() > made_s + SHARED_S:
+                status = await self.ask()
+                content = await asyncio.to_thread(encode, status, encoder)
+                self.made[content_type] = now(), content
+        return content, content_type
+
+    async def read_head(self, sock: socket.socket) -> bytes | None:
+        """Up to the empty line; None when it is too long.  Raises ConnectionError when it never comes."""
+        loop = asyncio.get_running_loop()
+        head = b""
+        while b"\r\n\r\n" not in head:
+            if len(head) > REQUEST_BYTES_MAX:
+                return None
+            data = await loop.sock_recv(sock, REQUEST_BYTES_MAX)
+            if not data:
+                raise ConnectionError("the request ended early")
+            head += data
+        return head.partition(b"\r\n\r\n")[0]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(CONNECTIONS_MAX)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def serve(bind: tuple[str, int], status: Status) -> Endpoint | str:
+    """Open the endpoint, in the loop that `status` runs in; or why it cannot be opened: machines need addresses whether
+    somebody watches or not."""
     host, port = bind
     try:
-        start_http_server(port, host, registry)
+        endpoint = Endpoint(listen(host, port), status)
     except OSError as error:
-        fault = (
-            f"metrics.bind {host}:{port}: {error.strerror}; name an address of this machine and a free port over 1023"
-        )
+        why = error.strerror or str(error)
+        fault = f"metrics.bind {host}:{port}: {why}; name an address of this machine and a free port over 1023"
         log.error("no metrics: %s", fault)
         return fault
+    endpoint.door.open()
     log.info("metrics at http://%s:%d/metrics", host, port)
-    return ""
+    return endpoint

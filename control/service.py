@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from control import recorder
 from control.child import PlannerProcess
+from control.commands import Right, Rights
 from control.config import (
     MAX_FILE_BYTES,
     NOBODY_BELIEVED,
@@ -30,14 +31,14 @@ from control.config import (
     load,
     parse_accepted,
 )
-from control.console import CommandFailed, Console, Report
+from control.console import CommandFailed, Console, Report, caller
 from control.discovery.commands import DiscoveryCommands
 from control.discovery.desk import Desk
 from control.discovery.inbox import TrapInbox
 from control.discovery.sighting import sighting_of
 from control.events import Warnings
 from control.jobs import Planned
-from control.links import LinkAddress, watch_links
+from control.links import LINKS_MAX, LinkAddress, watch_links
 from control.lookups import Lookups
 from control.observed import HOSTS_MAX, ObserverLink, ObserverSilent
 from control.plan import parse_mac, show_mac
@@ -60,6 +61,9 @@ from fastpath.protocol import (
     memfd,
 )
 from fastpath.turns import Turns, show_turns
+
+if TYPE_CHECKING:
+    from control.metrics import Endpoint
 
 log = logging.getLogger("bootstorm.control")
 
@@ -111,6 +115,7 @@ class Service:
         )
         self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
         self.metrics_fault = ""
+        self.endpoint: Endpoint | None = None
         self.io, self.io_reason = begin.io, begin.io_reason
         self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
         queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
@@ -129,8 +134,7 @@ class Service:
             "observed": self.observed,
             **DiscoveryCommands(self.desk).handlers(),
         }
-        allowed = {0, os.geteuid(), *self.config.control.allow_uids}
-        self.console = Console(fds.one("console"), handlers, allowed)
+        self.console = Console(fds.one("console"), handlers, rights_of(self.config), path=begin.settings.console_path)
 
     async def run(self) -> None:
         """Until the supervisor says stop.  Every part is a task; one that fails ends control."""
@@ -147,7 +151,8 @@ class Service:
         if self.config.metrics.bind is not None:
             from control import metrics  # its libraries would cost every cold start, and few ask for it
 
-            self.metrics_fault = metrics.serve(self.config.metrics.bind, self.whole_status)
+            opened = metrics.serve(self.config.metrics.bind, self.whole_status)
+            self.endpoint, self.metrics_fault = (None, opened) if isinstance(opened, str) else (opened, "")
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(show_turns(self.turns, "control"), name="turns")
@@ -254,7 +259,7 @@ class Service:
         self.configured.set()
         with memfd("bootstorm-config", config.text) as fd:
             self.channel.send(Accepted(), {"config": fd})
-        self.console.allow_uids = {0, os.geteuid(), *config.control.allow_uids}
+        self.console.allow(rights_of(config))
         self.reloading = asyncio.get_running_loop().create_task(self.reconfigure(config))
         log.info("configuration reloaded")
 
@@ -311,6 +316,7 @@ class Service:
             "discovery": self.desk.status(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
+            "limits": self.limits_status(),
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": self.boot_port_status(),
             "config_refused": self.config_refused[:CONFIG_REFUSED_SHOWN],
@@ -323,6 +329,14 @@ class Service:
             "build": BUILD,
             "supervisor_build": self.supervisor_build,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
+        }
+
+    def limits_status(self) -> dict[str, Any]:
+        """What came to the doors, and what was refused there, by reason (docs/operations.md, Limits)."""
+        return {
+            "control": self.console.status(),
+            "metrics": self.endpoint.status() if self.endpoint is not None else None,
+            "links": {"used": len(self.links), "most": LINKS_MAX},
         }
 
     def boot_port_status(self) -> dict[str, Any]:
@@ -407,7 +421,9 @@ class Service:
         )  # a third of a cold start's imports, for a person's question
 
         try:
-            return await explain(arguments, self.table, self.refresher.state.reasons_of, self.refresher.origins)
+            may_ask = caller.get().right is Right.CHANGE
+            origins = self.refresher.origins if may_ask else None
+            return await explain(arguments, self.table, self.refresher.state.reasons_of, origins)
         except Unexplainable as reason:
             raise CommandFailed(f"explain: {reason}") from reason
 
@@ -450,6 +466,13 @@ class Service:
         for host in told["hosts"]:
             host["reason"] = self.refresher.state.reasons_of(host["mac"])
         return told | {"mac": wanted, "now_s": time.time(), "more": wanted is None and len(told["hosts"]) == HOSTS_MAX}
+
+
+def rights_of(config: Config) -> Rights:
+    """Who may what on the control socket."""
+    control = config.control
+    changing = frozenset({0, os.geteuid(), *control.allow_uids})
+    return Rights(changing, frozenset(control.read_uids), frozenset(control.read_gids))
 
 
 def wall_clock_at_boot_ns() -> int:

@@ -17,6 +17,8 @@ import time
 from collections import deque
 from typing import IO, Final, NoReturn
 
+from fastpath.escape import LineFormatter
+
 FORMAT: Final = "%(asctime)s %(name)s: %(message)s"
 BUFFER_BYTES: Final = 1 << 18  # of lines that wait in a process
 WRITE_BYTES: Final = select.PIPE_BUF  # a pipe takes so much whole, so that lines of several processes do not mix
@@ -158,7 +160,7 @@ class Handler(logging.Handler):
     def __init__(self, writer: Writer) -> None:
         super().__init__()
         self.writer = writer
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(LineFormatter(FORMAT))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -232,6 +234,13 @@ def configure_logging(*, at_once: bool = True) -> None:
     sys.stderr = stream  # type: ignore[assignment]
     if at_once:
         writer.begin()
+
+
+def log_at_once() -> None:
+    """For a command that somebody waits for: lines go straight to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def begin_writing() -> None:

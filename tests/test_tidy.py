@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "control",
         "fastpath.protocol",
         "fastpath.logs",
+        "fastpath.escape",
         "fastpath.build",
         "fastpath.lifeline",
         "fastpath.turns",

@@ -75,9 +75,10 @@ def serving(
     api_url: str,
     snmp: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
+    control: dict[str, Any] | None = None,
     **dhcp: Any,
 ) -> Iterator[Running]:
-    """snmp, metrics: those sections, when there are to be any."""
+    """snmp, metrics: those sections, when there are to be any; control: further keys of that one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -88,7 +89,7 @@ def serving(
     }  # fmt: skip
     conf = folder / "services.conf"
     sections = {name: section for name, section in (("snmp", snmp), ("metrics", metrics)) if section is not None}
-    conf.write_text(json.dumps(sections | {"dhcp": fields | dhcp, "control": {"socket": path}}))
+    conf.write_text(json.dumps(sections | {"dhcp": fields | dhcp, "control": {"socket": path} | (control or {})}))
     argv = [sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         running = Running(process, path)

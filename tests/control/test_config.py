@@ -548,7 +548,7 @@ CHANGED: dict[str, Any] = {
     "snmp.name_manager": "names",
     "snmp.dry_run": True,
     "control.socket": Path("/run/c"),
-    "control.allow_uids": (7,),
+    **dict.fromkeys(("control.allow_uids", "control.read_uids", "control.read_gids"), (7,)),
     "metrics.bind": ("127.0.0.1", 9100),
 }
 

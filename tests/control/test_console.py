@@ -15,12 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import console
+from control.commands import READ, TEXT, Command, Rights
 from control.console import REQUEST_BYTES_MAX, BadRequest, CommandFailed, Console, Handler, Report, Requests
 
 
 def packed(cmd: Any = "ping", **fields: Any) -> bytes:
     data: bytes = msgpack.packb({"cmd": cmd} | fields)
     return data
+
+
+def all_of(requests: Requests, data: bytes) -> list[dict[str, Any]]:
+    requests.feed(data)
+    return list(iter(requests.next, None))
 
 
 # --- framing ---------------------------------------------------------------------------------------------------------
@@ -39,7 +45,7 @@ def packed(cmd: Any = "ping", **fields: Any) -> bytes:
 )
 def test_requests(request_: dict[str, Any], want: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"id": None, "cmd": "x", "args": {}, "progress": False}
-    assert list(Requests().feed(msgpack.packb(request_))) == [plain | want]
+    assert all_of(Requests(), msgpack.packb(request_)) == [plain | want]
 
 
 @settings(deadline=None, max_examples=50)
@@ -48,7 +54,7 @@ def test_requests_in_any_pieces(cuts: list[int], count: int) -> None:
     stream = b"".join(packed("x", id=number, args={"text": "ü" * number}) for number in range(count))
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     requests = Requests()
-    got = [request["id"] for a, b in itertools.pairwise(places) for request in requests.feed(stream[a:b])]
+    got = [request["id"] for a, b in itertools.pairwise(places) for request in all_of(requests, stream[a:b])]
     assert got == list(range(count))
 
 
@@ -56,10 +62,10 @@ def test_requests_in_any_pieces(cuts: list[int], count: int) -> None:
     "data, said",
     [
         pytest.param(b"\xc1", "no msgpack map", id="a-byte-that-msgpack-never-uses"),
-        pytest.param(b"GET / HTTP/1.0\r\n\r\n", "found '71'", id="HTTP"),
-        pytest.param(msgpack.packb(5), "found '5'", id="number"),
-        pytest.param(msgpack.packb([1, 2]), "found '[1, 2]'", id="list"),
-        pytest.param(msgpack.packb({}), "found '{}'", id="empty-map"),
+        pytest.param(b"GET / HTTP/1.0\r\n\r\n", "found 71", id="HTTP"),
+        pytest.param(msgpack.packb(5), "found 5", id="number"),
+        pytest.param(msgpack.packb([1, 2]), "found [1, 2]", id="list"),
+        pytest.param(msgpack.packb({}), "found {}", id="empty-map"),
         pytest.param(msgpack.packb({"cmd": 5}), "wanted", id="cmd-is-a-number"),
         pytest.param(
             msgpack.packb({"cmd": "x", "args": [1]}), "args of x: found list, wanted a map", id="args-is-a-list"
@@ -67,6 +73,19 @@ def test_requests_in_any_pieces(cuts: list[int], count: int) -> None:
         pytest.param(msgpack.packb({1: 2}), "no msgpack map", id="number-as-key"),
         pytest.param(msgpack.packb({"cmd": b"\xff".decode("latin-1")})[:-1] + b"\xff", "no msgpack map", id="no-UTF-8"),
         pytest.param(b"\x91" * 2000 + b"\x90", "no msgpack map", id="nested-without-end"),
+        pytest.param(b"\x91" * 20 + b"\x90", "found [[[", id="nested"),
+        pytest.param(b"\xdd\x00\x00\xff\xff" * 5_000, "no msgpack map", id="lists-of-lists-to-be"),
+        pytest.param(b"\x81\xa4args\xdd\x00\x00\xff\xff", "no msgpack map", id="a-long-list-to-be"),
+        pytest.param(
+            msgpack.packb({"cmd": "x", "args": {"a": [[0] * 1_000] * 60}}), "over 8192 elements", id="many-elements"
+        ),
+        pytest.param(
+            msgpack.packb({"cmd": "x", "args": {"a": [[[[[[[[[]]]]]]]]]}}), "nested more than 8 deep", id="nested-args"
+        ),
+        pytest.param(msgpack.packb({"cmd": "x", "id": [1]}), "id of x: found [1], wanted", id="id-is-a-list"),
+        pytest.param(msgpack.packb({"cmd": "x", "id": 1.5}), "id of x: found 1.5, wanted", id="id-is-no-whole-number"),
+        pytest.param(msgpack.packb({"cmd": "x", "id": "y" * 70}), "found str of 70 characters", id="id-is-long"),
+        pytest.param(msgpack.packb({"cmd": "x", "args": msgpack.ExtType(5, b"abc")}), "no msgpack map", id="ext"),
         pytest.param(b"\xdf\xff\xff\xff\xff", "no msgpack map", id="a-map-of-4-billion"),
         pytest.param(b"\xdb\xff\xff\xff\xff" + b"x" * REQUEST_BYTES_MAX, "no msgpack map", id="a-text-of-4-GB"),
         pytest.param(b"\x81\xa3cmd\xda\xff\xff" + b"x" * REQUEST_BYTES_MAX, "no msgpack map", id="over-the-limit"),
@@ -75,7 +94,7 @@ def test_requests_in_any_pieces(cuts: list[int], count: int) -> None:
 )
 def test_what_is_no_request(data: bytes, said: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        list(Requests().feed(data))
+        all_of(Requests(), data)
     assert said in str(caught.value) and len(str(caught.value)) < 300
 
 
@@ -83,7 +102,7 @@ def test_what_is_no_request(data: bytes, said: str) -> None:
 @given(data=st.binary(max_size=300))
 def test_random_bytes_are_a_bad_request_or_nothing_yet(data: bytes) -> None:
     with contextlib.suppress(BadRequest):
-        for request in Requests().feed(data):
+        for request in all_of(Requests(), data):
             assert isinstance(request["cmd"], str) and isinstance(request["args"], dict)
 
 
@@ -107,16 +126,27 @@ async def unspeakable(_arguments: dict[str, Any], _report: Report) -> Any:
 
 
 PLAIN: Mapping[str, Handler] = {"ping": ping, "fail": fail, "crash": crash, "unspeakable": unspeakable}
+OURSELVES = Rights(frozenset({os.geteuid()}))
+
+
+class Any_(dict[str, Command]):
+    """What is said of every command of a test that does not matter to it."""
+
+    def __missing__(self, name: str) -> Command:
+        return Command(READ, {"text": TEXT})
 
 
 @contextlib.asynccontextmanager
 async def served(
-    path: Path, handlers: Mapping[str, Handler] = PLAIN, uids: set[int] | None = None
+    path: Path,
+    handlers: Mapping[str, Handler] = PLAIN,
+    rights: Rights = OURSELVES,
+    commands: Mapping[str, Command] | None = None,
 ) -> AsyncIterator[Console]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
-    served_console = Console(listener.fileno(), handlers, {os.geteuid()} if uids is None else uids)
+    served_console = Console(listener.fileno(), handlers, rights, Any_() if commands is None else commands)
     task = asyncio.create_task(served_console.run())
     try:
         yield served_console
@@ -137,13 +167,17 @@ async def reply_of(reader: asyncio.StreamReader) -> dict[str, Any]:
 
 
 def talk(
-    folder: Path, *data: bytes, handlers: Mapping[str, Handler] = PLAIN, uids: set[int] | None = None
+    folder: Path,
+    *data: bytes,
+    handlers: Mapping[str, Handler] = PLAIN,
+    rights: Rights = OURSELVES,
+    commands: Mapping[str, Command] | None = None,
 ) -> list[Any]:
     """Replies to what is sent on one connection, up to its end; each piece is sent after the reply to the last."""
 
     async def run() -> list[Any]:
         replies = []
-        async with served(folder / "c", handlers, uids):
+        async with served(folder / "c", handlers, rights, commands):
             reader, writer = await asyncio.open_unix_connection(folder / "c")
             for piece in data:
                 writer.write(piece)
@@ -201,15 +235,17 @@ def _all(data: bytes) -> list[dict[str, Any]]:
     return list(unpacker)
 
 
-def test_replies_come_as_they_are_done_each_with_its_id(tmp_path: Path) -> None:
-    release = asyncio.Event()
+def test_replies_come_in_the_order_of_the_requests_one_command_at_a_time(tmp_path: Path) -> None:
+    states: list[str] = []
 
     async def slow(_arguments: dict[str, Any], _report: Report) -> Any:
-        await release.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        states.append("slow is done")
         return "slow"
 
     async def quick(_arguments: dict[str, Any], _report: Report) -> Any:
-        asyncio.get_running_loop().call_soon(release.set)
+        states.append("quick begins")
         return "quick"
 
     async def run() -> list[dict[str, Any]]:
@@ -224,7 +260,8 @@ def test_replies_come_as_they_are_done_each_with_its_id(tmp_path: Path) -> None:
             writer.close()
             return replies
 
-    assert [(reply["id"], reply["result"]) for reply in asyncio.run(run())] == [(2, "quick"), (1, "slow")]
+    assert [(reply["id"], reply["result"]) for reply in asyncio.run(run())] == [(1, "slow"), (2, "quick")]
+    assert states == ["slow is done", "quick begins"]
 
 
 async def counting(arguments: dict[str, Any], report: Report) -> Any:
@@ -305,8 +342,8 @@ def refused(folder: Path, **how: Any) -> dict[str, Any]:
 
 
 def test_a_uid_that_is_not_allowed_is_told_and_cut_off(tmp_path: Path) -> None:
-    want = f"uid {os.geteuid()} may not use this socket; list it in control.allow_uids"
-    assert refused(tmp_path, uids=set()) == {"id": None, "ok": False, "error": want}
+    want = f"uid {os.geteuid()} may not use this socket; list it in control.allow_uids, or in control.read_uids"
+    assert refused(tmp_path, rights=Rights(frozenset())) == {"id": None, "ok": False, "error": want}
 
 
 def test_the_number_of_connections_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
