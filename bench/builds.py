@@ -92,8 +92,7 @@ def other_build(kind: str) -> Path:
 
     kind, one of CHANGES: "same" is the same code under another name; page, table, pool, messages: that layout is
     another one, compiled anew (minutes, once); all: all of these; broken and slow do not load, not in time."""
-    changes = CHANGES[kind]
-    tree = KEPT / f"{kind}-{sources_hash()}"
+    tree = KEPT / f"{kind}-{sources_hash('.py', '.pyx', '.pxd')}"
     KEPT.mkdir(parents=True, exist_ok=True)
     with open(KEPT / f"{kind}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several tests may want the same one
@@ -102,25 +101,43 @@ def other_build(kind: str) -> Path:
         for old in KEPT.glob(f"{kind}-*"):
             shutil.rmtree(old)
         making = KEPT / f"{kind}.making"
-        shutil.rmtree(making, ignore_errors=True)
-        skip = shutil.ignore_patterns("__pycache__", *(("*.so",) if kind in COMPILED else ()))
-        for name in PACKAGES:
-            shutil.copytree(ROOT / name, making / name, ignore=skip)
-        for name in BESIDES:
-            shutil.copy(ROOT / name, making / name)
-        for change in changes:
-            change(making)
+        copy_changed(making, kind)
         if kind in COMPILED:
-            compile_in(making)
+            for library in compiled(kind).glob("ext/*.so"):
+                shutil.copy(library, making / "ext" / library.name)
         (making / "ext" / "build.txt").write_text(f"0.1.0+{kind} {kind}\n")
         os.rename(making, tree)
     return tree
 
 
-def sources_hash() -> str:
+def compiled(kind: str) -> Path:
+    """A tree with the extensions of a kind, which outlives changes of Python code."""
+    tree = KEPT / f"compiled-{kind}-{sources_hash('.pyx', '.pxd')}"
+    if not tree.exists():
+        for old in KEPT.glob(f"compiled-{kind}-*"):
+            shutil.rmtree(old)
+        making = KEPT / f"compiled-{kind}.making"
+        copy_changed(making, kind)
+        compile_in(making)
+        os.rename(making, tree)
+    return tree
+
+
+def copy_changed(tree: Path, kind: str) -> None:
+    shutil.rmtree(tree, ignore_errors=True)
+    skip = shutil.ignore_patterns("__pycache__", *(("*.so",) if kind in COMPILED else ()))
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, tree / name, ignore=skip)
+    for name in BESIDES:
+        shutil.copy(ROOT / name, tree / name)
+    for change in CHANGES[kind]:
+        change(tree)
+
+
+def sources_hash(*suffixes: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*")):
-        if path.suffix in (".py", ".pyx", ".pxd"):
+        if path.suffix in suffixes:
             digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     digest.update((ROOT / "setup.py").read_bytes() + Path(__file__).read_bytes())
     return digest.hexdigest()[:12]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from control.config import NOBODY_BELIEVED, Config, ConfigFaults, load, load_first, resolve_workers, search_path
+from fastpath.build import BUILD_NAME
 from fastpath.escape import shown, shown_all
 from fastpath.logs import configure_logging, log_at_once
 
@@ -48,7 +49,7 @@ config_option = click.option("-c", "--config", "path", help="services.conf; defa
 
 
 @click.group()
-@click.version_option(package_name="bootstorm")
+@click.version_option(BUILD_NAME, message="bootstorm %(version)s")
 def main() -> None:
     """Static DHCP for datacenters, from what the clusto inventory says."""
 

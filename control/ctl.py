@@ -188,6 +188,8 @@ def render_status(status: dict[str, Any]) -> list[str]:
         + (f": {status['inventory_reason']}" if status["inventory_reason"] else ""),
         f"table age   {unknown_age(status) if age is None else f'{age:.0f} s'}",
     ]
+    if status.get("build"):
+        lines.append(f"bootstorm   {status['version']}, build {status['build']}")
     if status.get("mode") == "observe":
         observed = status["observed"]
         lines.append(

@@ -45,7 +45,7 @@ from control.plan import parse_mac, show_mac
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
 from control.watch import wait_for_change, watched_path
-from fastpath.build import version_and_build
+from fastpath.build import BUILD, VERSION
 from fastpath.logs import configure_logging, leave, lines_lost
 from fastpath.protocol import (
     Accepted,
@@ -69,7 +69,6 @@ log = logging.getLogger("bootstorm.control")
 
 GC_THRESHOLDS = 5_000, 4, 250
 SWITCH_INTERVAL_S = 0.0005  # the journal's thread encodes a burst; Python's 5 ms are paid at each step of an answer
-VERSION, BUILD = version_and_build()  # as this process has loaded it: what is installed may be newer
 CONFIG_REFUSED_SHOWN = 20
 DIFF_ROWS_MAX = 1_000  # in one answer; the client asks for the rest
 

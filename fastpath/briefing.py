@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastpath.build import build_name
+from fastpath.build import BUILD_NAME
 from fastpath.kept import Kept
 from fastpath.protocol import Assign, Begin, Listen, Load, Message, Settings, Watch
 
@@ -39,7 +39,7 @@ def for_control(settings: Settings, kept: Kept, restarts: dict[str, int]) -> Tol
         known_fault=kept.known_fault,
         io="xdp" if kept.xdp else "socket",
         io_reason=kept.io_reason,
-        build=build_name(),
+        build=BUILD_NAME,
     )
     return begin, fds
 

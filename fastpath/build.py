@@ -12,7 +12,7 @@ import ext
 UNKNOWN = ("unknown", "unknown")
 
 
-def version_and_build() -> tuple[str, str]:
+def recorded() -> tuple[str, str]:
     """("0.1.0", "1f3a90c2b7de"); both "unknown" where setup.py has recorded nothing."""
     try:
         version, build = (Path(ext.__path__[0]) / "build.txt").read_text(encoding="utf-8").split()
@@ -21,7 +21,5 @@ def version_and_build() -> tuple[str, str]:
     return version, build
 
 
-def build_name() -> str:
-    """As people read it: "0.1.0, build 1f3a90c2b7de"."""
-    version, build = version_and_build()
-    return f"{version}, build {build}"
+VERSION, BUILD = recorded()  # of what is being loaded: what is installed later is another build
+BUILD_NAME = f"{VERSION}, build {BUILD}"  # as people read it

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from fastpath.build import build_name
+from fastpath.build import BUILD_NAME
 from fastpath.children import KINDS, table_layout
 from fastpath.kept import StartFailed, open_all
 from fastpath.logs import begin_writing
@@ -55,7 +55,7 @@ def restore(state: State) -> Supervisor:
 def restored(text: bytes) -> Supervisor:
     """restore(), until it succeeds: the old image is gone, and children that serve wait for a supervisor."""
     state = read_state(text)
-    log.info("this is %s, after %s", build_name(), state.build)
+    log.info("this is %s, after %s", BUILD_NAME, state.build)
     told = ""
     while True:
         try:

@@ -20,7 +20,7 @@ from typing import Any
 
 from ext.page import SiteWords, WorkerPage, create_site_page, create_worker_page
 
-from fastpath.build import build_name
+from fastpath.build import BUILD_NAME
 from fastpath.children import KINDS, LAYOUTS, Child, PageHead, differing
 from fastpath.kept import Kept
 from fastpath.protocol import Channel, MessageRefused, Settings, close_all, known, write_all
@@ -77,7 +77,7 @@ def write_state(
         for child in children
     ]
     state = {
-        "build": build_name(),
+        "build": BUILD_NAME,
         "layouts": LAYOUTS,
         "settings": asdict(settings),
         "kept": kept.told(),

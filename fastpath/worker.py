@@ -96,7 +96,6 @@ class Worker:
         """What this slot has counted: a successor of another build cannot read our page."""
         assert self.page is not None
         try:
-            self.channel.sock.setblocking(False)
             self.channel.send(Finished(counters=self.page.counters()))
         except (ChannelClosed, OSError) as gone:
             log.info("worker %d: its last counters are not told (%s)", self.slot, gone)

@@ -1,0 +1,208 @@
+"""Upgrades between two different builds, there and back under load: every request is answered, none waits for long."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.builds import ROOT, Installed, other_build
+from bench.lab import Host, Lab, Process
+from bench.site import ENVIRONMENT, RunningSite, many_hosts, running_site, send_signal
+
+pytestmark = pytest.mark.faults
+
+HOSTS, RATE, TURNS = 500, 5000, 2
+SERVER, RELAY, NETWORK = "10.89.0.1", "10.89.0.2", "10.89.0.0/255.255.0.0/10.89.0.1"
+FIRST_ADDRESS = "10.89.1.0"
+STEP_S = 60.0
+WAIT_MS = {"same": 300.0, "messages": 300.0, "all": 500.0}
+
+
+class Site:
+    """A running site whose code can be exchanged, and a client beside it."""
+
+    def __init__(self, running: RunningSite, client: Host, installed: Installed) -> None:
+        self.running, self.client, self.installed = running, client, installed
+
+    def log(self) -> str:
+        assert self.running.server is not None
+        return self.running.server.log()
+
+    def status(self) -> dict[str, Any]:
+        return dict(self.running.ctl("status"))
+
+    def ask_to_upgrade(self) -> None:
+        send_signal([self.running.supervisor()], signal.SIGUSR2)
+
+    def pids(self) -> set[int]:
+        return {pid for pid, words in self.running.processes() if words[-2] in ("worker", "run")}
+
+    def upgrade(self, tree: Path) -> None:
+        """To what is in a folder; returns when every process is of it."""
+        before = self.pids()
+        self.installed.switch(tree)
+        self.ask_to_upgrade()
+        until(lambda: not before & self.pids(), f"every process is of {tree.name}", self.log)
+        until(lambda: len(self.pids()) == 4, "control, 2 workers and a spare", self.log)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    if reason := Lab.available():
+        pytest.skip(reason)
+    installed = Installed(tmp_path_factory.mktemp("installed") / "code")
+    with Lab() as lab:
+        server, client = lab.host("server"), lab.host("client")
+        lab.wire(server, client, a_if="sv", b_if="cl", a_addr=f"{SERVER}/16", b_addr=f"{RELAY}/16")
+        first = (10 << 24) + (89 << 16) + (1 << 8)
+        hosts = many_hosts(HOSTS, NETWORK, first, 0x020000000000)
+        with running_site(server, hosts, HOSTS, environment=installed.environment) as running:
+            yield Site(running, client, installed)
+
+
+def until(good: Callable[[], bool], what: str, said: Callable[[], str]) -> None:
+    """Polls /proc, the log and the status, which have no events to wait for; bounded."""
+    deadline = time.monotonic() + STEP_S
+    while time.monotonic() < deadline:
+        if good():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"not within {STEP_S:.0f} s: {what}; the service said:\n{said()[-6000:]}")
+
+
+class Load:
+    """A relay's worth of requests in the background, and the account of them at the end."""
+
+    def __init__(self, client: Host) -> None:
+        command = [sys.executable, "-m", "bench.crowd", "--server", SERVER, "--giaddr", RELAY, "--mix"]
+        command += ["--hosts", str(HOSTS), "--first-address", FIRST_ADDRESS, "--rate", str(RATE)]
+        self.process: Process = client.popen([*command, "--most", "1000000"], env=ENVIRONMENT)
+        self.process.wait_for("crowd: sending", 10.0)
+
+    def end(self) -> dict[str, Any]:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30.0)
+        return dict(json.loads(self.process.log().strip().splitlines()[-1]))
+
+
+def account(figures: dict[str, Any], wait_ms: float) -> None:
+    print(json.dumps(figures))
+    assert figures["unanswered"] == 0 and figures["wrong"] == 0, figures
+    assert figures["sent"] > RATE, "the load ran"
+    assert figures["late_ms"]["p100"] <= wait_ms, figures
+
+
+@pytest.mark.parametrize("kind", WAIT_MS)
+def test_there_and_back_under_load(site: Site, kind: str) -> None:
+    """The status names the build each time; what was counted goes on; a refresh reaches every worker."""
+    other = other_build(kind)
+    before = site.status()
+    load = Load(site.client)
+    try:
+        for _turn in range(TURNS):
+            site.upgrade(other)
+            assert site.status()["build"] == kind
+            site.upgrade(ROOT)
+            assert site.status()["build"] == before["build"]
+    finally:
+        figures = load.end()
+    account(figures, WAIT_MS[kind])
+    after = site.status()
+    answered = sum(after["counters"].get(name, 0) - before["counters"].get(name, 0) for name in ("ACKED", "OFFERED"))
+    assert answered == figures["sent"], "counters are carried over by name"
+    done = site.running.ctl("refresh", "--wait")
+    assert done["hosts"] == HOSTS
+    assert after["restarts"] == before["restarts"], "nobody died of it"
+
+
+@pytest.mark.parametrize("kind, why", [("broken", "SyntaxError"), ("slow", "took over 10 s")])
+def test_code_that_does_not_load_is_told_and_everybody_stays(site: Site, kind: str, why: str) -> None:
+    """Meanwhile a worker that dies is replaced."""
+    before, said = site.pids(), len(site.log())
+    load = Load(site.client)
+    try:
+        site.installed.switch(other_build(kind))
+        site.ask_to_upgrade()
+        until(lambda: "try" in trial_words(site), "a trial runs", site.log)
+        victim = serving(site)
+        send_signal([victim])
+        until(lambda: victim not in site.pids() and len(site.pids()) == 4, "it was replaced", site.log)
+        until(lambda: "not upgraded" in site.log()[said:], "the log says why", site.log)
+    finally:
+        figures = load.end()
+        site.installed.switch(ROOT)
+    account(figures, 300.0)
+    assert why in next(line for line in site.log()[said:].splitlines() if "not upgraded" in line)
+    assert len(before & site.pids()) >= len(before) - 1, "but for the one that was killed"
+
+
+def trial_words(site: Site) -> list[str]:
+    """The command line of a trial that runs."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+                if words[-2:-1] == ["try"] and (folder / "ns/net").stat().st_ino == site.running.network():
+                    return words
+            except OSError:
+                continue
+    return []
+
+
+def serving(site: Site) -> int:
+    """The pid that we see of a worker with a slot."""
+    inner = {worker["pid"] for worker in site.status()["workers"]}
+    for pid in site.pids():
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            if any(line.startswith("NSpid:") and int(line.split()[-1]) in inner for line in file):
+                return pid
+    raise AssertionError(f"none of {sorted(site.pids())} is one of {sorted(inner)} in the laboratory")
+
+
+def test_a_stopped_control_is_replaced(site: Site) -> None:
+    """Its loop does not turn: noticed within the 3 s, and clients do not notice."""
+    (control,) = (pid for pid, words in site.running.processes() if words[-2] == "run")
+    load = Load(site.client)
+    try:
+        os.kill(control, signal.SIGSTOP)
+        started = time.monotonic()
+        until(lambda: control not in site.pids() and len(site.pids()) == 4, "another control", site.log)
+        assert time.monotonic() - started < 10.0
+    finally:
+        figures = load.end()
+    account(figures, 300.0)
+    assert site.status()["hosts"] == HOSTS
+
+
+def test_a_stopped_worker_dies_with_the_supervisor(site: Site) -> None:
+    """And holds port 67 no longer: a second start serves.  The last of this file but one: it ends the service."""
+    victim = serving(site)
+    os.kill(site.running.supervisor(), signal.SIGSTOP)  # or it would replace the worker
+    os.kill(victim, signal.SIGSTOP)
+    before = site.pids()
+    os.kill(site.running.supervisor(), signal.SIGKILL)
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in before), "all are gone", site.log)
+    assert site.running.server is not None
+    site.running.server.wait(10.0)
+    site.running.serve(HOSTS)
+
+
+def test_sigterm_during_a_trial_is_obeyed(site: Site) -> None:
+    """The last of this file: it ends the service."""
+    server = site.running.server
+    assert server is not None
+    site.installed.switch(other_build("slow"))
+    site.ask_to_upgrade()
+    until(lambda: "try" in trial_words(site), "a trial runs", site.log)
+    started = time.monotonic()
+    send_signal([site.running.supervisor()], signal.SIGTERM)
+    assert server.wait(20.0) == 0
+    assert time.monotonic() - started < 5.0
