@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from bench import tracing
 from bench.builds import ROOT, CannotChange, other_build
 from bench.trouble import LOOK_S, NotRecovered, await_that
 from bench.watched import ADOPT_S, Change, Watched
@@ -23,7 +24,7 @@ from bench.watched import ADOPT_S, Change, Watched
 CALM = 0.0
 WORKER_S, UPGRADE_S, LAYOUT_S, SUPERVISOR_S = 0.3, 0.3, 0.5, 1.5
 BACK_S = 15.0  # in which every process is there again
-QUEUE_S, BATCH_S = 0.1, 0.0015  # until requests wait; until a worker is in the midst of them
+BATCH_S = 2.0  # in which a worker has something to do
 STOPPED_S = 6.0  # in which a stopped process is noticed: 3 s are the limit of a turn
 TURN_S = 0.5  # of watching before and after
 DAY_S = 86400.0
@@ -113,16 +114,11 @@ def stop(kind: str, watched: Watched) -> None:
 
 
 def kill_amid_a_batch(watched: Watched) -> None:
-    """A worker that has a batch in its hands: stopped until requests wait, let go, killed while it answers them."""
+    """A worker that has received requests and not looked at them: they are in no socket any more."""
     pid = one_of(watched, "worker")
-    watched.say(f"SIGSTOP, SIGCONT, SIGKILL to worker {pid}")
-    os.kill(pid, signal.SIGSTOP)
-    time.sleep(QUEUE_S)
-    os.kill(pid, signal.SIGCONT)
-    end = time.monotonic() + BATCH_S
-    while time.monotonic() < end:  # a sleep would end too late
-        pass
-    os.kill(pid, signal.SIGKILL)
+    watched.say(f"SIGKILL to worker {pid}, behind recvmmsg")
+    if not tracing.kill_with_datagrams(pid, BATCH_S):
+        raise NotRecovered(f"worker {pid} received nothing within {BATCH_S:g} s")
     await_gone(pid, "worker", BACK_S)
 
 
@@ -361,6 +357,10 @@ def held(watched: Watched) -> None:
     await_that(lambda: watched.site.order(held=True)["held"], bool, "a large answer of the inventory is held", BACK_S)
 
 
+def tracing_needed(_watched: Watched) -> str:
+    return tracing.available()
+
+
 def cgroup_needed(watched: Watched) -> str:
     return watched.site.pids_limit.reason
 
@@ -376,7 +376,7 @@ def other_build_needed(_watched: Watched) -> str:
 
 FAULTS: tuple[Fault, ...] = (
     Fault("worker killed", partial(kill, "worker"), limit_s=WORKER_S, short=True),
-    Fault("worker killed amid a batch", kill_amid_a_batch, limit_s=WORKER_S),
+    Fault("worker killed amid a batch", kill_amid_a_batch, limit_s=WORKER_S, needs=tracing_needed),
     Fault("worker stopped", partial(stop, "worker"), limit_s=WORKER_S),
     Fault("spare killed", partial(kill, "spare")),
     Fault("spare stopped", partial(pause, "spare")),

@@ -171,7 +171,9 @@ class Watched:
         return Change(f"{self.node_name(one)} has its own address again", contested.peers, {})
 
     def back_and_forth(self) -> None:
-        """What was adopted last is rolled back, then read again.  RuntimeError, OSError: the service refuses."""
+        """What was adopted last is rolled back, then read again; what was adopted before stays.  RuntimeError, OSError:
+        the service refuses."""
+        self.adopt(self.swap(False))
         change = self.swap(False)
         self.adopt(change)
         one, two = (self.card_of.index(card) for card in change.peers)
