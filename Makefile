@@ -92,6 +92,9 @@ SOAK_S ?= 3600
 SEED ?= 0
 SOAK_RATE ?= 20000
 
+test-planted: build     ## plants faults in a copy of the tree, one after the other: each has to be found (tests/planted/faults.py)
+	$(V)/python -m tests.planted
+
 soak: build             ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
 	$(V)/python -m bench soak --seconds $(SOAK_S) --seed $(SEED) --rate $(SOAK_RATE) --json soak.json --picture docs/performance/soak.svg
 
@@ -112,4 +115,4 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy clean

@@ -11,10 +11,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from bench import tracing
 from bench.builds import ROOT, CannotChange, other_build
 from bench.trouble import LOOK_S, NotRecovered, await_that
 from bench.watched import ADOPT_S, Change, Watched
@@ -22,6 +24,7 @@ from bench.watched import ADOPT_S, Change, Watched
 CALM = 0.0
 WORKER_S, UPGRADE_S, LAYOUT_S, SUPERVISOR_S = 0.3, 0.3, 0.5, 1.5
 BACK_S = 15.0  # in which every process is there again
+BATCH_S = 2.0  # in which a worker has something to do
 STOPPED_S = 6.0  # in which a stopped process is noticed: 3 s are the limit of a turn
 TURN_S = 0.5  # of watching before and after
 DAY_S = 86400.0
@@ -110,6 +113,15 @@ def stop(kind: str, watched: Watched) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
+def kill_amid_a_batch(watched: Watched) -> None:
+    """A worker that has received requests and not looked at them: they are in no socket any more."""
+    pid = one_of(watched, "worker")
+    watched.say(f"SIGKILL to worker {pid}, behind recvmmsg")
+    if not tracing.kill_with_datagrams(pid, BATCH_S):
+        raise NotRecovered(f"worker {pid} received nothing within {BATCH_S:g} s")
+    await_gone(pid, "worker", BACK_S)
+
+
 def pause(kind: str, watched: Watched) -> None:
     """SIGSTOP of a process that has nothing to do: nobody can notice, and nobody needs to."""
     pid = one_of(watched, kind)
@@ -146,8 +158,10 @@ def retry_refresh(watched: Watched, limit_s: float = BACK_S) -> None:
 
 
 def restart_supervisor(watched: Watched) -> None:
-    """SIGKILL to the one process that nothing replaces but the system's service manager, which starts it at once."""
+    """SIGKILL to the one process that nothing replaces but the system's service manager, which starts it at once; what
+    was changed before is on disk."""
     site = watched.site
+    watched.adopt(watched.swap(False))
     pid = one_of(watched, "supervisor")
     watched.say(f"SIGKILL to supervisor {pid}")
     watched.ledger.open_deaf(time.monotonic_ns() - int(0.02e9))  # what waits in its sockets dies with them
@@ -174,7 +188,7 @@ def upgrade(watched: Watched) -> None:
     site = watched.site
     before = site.by_kind()
     old = {pid for kind, pids in before.items() if kind not in ("supervisor", "registrar") for pid in pids}
-    mark = len(site.pipe.log())
+    mark, counted = len(site.pipe.log()), site.counters()
     watched.say("SIGUSR2 to the supervisor")
     os.kill(before["supervisor"][0], signal.SIGUSR2)
 
@@ -186,6 +200,9 @@ def upgrade(watched: Watched) -> None:
     await_that(left, lambda found: not found, "every process was replaced", BACK_S)
     if site.by_kind().get("supervisor") != before["supervisor"]:
         raise NotRecovered(f"the supervisor was {before['supervisor']}, is {site.by_kind().get('supervisor')}")
+    now = await_that(site.counters, bool, "counters", BACK_S)
+    if lost := {name: (count, now.get(name)) for name, count in counted.items() if now.get(name, 0) < count}:
+        raise NotRecovered(f"counters went back: {lost}")
 
 
 def upgrade_to_other(watched: Watched) -> None:
@@ -255,7 +272,8 @@ def clock_back(watched: Watched) -> None:
 
 
 def addresses(watched: Watched) -> None:
-    """Addresses come and go on the interface that is served."""
+    """Addresses come and go on the interface that is served; what was changed before stays changed."""
+    watched.adopt(watched.swap(False))
     watched.say("addresses come and go")
     for i in range(8):
         watched.site.host.ip(f"address add 10.111.0.{i + 1}/32 dev sv")
@@ -302,7 +320,45 @@ def good_inventory(watched: Watched) -> None:
 def edit(make: Callable[[Watched], Change], watched: Watched) -> None:
     """Addresses move; from the moment that the service says so, only the new answers are right."""
     watched.adopt(make(watched))
-    time.sleep(3 * watched.hosts / watched.rate)  # every machine asks twice at least
+    watched.rounds(3)
+
+
+def contest(watched: Watched) -> None:
+    """An address that two machines have is nobody's, and then each has its own again."""
+    contested = watched.contest()
+    watched.adopt(contested)
+    watched.rounds(3)
+    watched.adopt(watched.settle(contested))
+    watched.rounds(3)
+
+
+def rollback(watched: Watched) -> None:
+    watched.back_and_forth()
+    watched.rounds(3)
+
+
+def amid_refresh(watched: Watched) -> None:
+    """A refresh has read everything, then a machine is changed and looked up: the younger word stays."""
+    site = watched.site
+    site.order(mode="hold")
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(site.ask, "refresh", answer_s=ADOPT_S, wait=True)
+        try:
+            held(watched)
+            watched.adopt(watched.swap(True))
+        finally:
+            site.order(mode="good")
+        watched.say(f"the refresh that was held: {slow.result()}")
+    watched.rounds(3)
+
+
+def held(watched: Watched) -> None:
+    """Until the meddler holds an answer back."""
+    await_that(lambda: watched.site.order(held=True)["held"], bool, "a large answer of the inventory is held", BACK_S)
+
+
+def tracing_needed(_watched: Watched) -> str:
+    return tracing.available()
 
 
 def cgroup_needed(watched: Watched) -> str:
@@ -320,6 +376,7 @@ def other_build_needed(_watched: Watched) -> str:
 
 FAULTS: tuple[Fault, ...] = (
     Fault("worker killed", partial(kill, "worker"), limit_s=WORKER_S, short=True),
+    Fault("worker killed amid a batch", kill_amid_a_batch, limit_s=WORKER_S, needs=tracing_needed),
     Fault("worker stopped", partial(stop, "worker"), limit_s=WORKER_S),
     Fault("spare killed", partial(kill, "spare")),
     Fault("spare stopped", partial(pause, "spare")),
@@ -352,6 +409,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault("inventory, gzip bomb", partial(bad_inventory, "bomb"), good_inventory),
     Fault("addresses exchanged", partial(edit, lambda w: w.swap(False))),
     Fault("addresses exchanged, look-up", partial(edit, lambda w: w.swap(True)), short=True),
-    Fault("new card, look-up", partial(edit, lambda w: w.recard(False)), short=True),
-    Fault("new card asks", partial(edit, lambda w: w.recard(True))),
+    Fault("look-up amid a refresh", amid_refresh),
+    Fault("new card", partial(edit, lambda w: w.recard("full"))),
+    Fault("new card, look-up", partial(edit, lambda w: w.recard("mac")), short=True),
+    Fault("new card asks", partial(edit, lambda w: w.recard("asks"))),
+    Fault("one address for two", contest, short=True),
+    Fault("rolled back", rollback),
 )

@@ -1,7 +1,8 @@
 """An inventory that fails when told to: a proxy between the service and the inventory, in the server's namespace.
 
 `python -m bench.meddler SOCKET` listens on PROXY and forwards to the embedded inventory; orders come by a Unix socket,
-a JSON object a line: {"mode": one of MODES}, or {"get": "/server/x/setattr?..."}: change the inventory itself.
+a JSON object a line: {"mode": one of MODES}; {"held": true}: how many answers are held back; {"get": "/server/x/..."}:
+change the inventory itself.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ MODES = {
     "reset": "each connection is closed at once",
     "errors": "500 to everything",
     "hang": "takes requests and says nothing",
+    "hold": "large answers are held back until another mode comes, small ones pass",
     "cut": "half of each body, then the end of the connection",
     "half": "half of each list, well-formed",
     "empty": "an empty list for each list",
     "garbage": "bodies that call themselves gzip and are not",
     "bomb": "64 MiB of spaces in a small gzip before each body",
 }
+LARGE_BYTES = 50_000
 HEAD_BYTES = 128 * 1024
 BOMB_BYTES = 64 << 20
 
@@ -106,6 +109,7 @@ class Meddler:
         self.mode = "good"
         self.server: asyncio.Server | None = None
         self.mended = asyncio.Event()  # hanging connections wait for it
+        self.held = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -115,7 +119,12 @@ class Meddler:
                 if mode == "hang":
                     await self.mended.wait()
                     return
-                answer = spoiled(*(await forward(head, body)), mode)
+                answer_head, answer_body = await forward(head, body)
+                if mode == "hold" and len(answer_body) > LARGE_BYTES:
+                    self.held += 1
+                    await self.mended.wait()
+                    self.held -= 1
+                answer = spoiled(answer_head, answer_body, mode)
                 writer.write(answer)
                 await writer.drain()
                 return
@@ -133,7 +142,7 @@ class Meddler:
         if mode not in MODES:
             raise ValueError(f"mode {mode!r}, wanted one of {', '.join(MODES)}")
         self.mode = mode
-        if mode == "hang":
+        if mode in ("hang", "hold"):
             self.mended.clear()
         else:
             self.mended.set()
@@ -157,6 +166,8 @@ class Meddler:
         if "mode" in order:
             await self.set_mode(order["mode"])
             return {}
+        if "held" in order:
+            return {"held": self.held}
         head = f"GET {order['get']} HTTP/1.1\r\nHost: {INVENTORY}".encode()
         answer, body = await forward(head, b"")
         status = int(answer.split(b" ", 2)[1])

@@ -13,7 +13,7 @@ from bench.watched import Watched
 
 # A calm run's longest wait is one value of many; nothing is worse than calm before it is twice that, or this.
 CALM_TIMES, CALM_FLOOR_S = 2.0, 0.05
-HEAD = ("fault", "times", "requests", "lost", "wrong", "twice", "unheard", "longest wait", "limit", "result")
+HEAD = ("fault", "times", "requests", "lost", "wrong", "twice", "unheard", "longest wait", "limit", "stalled", "result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Trial:
 @dataclass(frozen=True, slots=True)
 class Row:
     """What became of the requests that were sent during a fault's trials.  unheard: sent while nobody held the socket;
-    wait_s is the longest, or how long nobody held it; limit_s: 0 for none."""
+    wait_s is the longest, or how long nobody held it; limit_s: 0 for none.  stalled_s: the longest that the generator
+    itself was late by: others had the cores, and a wait may be so much longer."""
 
     fault: str
     times: int
@@ -40,6 +41,7 @@ class Row:
     unheard: int
     wait_s: float
     limit_s: float
+    stalled_s: float
     failure: str = ""
 
     @property
@@ -49,7 +51,7 @@ class Row:
         for name in ("lost", "wrong", "twice"):
             if count := getattr(self, name):
                 said.append(f"{count} {name}")
-        if self.limit_s and self.wait_s > self.limit_s:
+        if self.limit_s and self.wait_s > self.limit_s + self.stalled_s:
             said.append(f"waited {self.wait_s:.3f} s, limit {self.limit_s:.3f} s")
         if not self.requests:
             said.append("nothing was asked meanwhile")
@@ -62,7 +64,8 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         counts = (self.times, self.requests, self.lost, self.wrong, self.twice, self.unheard)
         limit = f"{self.limit_s:.3f} s" if self.limit_s else "-"
-        return self.fault, *(f"{n:,}" for n in counts), f"{self.wait_s:.3f} s", limit, "; ".join(self.faults) or "good"
+        times = f"{self.wait_s:.3f} s", limit, f"{self.stalled_s:.3f} s"
+        return self.fault, *(f"{n:,}" for n in counts), *times, "; ".join(self.faults) or "good"
 
     def record(self) -> dict[str, Any]:
         return asdict(self) | {"good": self.good}
@@ -114,6 +117,7 @@ def row_of(watched: Watched, trials: Sequence[Trial], calm_s: float) -> Row:
         total["unheard"],
         max(waits) / 1e9,
         calm_s if fault.limit_s == CALM else fault.limit_s,
+        max(each["late_ns"] for each in sums) / 1e9,
         next((trial.failure for trial in trials if trial.failure), ""),
     )
 

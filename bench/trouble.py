@@ -286,8 +286,12 @@ class TroubledSite(RunningSite):
 
     # --- hurting ---------------------------------------------------------------------------------------------------
 
-    def order(self, **what: Any) -> None:
-        """To the meddler.  ValueError when it cannot."""
+    def counters(self) -> dict[str, int]:
+        """{} while nobody answers."""
+        return dict(self.status().get("counters", {}))
+
+    def order(self, **what: Any) -> dict[str, Any]:
+        """To the meddler, and what it says.  ValueError when it cannot."""
         assert self._orders is not None
         self._orders.sendall(json.dumps(what).encode() + b"\n")
         said = b""
@@ -297,6 +301,7 @@ class TroubledSite(RunningSite):
             said += chunk
         if "error" in (told := json.loads(said)):
             raise ValueError(told["error"])
+        return dict(told)
 
     def fill_disk(self) -> None:
         self.host.run(["sh", "-c", 'cat /dev/zero > "$1/filler" 2>"$2" || :', "sh", str(self.state), "/dev/null"])

@@ -138,8 +138,9 @@ class Watched:
         words = f"{self.node_name(one)} and {self.node_name(two)} exchange addresses, read {how or 'in full'}"
         return Change(words, cards, how)
 
-    def recard(self, by_itself: bool) -> Change:
-        """A machine gets another card.  by_itself: nobody tells the service, the card's DISCOVER has to do."""
+    def recard(self, how: str) -> Change:
+        """A machine gets another card.  how: "full", everything is read; "mac", the new card; "asks": nobody tells the
+        service, the card's own DISCOVER has to do."""
         node, new = self.dice.randrange(self.hosts), self.free_cards.pop(0)
         old = self.card_of[node]
         self.card_of[node] = new
@@ -149,9 +150,49 @@ class Watched:
         self.ledger.begin_change([(old, 0), (new, self.address_of[node])])
         self.put_mac(node, new)
         words = f"{self.node_name(node)} gets the card {self.mac(new)} for {self.mac(old)}"
-        if by_itself:
+        if how == "asks":
             return Change(f"{words}, which asks", [old, new], {}, new)
-        return Change(f"{words}, read by its MAC", [old, new], {"mac": self.mac(new)})
+        return Change(f"{words}, read {how}", [old, new], {"mac": self.mac(new)} if how == "mac" else {})
+
+    def contest(self) -> Change:
+        """A machine gets the address of another, which keeps it: nobody is answered until a person decides."""
+        one, two = self.dice.sample(range(self.hosts), 2)
+        cards = [self.card_of[one], self.card_of[two]]
+        self.ledger.begin_change([(card, 0) for card in cards])
+        self.put_address(one, self.address_of[two])
+        words = f"{self.node_name(one)} gets the address of {self.node_name(two)}, which keeps it"
+        return Change(words, cards, {})
+
+    def settle(self, contested: Change) -> Change:
+        """A person decides: each has its own again."""
+        one, two = (self.card_of.index(card) for card in contested.peers)
+        self.ledger.begin_change([(self.card_of[node], self.address_of[node]) for node in (one, two)])
+        self.put_address(one, self.address_of[one])
+        return Change(f"{self.node_name(one)} has its own address again", contested.peers, {})
+
+    def back_and_forth(self) -> None:
+        """What was adopted last is rolled back, then read again; what was adopted before stays.  RuntimeError, OSError:
+        the service refuses."""
+        self.adopt(self.swap(False))
+        change = self.swap(False)
+        self.adopt(change)
+        one, two = (self.card_of.index(card) for card in change.peers)
+        after = [(card, self.address_of[node]) for card, node in zip(change.peers, (one, two), strict=True)]
+        before = [(card, self.address_of[node]) for card, node in zip(change.peers, (two, one), strict=True)]
+        self.ledger.begin_change(before)
+        self.pending.append(change)
+        self.site.ask("rollback", answer_s=ADOPT_S)
+        self.await_adoption()
+        self.ledger.end_change(change.peers)
+        self.say(f"rolled back: {change.words}")
+        self.rounds(2)
+        self.ledger.begin_change(after)
+        self.site.ask("refresh", answer_s=ADOPT_S, wait=True, force=True)
+        self.close(change)
+
+    def rounds(self, count: int) -> None:
+        """So long that every machine asks so often."""
+        time.sleep(count * (self.hosts + SPARE_MACS) / self.rate)
 
     def adopt(self, change: Change) -> None:
         """Have the change served, and hold the service to it from then on.  RuntimeError, OSError: it cannot yet."""
@@ -165,6 +206,10 @@ class Watched:
     def await_known(self, mac: str) -> None:
         """Until every worker serves the MAC."""
         await_that(lambda: self.known(mac), bool, f"{mac}, which asks all the time, is known", ADOPT_S)
+        self.await_adoption()
+
+    def await_adoption(self) -> None:
+        """Until every worker serves what control serves."""
         generation = self.site.status().get("generation", 0)
         await_that(
             self.site.status,

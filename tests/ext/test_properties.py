@@ -110,6 +110,7 @@ PLACES = st.one_of(
         st.sampled_from([67, 68, 1067]),
     ),
 )  # fmt: skip
+MAX_NAK_AGE_S = 86400  # of surroundings()
 AGES = st.sampled_from([0, 86400, 86401, -1, 2**62])
 
 
@@ -171,6 +172,16 @@ def test_arbitrary_bytes(packet: bytes, place: dict[str, Any]) -> None:
 @given(PACKETS, PLACES, AGES)
 def test_well_formed_and_nearly(packet: bytes, place: dict[str, Any], age_s: int) -> None:
     check(packet, place, answer(PAIR, packet, age_s=age_s, **place), ADDRESSES)
+
+
+@FEW
+@given(MACS, PLACES, SOME_IPS, st.sampled_from(["0.0.0.0", "10.1.0.1", "10.9.0.1", "10.8.0.1"]), AGES)
+def test_nobody_is_refused_by_a_stale_table(mac: int, place: dict[str, Any], asked: str, giaddr: str, age: int) -> None:
+    """A NAK takes a working address away: only who knows for certain says it."""
+    packet = request(mac, requested=asked, giaddr=giaddr)
+    reply = answer(PAIR, packet, age_s=age, **place)
+    check(packet, place, reply, ADDRESSES)
+    assert reply.verdict != Verdict.NAKED or age <= MAX_NAK_AGE_S, f"a NAK from a table of {age} s"
 
 
 @FEW

@@ -68,6 +68,10 @@ def test_calm(standing: Standing, record_property: Callable[[str, object], None]
     row = standing.calm_row()
     record_property(*property_of(row))
     assert row.good, row.faults
+    received = [worker["rx"] for worker in standing.get().site.status()["workers"]]
+    for slot, count in enumerate(received):
+        share = count / sum(received)
+        assert 0.5 / len(received) < share < 1.5 / len(received), f"{share:.0%} of the requests went to worker {slot}"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,284 @@
+"""Faults that are planted to prove the checks: a text of the sources, what stands in its place, and who has to notice.
+
+A place may have moved between versions of the code: `spots` are tried in order, one of them has to be there, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+EVERY = "tests/netns/test_every_fault.py::test_fault"
+
+
+class Moved(Exception):
+    """No spot of a fault is in the sources as it was: the fault has to follow the code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """old stands exactly once in the file of that path; new takes its place."""
+
+    path: str
+    old: str
+    new: str
+
+    def found(self, root: Path) -> bool:
+        file = root / self.path
+        return file.exists() and file.read_text().count(self.old) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """test: a test's id, or the words of a soak; says: what its output has to match, so that no other failure counts.
+
+    modules: extensions to compile anew; environment: of the test."""
+
+    name: str
+    spots: tuple[Spot, ...]
+    test: str
+    says: str
+    modules: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    soak: bool = False
+
+    def spot(self, root: Path) -> Spot:
+        """The one that fits these sources.  Moved."""
+        for spot in self.spots:
+            if spot.found(root):
+                return spot
+        places = "; ".join(f"{spot.path}: {spot.old.strip().splitlines()[0]!r}" for spot in self.spots)
+        raise Moved(f"{self.name}: no place for it any more, looked for {places}; write one in tests/planted/faults.py")
+
+
+def fault(name: str) -> str:
+    return f"{EVERY}[{name}]"
+
+
+PLANTED: tuple[Planted, ...] = (
+    Planted(
+        "tombstone forgotten",
+        (
+            Spot(
+                "ext/builder.pyx",
+                "    for mac, role in changes.removed:\n        builder.add_tombstone(mac, role)\n",
+                "",
+            ),
+        ),
+        fault("new card"),
+        r"\d+ wrong",
+        ("ext.builder",),
+    ),
+    Planted(
+        "batch not recovered",
+        (Spot("ext/pump.pyx", "            self.adopt()\n            self.recover()\n", "            self.adopt()\n"),),
+        fault("worker killed amid a batch"),
+        r"\d+ lost",
+        ("ext.pump",),
+    ),
+    Planted(
+        "stale field: the address is not compared",
+        (
+            Spot(
+                "ext/table.pyx",
+                "            if mine.host_hash(first) != theirs.host_hash(host.lease):",
+                "            if first.address_be == host.lease.address_be and mine.host_hash(first) != "
+                "theirs.host_hash(host.lease):",
+            ),
+        ),
+        fault("addresses exchanged"),
+        r"\d+ wrong",
+        ("ext.table",),
+    ),
+    Planted(
+        "a part that changed is taken for the one before",
+        (
+            Spot(
+                "control/compile.py",
+                "if known is not None and known.digest == digest and batch.digest:",
+                "if known is not None and batch.digest:",
+            ),
+        ),
+        "tests/control/test_compile.py::test_any_split_says_what_the_whole_says",
+        r"AssertionError|assert ",
+    ),
+    Planted(
+        "conflict not released",
+        (Spot("control/compile.py", "if self.lost and served is not None:", "if served is not None:"),),
+        fault("one address for two"),
+        r"\d+ lost",
+    ),
+    Planted(
+        "conflict of addresses not seen",
+        (Spot("control/compile.py", "        if macs or addresses:\n", "        if macs:\n"),),
+        fault("one address for two"),
+        r"\d+ wrong",
+    ),
+    Planted(
+        "NAK from a stale table",
+        (
+            Spot(
+                "ext/judge.pxd",
+                "    if site.age_s > site.own.max_nak_age_s:\n",
+                "    if site.age_s > site.own.max_nak_age_s and site.age_s < 0:\n",
+            ),
+        ),
+        "tests/ext/test_properties.py::test_nobody_is_refused_by_a_stale_table",
+        r"a NAK from a table of",
+        ("ext.codec",),
+    ),
+    Planted(
+        "wrong steering",
+        (
+            Spot(
+                "fastpath/sockets.py",
+                "        (_MOD, 0, 0, workers),\n    ]",
+                "        (_MOD, 0, 0, max(1, workers - 1)),\n    ]",
+            ),
+        ),
+        "tests/netns/test_every_fault.py::test_calm",
+        r"of the requests went to worker",
+    ),
+    Planted(
+        "counters lost when a worker is replaced",
+        (
+            Spot(
+                "ext/pump.pyx",
+                "        self.page.pid = os.getpid()\n        self.running = True\n",
+                "        self.page.pid = os.getpid()\n        self.running = True\n"
+                "        memset(<void *>self.page.by_verdict, 0, sizeof(self.page.by_verdict))\n",
+            ),
+        ),
+        fault("upgrade, same build"),
+        r"counters went back",
+        ("ext.pump",),
+    ),
+    Planted(
+        "journal line dropped: a commit takes all of the queue",
+        (Spot("control/discovery/trapqueue.py", "        self.tail = self.at\n", "        self.tail = self.head\n"),),
+        "tests/control/discovery/test_trapqueue.py::test_against_a_list",
+        r"AssertionError|assert ",
+    ),
+    Planted(
+        "off by one in the delta",
+        (
+            Spot(
+                "control/served.py",
+                "for mac, role in list(delta.keys()) if delta is not None else []:",
+                "for mac, role in list(delta.keys())[1:] if delta is not None else []:",
+            ),
+        ),
+        fault("addresses come and go"),
+        r"\d+ wrong",
+    ),
+    Planted(
+        "a relink forgets what was changed since the base",
+        (
+            Spot(
+                "control/planner.py",
+                "        top = self.served.pair.top\n        self.served.delta(self.served.rows_of_delta(set()),",
+                "        top = self.served.pair.top\n        self.served.delta(Builder(self.served.pair.base),",
+            ),
+        ),
+        fault("addresses come and go"),
+        r"\d+ wrong",
+    ),
+    Planted(
+        "a rollback forgets what was changed since the base",
+        (
+            Spot(
+                "control/served.py",
+                "self.adopt(base_fd, delta_fd[0] if delta_fd else -1)",
+                "self.adopt(base_fd, -1)",
+            ),
+        ),
+        fault("rolled back"),
+        r"\d+ wrong",
+    ),
+    Planted(
+        "a refresh overwrites a younger look-up",
+        (Spot("control/planner.py", "        carried = set(self.touched)\n", "        carried = set()\n"),),
+        fault("look-up amid a refresh"),
+        r"\d+ wrong",
+    ),
+    Planted(
+        "max_shrink is not asked",
+        (
+            Spot(
+                "control/guards.py",
+                "    if before == 0 or total <= limit * before:\n",
+                "    if before >= 0:\n",
+            ),
+        ),
+        fault("inventory, half lists"),
+        r"\d+ lost",
+    ),
+    Planted(
+        "a worker is left behind at a publish",
+        (
+            Spot(
+                "fastpath/supervisor.py",
+                '            if child.kind != "control" and listens and not child.stopping_s:\n',
+                '            if child.kind != "control" and listens and not child.stopping_s and child.slot != 1:\n',
+            ),
+        ),
+        fault("addresses exchanged"),
+        r"do not answer from generation|TimeoutError|timed out",
+    ),
+    Planted(
+        "a hung worker is seen late",
+        (Spot("fastpath/supervisor.py", "HUNG_S = 0.2 ", "HUNG_S = 2.0 "),),
+        fault("worker stopped"),
+        r"waited \d",
+    ),
+    Planted(
+        "no spare stands by",
+        (
+            Spot(
+                "fastpath/supervisor.py",
+                "wanted = len(self.free_slots()) + 1\n",
+                "wanted = len(self.free_slots())\n",
+            ),
+        ),
+        fault("worker killed"),
+        r"not within",
+    ),
+    Planted(
+        "the table on disk is not written",
+        (
+            Spot(
+                "control/planner.py",
+                'if origin in ("inventory", "hosts", "rollback"):',
+                'if origin in ("hosts", "rollback"):',
+            ),
+        ),
+        fault("supervisor killed"),
+        r"\d+ wrong",
+    ),
+    Planted(
+        "descriptors of former tables are kept",
+        (
+            Spot(
+                "control/served.py",
+                "for old in {self.base_fd, self.delta_fd} - {base_fd, delta_fd, -1}:",
+                "for old in {-1} - {base_fd, delta_fd, -1}:",
+            ),
+        ),
+        "--seconds 50 --calm 2 --rate 2000 --hosts 500 --only exchanged --without look-up",
+        r"planner .*GROWS",
+        soak=True,
+    ),
+    Planted(
+        "option 82 is not sent back",
+        (
+            Spot(
+                "ext/encode.pxd",
+                "    if request.relay_agent.length:                               # RFC 3046 section 2.2: last\n",
+                "    if request.relay_agent.length > 255:\n",
+            ),
+        ),
+        "tests/ext/test_properties.py::test_well_formed_and_nearly",
+        r"AssertionError|assert ",
+        ("ext.codec",),
+    ),
+)
