@@ -26,6 +26,7 @@ from control.console import CommandFailed, Console, Report
 from control.discovery.commands import DiscoveryCommands
 from control.discovery.desk import Desk
 from control.discovery.inbox import TrapInbox
+from control.discovery.reserved import Reserved
 from control.discovery.sighting import sighting_of
 from control.events import Warnings
 from control.jobs import Planned
@@ -82,7 +83,8 @@ class Service:
         self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
         self.metrics_fault = ""
         self.io, self.io_reason = begin.io, begin.io_reason
-        self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
+        self.reserved = Reserved()
+        self.desk = Desk(self.config, self.refresher.look_up, boottime_s, word=self.word_of_address)
         self.traps = TrapInbox(trap_fds[0], trap_fds[1], self.desk.take) if trap_fds else None
         self.warnings.subscribers.append(self.on_event)
         handlers = {
@@ -138,6 +140,7 @@ class Service:
         refreshing = False
         async for links in watch_links():
             self.links = links
+            self.reserved.follow((link.address, link.name) for link in links)
             for name in set(self.config.dhcp.interfaces) - {link.name for link in links}:
                 log.warning("dhcp.interfaces names %s, which has no IPv4 address: nothing is answered there", name)
             await self.refresher.relink(links)
@@ -154,7 +157,11 @@ class Service:
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
         if self.traps is not None or self.config.dhcp.update_ipmi:
+            self.reserved.note(event)
             self.desk.sighted(sighting_of(event))
+
+    def word_of_address(self, address: int) -> str:
+        return self.reserved.word(address, self.config.dhcp)
 
     async def follow_file(self) -> None:
         """An inventory that is a file is read again when it is written or replaced."""
