@@ -35,6 +35,7 @@ from control.console import CommandFailed, Console, Report, caller
 from control.discovery.commands import DiscoveryCommands
 from control.discovery.desk import Desk
 from control.discovery.inbox import TrapInbox
+from control.discovery.reserved import Reserved
 from control.discovery.sighting import sighting_of
 from control.events import Warnings
 from control.jobs import Planned
@@ -116,7 +117,8 @@ class Service:
         self.metrics_fault = ""
         self.endpoint: Endpoint | None = None
         self.io, self.io_reason = begin.io, begin.io_reason
-        self.desk = Desk(self.config, self.refresher.look_up, boottime_s)
+        self.reserved = Reserved()
+        self.desk = Desk(self.config, self.refresher.look_up, boottime_s, word=self.word_of_address)
         queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
         self.traps = TrapInbox(queue, trap_channel, self.desk.take) if queue >= 0 else None
         self.warnings.subscribers.append(self.on_event)
@@ -174,6 +176,7 @@ class Service:
         async for links in watch_links():
             self.links = links
             self.primary = {link.ifindex: link for link in reversed(links)}
+            self.reserved.follow((link.address, link.name) for link in links)
             for name in set(self.config.dhcp.interfaces) - {link.name for link in links}:
                 log.warning("dhcp.interfaces names %s, which has no IPv4 address: nothing is answered there", name)
             await self.refresher.relink(links)
@@ -190,7 +193,11 @@ class Service:
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
         if self.traps is not None or self.config.dhcp.update_ipmi:
+            self.reserved.note(event)
             self.desk.sighted(sighting_of(event))
+
+    def word_of_address(self, address: int) -> str:
+        return self.reserved.word(address, self.config.dhcp)
 
     async def follow_file(self) -> None:
         """An inventory that is a file is read again when it is written or replaced."""

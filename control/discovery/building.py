@@ -5,7 +5,7 @@ The switch's end of the connection is written last: a port that shows a server h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
@@ -77,10 +77,26 @@ class Tally:
         self.steps.clear()
 
 
+Reserving = Callable[[Sequence[IPv4Address]], list[str]]
+"""Of each address what has it, although the inventory knows of nobody: this machine, a relay; "" for nothing."""
+
+
+def nothing_reserved(addresses: Sequence[IPv4Address]) -> list[str]:
+    return [""] * len(addresses)
+
+
 class Declared:
     """One rack's layout, carried out.  Every method raises Waits where the inventory does not fit the layout."""
 
-    def __init__(self, inventory: Inventory, facts: Facts, rack: Entity, layout: Layout) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        facts: Facts,
+        rack: Entity,
+        layout: Layout,
+        reserved: Reserving = nothing_reserved,
+    ) -> None:
+        self.reserved = reserved
         self.inventory = inventory
         self.facts = facts
         self.rack = rack
@@ -306,23 +322,32 @@ class Declared:
             address = self.numbered(network, manager, binding.address)
             if owners := self.inventory.owners_of_address(address):
                 raise Waits(f"{self.what}: {address} belongs to {', '.join(owners)}; unbind it, or correct `address`")
+            if word := self.kept_back([address], manager)[0]:
+                raise Waits(f"{self.what}: {address} is {word}; no server can have it; correct `address`")
             return address
-        gateway = str(manager.one("gateway", "property"))
-        free = (address for address in network.hosts() if str(address) != gateway)
         tried = self.facts.first_free.get(manager.path, 0)
-        limit = islice(free, tried, ADDRESSES_TRIED_MAX)
+        limit = islice(network.hosts(), tried, ADDRESSES_TRIED_MAX)
         at_once = 1  # the one behind the last that was given away is free, as a rule
         while chunk := list(islice(limit, at_once)):
             owners = self.inventory.owners_of_addresses(chunk) if at_once > 1 else []
             if at_once == 1 or len(owners) < len(chunk):  # as many owners as addresses: all taken
-                for at, address in enumerate(chunk):
-                    if not self.inventory.owners_of_address(address):
+                for at, (address, word) in enumerate(zip(chunk, self.kept_back(chunk, manager), strict=True)):
+                    if not word and not self.inventory.owners_of_address(address):
                         self.facts.first_free[manager.path] = tried + at + 1
                         return address
             tried += len(chunk)
             at_once = ADDRESSES_AT_ONCE
         self.facts.first_free.pop(manager.path, None)
         raise Waits(f"{self.what}: {manager.name} ({network}) has no free address; widen it, or unbind some")
+
+    def kept_back(self, addresses: Sequence[IPv4Address], manager: Entity) -> list[str]:
+        """Of each what else than a server of the inventory has it; "" for nothing."""
+        gateway = str(manager.one("gateway", "property"))
+        words = self.reserved(addresses)
+        return [
+            f"the gateway of {manager.name}" if str(address) == gateway else word
+            for address, word in zip(addresses, words, strict=True)
+        ]
 
     @staticmethod
     def address_rows(

@@ -17,7 +17,7 @@ from control.config import Config
 from control.discovery import roles
 from control.discovery.jobs import Granted, Outcome
 from control.discovery.journal import Journal, JournalFailed
-from control.discovery.lane import FACTORY_LIMIT_S, Ended, Lane
+from control.discovery.lane import FACTORY_LIMIT_S, Ended, Lane, Word
 from control.discovery.machines import KEPT, NO_SWITCH, REPEAT_S, Machine, Machines
 from control.discovery.trapseen import TrapSeen
 from control.refresh import RefreshFailed
@@ -45,7 +45,9 @@ LookUp = Callable[[list[str], list[str]], Awaitable[object]]
 
 
 class Desk:
-    """look_up: reads hosts by MAC and by name and publishes what changed.  clock: CLOCK_BOOTTIME's seconds."""
+    """look_up: reads hosts by MAC and by name and publishes what changed.  clock: CLOCK_BOOTTIME's seconds.
+
+    word: what has an address that the inventory has bound to nobody, "" for nothing."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Desk:
         clock: Callable[[], float],
         *,
         factory_limit_s: float = FACTORY_LIMIT_S,
+        word: Word = lambda _address: "",
     ) -> None:
         self.config = config
         self.look_up = look_up
@@ -62,7 +65,7 @@ class Desk:
         self.journal = Journal(config.dhcp.state_dir / JOURNAL)
         self.inbox: deque[TrapSeen] = deque()
         self.bells: list[asyncio.Event] = []  # of who waits for news: each its own, or one would take another's
-        self.lanes = [Lane(config, self.intend, factory_limit_s) for _ in range(LANES)]
+        self.lanes = [Lane(config, self.intend, factory_limit_s, word) for _ in range(LANES)]
         self.working: dict[str, str] = {}  # MAC -> switch
         self.names: dict[str, str] = {}  # that were about to be taken -> MAC, until its machine is through
         self.waiting: dict[str, list[asyncio.Future[None]]] = {}  # MAC -> who asked for its outcome

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from control.clusto.api import ClustoError, NoSuchObject
 from control.clusto.objects import get_by_name
-from control.discovery.building import Declared, layout_of
+from control.discovery.building import Declared, Reserving, layout_of, nothing_reserved
 from control.discovery.facts import Facts
 from control.discovery.inventory import Entity, Inventory, name_of
 from control.discovery.jobs import Waits
@@ -78,7 +78,15 @@ Builder = Declared | Site
 class Factories:
     """The builder of each rack: the site's factory where its module gives one, else the declared layout."""
 
-    def __init__(self, inventory: Inventory, facts: Facts, named: str | None, stage: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        facts: Facts,
+        named: str | None,
+        stage: Callable[[str], None],
+        reserved: Reserving = nothing_reserved,
+    ) -> None:
+        self.reserved = reserved
         self.inventory = inventory
         self.facts = facts
         self.named = named
@@ -92,7 +100,7 @@ class Factories:
             return Site(factory, rack.name, self.named, self.stage)
         layout = layout_of(self.facts, rack)
         if layout is not None:
-            return Declared(self.inventory, self.facts, rack, layout)
+            return Declared(self.inventory, self.facts, rack, layout, self.reserved)
         site = f"snmp.rackfactory {self.named} has none for it" if self.named else "snmp.rackfactory is not set"
         raise Waits(f"rack {rack.name} has no factory: {site}, and the rack no racklayout ru_map; give it one")
 

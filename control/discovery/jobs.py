@@ -51,6 +51,20 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reserves:
+    """Registrar -> desk: about to bind one of these addresses.  Answered with Reserved."""
+
+    addresses: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """Desk -> registrar.  words: of each address what has it, "" where a server may get it."""
+
+    words: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """Registrar -> desk: what it is at, for the reason when it hangs or dies there."""
 
@@ -90,5 +104,6 @@ class Outcome:
 STATES = ("registered", "confirmed", "known", "waits", "down", "retry", "off", "uplink", "unknown", "would")
 
 KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (RegistrarBegin, Work, Intent, Granted, Stage, Progress, Outcome)
+    kind.__name__: kind
+    for kind in (RegistrarBegin, Work, Intent, Granted, Reserves, Reserved, Stage, Progress, Outcome)
 }

@@ -9,7 +9,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from control.config import Config
-from control.discovery.jobs import KINDS, Granted, Intent, Outcome, Progress, RegistrarBegin, Stage, Work
+from control.discovery.jobs import (
+    KINDS,
+    Granted,
+    Intent,
+    Outcome,
+    Progress,
+    RegistrarBegin,
+    Reserved,
+    Reserves,
+    Stage,
+    Work,
+)
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
 # Without a request that was answered, each of which is given up after 40 s at most.
@@ -18,6 +29,8 @@ FACTORY_LIMIT_S: Final = 30.0  # one call of a site's factory
 
 Intend = Callable[[str, str], Awaitable[Granted]]
 """MAC and name -> whether the name is on disk for it."""
+Word = Callable[[int], str]
+"""Address -> what has it already, although the inventory knows of nobody; "" for nothing."""
 
 
 class Ended(Exception):
@@ -29,11 +42,14 @@ class Ended(Exception):
 
 
 class Lane:
-    """intend: asked before a server is made."""
+    """intend: asked before a server is made; word: before an address is bound."""
 
-    def __init__(self, config: Config, intend: Intend, factory_limit_s: float = FACTORY_LIMIT_S) -> None:
+    def __init__(
+        self, config: Config, intend: Intend, factory_limit_s: float = FACTORY_LIMIT_S, word: Word = lambda _address: ""
+    ) -> None:
         self.config = config
         self.intend = intend
+        self.word = word
         self.factory_limit_s = factory_limit_s
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
@@ -72,6 +88,8 @@ class Lane:
                 elif isinstance(message, Intent):
                     granted = await self.intend(message.mac, message.name)
                     self.channel.send(granted)
+                elif isinstance(message, Reserves):
+                    self.channel.send(Reserved(words=[self.word(address) for address in message.addresses]))
                 else:
                     raise ChannelClosed(str(message))
         except TimeoutError:

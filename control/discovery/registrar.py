@@ -9,6 +9,8 @@ import logging
 import os
 import select
 import threading
+from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from control.clusto.objects import connect
@@ -16,7 +18,19 @@ from control.config import MAX_FILE_BYTES, Config, parse_accepted
 from control.discovery.factories import Factories
 from control.discovery.facts import Facts
 from control.discovery.inventory import Inventory
-from control.discovery.jobs import KINDS, Granted, Intent, Outcome, Progress, RegistrarBegin, Stage, Waits, Work
+from control.discovery.jobs import (
+    KINDS,
+    Granted,
+    Intent,
+    Outcome,
+    Progress,
+    RegistrarBegin,
+    Reserved,
+    Reserves,
+    Stage,
+    Waits,
+    Work,
+)
 from control.discovery.names import Names
 from control.discovery.register import Registration
 from fastpath.logs import configure_logging, leave
@@ -36,7 +50,7 @@ class Registrar:
         self.requests = 0
         inventory = Inventory(api, dry=config.snmp.dry_run)
         facts = Facts(inventory)
-        factories = Factories(inventory, facts, config.snmp.rackfactory, self.stage)
+        factories = Factories(inventory, facts, config.snmp.rackfactory, self.stage, self.reserved)
         names = Names(inventory, config.snmp.name_manager)
         limit = config.snmp.max_macs_per_port
         self.registration = Registration(inventory, facts, names, factories, limit, self.intend)
@@ -60,6 +74,17 @@ class Registrar:
         if granted.fault:
             raise Waits(granted.fault)
         return granted.ok
+
+    def reserved(self, addresses: Sequence[IPv4Address]) -> list[str]:
+        """Of each what has it, although the inventory knows of nobody; "" for nothing."""
+        self.channel.send(Reserves(addresses=[int(address) for address in addresses]))
+        reserved, fds = self.channel.receive()
+        close_all(fds)
+        if not isinstance(reserved, Reserved) or len(reserved.words) != len(addresses):
+            raise TypeError(
+                f"registrar: found {type(reserved).__name__}, wanted Reserved of {len(addresses)} addresses"
+            )
+        return reserved.words
 
     def serve(self) -> None:
         """Until the desk closes the channel.  Raises ChannelClosed."""

@@ -143,7 +143,14 @@ class Hands:
         self.inventory = Inventory(self.api, dry=dry, in_one=in_one)
         self.names: dict[str, str] = {}
         self.facts = Facts(self.inventory)
-        factories = Factories(self.inventory, self.facts, module, lambda _text: None)
+        self.reserved: dict[str, str] = {}
+        factories = Factories(
+            self.inventory,
+            self.facts,
+            module,
+            lambda _text: None,
+            lambda addresses: [self.reserved.get(str(address), "") for address in addresses],
+        )
         names = Names(self.inventory, "servernames")
         self.mac = ""
         self.step = 0

@@ -12,6 +12,8 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ import pytest
 from control.clusto.client import BasicServer, get_by_name
 from control.clusto.server import application
 from control.clusto.store import Store
-from control.config import Config, load
+from control.config import Config, Dhcp, load
 from control.discovery import desk as desk_module
 from control.discovery import lane as lane_module
 from control.discovery import machines
 from control.discovery.desk import Desk
+from control.discovery.reserved import Reserved
 from control.discovery.trapseen import TrapSeen
 from tests.control.clusto.support import running, serving
 from tests.control.discovery.conftest import Inventory
@@ -56,11 +59,17 @@ class Refreshed:
         self.asked.append((macs, names))
 
 
-def at_the_desk(config: Config, scenario: Scenario, refreshed: Refreshed | None = None, limit_s: float = 30.0) -> None:
+def at_the_desk(
+    config: Config,
+    scenario: Scenario,
+    refreshed: Refreshed | None = None,
+    limit_s: float = 30.0,
+    word: Callable[[int], str] = lambda _address: "",
+) -> None:
     """A desk from its start to its end, as control runs it."""
 
     async def run() -> None:
-        desk = Desk(config, (refreshed or Refreshed()).look_up, clock, factory_limit_s=limit_s)
+        desk = Desk(config, (refreshed or Refreshed()).look_up, clock, factory_limit_s=limit_s, word=word)
         task = asyncio.create_task(desk.run())
         try:
             await asyncio.wait_for(scenario(desk), WAIT_S)
@@ -113,6 +122,39 @@ def test_from_trap_to_lease_in_the_inventory(site: Inventory, tmp_path: Path) ->
     found = snapshot(site.store)
     assert attribute(found, "s0001", "port-nic-eth", "mac", 1) == [MAC]
     assert refreshed.asked[0] == ([MAC], ["s0001"]), "served at its next retransmission, not at the next refresh"
+
+
+def test_registrars_ask_what_the_inventory_does_not_know_of_an_address(site: Inventory, tmp_path: Path) -> None:
+    config, reserved = configured(tmp_path, site.url), Reserved()
+    reserved.follow([(int(IPv4Address("10.100.1.2")), "eth0")])
+    for number, verdict in ((3, "ACKED"), (4, "IGNORED_UNKNOWN_MAC"), (5, "IGNORED_RELAY")):
+        reserved.note({"giaddr": int(IPv4Address(f"10.100.1.{number}")), "verdict": verdict})
+
+    async def scenario(desk: Desk) -> None:
+        desk.take([trap(MAC, 7)])
+        await until(desk, MAC, "registered")
+
+    at_the_desk(config, scenario, word=lambda address: reserved.word(address, config.dhcp))
+    assert attribute(snapshot(site.store), "s0001", "ip", "ipstring", 0) == ["10.100.1.5"]
+
+
+def test_addresses_that_are_somebody_s() -> None:
+    reserved, dhcp = (
+        Reserved(),
+        replace(
+            Dhcp(),
+            server_id=IPv4Address("10.0.0.1"),
+            server_ids=(IPv4Address("10.0.0.2"),),
+            relays=(IPv4Network("10.0.0.3/32"), IPv4Network("10.1.0.0/16")),
+        ),
+    )
+    for number in range(10_000):
+        reserved.note({"giaddr": 0x0A020000 + number, "verdict": "IGNORED_UNKNOWN_MAC"})
+    reserved.note({"giaddr": 0, "verdict": "ACKED"})
+    said = [reserved.word(int(IPv4Address(text)), dhcp) for text in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.1.0.1")]
+    assert [word.partition(" (")[0] for word in said] == ["a server id of ours"] * 2 + ["a relay of dhcp.relays", ""]
+    assert reserved.word(0, dhcp) == "" and len(reserved.of_strangers) == 4_096
+    assert reserved.word(0x0A020000 + 9_999, dhcp) == "a relay, by the giaddr of requests"
 
 
 def test_a_name_is_one_machine_s_until_it_is_through_also_over_a_restart(tmp_path: Path) -> None:

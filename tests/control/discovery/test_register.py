@@ -44,6 +44,28 @@ def test_a_new_server_ends_up_in_its_place_with_everything_connected(site: Inven
     assert isinstance(server, PenguinServer) and server.get_ips() == ["10.100.1.2"]
 
 
+def test_a_free_address_is_none_of_ours_no_server_id_and_no_relay_s(site: Inventory) -> None:
+    """A new server was given 10.0.0.10: the address of the service itself."""
+    hands = Hands(site.url)
+    hands.reserved = dict.fromkeys((f"10.100.1.{number}" for number in (2, 3, 5)), "this machine's, on eth0")
+    for mac, port in zip(MACS, (7, 8, 9), strict=False):
+        assert hands.register(mac, port).state == "registered"
+    found = snapshot(site.store)
+    given = [attribute(found, f"s000{number}", "ip", "ipstring", 0) for number in (1, 2, 3)]
+    assert given == [["10.100.1.4"], ["10.100.1.6"], ["10.100.1.7"]]
+
+
+def test_a_numbered_address_that_is_ours_or_the_gateway_is_refused(site: Inventory) -> None:
+    dc = get_by_name("dc")
+    dc.set_attr("racklayout", "1-20=1-20", subkey="address")
+    hands = Hands(site.url)
+    hands.reserved = {"10.100.1.7": "a relay, by the giaddr of requests"}
+    outcome = hands.register(MACS[0], 7)
+    assert outcome.state == "waits" and "10.100.1.7 is a relay, by the giaddr of requests; no server" in outcome.reason
+    outcome = hands.register(MACS[1], 1)
+    assert outcome.state == "waits" and "10.100.1.1 is the gateway of net-r1" in outcome.reason
+
+
 def test_the_same_trap_again_changes_nothing(site: Inventory) -> None:
     hands = Hands(site.url)
     hands.register(MAC, 7)
