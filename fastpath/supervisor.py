@@ -27,6 +27,7 @@ from ext.xsk import POOL_LAYOUT as POOL_VERSION
 
 from fastpath.confine import worker_program
 from fastpath.kept import Kept, StartFailed, open_all
+from fastpath.oom import spare
 from fastpath.protocol import (
     Accepted,
     Assign,
@@ -471,6 +472,7 @@ def main(state_fd: int) -> int:
             supervisor = restore(state)
         else:
             settings = Settings(**state["settings"])
+            spare()  # while we may
             supervisor = Supervisor(settings, open_all(settings, state["config_fd"]))
             os.set_inheritable(state["config_fd"], False)
     except StartFailed as failure:

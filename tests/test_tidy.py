@@ -22,7 +22,7 @@ LONG = {  # with their reasons
 MAY_IMPORT = {
     "ext": {"ext"},
     "fastpath": {"ext", "fastpath"},
-    "control": {"ext", "control", "fastpath.protocol", "fastpath.logs", "fastpath.escape"},
+    "control": {"ext", "control", "fastpath.protocol", "fastpath.logs", "fastpath.escape", "fastpath.oom"},
     "bench": {"ext", "bench"},
     "tests": set(PACKAGES),
 }
