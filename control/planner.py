@@ -50,6 +50,7 @@ from control.plan import plan_hosts, show_mac
 from control.served import AnsweredTwice, Served, Silenced
 from control.surroundings import surroundings
 from control.tablefile import TableStore
+from fastpath import oom
 from fastpath.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
@@ -561,6 +562,7 @@ def write_memfd(content: Any) -> int:
 def main(fd: int) -> None:
     """The process.  fd: its channel to control."""
     configure_logging()
+    oom.offer(oom.FIRST)
     os.nice(10)  # the workers answer first, also where they share a core with us
     gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
     run(Channel.of_fd(fd, KINDS))

@@ -13,6 +13,7 @@ from fastpath.build import BUILD_NAME
 from fastpath.children import KINDS, table_layout
 from fastpath.kept import StartFailed, open_all
 from fastpath.logs import begin_writing
+from fastpath.oom import spare
 from fastpath.protocol import Settings, known
 from fastpath.supervisor import TICK_S, Supervisor
 from fastpath.upgrade import State, adopt, forget_pools, kill_heir, lay_out_anew, read_state
@@ -78,6 +79,7 @@ def main(state_fd: int) -> int:
             supervisor = restored(text)
         else:
             settings = known(Settings, told["settings"])
+            spare()  # while we may
             supervisor = Supervisor(settings, open_all(settings, told["config_fd"]))
             os.set_inheritable(told["config_fd"], False)
     except StartFailed as failure:

@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "fastpath.escape",
         "fastpath.build",
         "fastpath.lifeline",
+        "fastpath.oom",
         "fastpath.turns",
         "fastpath.trial",
     },
