@@ -69,6 +69,20 @@ TRIAL_S = 10.0
 COMPLAIN_S = 10.0  # between two lines about the same fault of our own
 
 
+class KernelRefuses(Exception):
+    """For want of memory or the like; what is to be received stays where it is."""
+
+
+def received(child: Child) -> tuple[Message, Fds]:
+    """As Channel.receive()."""
+    try:
+        return child.channel.receive()
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise KernelRefuses(str(error)) from error
+
+
 @dataclass
 class Supervisor:
     """commands: argv of each kind of process, to which the fd of its channel is appended."""
@@ -266,6 +280,7 @@ class Supervisor:
             how = f"signal {-code}" if code < 0 else f"exit {code}"
         except ChildProcessError as error:
             how = f"something that we cannot see ({error.strerror})"
+            self.unreaped.add(child.pid)
         now = time.monotonic()
         self.hear_last_words(child)
         self.unwatch(child.pidfd)
@@ -353,14 +368,19 @@ class Supervisor:
             return False
         fds = Fds()
         try:
-            message, fds = child.channel.receive()
+            message, fds = received(child)
             if child.kind != "control" and child.talks_too_much(time.monotonic()):
                 raise MessageRefused(f"more than {processes.MESSAGES_MAX} messages within a second")
             self.take(child, message, fds)
         except BlockingIOError:
             return False
         except ChannelClosed:
-            self.stop_listening(child)  # its death comes by the pidfd
+            self.stop_listening(child)
+            if not child.stopping_s:  # it is dying, or nothing can be said to it any more; its death comes by the pidfd
+                self.kill(child)
+            return False
+        except KernelRefuses as error:
+            self.complain("receive", f"nothing can be taken from {child.kind} {child.pid} now: {error}")
             return False
         except UnknownKind as unknown:
             if not child.outdated:
@@ -466,7 +486,7 @@ class Supervisor:
             return
         trial.stopping_s = time.monotonic()
         for note in message.notes[:50]:
-            log.warning("upgrade: %s", note[:500])
+            log.warning("upgrade: %s", str(note)[:500])
         if message.fault:
             log.error("not upgraded: the new code does not fit this service (%s)", message.fault[:500])
         elif not self.stopping:
@@ -501,9 +521,13 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         while not self.stopping:
-            for step in (self.start_missing, self.wait_and_react, self.look_after):
-                self.survive(step)
+            self.turn()
         self.stop_all()
+
+    def turn(self) -> None:
+        """One of the loop, which takes TICK_S where nothing happens."""
+        for step in (self.start_missing, self.wait_and_react, self.look_after):
+            self.survive(step)
 
     def survive(self, step: Callable[[], None]) -> None:
         """Whatever it is, the next turn may be better; and there has to be a next turn."""

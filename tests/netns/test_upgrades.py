@@ -183,12 +183,11 @@ def test_a_stopped_control_is_replaced(site: Site) -> None:
 
 
 def test_a_stopped_worker_dies_with_the_supervisor(site: Site) -> None:
-    """And holds port 67 no longer: a second start serves.  The last of this file but one: it ends the service."""
+    """And holds port 67 no longer: a second start serves."""
     victim = serving(site)
-    os.kill(site.running.supervisor(), signal.SIGSTOP)  # or it would replace the worker
+    before, supervisor = site.pids(), site.running.supervisor()
     os.kill(victim, signal.SIGSTOP)
-    before = site.pids()
-    os.kill(site.running.supervisor(), signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)  # before it replaces the worker
     until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in before), "all are gone", site.log)
     assert site.running.server is not None
     site.running.server.wait(10.0)

@@ -1,0 +1,428 @@
+"""The supervisor while every system call that it makes may fail, and children say what they like: it goes on."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import errno
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from ext.page import create_site_page, create_worker_page
+
+from fastpath import children
+from fastpath.children import LAYOUTS, TRIAL, Child
+from fastpath.kept import Kept
+from fastpath.protocol import MessageRefused, Settings, close_all, memfd, unpack
+from fastpath.sockets import SlotSockets
+from fastpath.supervisor import Supervisor
+from fastpath.turns import create_turns
+
+STANDIN = [sys.executable, "-I", "-S", str(Path(__file__).with_name("standin.py"))]
+WORKERS = 2
+LIMIT_S = 60.0
+ROUNDS = 10  # the nth call fails, n up to this
+# call -> (where it is looked up, its name, how it may fail)
+CALLS: dict[str, tuple[Any, str, tuple[int, ...]]] = {
+    "posix_spawn": (os, "posix_spawn", (errno.EAGAIN, errno.ENOENT, errno.ENOMEM, errno.EACCES)),
+    "pidfd_open": (os, "pidfd_open", (errno.EMFILE, errno.ENFILE, errno.ENOMEM)),
+    "socketpair": (socket, "socketpair", (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)),
+    "sendmsg": (
+        socket.socket,
+        "sendmsg",
+        (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EPIPE, errno.ECONNRESET),
+    ),
+    "recvmsg": (socket.socket, "recvmsg", (errno.ENOMEM, errno.ECONNRESET, errno.EAGAIN)),
+    "recv": (socket.socket, "recv", (errno.ENOMEM, errno.EAGAIN)),
+    "waitpid": (os, "waitpid", (errno.ECHILD, errno.EINVAL)),
+    "pidfd_send_signal": (signal, "pidfd_send_signal", (errno.EPERM, errno.ESRCH, errno.EMFILE)),
+    "memfd_create": (os, "memfd_create", (errno.EMFILE, errno.ENOMEM)),
+    "write": (os, "write", (errno.ENOSPC, errno.ENOMEM)),
+    "pread": (os, "pread", (errno.EIO, errno.ENOMEM)),
+    "fstat": (os, "fstat", (errno.ENOMEM,)),
+    "open": (os, "open", (errno.EMFILE, errno.ENOENT)),
+    "read /proc": (builtins, "open", (errno.EMFILE, errno.ENOENT)),
+    "close": (os, "close", (errno.EIO, errno.EINTR)),
+    "register": (selectors.EpollSelector, "register", (errno.ENOMEM, errno.ENOSPC)),
+    "select": (selectors.EpollSelector, "select", (errno.ENOMEM, errno.EBADF)),
+    "set_inheritable": (os, "set_inheritable", (errno.EBADF, errno.ENOMEM)),
+    "execv": (os, "execv", (errno.ENOENT, errno.E2BIG, errno.ENOMEM)),
+}
+
+
+class Faults:
+    """One call that fails: the nth from now on, or each until it is healed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        self.calls = self.fired = 0
+        self.fails: Callable[[int], bool] = lambda _call: False
+        self.errno = 0
+
+    def watch(self, name: str) -> None:
+        """Call it instead of the real one from now on."""
+        owner, attribute, _errnos = CALLS[name]
+        real = getattr(owner, attribute)
+
+        def perhaps(*arguments: Any, **more: Any) -> Any:
+            self.calls += 1
+            failing = self.fails(self.calls)
+            if failing and name == "close":  # the kernel closes it, whatever it says
+                real(*arguments, **more)
+            if failing:
+                self.fired += 1
+                raise OSError(self.errno, os.strerror(self.errno))
+            return real(*arguments, **more)
+
+        self.monkeypatch.setattr(owner, attribute, perhaps)
+
+    def arm(self, fails: Callable[[int], bool], number: int) -> None:
+        self.calls = self.fired = 0
+        self.fails, self.errno = fails, number
+
+    def heal(self) -> None:
+        self.fails = lambda _call: False
+
+
+class World:
+    """A supervisor in this process, with all that it keeps and stand-ins for its children."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3 * WORKERS + 1)]
+        fds = [sock.fileno() for sock in self.sockets]
+        with memfd("test-config", b"{}") as config:
+            kept = Kept(
+                config=os.dup(config),
+                lock=os.dup(config),
+                console=fds[-1],
+                site_page=create_site_page(),
+                adopted_bell=os.eventfd(0),
+                event_bell=os.eventfd(0),
+                slots=[SlotSockets(*fds[3 * slot : 3 * slot + 3]) for slot in range(WORKERS)],
+                pages=[create_worker_page(slot) for slot in range(WORKERS)],
+                turns=create_turns(),
+            )
+        settings = Settings(
+            config_path=str(folder / "services.conf"),
+            workers=WORKERS,
+            port=0,
+            state_dir=str(folder),
+            console_path=str(folder / "control.sock"),
+        )
+        commands = {kind: [*STANDIN, kind] for kind in ("spare", "control")} | {TRIAL: [*STANDIN, "try"]}
+        self.supervisor = Supervisor(settings, kept, commands=commands)
+
+    def close(self) -> None:
+        supervisor = self.supervisor
+        for child in list(supervisor.children):
+            child.kill()
+            os.waitpid(child.pid, 0)
+            child.close()
+        supervisor.selector.close()
+        supervisor.wake.close()
+        supervisor.wake_write.close()
+        ours = {sock.fileno() for sock in self.sockets}
+        close_all(fd for fd in supervisor.kept.fds() if fd not in ours)
+        for sock in self.sockets:
+            sock.close()
+
+    def of(self, kind: str) -> list[Child]:
+        return [child for child in self.supervisor.children if child.kind == kind]
+
+    def settled(self) -> bool:
+        """Everybody is there, has the table, turns; nobody is left over."""
+        supervisor = self.supervisor
+        spares = self.of("spare")
+        return (
+            sorted(child.slot for child in self.of("worker")) == list(range(WORKERS))
+            and len(self.of("control")) == 1
+            and supervisor.turns.last_s("control") > self.of("control")[0].started_s
+            and len(spares) == 1
+            and spares[0].loaded == supervisor.kept.generation > 0
+            and all(page.heartbeat_ns > child.since_s * 1e9 for page, child in self.slots())
+            and not self.of(TRIAL)
+            and not supervisor.unreaped
+            and not any(child.behind or child.stopping_s for child in supervisor.children)
+        )
+
+    def slots(self) -> list[tuple[Any, Child]]:
+        return [(self.supervisor.pages[child.slot], child) for child in self.of("worker")]
+
+    def until(self, good: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        while not good():
+            assert time.monotonic() < deadline, f"not within {LIMIT_S:.0f} s: {what}; {self.supervisor.children}"
+            self.supervisor.turn()
+
+    def settle(self) -> None:
+        self.until(self.settled, "everybody is there again")
+
+    def stir(self) -> None:
+        """Whatever a supervisor has to do: replace a worker, the spare and control, pass SIGHUP on, try new code."""
+        for kind in ("worker", "spare", "control"):
+            for child in self.of(kind)[:1]:
+                os.kill(child.pid, signal.SIGKILL)
+        self.supervisor.wake_write.send(bytes([signal.SIGHUP, signal.SIGUSR2]))
+        for child in self.of("worker")[1:2]:
+            os.kill(child.pid, signal.SIGSTOP)  # hung
+
+
+def open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def own_children() -> set[int]:
+    """Pids, zombies too."""
+    found = set()
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
+            found |= {int(pid) for pid in file.read().split()}
+    return found
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("STANDIN_TABLE_VERSION", str(LAYOUTS["table"]))
+    monkeypatch.setattr(children, "YOUNG_S", 0.0)  # what dies here dies young: without pauses
+    monkeypatch.setattr(os, "execv", refuse_exec)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    made = World(tmp_path)
+    try:
+        made.settle()
+        yield made
+    finally:
+        monkeypatch.undo()
+        made.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def refuse_exec(path: str, _argv: list[str]) -> None:
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_nth_call_fails(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round, another call of it fails, in each way in turn; everybody is back afterwards and nothing is left."""
+    faults, errnos = Faults(monkeypatch), CALLS[name][2]
+    world.stir()
+    world.settle()
+    fds, others = open_fds(), own_children() - {child.pid for child in world.supervisor.children}
+    faults.watch(name)
+    fired = 0
+    for number in range(1, ROUNDS + 1):
+        faults.arm(lambda call, number=number: call == number, errnos[number % len(errnos)])  # type: ignore[misc]
+        world.stir()
+        world.until(lambda: not world.settled(), "something happens")
+        world.settle()
+        fired += faults.fired
+        if not faults.fired:
+            break
+    faults.heal()
+    world.settle()
+    assert fired >= 1, f"{name} is never called: its row tests nothing"
+    assert not world.supervisor.stopping
+    assert open_fds() == fds
+    assert own_children() == others | {child.pid for child in world.supervisor.children}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_fails_for_a_while(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at a full limit on processes or descriptors: nobody can be replaced, and then all are."""
+    faults, errnos = Faults(monkeypatch), CALLS[name][2]
+    fds = open_fds()
+    faults.watch(name)
+    for number in errnos:
+        faults.arm(lambda _call: True, number)
+        world.stir()
+        for _ in range(10):
+            world.supervisor.turn()
+        faults.heal()
+        world.stir()
+        world.settle()
+    assert not world.supervisor.stopping
+    assert open_fds() == fds
+
+
+def raw(kind: Any, fields: Any, names: Any = ()) -> bytes:
+    return bytes(msgpack.packb([kind, fields, list(names)]))
+
+
+SAID = {  # by whom, what, with how many descriptors
+    "no msgpack": ("spare", b"\xc1", 0),
+    "a number": ("spare", b"\x07", 0),
+    "text": ("spare", b"\xa5hello", 2),
+    "an empty list": ("spare", b"\x90", 0),
+    "deeply nested": ("spare", b"\x91" * 20_000, 0),
+    "cut": ("spare", raw("Ready", {})[:-3], 1),
+    "too long": ("spare", b"\xc6" + struct.pack(">I", 70_000) + bytes(70_000), 0),
+    "unknown kind": ("spare", raw("Surprise", {}), 1),
+    "a kind that is no text": ("spare", raw(["Ready"], {}), 0),
+    "fields that are no map": ("spare", raw("Ready", [1]), 0),
+    "a field is missing": ("spare", raw("Loaded", {}), 0),
+    "a field of another type": ("spare", raw("Loaded", {"generation": "7"}), 0),
+    "what only control says": ("spare", raw("Publish", {"generation": 9, "base": 9}, [["base", 1]]), 1),
+    "what only we say": ("spare", raw("Stop", {}), 3),
+    "names of nothing": ("spare", raw("Ready", {}, [["base", 2]]), 0),
+    "a negative count": ("spare", raw("Ready", {}, [["a", -1], ["b", 3]]), 2),
+    "names that are none": ("spare", raw("Ready", {}, [7]), 1),
+    "all descriptors": ("spare", raw("Surprise", {"x": 1}, [["a", 150]]), 150),
+    "counters that are none": ("spare", raw("Finished", {"counters": {"totals": 7}}), 0),
+    "a table without descriptor": ("control", raw("Publish", {"generation": 9, "base": 9}), 0),
+    "two bases": ("control", raw("Publish", {"generation": 9, "base": 9}, [["base", 2]]), 2),
+    "no table": ("control", raw("Publish", {"generation": 9, "base": 9}, [["base", 1]]), 1),
+    "a negative number": ("control", raw("Publish", {"generation": -1, "base": -1}, [["base", 1]]), 1),
+    "a huge number": ("control", raw("Publish", {"generation": 2**63, "base": 1}, [["base", 1]]), 1),
+    "a configuration without descriptor": ("control", raw("Accepted", {}), 0),
+    "a trial's word": ("control", raw("Tried", {}), 0),
+    "notes that are no texts": ("trial", raw("Tried", {"notes": [7]}), 0),
+}
+
+
+@pytest.mark.parametrize("what", SAID)
+def test_what_a_child_says_costs_that_child(
+    world: World, what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind, content, fds = SAID[what]
+    (tmp_path / "said").write_bytes(content)
+    supervisor = world.supervisor
+    before, generation = open_fds(), supervisor.kept.generation
+    others = [child.pid for child in supervisor.children if child.kind != kind]
+    good = supervisor.commands[kind if kind != "trial" else TRIAL]
+    bad = [*STANDIN, "say", str(tmp_path / "said"), str(fds)]
+    caplog.set_level(logging.INFO)
+    if kind == "trial":
+        supervisor.commands[TRIAL] = bad
+        supervisor.wake_write.send(bytes([signal.SIGUSR2]))
+        world.until(lambda: "not upgraded" in caplog.text, "the trial has said it")
+        world.settle()
+        supervisor.commands[TRIAL] = good
+        return
+    supervisor.commands[kind] = bad
+    os.kill(world.of(kind)[0].pid, signal.SIGKILL)
+    world.until(lambda: "says what it must not" in caplog.text, "it was refused")
+    supervisor.commands[kind] = good
+    world.settle()
+    assert not supervisor.stopping
+    assert [child.pid for child in supervisor.children if child.pid in others] == others, "nobody else was ended"
+    assert open_fds() == before, "the descriptors of what was refused are closed"
+    assert kind == "control" or supervisor.kept.generation == generation
+
+
+def test_a_child_that_never_stops_talking_is_ended(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """By one that was taken over: a real worker's message, again and again."""
+    spare = world.of("spare")[0]
+    mouth = socket.socket(fileno=os.dup(peer_of(spare)))
+    try:
+        mouth.setblocking(False)
+        rejected = raw("Rejected", {"generation": 1, "reason": "no", "slot": 0})
+
+        def babble() -> bool:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+                mouth.send(rejected)
+            return "200 messages" in caplog.text
+
+        world.until(babble, "it was refused")
+    finally:
+        mouth.close()
+    world.settle()
+
+
+def peer_of(child: Child) -> int:
+    """The child's own end of its channel, taken from it by pidfd_getfd(2)."""
+    import ctypes
+
+    with open(f"/proc/{child.pid}/cmdline", "rb") as file:
+        number = int(file.read().split(b"\0")[-2])
+    fd = ctypes.CDLL(None, use_errno=True).syscall(438, child.pidfd, number, 0)
+    if fd < 0:
+        pytest.skip(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+    return int(fd)
+
+
+@pytest.mark.property
+def test_unpacking_refuses_and_never_raises_anything_else() -> None:
+    """Octets at random, and messages with octets changed at random; seeded."""
+    chance = random.Random(11)
+    good = [
+        raw("Publish", {"generation": 9, "base": 9}, [["base", 1]]),
+        raw("Rejected", {"generation": 1, "reason": "x"}),
+    ]
+    for _ in range(20_000):
+        content = bytearray(chance.choice(good) if chance.random() < 0.7 else chance.randbytes(chance.randrange(60)))
+        for _ in range(chance.randrange(4)):
+            if content:
+                content[chance.randrange(len(content))] = chance.randrange(256)
+        try:
+            unpack(bytes(content), range(chance.randrange(3)))
+        except MessageRefused:
+            continue
+
+
+def test_a_child_that_cannot_be_started_is_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the limit on processes is full: with pauses, and one line in the log; then a line that it is well again."""
+    monkeypatch.undo()
+    monkeypatch.setenv("STANDIN_TABLE_VERSION", str(LAYOUTS["table"]))
+    caplog.set_level(logging.INFO)
+    faults = Faults(monkeypatch)
+    faults.watch("posix_spawn")
+    faults.arm(lambda _call: True, errno.EAGAIN)
+    os.kill(world.of("control")[0].pid, signal.SIGKILL)
+    ends_s = time.monotonic() + 1.5
+    while time.monotonic() < ends_s:
+        world.supervisor.turn()
+    assert 3 <= faults.fired <= 8, "with growing pauses"
+    assert caplog.text.count("control cannot be started: Resource temporarily unavailable") == 1
+    faults.heal()
+    world.settle()
+    assert "control: started again" in caplog.text
+
+
+def test_all_workers_start_at_once(world: World) -> None:
+    """And the spare beside them, as one that dies takes the others' slots with it."""
+    for child in world.of("worker") + world.of("spare"):
+        os.kill(child.pid, signal.SIGKILL)
+    world.until(lambda: not world.of("worker"), "all are gone")
+    world.supervisor.start_missing()
+    assert len(world.of("spare")) == WORKERS + 1
+
+
+def test_a_signal_that_comes_while_new_code_is_executed_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came before signals were blocked is obeyed, what comes after waits for the new image."""
+    supervisor, seen = world.supervisor, list[set[signal.Signals]]()
+
+    def execute(_path: str, _argv: list[str]) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        seen.append(signal.sigpending())
+        signal.sigwait([signal.SIGHUP])  # or the default action would end this process when the mask is taken back
+        raise OSError(errno.ENOENT, "not this time")
+
+    monkeypatch.setattr(os, "execv", execute)
+    supervisor.become_new()
+    assert seen == [{signal.SIGHUP}]
+    supervisor.wake_write.send(bytes([signal.SIGTERM]))
+    supervisor.become_new()
+    assert len(seen) == 1 and supervisor.stopping, "it stops instead"
+
+
+def test_a_stopped_control_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastpath.supervisor.STUCK_S", 0.3)
+    (control,) = world.of("control")
+    os.kill(control.pid, signal.SIGSTOP)
+    world.until(lambda: control not in world.supervisor.children, "it was noticed")
+    world.settle()
