@@ -41,6 +41,9 @@ cdef enum:
     COUNT_NS = 1000000000          # between two questions to the kernel what XDP has lost
 
 
+cdef int64_t UNKNOWN_AGE_S = <int64_t>1 << 62
+
+
 cdef inline int64_t clock_ns(int clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)
@@ -59,6 +62,7 @@ cdef class Pump:
     cdef Site site
     cdef Mapping base_map, delta_map
     cdef void *offered             # Site *, from the helper thread to the loop
+    cdef int behind                # the newest pair could not be adopted: what is confirmed is not what we have
     cdef int64_t now_boottime_ns
     cdef Notebook notebook
     cdef bint asleep               # control may be, and something was told to it
@@ -151,16 +155,18 @@ cdef class Pump:
         """Adopt a pair of sealed generations and return the number that the loop answers from now on.
 
         Called by the helper thread while run() runs, by anyone before.  Maps and populates here, waits for the loop to
-        swap, unmaps the old here.  Raises GenerationRejected with the reason; then the old pair stays."""
+        swap, unmaps the old here.  Raises GenerationRejected with the reason; then the old pair stays, of unknown age until
+        another one is adopted: the inventory's word is about the one that was refused."""
         cdef Site site
         cdef Mapping base, delta, old_base, old_delta
-        cdef bint keep = self.site.base.header != NULL and base_of(base_fd) == self.site.base.header.generation
+        cdef bint keep = False
         cdef const char *fault
         cdef uint64_t news
         memset(&site, 0, sizeof(site))
-        base = self.base_map if keep else map_generation(base_fd)
-        delta.at = NULL
+        base.at = delta.at = NULL
         try:
+            keep = self.site.base.header != NULL and base_of(base_fd) == self.site.base.header.generation
+            base = self.base_map if keep else map_generation(base_fd)
             if delta_fd >= 0:
                 delta = map_generation(delta_fd)
             fault = attach_table(&site.base, base.at, base.bytes)
@@ -172,6 +178,7 @@ cdef class Pump:
                 raise GenerationRejected(f"generation fds {base_fd}, {delta_fd}: {fault.decode()}; "
                                          f"keeping generation {self.generation}")
         except BaseException:
+            store_release_int(&self.behind, 1)
             if not keep:
                 unmap(&base)
             unmap(&delta)
@@ -182,9 +189,11 @@ cdef class Pump:
             with nogil:
                 exchange(&self.offered, &site)
                 eventfd_write(self.wake_fd, 1)
-                eventfd_read(self.swapped_fd, &news)
+                while eventfd_read(self.swapped_fd, &news) != 0 and c_errno == EINTR:
+                    pass               # the loop still reads the old pair
         else:
             self.site = site
+        store_release_int(&self.behind, 0)
         if not keep:
             unmap(&old_base)
         unmap(&old_delta)
@@ -218,6 +227,7 @@ cdef class Pump:
         cdef Site *site = <Site *>exchange(&self.offered, NULL)
         if site != NULL:
             self.site = site[0]
+            self.look_at_age()     # the pair comes without one, and whoever adopts may answer before the next tick
         if self.site.own != NULL and self.page.generation != self.site.own.generation:
             store_release(&self.page.generation, self.site.own.generation)
             eventfd_write(self.adopted_fd, 1)
@@ -226,8 +236,15 @@ cdef class Pump:
 
     cdef void tick(self) noexcept nogil:
         self.now_boottime_ns = clock_ns(CLOCK_BOOTTIME)
-        self.site.age_s = self.now_boottime_ns // 1000000000 - self.site_page.confirmed_boottime_s
+        self.look_at_age()
         store_release(&self.page.heartbeat_ns, clock_ns(CLOCK_MONOTONIC))
+
+    cdef void look_at_age(self) noexcept nogil:
+        """The word in the site page is about the pair that control published last and that every worker had adopted."""
+        if load_acquire_int(&self.behind):
+            self.site.age_s = UNKNOWN_AGE_S
+        else:
+            self.site.age_s = self.now_boottime_ns // 1000000000 - self.site_page.confirmed_boottime_s
 
     cdef void turn(self) noexcept nogil:
         cdef int i, count, boot = 0

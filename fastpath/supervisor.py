@@ -59,6 +59,7 @@ BACKOFF_S = (0.0, 0.0, 0.0, 0.1, 0.2, 0.5, 1.0)  # before the next start of a ki
 YOUNG_S = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
+INTERRUPT = (signal.SIGINT,)  # blocked in all children: Ctrl-C goes to all of a terminal's, and we end them in order
 
 KINDS = ("worker", "spare", "control", "observer", "traps")  # of children
 TRIAL_S = 10.0
@@ -89,7 +90,7 @@ def spawn(kind: str, command: list[str]) -> Child:
     ours, theirs = Channel.pair()
     os.set_inheritable(theirs.fileno(), True)
     argv = [sys.executable, "-P", "-m", *command, str(theirs.fileno())]
-    pid = os.posix_spawn(sys.executable, argv, os.environ, setsigmask=(), setsigdef=SIGNALS)
+    pid = os.posix_spawn(sys.executable, argv, os.environ, setsigmask=INTERRUPT, setsigdef=SIGNALS)
     theirs.close()
     ours.sock.setblocking(False)
     return Child(kind, pid, ours, time.monotonic(), pidfd=os.pidfd_open(pid))
