@@ -22,6 +22,7 @@ RECORDS_KEPT = RECORDS
 RECORDED_BYTES_MAX = RECORDED_BYTES
 ROUTES = {ROUTE_UDP: "udp", ROUTE_FRAME: "frame", ROUTE_BROADCAST: "broadcast"}
 WORKER_PAGE_BYTES = sizeof(Page)
+INBOX_AT = inbox_at()
 SITE_PAGE_BYTES = sizeof(SitePage)
 SEND_ERROR_NAMES = ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "EINVAL", "ENETDOWN",
                     "ENODEV", "ENXIO", "EMSGSIZE", "ECONNREFUSED", "other")
@@ -54,9 +55,9 @@ class Recorded:
 
 
 def create_worker_page(slot: int) -> int:
-    """A new memfd with an empty worker page; the caller owns the fd."""
+    """A new memfd with an empty worker page, and the worker's own headers behind it; the caller owns the fd."""
     fd = os.memfd_create(f"bootstorm-worker-{slot}", os.MFD_CLOEXEC)
-    os.ftruncate(fd, sizeof(Page))
+    os.ftruncate(fd, inbox_at() + sizeof(Inbox))
     cdef Page *page = <Page *>map_shared(fd, sizeof(Page))
     page.magic = PAGE_MAGIC
     page.version = PAGE_VERSION

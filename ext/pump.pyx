@@ -58,6 +58,7 @@ cdef class Pump:
     cdef int stopping
     cdef bint running
     cdef Page *page
+    cdef Inbox *inbox
     cdef SitePage *site_page
     cdef Site site
     cdef Mapping base_map, delta_map
@@ -95,7 +96,7 @@ cdef class Pump:
         for i in range(POOLS_MAX):
             close_port(&self.ports[i])
         if self.page != NULL:
-            munmap(self.page, sizeof(Page))
+            munmap(self.page, inbox_at() + sizeof(Inbox))
         if self.site_page != NULL:
             munmap(self.site_page, sizeof(SitePage))
 
@@ -107,7 +108,8 @@ cdef class Pump:
         brake_ns: the benches' brake, for each answer and each other datagram."""
         self.brake_answer_ns, self.brake_other_ns = brake_ns
         self.observing = observe
-        self.page = <Page *>map_shared(page_fd, sizeof(Page))
+        self.page = <Page *>map_shared(page_fd, inbox_at() + sizeof(Inbox))
+        self.inbox = <Inbox *>(<uint8_t *>self.page + inbox_at())
         self.site_page = <SitePage *>map_shared(site_fd, sizeof(SitePage))
         self.udp_fd, self.urgent_fd, self.packet_fd = udp_fd, urgent_fd, packet_fd
         self.adopted_fd, self.bell_fd = adopted_fd, bell_fd
@@ -141,15 +143,15 @@ cdef class Pump:
         self.wait_count += 1
 
     cdef void wire_receive(self) noexcept nogil:
-        """Point the page's headers into our mapping of it; lengths and flags stay: they tell what is unanswered."""
+        """Point the headers into our mapping of the page; lengths and flags stay: they tell what is unanswered."""
         cdef int i
         for i in range(BATCH):
-            self.page.pieces[i].iov_base = self.page.buffers[i]
-            self.page.pieces[i].iov_len = RX_BYTES
-            self.page.headers[i].msg_hdr.msg_name = &self.page.names[i]
-            self.page.headers[i].msg_hdr.msg_iov = &self.page.pieces[i]
-            self.page.headers[i].msg_hdr.msg_iovlen = 1
-            self.page.headers[i].msg_hdr.msg_control = self.page.control[i]
+            self.inbox.pieces[i].iov_base = self.page.buffers[i]
+            self.inbox.pieces[i].iov_len = RX_BYTES
+            self.inbox.headers[i].msg_hdr.msg_name = &self.page.names[i]
+            self.inbox.headers[i].msg_hdr.msg_iov = &self.inbox.pieces[i]
+            self.inbox.headers[i].msg_hdr.msg_iovlen = 1
+            self.inbox.headers[i].msg_hdr.msg_control = self.page.control[i]
 
     def load(self, int base_fd, int delta_fd=-1) -> int:
         """Adopt a pair of sealed generations and return the number that the loop answers from now on.
@@ -252,14 +254,14 @@ cdef class Pump:
         if self.offered != NULL:
             self.adopt()
         for i in range(BATCH):
-            self.page.headers[i].msg_hdr.msg_namelen = sizeof(sockaddr_in)
-            self.page.headers[i].msg_hdr.msg_controllen = CONTROL_BYTES
+            self.inbox.headers[i].msg_hdr.msg_namelen = sizeof(sockaddr_in)
+            self.inbox.headers[i].msg_hdr.msg_controllen = CONTROL_BYTES
         self.boot_turns -= 1
         if self.boot_turns <= 0:
             boot = self.receive_boot()
-        count = boot + max(0, recvmmsg(self.urgent_fd, self.page.headers + boot, URGENT, MSG_DONTWAIT, NULL))
+        count = boot + max(0, recvmmsg(self.urgent_fd, self.inbox.headers + boot, URGENT, MSG_DONTWAIT, NULL))
         self.urgent_count = count
-        count += max(0, recvmmsg(self.udp_fd, self.page.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
+        count += max(0, recvmmsg(self.udp_fd, self.inbox.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
         self.tick()
         self.look_at_waits(self.urgent_count - boot == URGENT or (self.busy and self.more_frames[<int>HURRIED]),
                            count == BATCH or (self.busy and self.more_frames[<int>PLAIN]))
@@ -281,7 +283,7 @@ cdef class Pump:
         self.boot_turns = BOOT_TURNS
         if self.boot_fd >= 0:
             store_release(&self.page.boot_count, BOOT_SHARE)
-            count = max(0, recvmmsg(self.boot_fd, self.page.headers, BOOT_SHARE, MSG_DONTWAIT, NULL))
+            count = max(0, recvmmsg(self.boot_fd, self.inbox.headers, BOOT_SHARE, MSG_DONTWAIT, NULL))
             store_release(&self.page.boot_count, count)
         return count
 
@@ -302,7 +304,7 @@ cdef class Pump:
         cdef Packet packet
         cdef int i
         for i in range(BATCH):
-            if self.page.headers[i].msg_len == 0:
+            if self.inbox.headers[i].msg_len == 0:
                 continue
             self.page.recoveries += 1
             if self.page.recoveries < RECOVERIES_MAX:
@@ -314,7 +316,7 @@ cdef class Pump:
             else:
                 self.describe(i, &packet)
                 self.abandon(&packet)
-            self.page.headers[i].msg_len = 0
+            self.inbox.headers[i].msg_len = 0
             self.page.recoveries = 0
         self.page.boot_count = 0
         for i in range(self.port_count):
@@ -335,23 +337,23 @@ cdef class Pump:
         cdef int i
         cdef uint64_t received = 0
         for i in range(BATCH):
-            if self.page.headers[i].msg_len == 0:
+            if self.inbox.headers[i].msg_len == 0:
                 continue
             received += 1
             prefetch_slot(&self.site, self.page.buffers[i] + 28)
         if received > 1:
             for i in range(BATCH):
-                if self.page.headers[i].msg_len != 0:
+                if self.inbox.headers[i].msg_len != 0:
                     self.prefetch_rows(self.page.buffers[i])
         self.begin_sending()
         for i in range(BATCH):
-            if self.page.headers[i].msg_len != 0:
+            if self.inbox.headers[i].msg_len != 0:
                 self.answer_one(i)
         bump(&self.page.rx, received)
         self.brake(self.udp_out.count + self.frame_out.count, received)
         self.send_all()
         for i in range(BATCH):
-            self.page.headers[i].msg_len = 0
+            self.inbox.headers[i].msg_len = 0
         self.page.boot_count = 0
         self.ring()
 
@@ -413,13 +415,13 @@ cdef class Pump:
         return is_answer(verdict) and not self.observing
 
     cdef void describe(self, int i, Packet *packet) noexcept nogil:
-        cdef msghdr *header = &self.page.headers[i].msg_hdr
+        cdef msghdr *header = &self.inbox.headers[i].msg_hdr
         cdef cmsghdr *cmsg = CMSG_FIRSTHDR(header)
         cdef in_pktinfo *info
         cdef timespec *stamp
         cdef int64_t waited_ns
         packet.data = self.page.buffers[i]
-        packet.length = self.page.headers[i].msg_len
+        packet.length = self.inbox.headers[i].msg_len
         packet.truncated = (header.msg_flags & MSG_TRUNC) != 0
         packet.source_be = self.page.names[i].sin_addr.s_addr
         packet.source_port_be = self.page.names[i].sin_port
