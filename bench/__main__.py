@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 from bench.cold import main as cold
@@ -25,6 +27,7 @@ from bench.xdp import main as xdp
 @click.group()
 def main() -> None:
     """Load, laboratories and comparisons."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
 
 
 main.add_command(everything, "all")

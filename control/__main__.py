@@ -6,8 +6,24 @@ import sys
 
 from fastpath.lifeline import die_with_parent
 
+INTERRUPTED = 130  # as a shell says it of SIGINT
+
 
 def main() -> None:
+    """Ctrl-C ends whatever it is, at whatever it is, without a traceback; so does an end of who started a process."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        from fastpath.protocol import ChannelClosed
+
+        if not isinstance(error, ChannelClosed):
+            raise
+        sys.exit(1)
+
+
+def run() -> None:
     """Processes that supervisor and control start, each with the fd of its channel; all else is cli.py's."""
     match sys.argv[1:]:
         case ["run" | "traps" | "planner" | "observer" | "registrar" | "try", fd] if fd.isdigit():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def serve(path: str | None) -> None:
         "drop_strangers": config.dhcp.drop_strangers,
         "brake_ns": bench_brake_ns(),
     }
+    # Until its loop takes them: one that comes while it starts ends it in order, like any other.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2))
     config_fd, fd = os.memfd_create("bootstorm-config", 0), os.memfd_create("bootstorm-settings", 0)
     os.write(config_fd, config.text)
     os.write(fd, json.dumps({"settings": settings, "config_fd": config_fd}).encode())
@@ -142,6 +145,7 @@ def explain(subject: str, path: str | None, hosts: Path | None, interfaces: tupl
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
     """Load, laboratories and comparisons: see `bootstorm bench --help`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))  # until it has its libraries
     os.execv(sys.executable, [sys.executable, "-P", "-m", "bench", *arguments])
 
 

@@ -565,7 +565,10 @@ def main(fd: int) -> None:
     oom.offer(oom.FIRST)
     os.nice(10)  # the workers answer first, also where they share a core with us
     gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
-    run(Channel.of_fd(fd, KINDS))
+    try:
+        run(Channel.of_fd(fd, KINDS))
+    except ChannelClosed:  # control is gone, or wants another one
+        leave()
 
 
 def run(channel: Channel) -> None:

@@ -35,7 +35,7 @@ from control.jobs import (
     Rollback,
 )
 from control.links import LinkAddress
-from control.table import ServedTable
+from control.table import NotAdopted, ServedTable
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
 log = logging.getLogger("bootstorm.refresh")
@@ -136,6 +136,7 @@ class Refresher:
         self.looking_up, self.finding_origins = asyncio.Lock(), asyncio.Lock()
         self.origins_due = False  # the planner has not answered the last question yet, whoever still waits for it
         self.poke, self.rescheduled = asyncio.Event(), asyncio.Event()
+        self.confirming: asyncio.Task[None] | None = None  # of the last refresh
         self.due_s, self.retry_s = 0.0, RETRY_FIRST_S  # when run() refreshes next; the delay after the next failure
         self.heard_s = 0.0  # CLOCK_MONOTONIC of the planner's last word
         self.last_progress: Progress | None = None
@@ -279,7 +280,10 @@ class Refresher:
         planned.stages_s["publish"] = round(time.monotonic() - started, 4)
         close_all(table_fds)
         if planned.origin == "inventory":
-            self.table.confirm(planned.confirmed_boottime_s)
+            if self.confirming is not None:
+                self.confirming.cancel()
+            confirm = self.confirm_adopted(planned.generation, planned.confirmed_boottime_s)
+            self.confirming = asyncio.get_running_loop().create_task(confirm, name="confirm")
         elif planned.origin == "disk":
             self.table.date(planned.confirmed_s)
             log.info("the table from disk is of age %s", self.table.age_words())
@@ -287,6 +291,18 @@ class Refresher:
             self.answer(JOB_OF[planned.origin], planned)
         else:
             log.info("generation %d: %d hosts (%s)", planned.generation, planned.hosts, planned.origin)
+
+    async def confirm_adopted(self, generation: int, boottime_s: float) -> None:
+        """The word is about this table: a worker that still answers from the one before must not take it for that
+        one's, or it would refuse machines whose address has just been changed."""
+        while True:
+            try:
+                await self.table.wait_adopted(generation, CONFIRM_S)
+            except NotAdopted as late:
+                log.warning("%s; the table's age counts from its last confirmation until they do", late)
+                continue
+            self.table.confirm(boottime_s)
+            return
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""Layout of the shared memory: one page a worker slot (counters, event ring, receive buffers), one of control's.
+"""Layout of the shared memory: one page a worker slot (counters, event ring, receive buffers) with the worker's
+own headers behind it, one of control's.
 
 The supervisor keeps the fds, so a page outlives the worker that writes it: counters go on, and a batch that was received
 but not answered is answered by the replacement.  Every word has one writer; readers take what they see.
@@ -13,7 +14,8 @@ from ext.verdict cimport VERDICT_COUNT
 
 cdef enum:
     PAGE_MAGIC = 0x67617062        # "bpag"
-    PAGE_VERSION = 3
+    PAGE_VERSION = 4
+    APART = 1 << 16
     BATCH = 64
     RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
     CONTROL_BYTES = 128            # IP_PKTINFO and a time stamp with room to spare
@@ -73,12 +75,20 @@ cdef struct Page:
     uint64_t events_tail           # next to be read, by control
     uint8_t apart2[64]
     Event events[EVENTS]
-    mmsghdr headers[BATCH]         # msg_len 0: answered, or never filled
-    iovec pieces[BATCH]
     sockaddr_in names[BATCH]
     uint8_t control[BATCH][CONTROL_BYTES]
     uint8_t buffers[BATCH][RX_BYTES]
     Record records[RECORDS]        # the flight recorder
+
+
+cdef struct Inbox:                 # behind the page, and mapped by the slot's worker alone: the kernel follows these pointers
+    mmsghdr headers[BATCH]         # msg_len 0: answered, or never filled
+    iovec pieces[BATCH]
+
+
+cdef inline size_t inbox_at() noexcept nogil:
+    """Its place in the memfd: no mapping of the page reaches it, whatever the machine's page size."""
+    return (sizeof(Page) + APART - 1) & ~<size_t>(APART - 1)
 
 
 cdef struct SitePage:              # written by control, read by every worker

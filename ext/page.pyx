@@ -29,6 +29,7 @@ RECORDS_KEPT, EVENTS_KEPT = RECORDS, EVENTS
 RECORDED_BYTES_MAX = RECORDED_BYTES
 ROUTES = {ROUTE_UDP: "udp", ROUTE_FRAME: "frame", ROUTE_BROADCAST: "broadcast"}
 WORKER_PAGE_BYTES = sizeof(Page)
+INBOX_AT = inbox_at()
 SITE_PAGE_BYTES = sizeof(SitePage)
 SEND_ERROR_NAMES = ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "EINVAL", "ENETDOWN",
                     "ENODEV", "ENXIO", "EMSGSIZE", "ECONNREFUSED", "other")
@@ -76,8 +77,8 @@ def new_page(str name, size_t bytes) -> int:
 
 
 def create_worker_page(slot: int) -> int:
-    """A new memfd with an empty worker page; the caller owns the fd."""
-    fd = new_page(f"bootstorm-worker-{slot}", sizeof(Page))
+    """A new memfd with an empty worker page, and the worker's own headers behind it; the caller owns the fd."""
+    fd = new_page(f"bootstorm-worker-{slot}", inbox_at() + sizeof(Inbox))
     cdef Page *page = <Page *>map_shared(fd, sizeof(Page))
     page.magic = PAGE_MAGIC
     page.version = PAGE_VERSION

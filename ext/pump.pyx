@@ -41,6 +41,9 @@ cdef enum:
     COUNT_NS = 1000000000          # between two questions to the kernel what XDP has lost
 
 
+cdef int64_t UNKNOWN_AGE_S = <int64_t>1 << 62
+
+
 cdef inline int64_t clock_ns(int clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)
@@ -55,10 +58,12 @@ cdef class Pump:
     cdef int stopping
     cdef bint running
     cdef Page *page
+    cdef Inbox *inbox
     cdef SitePage *site_page
     cdef Site site
     cdef Mapping base_map, delta_map
     cdef void *offered             # Site *, from the helper thread to the loop
+    cdef int behind                # the newest pair could not be adopted: what is confirmed is not what we have
     cdef int64_t now_boottime_ns
     cdef Notebook notebook
     cdef bint asleep               # control may be, and something was told to it
@@ -91,7 +96,7 @@ cdef class Pump:
         for i in range(POOLS_MAX):
             close_port(&self.ports[i])
         if self.page != NULL:
-            munmap(self.page, sizeof(Page))
+            munmap(self.page, inbox_at() + sizeof(Inbox))
         if self.site_page != NULL:
             munmap(self.site_page, sizeof(SitePage))
 
@@ -103,7 +108,8 @@ cdef class Pump:
         brake_ns: the benches' brake, for each answer and each other datagram."""
         self.brake_answer_ns, self.brake_other_ns = brake_ns
         self.observing = observe
-        self.page = <Page *>map_shared(page_fd, sizeof(Page))
+        self.page = <Page *>map_shared(page_fd, inbox_at() + sizeof(Inbox))
+        self.inbox = <Inbox *>(<uint8_t *>self.page + inbox_at())
         self.site_page = <SitePage *>map_shared(site_fd, sizeof(SitePage))
         self.udp_fd, self.urgent_fd, self.packet_fd = udp_fd, urgent_fd, packet_fd
         self.adopted_fd, self.bell_fd = adopted_fd, bell_fd
@@ -137,30 +143,32 @@ cdef class Pump:
         self.wait_count += 1
 
     cdef void wire_receive(self) noexcept nogil:
-        """Point the page's headers into our mapping of it; lengths and flags stay: they tell what is unanswered."""
+        """Point the headers into our mapping of the page; lengths and flags stay: they tell what is unanswered."""
         cdef int i
         for i in range(BATCH):
-            self.page.pieces[i].iov_base = self.page.buffers[i]
-            self.page.pieces[i].iov_len = RX_BYTES
-            self.page.headers[i].msg_hdr.msg_name = &self.page.names[i]
-            self.page.headers[i].msg_hdr.msg_iov = &self.page.pieces[i]
-            self.page.headers[i].msg_hdr.msg_iovlen = 1
-            self.page.headers[i].msg_hdr.msg_control = self.page.control[i]
+            self.inbox.pieces[i].iov_base = self.page.buffers[i]
+            self.inbox.pieces[i].iov_len = RX_BYTES
+            self.inbox.headers[i].msg_hdr.msg_name = &self.page.names[i]
+            self.inbox.headers[i].msg_hdr.msg_iov = &self.inbox.pieces[i]
+            self.inbox.headers[i].msg_hdr.msg_iovlen = 1
+            self.inbox.headers[i].msg_hdr.msg_control = self.page.control[i]
 
     def load(self, int base_fd, int delta_fd=-1) -> int:
         """Adopt a pair of sealed generations and return the number that the loop answers from now on.
 
         Called by the helper thread while run() runs, by anyone before.  Maps and populates here, waits for the loop to
-        swap, unmaps the old here.  Raises GenerationRejected with the reason; then the old pair stays."""
+        swap, unmaps the old here.  Raises GenerationRejected with the reason; then the old pair stays, of unknown age until
+        another one is adopted: the inventory's word is about the one that was refused."""
         cdef Site site
         cdef Mapping base, delta, old_base, old_delta
-        cdef bint keep = self.site.base.header != NULL and base_of(base_fd) == self.site.base.header.generation
+        cdef bint keep = False
         cdef const char *fault
         cdef uint64_t news
         memset(&site, 0, sizeof(site))
-        base = self.base_map if keep else map_generation(base_fd)
-        delta.at = NULL
+        base.at = delta.at = NULL
         try:
+            keep = self.site.base.header != NULL and base_of(base_fd) == self.site.base.header.generation
+            base = self.base_map if keep else map_generation(base_fd)
             if delta_fd >= 0:
                 delta = map_generation(delta_fd)
             fault = attach_table(&site.base, base.at, base.bytes)
@@ -172,6 +180,7 @@ cdef class Pump:
                 raise GenerationRejected(f"generation fds {base_fd}, {delta_fd}: {fault.decode()}; "
                                          f"keeping generation {self.generation}")
         except BaseException:
+            store_release_int(&self.behind, 1)
             if not keep:
                 unmap(&base)
             unmap(&delta)
@@ -182,9 +191,11 @@ cdef class Pump:
             with nogil:
                 exchange(&self.offered, &site)
                 eventfd_write(self.wake_fd, 1)
-                eventfd_read(self.swapped_fd, &news)
+                while eventfd_read(self.swapped_fd, &news) != 0 and c_errno == EINTR:
+                    pass               # the loop still reads the old pair
         else:
             self.site = site
+        store_release_int(&self.behind, 0)
         if not keep:
             unmap(&old_base)
         unmap(&old_delta)
@@ -218,6 +229,7 @@ cdef class Pump:
         cdef Site *site = <Site *>exchange(&self.offered, NULL)
         if site != NULL:
             self.site = site[0]
+            self.look_at_age()     # the pair comes without one, and whoever adopts may answer before the next tick
         if self.site.own != NULL and self.page.generation != self.site.own.generation:
             store_release(&self.page.generation, self.site.own.generation)
             eventfd_write(self.adopted_fd, 1)
@@ -226,8 +238,15 @@ cdef class Pump:
 
     cdef void tick(self) noexcept nogil:
         self.now_boottime_ns = clock_ns(CLOCK_BOOTTIME)
-        self.site.age_s = self.now_boottime_ns // 1000000000 - self.site_page.confirmed_boottime_s
+        self.look_at_age()
         store_release(&self.page.heartbeat_ns, clock_ns(CLOCK_MONOTONIC))
+
+    cdef void look_at_age(self) noexcept nogil:
+        """The word in the site page is about the pair that control published last and that every worker had adopted."""
+        if load_acquire_int(&self.behind):
+            self.site.age_s = UNKNOWN_AGE_S
+        else:
+            self.site.age_s = self.now_boottime_ns // 1000000000 - self.site_page.confirmed_boottime_s
 
     cdef void turn(self) noexcept nogil:
         cdef int i, count, boot = 0
@@ -235,14 +254,14 @@ cdef class Pump:
         if self.offered != NULL:
             self.adopt()
         for i in range(BATCH):
-            self.page.headers[i].msg_hdr.msg_namelen = sizeof(sockaddr_in)
-            self.page.headers[i].msg_hdr.msg_controllen = CONTROL_BYTES
+            self.inbox.headers[i].msg_hdr.msg_namelen = sizeof(sockaddr_in)
+            self.inbox.headers[i].msg_hdr.msg_controllen = CONTROL_BYTES
         self.boot_turns -= 1
         if self.boot_turns <= 0:
             boot = self.receive_boot()
-        count = boot + max(0, recvmmsg(self.urgent_fd, self.page.headers + boot, URGENT, MSG_DONTWAIT, NULL))
+        count = boot + max(0, recvmmsg(self.urgent_fd, self.inbox.headers + boot, URGENT, MSG_DONTWAIT, NULL))
         self.urgent_count = count
-        count += max(0, recvmmsg(self.udp_fd, self.page.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
+        count += max(0, recvmmsg(self.udp_fd, self.inbox.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
         self.tick()
         self.look_at_waits(self.urgent_count - boot == URGENT or (self.busy and self.more_frames[<int>HURRIED]),
                            count == BATCH or (self.busy and self.more_frames[<int>PLAIN]))
@@ -264,7 +283,7 @@ cdef class Pump:
         self.boot_turns = BOOT_TURNS
         if self.boot_fd >= 0:
             store_release(&self.page.boot_count, BOOT_SHARE)
-            count = max(0, recvmmsg(self.boot_fd, self.page.headers, BOOT_SHARE, MSG_DONTWAIT, NULL))
+            count = max(0, recvmmsg(self.boot_fd, self.inbox.headers, BOOT_SHARE, MSG_DONTWAIT, NULL))
             store_release(&self.page.boot_count, count)
         return count
 
@@ -285,7 +304,7 @@ cdef class Pump:
         cdef Packet packet
         cdef int i
         for i in range(BATCH):
-            if self.page.headers[i].msg_len == 0:
+            if self.inbox.headers[i].msg_len == 0:
                 continue
             self.page.recoveries += 1
             if self.page.recoveries < RECOVERIES_MAX:
@@ -297,7 +316,7 @@ cdef class Pump:
             else:
                 self.describe(i, &packet)
                 self.abandon(&packet)
-            self.page.headers[i].msg_len = 0
+            self.inbox.headers[i].msg_len = 0
             self.page.recoveries = 0
         self.page.boot_count = 0
         for i in range(self.port_count):
@@ -318,23 +337,23 @@ cdef class Pump:
         cdef int i
         cdef uint64_t received = 0
         for i in range(BATCH):
-            if self.page.headers[i].msg_len == 0:
+            if self.inbox.headers[i].msg_len == 0:
                 continue
             received += 1
             prefetch_slot(&self.site, self.page.buffers[i] + 28)
         if received > 1:
             for i in range(BATCH):
-                if self.page.headers[i].msg_len != 0:
+                if self.inbox.headers[i].msg_len != 0:
                     self.prefetch_rows(self.page.buffers[i])
         self.begin_sending()
         for i in range(BATCH):
-            if self.page.headers[i].msg_len != 0:
+            if self.inbox.headers[i].msg_len != 0:
                 self.answer_one(i)
         bump(&self.page.rx, received)
         self.brake(self.udp_out.count + self.frame_out.count, received)
         self.send_all()
         for i in range(BATCH):
-            self.page.headers[i].msg_len = 0
+            self.inbox.headers[i].msg_len = 0
         self.page.boot_count = 0
         self.ring()
 
@@ -399,13 +418,13 @@ cdef class Pump:
         return is_answer(verdict) and not self.observing
 
     cdef void describe(self, int i, Packet *packet) noexcept nogil:
-        cdef msghdr *header = &self.page.headers[i].msg_hdr
+        cdef msghdr *header = &self.inbox.headers[i].msg_hdr
         cdef cmsghdr *cmsg = CMSG_FIRSTHDR(header)
         cdef in_pktinfo *info
         cdef timespec *stamp
         cdef int64_t waited_ns
         packet.data = self.page.buffers[i]
-        packet.length = self.page.headers[i].msg_len
+        packet.length = self.inbox.headers[i].msg_len
         packet.truncated = (header.msg_flags & MSG_TRUNC) != 0
         packet.source_be = self.page.names[i].sin_addr.s_addr
         packet.source_port_be = self.page.names[i].sin_port

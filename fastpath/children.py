@@ -28,6 +28,7 @@ COMMANDS: dict[str, list[str]] = {
     TRIAL: ["control", "try"],
 }
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+INTERRUPT = (signal.SIGINT,)  # blocked in all children: Ctrl-C goes to all of a terminal's, and we end them in order
 BACKOFF_S = (0.0, 0.0, 0.0, 0.1, 0.2, 0.5, 1.0)  # before the next start of a kind that keeps dying young
 YOUNG_S = 1.0
 MESSAGES_MAX, MESSAGES_S = 200, 1.0  # of one child in this time; none of ours says a tenth as much
@@ -93,7 +94,7 @@ def spawn(kind: str, command: list[str]) -> Child:
         ours.sock.setblocking(False)
         ours.takes_enclosed = False  # nothing that a child has to say is so long
         argv = [*command, str(theirs.fileno())]
-        pid = os.posix_spawn(argv[0], argv, os.environ, setsigmask=(), setsigdef=SIGNALS)
+        pid = os.posix_spawn(argv[0], argv, os.environ, setsigmask=INTERRUPT, setsigdef=SIGNALS)
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:

@@ -9,9 +9,10 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from ext.page import WORKER_PAGE_BYTES
+from ext.page import INBOX_AT, WORKER_PAGE_BYTES
 
 from fastpath import sockets
 from fastpath.sockets import is_taken, open_slots
@@ -140,7 +141,7 @@ def test_what_a_dead_worker_left_is_answered_by_its_own_port(
         sender.sendto(packet, worker.udp.getsockname())
         await_count(lambda: worker.page.totals()["rx"] == 1)
     worker.kill()
-    with mmap.mmap(worker.page_fd, WORKER_PAGE_BYTES) as page:
+    with mmap.mmap(worker.page_fd, 0) as page:
         leave(page, packet, at_boot_port)
     worker.start()
     await_count(lambda: worker.page.totals()["recovered"] == 1)
@@ -150,10 +151,26 @@ def test_what_a_dead_worker_left_is_answered_by_its_own_port(
 
 
 def leave(page: mmap.mmap, packet: bytes, at_boot_port: int) -> None:
-    """ext/page.pxd: the first buffer's place tells where the headers before it stand, each 64 bytes with its length
-    at 56; boot_count stands at 64."""
-    buffers = page.find(packet)
-    headers = buffers - 64 * 128 - 64 * 16 - 64 * 16 - 64 * 64
-    assert struct.unpack_from("I", page, headers + 56) == (0,), "answered"
-    struct.pack_into("I", page, headers + 56, len(packet))
+    """ext/page.pxd: the datagram stands in the first buffer; its length at 56 of the inbox; boot_count stands at 64."""
+    assert 0 < page.find(packet) < WORKER_PAGE_BYTES
+    assert struct.unpack_from("I", page, INBOX_AT + 56) == (0,), "answered"
+    struct.pack_into("I", page, INBOX_AT + 56, len(packet))
     struct.pack_into("Q", page, 64, at_boot_port)
+
+
+def test_control_maps_no_pointer_that_the_kernel_follows(worker: OneWorker) -> None:
+    """They stand behind what control and supervisor map: the worker's addresses are in the inbox, and nowhere else."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(message(DISCOVER, FIRST_MAC), worker.udp.getsockname())
+        await_count(lambda: worker.page.totals()["rx"] == 1)
+    maps = Path(f"/proc/{worker.process.pid}/maps").read_text().splitlines()
+    (mapped,) = (line for line in maps if "bootstorm-worker-0" in line)
+    first, last = (int(text, 16) for text in mapped.split()[0].split("-"))
+    with mmap.mmap(worker.page_fd, 0, prot=mmap.PROT_READ) as page:
+        words = [word for (word,) in struct.iter_unpack("Q", page[: len(page) // 8 * 8])]
+    pointers = [at * 8 for at, word in enumerate(words) if first <= word < last]
+    assert len(pointers) == 4 * 64, "name, vector and control data of each header, and each vector's buffer"
+    assert min(pointers) >= INBOX_AT >= WORKER_PAGE_BYTES
+    ours = [line for line in Path("/proc/self/maps").read_text().splitlines() if "bootstorm-worker-0" in line]
+    sizes = [int(end, 16) - int(start, 16) for start, end in (line.split()[0].split("-") for line in ours)]
+    assert sizes and max(sizes) <= INBOX_AT

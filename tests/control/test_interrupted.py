@@ -1,0 +1,105 @@
+"""Ctrl-C and early stops: whatever a command is at, it ends, without a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.control.serving import may_serve
+from tests.control.test_accepted import children
+from tests.control.test_service import content
+
+# The process signals itself when it begins to import a module: at an early, a middle and a late time of each command.
+HOOK = """
+import importlib.abc, os, signal, sys
+name, _, number = os.environ.get("INTERRUPT_AT", "").partition(":")
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname, path, target=None):
+        if fullname == name:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), int(number))
+        return None
+if name:
+    sys.meta_path.insert(0, Interrupting())
+"""
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def hooked(tmp_path: Path) -> dict[str, str]:
+    folder = tmp_path / "hook"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HOOK)
+    return {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
+
+
+def configured(folder: Path) -> Path:
+    hosts, conf = folder / "hosts.csv", folder / "services.conf"
+    hosts.write_text(content(1))
+    dhcp = {"api_url": f"file://{hosts}", "state_dir": str(folder / "state"), "workers": 1, "port": 10068,
+            "boot_port": 0, "interfaces": ["lo"]}  # fmt: skip
+    conf.write_text(json.dumps({"dhcp": dhcp}))
+    return conf
+
+
+@pytest.mark.parametrize(
+    "command, module",
+    [
+        ("check", "control.cli"), ("check", "control.config_checks"), ("ctl --socket x status", "control.ctl"),
+        ("explain 02:00:00:00:00:01", "control.explain_command"), ("inventory --bind 127.0.0.1:0", "sqlalchemy.exc"),
+        ("inventory --bind 127.0.0.1:0", "waitress"), ("inventory load {hosts}", "control.clusto.store"),
+        ("inventory dump {dump}", "control.clusto.store"), ("bench load", "bench.growth"), ("serve", "click"),
+    ],
+)  # fmt: skip
+def test_ctrl_c_at_whatever_it_is(command: str, module: str, hooked: dict[str, str], tmp_path: Path) -> None:
+    conf = configured(tmp_path)
+    words = command.format(hosts=tmp_path / "hosts.csv", dump=tmp_path / "dump.yaml").split()
+    if words[0] in ("check", "serve", "explain"):
+        words += ["-c", str(conf)]
+    argv = [sys.executable, "-P", "-m", "control", *words]
+    env = hooked | {"INTERRUPT_AT": f"{module}:{signal.SIGINT:d}"}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=WAIT_S, cwd=tmp_path, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode in (1, 130), (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.strip() in ("", "Aborted!")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["fastpath.supervisor", "ext.page", "fastpath.confine"])
+def test_a_stop_while_it_starts_ends_it_in_order(
+    module: str, number: signal.Signals, hooked: dict[str, str], tmp_path: Path
+) -> None:
+    """Before its loop: it waits for that, and then nothing is left of it."""
+    may_serve()
+    conf = configured(tmp_path)
+    argv = [sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
+    env = hooked | {"INTERRUPT_AT": f"{module}:{number:d}"}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert "stopping" in done.stderr and not (tmp_path / "state" / "control.sock").exists()
+
+
+def test_ctrl_c_of_a_terminal_goes_to_all_of_them(tmp_path: Path) -> None:
+    """The supervisor ends the others in order; none of them hears it first."""
+    may_serve()
+    conf = configured(tmp_path)
+    argv = [sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + WAIT_S
+        while {"run", "worker"} - set(children(process.pid)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for wait_s in (0.0, 0.3):  # while they load, and for who presses it twice
+            time.sleep(wait_s)
+            os.killpg(process.pid, signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait(WAIT_S) == 0
+    assert "Traceback" not in said and "KeyboardInterrupt" not in said and "stopping" in said, said
