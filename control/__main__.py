@@ -31,9 +31,9 @@ def run() -> None:
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():
             from control.child import PlannerProcess
-            from fastpath import oom
+            from fastpath.oom import BEFORE_WORKERS, offer
 
-            oom.offer(oom.BEFORE_WORKERS)
+            offer(BEFORE_WORKERS)
             planner = PlannerProcess.ahead()  # first: it loads its libraries while we load ours
             from control.service import main as run_service
 

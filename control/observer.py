@@ -25,8 +25,8 @@ from control.bystander import Bystander, Seen
 from control.capture import RAW_IP, Datagram, dhcp_of
 from control.observed import KINDS, Ask, Tally, Told
 from control.shadow import Shadow
-from fastpath import oom
 from fastpath.logs import configure_logging
+from fastpath.oom import BEFORE_WORKERS, offer
 from fastpath.protocol import Channel, ChannelClosed, Fds, Load, Stop, Watch, close_all, memfd
 from fastpath.turns import Turns
 
@@ -235,7 +235,7 @@ def arrival_s(ancillary: Iterable[tuple[int, int, bytes]]) -> float | None:
 def main(fd: int) -> None:
     """The process: one message with everything, then the loop.  fd: its channel to the supervisor."""
     configure_logging()
-    oom.offer(oom.BEFORE_WORKERS)
+    offer(BEFORE_WORKERS)
     os.nice(NICE)
     channel = Channel.of_fd(fd)
     watch, fds = channel.receive()

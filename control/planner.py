@@ -50,8 +50,8 @@ from control.plan import plan_hosts, show_mac
 from control.served import AnsweredTwice, Served, Silenced
 from control.surroundings import surroundings
 from control.tablefile import TableStore
-from fastpath import oom
 from fastpath.logs import configure_logging, leave
+from fastpath.oom import FIRST, offer
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.planner")
@@ -562,7 +562,7 @@ def write_memfd(content: Any) -> int:
 def main(fd: int) -> None:
     """The process.  fd: its channel to control."""
     configure_logging()
-    oom.offer(oom.FIRST)
+    offer(FIRST)
     os.nice(10)  # the workers answer first, also where they share a core with us
     gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
     try:

@@ -25,8 +25,8 @@ from control.discovery.identity import Identity
 from control.discovery.trapqueue import DROPS, Datagram, TrapQueue
 from control.discovery.trapreader import Reading, TrapReader
 from control.discovery.trapseen import BATCH_ROWS_MAX, KINDS, Batch, TrapSeen
-from fastpath import oom
 from fastpath.logs import configure_logging, leave
+from fastpath.oom import BEFORE_WORKERS, offer
 from fastpath.protocol import Accepted, Channel, ChannelClosed, Fds, Listen, Stop, close_all
 from fastpath.turns import Turns, show_turns
 
@@ -265,7 +265,7 @@ async def _writable(fd: int) -> None:
 def main(fd: int) -> None:
     """The process: one message with everything, then the loop.  fd: its channel to the supervisor."""
     configure_logging()
-    oom.offer(oom.BEFORE_WORKERS)
+    offer(BEFORE_WORKERS)
     os.nice(5)  # a burst of traps waits in the queue; machines that ask for addresses, and `ctl status`, do not
     channel = Channel.of_fd(fd)
     listen, fds = channel.receive()
