@@ -373,13 +373,13 @@ class Service:
     async def refresh(self, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
         mac, host = arguments.get("mac"), arguments.get("host")
         try:
-            if mac is None and host is None:
-                with self.refresher.followed_by(lambda progress: report(asdict(progress))):
+            with self.refresher.followed_by(lambda progress: report(asdict(progress))):
+                if mac is None and host is None:
                     figures = await self.refresher.refresh(bool(arguments.get("force")))
-            else:
-                macs = [show_mac(self.read_mac("refresh", mac))] if mac is not None else []
-                names = [str(host)] if host is not None else []
-                figures, _missing = await self.refresher.look_up(macs, names, asked=True)
+                else:
+                    macs = [show_mac(self.read_mac("refresh", mac))] if mac is not None else []
+                    names = [str(host)] if host is not None else []
+                    figures, _missing = await self.refresher.look_up(macs, names, asked=True)
         except RefreshFailed as failed:
             raise CommandFailed(str(failed)) from failed
         if arguments.get("wait"):

@@ -27,6 +27,7 @@ from control.clusto.hostfile import (
     PoolRow,
     Unreadable,
     numbered,
+    open_at_once,
     read_rows,
 )
 from control.clusto.model import (
@@ -40,6 +41,7 @@ from control.clusto.model import (
     TooMany,
     name_of,
 )
+from control.clusto.rawrows import check_file
 
 SCHEME = "file://"
 ROWS_A_BATCH = 5_000
@@ -51,7 +53,7 @@ class Watched(FileIO):
     """A file that says how much of it was read."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
-        super().__init__(path)
+        super().__init__(path, opener=open_at_once)
         self.progress, self.count, self.size = progress, 0, os.fstat(self.fileno()).st_size
 
     def readinto(self, buffer: Any, /) -> int | None:
@@ -87,6 +89,7 @@ class FileSource:
         try:
             buffered = BufferedReader(Watched(self.path, self.progress), READ_BYTES)
             with TextIOWrapper(buffered, "utf-8", newline="") as text:
+                check_file(text, self.path.name)
                 yield from read_rows(text, self.path.name, kinds or KINDS)
         except OSError as error:
             raise InventoryDown(f"{self.path}: {error.strerror}") from error

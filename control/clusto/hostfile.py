@@ -5,25 +5,22 @@ YAML has `networks`, `pools`, `containers`, `hosts`.  CSV has tables with a head
 pools.  Rows are read one by one: a file of a million hosts is never in memory as a whole.
 """
 
-import csv
 import io
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
 import yaml
-from yaml.composer import Composer
-from yaml.constructor import SafeConstructor
-from yaml.parser import Parser
-from yaml.reader import Reader
-from yaml.resolver import Resolver
-from yaml.scanner import Scanner
 
 from control.clusto.drivers import DRIVERS, POOL_DRIVERS
+from control.clusto.rawrows import KINDS, Fault, Unreadable, csv_rows, shown, yaml_rows
 
-KINDS: Final = ("networks", "pools", "containers", "hosts")
+__all__ = ["KINDS", "Fault", "Unreadable"]
+
 CONTAINER_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if d.container in ("place", "rack"))
 HOST_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if "nic-eth" in d.ports)
 
@@ -32,10 +29,6 @@ _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _OPTION: Final = re.compile(r"[A-Za-z_][\w-]{0,255}", re.ASCII)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
-
-
-class Unreadable(ValueError):
-    """The file as a whole is none of ours (no YAML, no mapping, no UTF-8); nothing may be concluded from it."""
 
 
 class BadRow(ValueError):
@@ -97,13 +90,6 @@ class HostRow:
 Row = NetworkRow | PoolRow | HostRow
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One line that names a bad row, or what is wrong with the whole file."""
-
-    text: str
-
-
 @dataclass(slots=True)
 class HostFile:
     """Good rows, and one line a bad one."""
@@ -146,12 +132,21 @@ def parse(text: str, name: str) -> HostFile:
     return found
 
 
+def opened(path: Path) -> TextIO:
+    """Whatever it is: a FIFO does not wait for a writer."""
+    return open(path, encoding="utf-8", newline="", opener=open_at_once)
+
+
+def open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_rows(stream: TextIO, name: str, kinds: Collection[str] = KINDS) -> Iterator[Row | Fault]:
     """Rows of these kinds, in the order of the file; a bad one is a Fault in its place.
 
     Raises Unreadable, wherever in the file it turns out that it is none of ours.
     """
-    raw = _csv_rows(stream, name, kinds) if name.lower().endswith(".csv") else _yaml_rows(stream, name, kinds)
+    raw = csv_rows(stream, name, kinds) if name.lower().endswith(".csv") else yaml_rows(stream, name, kinds)
     for item in raw:
         if isinstance(item, Fault):
             yield item
@@ -169,10 +164,14 @@ def read_rows(stream: TextIO, name: str, kinds: Collection[str] = KINDS) -> Iter
 def _network(where: str, fields: dict[str, Any]) -> NetworkRow:
     _only(fields, "name", "base", "mask", "gateway")
     base, mask = fields.get("base"), fields.get("mask")
+    if not isinstance(base, (str, int)) or not isinstance(mask, (str, int)):
+        raise BadRow(f"base {shown(base)} and mask {shown(mask)}; wanted a network's first address and mask")
     try:
         network = IPv4Network(f"{base}/{mask}")
     except (AddressValueError, NetmaskValueError, ValueError) as error:
-        raise BadRow(f"base {base!r} and mask {mask!r}: {error}; wanted a network's first address and mask") from error
+        raise BadRow(
+            f"base {shown(base)} and mask {shown(mask)}: {error}; wanted a network's first address and mask"
+        ) from error
     gateway = _address("gateway", fields["gateway"]) if fields.get("gateway") else None
     if gateway is not None and gateway not in network:
         raise BadRow(f"gateway {gateway}; wanted one inside {network}")
@@ -192,7 +191,7 @@ def _container(where: str, fields: dict[str, Any], drivers: Collection[str], def
     _only(fields, "name", "driver", "pool", "pools", "container", "containers", "dhcp")
     driver = fields.get("driver") or default
     if not isinstance(driver, str) or driver not in drivers:
-        raise BadRow(f"driver {driver!r}; wanted one of {', '.join(sorted(drivers))}")
+        raise BadRow(f"driver {shown(driver)}; wanted one of {', '.join(sorted(drivers))}")
     return PoolRow(
         where=where,
         name=_name(fields.get("name")),
@@ -212,8 +211,8 @@ _HOST_FIELDS: Final = (
 def _host(where: str, fields: dict[str, Any]) -> HostRow:
     _only(fields, *_HOST_FIELDS)
     driver = fields.get("driver") or "basicserver"
-    if driver not in HOST_DRIVERS:
-        raise BadRow(f"driver {driver!r}; wanted one with network ports, for instance basicserver")
+    if not isinstance(driver, str) or driver not in HOST_DRIVERS:
+        raise BadRow(f"driver {shown(driver)}; wanted one with network ports, for instance basicserver")
     addresses: tuple[IPv4Address, ...] | None = None
     osportnames: dict[IPv4Address, str] = {}
     if "address" in fields or "addresses" in fields:
@@ -223,7 +222,7 @@ def _host(where: str, fields: dict[str, Any]) -> HostRow:
     hostname = fields.get("hostname")
     rack, ru = fields.get("rack"), _units(fields)
     if (rack is None) != (not ru):
-        raise BadRow(f"rack {rack!r} with ru {fields.get('ru')!r}; wanted both, or neither")
+        raise BadRow(f"rack {shown(rack)} with ru {shown(fields.get('ru'))}; wanted both, or neither")
     return HostRow(
         where=where,
         name=_name(fields.get("name")),
@@ -251,12 +250,12 @@ _ROW_OF: Final[Mapping[str, Callable[[str, dict[str, Any]], Row]]] = {
 def _only(fields: Mapping[str, Any], *known: str) -> None:
     for name in fields:
         if name not in known:
-            raise BadRow(f"field {name!r}; wanted only {', '.join(known)}")
+            raise BadRow(f"field {shown(name)}; wanted only {', '.join(known)}")
 
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise BadRow(f"name {value!r}; wanted up to 128 letters, digits, _ - .")
+        raise BadRow(f"name {shown(value)}; wanted up to 128 letters, digits, _ - .")
     return value
 
 
@@ -276,15 +275,15 @@ def normal_mac(text: str) -> str | None:
 
 
 def _mac(value: Any) -> str:
-    mac = normal_mac(str(value))
+    mac = normal_mac(value) if isinstance(value, str) else None
     if mac is None:
-        raise BadRow(f"mac {value!r}; wanted six octets like 00:11:22:33:44:55 (in YAML within quotes)")
+        raise BadRow(f"mac {shown(value)}; wanted six octets like 00:11:22:33:44:55 (in YAML within quotes)")
     return mac
 
 
 def _text(what: str, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise BadRow(f"{what} {value!r}; wanted a text without NUL")
+        raise BadRow(f"{what} {shown(value)}; wanted a text without NUL")
     return value
 
 
@@ -294,7 +293,7 @@ def _units(fields: Mapping[str, Any]) -> tuple[int, ...]:
         for unit in _listed(fields, "ru", "ru")
     )
     if not all(type(unit) is int for unit in units) or len(set(units)) != len(units):
-        raise BadRow(f"ru {fields['ru']!r}; wanted a rack unit, or a list of different ones")
+        raise BadRow(f"ru {shown(fields['ru'])}; wanted a rack unit, or a list of different ones")
     return units
 
 
@@ -310,7 +309,7 @@ def _address(what: str, value: Any) -> IPv4Address:
     try:
         return IPv4Address(value if isinstance(value, str) else "")
     except AddressValueError as error:
-        raise BadRow(f"{what} {value!r}; wanted an IPv4 address") from error
+        raise BadRow(f"{what} {shown(value)}; wanted an IPv4 address") from error
 
 
 def _listed(fields: Mapping[str, Any], one: str, many: str) -> list[Any]:
@@ -328,10 +327,10 @@ def _names(fields: Mapping[str, Any], one: str, many: str) -> tuple[str, ...]:
 def _dhcp(fields: Mapping[str, Any]) -> dict[str, OptionValue]:
     options = fields.get("dhcp") or {}
     if not isinstance(options, dict):
-        raise BadRow(f"dhcp {options!r}; wanted a mapping of option to value")
+        raise BadRow(f"dhcp {shown(options)}; wanted a mapping of option to value")
     for option in options:
         if not isinstance(option, str) or not _OPTION.fullmatch(option):
-            raise BadRow(f"dhcp option {option!r}; wanted a name like tftp_server")
+            raise BadRow(f"dhcp option {shown(option)}; wanted a name like tftp_server")
     return {option: _option(option, value) for option, value in options.items()}
 
 
@@ -344,7 +343,7 @@ def _option(option: str, value: Any) -> OptionValue:
             _only(item, "number", "value")
             number = item.get("number")
             if number is not None and (type(number) is not int or not _INT_MIN <= number <= _INT_MAX):
-                raise BadRow(f"dhcp option {option}: number {number!r}; wanted an integer of 64 bits, or null")
+                raise BadRow(f"dhcp option {option}: number {shown(number)}; wanted an integer of 64 bits, or null")
             values.append(Numbered(number, _option_value(option, item.get("value"))))
         else:
             values.append(Numbered(position, _option_value(option, item)))
@@ -355,126 +354,11 @@ def _option_value(option: str, value: Any) -> str | int:
     if isinstance(value, int) and _INT_MIN <= value <= _INT_MAX:
         return int(value)
     if not isinstance(value, str) or "\0" in value:
-        raise BadRow(f"dhcp option {option}: {value!r}; wanted text or an integer, or a list of them")
+        raise BadRow(f"dhcp option {option}: {shown(value)}; wanted text or an integer, or a list of them")
     return value
 
 
-# Files ----------------------------------------------------------------------------------------------------------------
-
-_RawRow = tuple[str, str, dict[str, Any]]
-
-
-class _PythonParser(Reader, Scanner, Parser):
-    """Where PyYAML was built without libyaml."""
-
-    def __init__(self, stream: TextIO) -> None:
-        Reader.__init__(self, stream)
-        Scanner.__init__(self)
-        Parser.__init__(self)
-
-
-_Events: Any = getattr(getattr(yaml, "cyaml", None), "CParser", _PythonParser)
-
-
-class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[misc]
-    """The parser in C, whose events the composer of Python takes item by item instead of a document at once."""
-
-    def __init__(self, stream: TextIO) -> None:
-        _Events.__init__(self, stream)
-        Composer.__init__(self)
-        SafeConstructor.__init__(self)
-        Resolver.__init__(self)
-
-    def item(self) -> Any:
-        """The next key, value or list item."""
-        return self.construct_document(self.compose_node(None, None))  # type: ignore[arg-type]
-
-    def skip(self) -> None:
-        """Past the next item, but for what is anchored in it: a later item may refer to that."""
-        depth = 0
-        while True:
-            if not self.check_event(yaml.AliasEvent) and getattr(self.peek_event(), "anchor", None) is not None:
-                self.compose_node(None, None)  # type: ignore[arg-type]
-                if depth == 0:
-                    return
-                continue
-            event = self.get_event()
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth == 0:
-                return
-
-
-def _yaml_rows(stream: TextIO, name: str, kinds: Collection[str]) -> Iterator[_RawRow | Fault]:
-    try:
-        loader = _Loader(stream)
-        while not loader.check_event(yaml.StreamEndEvent):
-            if isinstance(loader.get_event(), yaml.DocumentStartEvent):
-                break
-        if not loader.check_event(yaml.MappingStartEvent):
-            raise Unreadable(f"{name}: no mapping; wanted one with {', '.join(KINDS)}")
-        loader.get_event()
-        while not loader.check_event(yaml.MappingEndEvent):
-            yield from _yaml_list(loader, name, kinds)
-        # What stands behind is read as well: it may be no YAML.
-        while not loader.check_event(yaml.StreamEndEvent):
-            if isinstance(loader.get_event(), yaml.DocumentStartEvent):
-                raise Unreadable(f"{name}: several documents; wanted one")
-    except (yaml.YAMLError, UnicodeError) as error:
-        raise Unreadable(f"{name}: not YAML: {error}") from error
-
-
-def _yaml_list(loader: _Loader, name: str, kinds: Collection[str]) -> Iterator[_RawRow | Fault]:
-    kind = loader.item()
-    if kind not in KINDS or not loader.check_event(yaml.SequenceStartEvent):
-        if loader.item() is not None or kind not in KINDS:
-            yield Fault(f"{name}: {kind!r}; wanted lists named {', '.join(KINDS)}")
-        return
-    if kind not in kinds:
-        loader.skip()
-        return
-    loader.get_event()
-    number = 0
-    while not loader.check_event(yaml.SequenceEndEvent):
-        number += 1
-        row = loader.item()
-        if isinstance(row, dict):
-            yield kind, f"{name}: {kind} {number} ({row.get('name', row.get('base', '?'))})", row
-        else:
-            yield Fault(f"{name}: {kind} {number}: {row!r}; wanted a mapping")
-    loader.get_event()
-
-
-def _csv_rows(stream: TextIO, name: str, kinds: Collection[str]) -> Iterator[_RawRow]:
-    header: list[str] = []
-    kind = ""
-    reader = csv.reader(stream)
-    try:
-        for values in reader:
-            if not any(value.strip() for value in values):
-                header = []
-            elif not header:
-                header = [value.strip() for value in values]
-                is_host = not {"mac", "address", "addresses"}.isdisjoint(header)
-                kind = "networks" if "base" in header else "hosts" if is_host else "pools"
-            elif kind in kinds:
-                yield kind, f"{name}: line {reader.line_num}", _csv_fields(header, values)
-    except (csv.Error, UnicodeError) as error:
-        raise Unreadable(f"{name}: line {reader.line_num}: no CSV in UTF-8: {error}") from error
-
-
-def _csv_fields(header: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
-    """Empty fields are left out; an option of digits alone is an integer, for CSV cannot tell."""
-    fields: dict[str, Any] = {}
-    if len(values) > len(header):
-        fields[f"column {len(header) + 1}"] = values[len(header)]
-    for column, value in zip(header, (value.strip() for value in values), strict=False):
-        if column.startswith("dhcp."):
-            if value:
-                option = int(value) if _INTEGER.fullmatch(value) else value
-                fields.setdefault("dhcp", {})[column.removeprefix("dhcp.")] = option
-        elif value:
-            fields[column] = value
-    return fields
+# And back -------------------------------------------------------------------------------------------------------------
 
 
 def render(found: HostFile) -> str:

@@ -42,8 +42,10 @@ from control.clusto.hostfile import (
     Unreadable,
     normal_mac,
     numbered,
+    opened,
     read_rows,
 )
+from control.clusto.rawrows import check_file
 from control.clusto.reading import (
     ADDRESS_BIAS,
     NIC_KEY,
@@ -103,9 +105,10 @@ class LoadReport:
 
 def load_file(store: Store, path: Path, *, dry_run: bool = False, on_progress: Progress | None = None) -> LoadReport:
     """Raises OSError when the file cannot be read; what is wrong inside it is in LoadReport.errors."""
-    with path.open(encoding="utf-8", newline="") as stream, store.write(bulk=True) as db:
+    with opened(path) as stream, store.write(bulk=True) as db:
         loading = _Loading(db, on_progress or (lambda _step, _done, _of: None))
         try:
+            check_file(stream, path.name)
             loading.load(stream, path)
         except Unreadable as error:
             loading.report.errors.append(str(error))

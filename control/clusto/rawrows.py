@@ -1,0 +1,292 @@
+"""YAML or CSV -> rows as they stand there, one by one, with limits; hostfile.py knows what they mean.  Pure.
+
+A file is foreign text: 460 bytes of aliases to aliases are a gigabyte when somebody writes them out, and one line
+without end is a row without end.  Limits name the line.
+"""
+
+import csv
+import os
+import re
+import reprlib
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TextIO
+
+import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
+
+KINDS: Final = ("networks", "pools", "containers", "hosts")
+FILE_BYTES_MAX: Final = 1 << 30
+ROW_CHARS_MAX: Final = 4 << 20  # of text, until a row of CSV or an event of YAML is complete
+VALUES_MAX: Final = 20_000  # of one row in YAML, with what its aliases stand for
+DEPTH_MAX: Final = 32
+ALIASED_MAX: Final = 1_000_000  # values that aliases stand for in a whole file, and ALIASED_PER_VALUE for each written
+ALIASED_PER_VALUE: Final = 50
+ANCHORS_MAX: Final = 10_000  # what is anchored stays in memory to the file's end
+
+_INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
+
+RawRow = tuple[str, str, dict[str, Any]]
+"""(kind, where, fields)."""
+
+_short: Final = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 100
+_short.maxlevel = 2
+
+
+class Unreadable(ValueError):
+    """The file as a whole is none of ours (no YAML, no mapping, no UTF-8); nothing may be concluded from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One line that names a bad row, or what is wrong with the whole file."""
+
+    text: str
+
+
+def shown(value: Any) -> str:
+    """For a message: the beginning, however large or deep the whole."""
+    return _short.repr(value)[:120]
+
+
+def check_file(stream: TextIO, name: str) -> None:
+    """Raises Unreadable for what has no end, or is too long to be a site's file."""
+    found = os.fstat(stream.fileno())
+    if not stat.S_ISREG(found.st_mode):
+        raise Unreadable(f"{name}: no regular file")
+    if found.st_size > FILE_BYTES_MAX:
+        raise Unreadable(f"{name}: {found.st_size} bytes; wanted at most {FILE_BYTES_MAX}")
+
+
+# YAML -----------------------------------------------------------------------------------------------------------------
+
+
+class _Text:
+    """What the parser reads from.  since: characters that came since it made something of them."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.stream = stream
+        self.name = name
+        self.since = 0
+
+    def read(self, size: int) -> str:
+        text = self.stream.read(size)
+        self.since += len(text)
+        if self.since > ROW_CHARS_MAX:
+            raise Unreadable(f"{self.name}: a value of more than {ROW_CHARS_MAX} characters; no row is that long")
+        return text
+
+
+class _PythonParser(Reader, Scanner, Parser):
+    """Where PyYAML was built without libyaml."""
+
+    def __init__(self, stream: Any) -> None:
+        Reader.__init__(self, stream)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
+_Events: Any = getattr(getattr(yaml, "cyaml", None), "CParser", _PythonParser)
+
+
+class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[misc]
+    """The parser in C, whose events the composer of Python takes item by item instead of a document at once."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.text = _Text(stream, name)
+        self.name = name
+        self.values = self.first = 0  # of the item under way, and where it began
+        self.written = self.aliased = 0  # in the whole file
+        self.depth = 0
+        self.sizes: dict[str, int] = {}  # anchor -> values
+        _Events.__init__(self, self.text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+
+    def item(self) -> Any:
+        """The next key, value or list item.  Raises BadItem for what cannot be made of it."""
+        self.values = 0
+        node: Any = self.compose_node(None, None)  # type: ignore[arg-type]
+        try:
+            return self.construct_document(node)
+        except Exception as error:  # PyYAML's constructors raise whatever Python does: `!!bool x` is a KeyError
+            self.constructed_objects = {}
+            self.recursive_objects = {}
+            self.state_generators = []
+            self.deep_construct = False
+            reason = getattr(error, "problem", None) or f"{type(error).__name__}: {error}"
+            raise BadItem(f"line {node.start_mark.line + 1}: {reason[:200]}") from error
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        self.text.since = 0
+        alias = isinstance(event, yaml.AliasEvent)
+        anchor: Any = getattr(event, "anchor", None)
+        before = self.values
+        if alias:
+            if anchor in self.anchors and anchor not in self.sizes:
+                self.refuse(event, f"*{anchor} stands within itself")
+            self.values += self.sizes.get(anchor, 0)
+            self.aliased += self.sizes.get(anchor, 0)
+        else:
+            self.values += 1
+            self.written += 1
+        if self.values > VALUES_MAX:
+            self.refuse(event, f"a row of more than {VALUES_MAX} values, what its aliases stand for counted")
+        if self.aliased > ALIASED_MAX + ALIASED_PER_VALUE * self.written:
+            self.refuse(event, f"aliases stand for {self.aliased} values in a file of {self.written}")
+        self.depth += 1
+        if self.depth > DEPTH_MAX:
+            self.refuse(event, f"lists and mappings {self.depth} deep; wanted at most {DEPTH_MAX}")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if anchor is not None and not alias:
+            self.sizes[anchor] = self.values - before
+            if len(self.sizes) > ANCHORS_MAX:
+                self.refuse(event, f"more than {ANCHORS_MAX} anchors")
+        return node
+
+    def refuse(self, event: Any, reason: str) -> None:
+        raise Unreadable(f"{self.name}: line {event.start_mark.line + 1}: {reason}")
+
+    def skip(self) -> None:
+        """Past the next item, but for what is anchored in it: a later item may refer to that."""
+        depth = 0
+        self.values = 0
+        while True:
+            self.text.since = 0
+            if not self.check_event(yaml.AliasEvent) and getattr(self.peek_event(), "anchor", None) is not None:
+                self.values = 0
+                self.compose_node(None, None)
+                if depth == 0:
+                    return
+                continue
+            event = self.get_event()
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth == 0:
+                return
+
+
+class BadItem(ValueError):
+    """An item that is YAML and still nothing: an unknown tag, a date that is none, a number without end."""
+
+
+def yaml_rows(stream: TextIO, name: str, kinds: Collection[str]) -> Iterator[RawRow | Fault]:
+    """Raises Unreadable."""
+    try:
+        loader = _Loader(stream, name)
+        while not loader.check_event(yaml.StreamEndEvent):
+            if isinstance(loader.get_event(), yaml.DocumentStartEvent):
+                break
+        if not loader.check_event(yaml.MappingStartEvent):
+            raise Unreadable(f"{name}: no mapping; wanted one with {', '.join(KINDS)}")
+        loader.get_event()
+        while not loader.check_event(yaml.MappingEndEvent):
+            yield from _yaml_list(loader, name, kinds)
+        # What stands behind is read as well: it may be no YAML.
+        while not loader.check_event(yaml.StreamEndEvent):
+            loader.text.since = 0
+            if isinstance(loader.get_event(), yaml.DocumentStartEvent):
+                raise Unreadable(f"{name}: several documents; wanted one")
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
+        raise Unreadable(f"{name}: not YAML: {' '.join(str(error).split())[:500]}") from error
+
+
+def _yaml_list(loader: _Loader, name: str, kinds: Collection[str]) -> Iterator[RawRow | Fault]:
+    try:
+        kind = loader.item()
+    except BadItem as error:
+        raise Unreadable(f"{name}: {error}; wanted lists named {', '.join(KINDS)}") from error
+    if not isinstance(kind, str) or kind not in KINDS or not loader.check_event(yaml.SequenceStartEvent):
+        try:
+            value = loader.item()
+        except BadItem as error:
+            yield Fault(f"{name}: {error}")
+            return
+        if value is not None or kind not in KINDS:
+            yield Fault(f"{name}: {shown(kind)}; wanted lists named {', '.join(KINDS)}")
+        return
+    if kind not in kinds:
+        loader.skip()
+        return
+    loader.get_event()
+    number = 0
+    while not loader.check_event(yaml.SequenceEndEvent):
+        number += 1
+        try:
+            row = loader.item()
+        except BadItem as error:
+            yield Fault(f"{name}: {kind} {number}: {error}")
+            continue
+        if isinstance(row, dict):
+            called = row.get("name", row.get("base", "?"))
+            yield kind, f"{name}: {kind} {number} ({called if isinstance(called, str) else shown(called)})"[:300], row
+        else:
+            yield Fault(f"{name}: {kind} {number}: {shown(row)}; wanted a mapping")
+    loader.get_event()
+
+
+# CSV ------------------------------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """What the csv module reads from.  since: characters that came since it made a row of them."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.stream = stream
+        self.name = name
+        self.line = self.since = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while text := self.stream.readline(ROW_CHARS_MAX + 1):
+            self.line += 1
+            self.since += len(text)
+            if self.since > ROW_CHARS_MAX:
+                raise Unreadable(
+                    f"{self.name}: line {self.line}: a row of more than {ROW_CHARS_MAX} characters; no row is that long"
+                )
+            yield text
+
+
+def csv_rows(stream: TextIO, name: str, kinds: Collection[str]) -> Iterator[RawRow]:
+    """Raises Unreadable."""
+    header: list[str] = []
+    kind = ""
+    lines = _Lines(stream, name)
+    reader = csv.reader(lines)
+    try:
+        for values in reader:
+            lines.since = 0
+            if not any(value.strip() for value in values):
+                header = []
+            elif not header:
+                header = [value.strip() for value in values]
+                is_host = not {"mac", "address", "addresses"}.isdisjoint(header)
+                kind = "networks" if "base" in header else "hosts" if is_host else "pools"
+            elif kind in kinds:
+                yield kind, f"{name}: line {reader.line_num}", _csv_fields(header, values)
+    except (csv.Error, UnicodeError) as error:
+        raise Unreadable(f"{name}: line {reader.line_num}: no CSV in UTF-8: {error}") from error
+
+
+def _csv_fields(header: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
+    """Empty fields are left out; an option of digits alone is an integer, for CSV cannot tell."""
+    fields: dict[str, Any] = {}
+    if len(values) > len(header):
+        fields[f"column {len(header) + 1}"] = values[len(header)]
+    for column, value in zip(header, (value.strip() for value in values), strict=False):
+        if column.startswith("dhcp."):
+            if value:
+                option = int(value) if _INTEGER.fullmatch(value) else value
+                fields.setdefault("dhcp", {})[column.removeprefix("dhcp.")] = option
+        elif value:
+            fields[column] = value
+    return fields
