@@ -18,11 +18,13 @@ from control.clusto.objects import (
     api,
     connect,
     get_by_name,
+    get_or_create,
     object_of,
     resolve,
 )
 
 __all__ = [
+    "APCRack",
     "Attribute",
     "BasicAppliance",
     "BasicCage",
@@ -34,17 +36,23 @@ __all__ = [
     "BasicServer",
     "BasicVirtualServer",
     "BasicZone",
+    "Cisco2960",
+    "Cisco3560",
+    "Cisco4948",
     "ClustoError",
     "ClustoMeta",
     "Device",
     "Driver",
+    "EquinixDatacenter",
     "ExclusivePool",
     "IPManager",
     "Location",
     "NoSuchObject",
+    "OpenGearCM4148",
     "PenguinServer",
     "PenguinServer2U",
     "Pool",
+    "PowerTowerXM",
     "ResourceManager",
     "SimpleEntityNameManager",
     "SimpleNameManager",
@@ -55,6 +63,7 @@ __all__ = [
     "get_entities",
     "get_from_pools",
     "get_ip_manager",
+    "get_or_create",
 ]
 
 _FREE_NAME_TRIES: Final = 1000
@@ -84,8 +93,38 @@ class BasicPowerStrip(Device):
     driver = "basicpowerstrip"
 
 
+class Cisco2960(BasicNetworkSwitch):
+    driver = "cisco2960"
+
+
+class Cisco3560(BasicNetworkSwitch):
+    driver = "cisco3560"
+
+
+class Cisco4948(BasicNetworkSwitch):
+    driver = "cisco4948"
+
+
+class PowerTowerXM(BasicPowerStrip):
+    """Outlets are called aa1 to aa8, ab1, ba1, bb1 to bb8, from upper left to lower right: 1 to 32."""
+
+    driver = "powertowerxm"
+
+    def port_number(self, portnum: int | str) -> int:
+        if not isinstance(portnum, str):
+            return portnum
+        name = re.fullmatch(r"\.?([ab])([ab])([1-8])", portnum)
+        if name is None:
+            raise ClustoError(f"{self!r}: no outlet is called {portnum!r}; wanted aa1 to bb8")
+        return 16 * (name[1] == "b") + 8 * (name[2] == "b") + int(name[3])
+
+
 class BasicConsoleServer(Device):
     driver = "basicconsoleserver"
+
+
+class OpenGearCM4148(BasicConsoleServer):
+    driver = "opengearcm4148"
 
 
 class BasicAppliance(Device):
@@ -110,6 +149,10 @@ class ExclusivePool(Driver):
 
 class BasicDatacenter(Driver):
     driver = "basicdatacenter"
+
+
+class EquinixDatacenter(BasicDatacenter):
+    driver = "equinixdatacenter"
 
 
 class BasicCage(Driver):
@@ -175,6 +218,10 @@ class BasicRack(Driver):
     def get_device_in(self, ru: int) -> Driver | None:
         path = self.units().get(ru)
         return None if path is None else get_by_name(path.rpartition("/")[2])
+
+
+class APCRack(BasicRack):
+    driver = "apcrack"
 
 
 class ResourceManager(Driver):

@@ -57,8 +57,15 @@ class Device(Driver):
 
     driver = "device"
 
-    def set_port_attr(self, porttype: str, portnum: int, key: str, value: "Scalar | Driver") -> None:
+    def port_number(self, portnum: int | str) -> int:
+        """Some drivers have names for ports.  Raises ClustoError."""
+        if isinstance(portnum, str):
+            raise ClustoError(f"{self!r}: no port is called {portnum!r}; wanted a number")
+        return portnum
+
+    def set_port_attr(self, porttype: str, portnum: int | str, key: str, value: "Scalar | Driver") -> None:
         """set_port_attr of HTTP stores everything as text, so it is left to text alone (CLUSTO-HTTPD 8.6)."""
+        portnum = self.port_number(portnum)
         self._check_port(porttype, portnum)
         if isinstance(value, str):
             what = f"{self!r}.set_port_attr({porttype!r}, {portnum}, {key!r}, {value!r})"
@@ -71,25 +78,27 @@ class Device(Driver):
                 raise failure(what, response, "wanted 200")
         self.set_attr(f"port-{porttype}", value, subkey=key, number=portnum)
 
-    def get_port_attr(self, porttype: str, portnum: int, key: str) -> Any:
+    def get_port_attr(self, porttype: str, portnum: int | str, key: str) -> Any:
         """None when nothing is said.  Reads attributes: HTTP's get_port_attr fails on a connection."""
+        portnum = self.port_number(portnum)
         self._check_port(porttype, portnum)
         return self.attr_value(f"port-{porttype}", subkey=key, number=portnum)
 
     def _check_port(self, porttype: str, portnum: int) -> None:
-        if self.type != self.row().type:
+        if self.type != self.row().type or self.row().example:
             return  # a driver of the site's own, whose ports only the inventory knows
         count = self.row().ports.get(porttype, 0)
         if not 1 <= portnum <= count:
             raise ClustoError(f"{self!r}: no port {porttype}:{portnum}; {self.driver} has {count} of {porttype}")
 
-    def port_free(self, porttype: str, portnum: int) -> bool:
+    def port_free(self, porttype: str, portnum: int | str) -> bool:
         return self.get_port_attr(porttype, portnum, "connection") in (None, "")
 
-    def connect_ports(self, porttype: str, portnum: int, other: "Device", otherportnum: int) -> None:
+    def connect_ports(self, porttype: str, portnum: int | str, other: "Device", otherportnum: int | str) -> None:
         """Both ends or an error before anything is written; the same connection again is none.
 
         Our own end comes last: interrupted anywhere it is free still, and the repetition completes it."""
+        portnum, otherportnum = self.port_number(portnum), other.port_number(otherportnum)
         key = f"port-{porttype}"
         ends = ((other, otherportnum, self, portnum), (self, portnum, other, otherportnum))
         said = []
@@ -106,7 +115,8 @@ class Device(Driver):
             if at != far.path:
                 device.set_attr(key, far, subkey="connection", number=num)
 
-    def disconnect_port(self, porttype: str, portnum: int) -> None:
+    def disconnect_port(self, porttype: str, portnum: int | str) -> None:
+        portnum = self.port_number(portnum)
         far = self.get_port_attr(porttype, portnum, "connection")
         farnum = self.get_port_attr(porttype, portnum, "otherportnum")
         ends: list[tuple[Driver, int]] = [(self, portnum)]
@@ -116,8 +126,13 @@ class Device(Driver):
             for subkey in ("connection", "otherportnum"):
                 device.del_attrs(f"port-{porttype}", subkey=subkey, number=num)
 
-    def bind_ip_to_osport(self, ip: str, osportname: str) -> None:
+    def bind_ip_to_osport(
+        self, ip: str, osportname: str, porttype: str | None = None, portnum: int | None = None
+    ) -> None:
+        """porttype, portnum: the port that the name is of, where that is to be noted, too."""
         self.bind_ip(ip, osportname)
+        if porttype is not None and portnum is not None:
+            self.set_port_attr(porttype, portnum, "osportname", osportname)
 
     def bind_ip(self, ip: str, osportname: str | None = None) -> None:
         """Four or five attributes with one number (CLUSTO-HTTPD 1.7, 9); checks that the address is managed and free.

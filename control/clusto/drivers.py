@@ -16,6 +16,9 @@ _SERVER_2U: Final = {"nic-eth": 2, "pwr-nema-5": 2, "console-serial": 1}
 _SWITCH: Final = {"nic-eth": 48, "pwr-nema-5": 1}
 _POWERSTRIP: Final = {"nic-eth": 1, "pwr-nema-5": 24}
 _CONSOLE: Final = {"nic-eth": 1, "pwr-nema-5": 1, "console-serial": 24}
+_CISCO: Final = {"nic-eth": 48, "pwr-nema-5": 1, "console-serial": 1}
+_POWER_TOWER: Final = {"nic-eth": 1, "pwr-nema-5": 32, "console-serial": 1}
+_OPENGEAR: Final = {"nic-eth": 1, "pwr-nema-5": 1, "console-serial": 48}
 _APPLIANCE: Final = {"nic-eth": 1, "pwr-nema-5": 2, "console-serial": 1}
 
 _NAMES: Final[Mapping[str, PropertyValue]] = {"digits": 2, "basename": "", "leadingZeros": 1, "next": 1}
@@ -27,6 +30,7 @@ class Driver:
 
     container: "pool" (member once per pool), "unique_pool" (in one pool of that driver), "exclusive_pool" (in no other
     pool), "place" (in one container of that driver), "rack", or "plain" (a member has no other parent).
+    example: of the drivers that clusto's example of a rack factory uses, which not every site has.
     """
 
     name: str
@@ -37,10 +41,15 @@ class Driver:
     rack_units: int = 1
     container: str = "plain"
     properties: Mapping[str, PropertyValue] = field(default_factory=dict)
+    example: bool = False
 
 
-def _device(name: str, type_: str, class_name: str, ports: Mapping[str, int], rack_units: int = 1) -> Driver:
-    return Driver(name=name, type=type_, class_name=class_name, ports=ports, device=True, rack_units=rack_units)
+def _device(
+    name: str, type_: str, class_name: str, ports: Mapping[str, int], rack_units: int = 1, *, example: bool = False
+) -> Driver:
+    return Driver(
+        name=name, type=type_, class_name=class_name, ports=ports, device=True, rack_units=rack_units, example=example
+    )
 
 
 def _place(name: str, type_: str, class_name: str) -> Driver:
@@ -75,6 +84,26 @@ DRIVERS: Final[Mapping[str, Driver]] = {
             class_name="BasicRack",
             container="rack",
             properties={"minu": 1, "maxu": 45},
+        ),
+        _device("cisco2960", "networkswitch", "Cisco2960", _CISCO, example=True),
+        _device("cisco3560", "networkswitch", "Cisco3560", _CISCO, example=True),
+        _device("cisco4948", "networkswitch", "Cisco4948", _CISCO, example=True),
+        _device("powertowerxm", "powerstrip", "PowerTowerXM", _POWER_TOWER, example=True),
+        _device("opengearcm4148", "consoleserver", "OpenGearCM4148", _OPENGEAR, example=True),
+        Driver(
+            name="apcrack",
+            type="rack",
+            class_name="APCRack",
+            container="rack",
+            properties={"minu": 1, "maxu": 45},
+            example=True,
+        ),
+        Driver(
+            name="equinixdatacenter",
+            type="datacenter",
+            class_name="EquinixDatacenter",
+            container="place",
+            example=True,
         ),
         _place("basicdatacenter", "datacenter", "BasicDatacenter"),
         _place("basiccage", "cage", "BasicCage"),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
-from control.clusto.api import TIMEOUT_S, Api, ClustoError, failure, quoted
+from control.clusto.api import TIMEOUT_S, Api, ClustoError, NoSuchObject, failure, quoted
 from control.clusto.drivers import DRIVERS, PORT_ACTION_TYPES
 from control.clusto.drivers import Driver as DriverRow
 
@@ -106,10 +106,14 @@ class Driver:
         return f"{type(self).__name__}({self.name!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Driver) and (self.name, self.driver) == (other.name, other.driver)
+        return isinstance(other, Driver) and self.path == other.path
 
     def __hash__(self) -> int:
-        return hash((self.name, self.driver))
+        return hash(self.path)
+
+    def __contains__(self, thing: "Driver") -> bool:
+        """Whether thing is a member; `in` asks the inventory."""
+        return self.path in thing.parent_paths()
 
     @property
     def path(self) -> str:
@@ -297,6 +301,17 @@ def get_by_name(name: str) -> Driver:
     return object_of(document_of(name))
 
 
+def get_or_create(name: str, wanted: type[_D], **properties: Scalar) -> _D | Driver:
+    """The entity of that name, whatever its driver; else a new one.
+
+    One of the plain driver that `wanted` derives from is taken for a `wanted`: its ports are what the caller says."""
+    try:
+        found = get_by_name(name)
+    except NoSuchObject:
+        return wanted(name, **properties)
+    return wanted._known(name, found.type) if issubclass(wanted, type(found)) else found
+
+
 def resolve(paths: Iterable[str]) -> list[Driver]:
     """Paths -> objects, in their order; a few requests for all of them, for a path does not tell the driver."""
     names_of: dict[str, list[str]] = {}
@@ -306,7 +321,7 @@ def resolve(paths: Iterable[str]) -> list[Driver]:
         names_of.setdefault(type_, []).append(name)
     found: dict[str, Driver] = {}
     for type_, names in names_of.items():
-        drivers = [row.name for row in DRIVERS.values() if row.type == type_]
+        drivers = [row.name for row in DRIVERS.values() if row.type == type_ and not row.example]
         for driver in drivers:
             known = [f"/{type_}/{name}" for name in names] if len(drivers) == 1 else _paths_of_driver(driver, names)
             found.update((path, class_of(driver)._known(path.split("/", 2)[2], type_)) for path in known)

@@ -95,10 +95,12 @@ class Desk:
         if machine is None:
             if sighting.get("verdict") != NOT_SERVED:
                 return  # who is served, or could be, has its MAC where it belongs
-            machine = self.machines.known(mac, now)
+            machine = self.machines.stranger(mac, now)
             if machine is None:
                 return
             machine.state = "unknown"
+        elif mac in self.machines.strangers:
+            self.machines.stranger(mac, now)
         machine.seen_s = now
         machine.sighting = sighting
         if machine.state == "ignored":

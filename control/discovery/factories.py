@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
 from control.clusto.api import ClustoError, NoSuchObject
 from control.clusto.objects import get_by_name
+from control.discovery import asclusto
 from control.discovery.building import Declared, Reserving, layout_of, nothing_reserved
 from control.discovery.facts import Facts
 from control.discovery.inventory import Entity, Inventory, name_of
@@ -26,6 +29,8 @@ from control.discovery.jobs import Waits
 
 FOLDER: Final = "/var/lib/clusto"  # where the original looks for it
 DRIVERS: Final = ("penguinserver", "basicserver")
+OURS: Final = ("control", "ext", "fastpath")
+INSTALLED: Final = tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
 T = TypeVar("T")
 
 
@@ -91,7 +96,7 @@ class Factories:
         self.facts = facts
         self.named = named
         self.stage = stage
-        self.module: ModuleType | None = None
+        self.module: Loaded | None = None
 
     def of(self, rack: Entity) -> Builder:
         """Raises Waits when the rack has neither."""
@@ -108,16 +113,66 @@ class Factories:
         assert self.named is not None
         what = f"snmp.rackfactory {self.named}"
         named = self.named
-        if self.module is None:
-            self.module = called(what, "import", lambda: load_module(named), self.stage)
-        get_factory = getattr(self.module, "get_factory", None)
+        if self.module is None or self.module.is_old():
+            self.module = None
+            self.module = called(what, "import", lambda: Loaded(named), self.stage)
+        get_factory = getattr(self.module.module, "get_factory", None)
         if not callable(get_factory):
             raise Waits(f"{what} has no get_factory(rack_name); add it to the module")
         return called(what, f"get_factory({rack!r})", lambda: get_factory(rack), self.stage)
 
 
+class Loaded:
+    """A site's module and what of its own it imports, until one of these files is another."""
+
+    def __init__(self, named: str) -> None:
+        """By name, from Python's path or the original's folder; or a .py file by its absolute path."""
+        asclusto.install()
+        sys.dont_write_bytecode = True  # that goes by whole seconds, and a repair may come within one
+        importlib.invalidate_caches()
+        before = set(sys.modules)
+        self.own: dict[str, str] = {}
+        try:
+            self.module = load_module(named)
+        except BaseException:
+            self.own = own_files(set(sys.modules) - before)
+            self.forget()  # what it had imported may be what has to be repaired
+            raise
+        self.own = own_files(set(sys.modules) - before)
+        self.stamps = {file: stamp_of(file) for file in {file_of(self.module), *self.own.values()} if file}
+
+    def is_old(self) -> bool:
+        """True: forgotten, to be loaded again."""
+        if all(stamp_of(file) == stamp for file, stamp in self.stamps.items()):
+            return False
+        self.forget()
+        return True
+
+    def forget(self) -> None:
+        for name in self.own:
+            sys.modules.pop(name, None)
+
+
+def own_files(names: Iterable[str]) -> dict[str, str]:
+    """Of these modules the site's own, with their files: neither Python's, nor installed, nor ours."""
+    files = {name: file_of(sys.modules.get(name)) for name in names if name.partition(".")[0] not in OURS}
+    return {name: file for name, file in files.items() if file and not file.startswith(INSTALLED)}
+
+
+def file_of(module: ModuleType | None) -> str:
+    return str(getattr(module, "__file__", None) or "")
+
+
+def stamp_of(file: str) -> tuple[int, int, int]:
+    """Zeros for one that is gone."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return 0, 0, 0
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def load_module(named: str) -> ModuleType:
-    """By name, from Python's path or the original's folder; or a .py file by its absolute path."""
     if not named.startswith("/"):
         if FOLDER not in sys.path:
             sys.path.append(FOLDER)

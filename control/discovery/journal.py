@@ -7,6 +7,7 @@ the disk.  The file is written anew, aside and renamed, when most of its lines a
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from control.discovery.statefile import json_object, read_file
 log = logging.getLogger("bootstorm.discovery")
 
 SPARE_LINES: Final = 5_000  # out of date, before the file is written anew
-FILE_BYTES_MAX: Final = 256 << 20
+FILE_BYTES_MAX: Final = 128 << 20
 LOST: Final = ".lost"
 LOST_BYTES_MAX: Final = 1 << 20
 NAMED_MAX: Final = 10  # lines, in the log
@@ -63,7 +64,8 @@ class Journal:
             log.error("cannot read %s: %s; what was under way is found again by its next trap", self.path, error)
             content = b""
         found: dict[str, T] = {}
-        for number, line in enumerate(content.split(b"\n"), 1):
+        for number, ended_line in enumerate(io.BytesIO(content), 1):
+            line = ended_line.rstrip(b"\n")
             if not line:
                 continue
             try:

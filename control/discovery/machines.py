@@ -18,6 +18,7 @@ from control.discovery.jobs import Outcome, Work
 from control.discovery.trapseen import TrapSeen
 
 MACHINES_MAX: Final = 50_000
+STRANGERS_MAX: Final = 2_000  # that only DHCP saw: anybody can make them up, and none may take a trap's place
 PORTS_MAX: Final = 100_000
 SETTLE_S: Final = 1.0  # after the first trap: the other MACs of a hub or an uplink come in the same second
 REPEAT_S: Final = 300.0  # the same trap again changes nothing for so long
@@ -194,6 +195,7 @@ class Machines:
         self.max_macs = max_macs
         self.most = most
         self.of_mac: OrderedDict[str, Machine] = OrderedDict()  # the longest unseen first
+        self.strangers: OrderedDict[str, None] = OrderedDict()  # of these the ones without a place
         self.of_port: OrderedDict[Place, dict[str, float]] = OrderedDict()  # MAC -> when
         self.uplinks: OrderedDict[Place, float] = OrderedDict()  # until when
         self.due: list[tuple[float, str]] = []
@@ -222,6 +224,7 @@ class Machines:
     def placed(self, machine: Machine, place: Place, vlan: int, now: float) -> bool:
         """Whether that is news."""
         new = place not in machine.places
+        self.strangers.pop(machine.mac, None)
         if new and machine.places:
             machine.moved = (*machine.moved, now)[-MOVES_MAX:]
         machine.places[place] = (now, vlan)
@@ -312,6 +315,18 @@ class Machines:
         machine.seen_s = now
         self.of_mac.move_to_end(mac)
         return machine
+
+    def stranger(self, mac: str, now: float) -> Machine | None:
+        """One that no trap has shown; the longest unseen of its kind makes room.  None as known()."""
+        self.strangers[mac] = None
+        self.strangers.move_to_end(mac)
+        while len(self.strangers) > STRANGERS_MAX:
+            oldest, _none = self.strangers.popitem(last=False)
+            gone = self.of_mac.get(oldest)
+            if gone is not None and not gone.places and gone.state in ("seen", "unknown"):
+                del self.of_mac[oldest]
+                self.counts["strangers_forgotten"] += 1
+        return self.known(mac, now)
 
     def make_room(self) -> bool:
         for mac, machine in islice(self.of_mac.items(), 64):

@@ -232,7 +232,7 @@ hosts:
     said = "\n".join(report.errors)
     for wanted in (
         "pools 3 (x): name x is also at bad.yaml: pools 1 (x)",
-        "containers 2 (c): driver 'pool'; wanted one of basiccage",
+        "containers 2 (c): driver 'pool'; wanted one of apcrack, basiccage",
         "(n1): ru 12 of rack r1 is also of a",
         "(n2): ru 46 of rack r1; wanted 1 to 45",
         "(n3): container nowhere: there is none",

@@ -27,6 +27,7 @@ from control.discovery import desk as desk_module
 from control.discovery import lane as lane_module
 from control.discovery import machines
 from control.discovery.desk import Desk
+from control.discovery.machines import STRANGERS_MAX
 from control.discovery.reserved import Reserved
 from control.discovery.trapseen import TrapSeen
 from tests.control.clusto.support import running, serving
@@ -255,6 +256,22 @@ def test_a_bmc_that_says_so_for_an_hour_on_its_server_s_port_is_recorded(
     at_the_desk(config, first)
     at_the_desk(config, second)
     assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == [MAC]
+
+
+def test_forged_requests_take_no_machine_s_place(site: Inventory, tmp_path: Path) -> None:
+    """50,000 made-up MACs that waited for their turn left no room for a machine that a trap shows."""
+
+    async def scenario(desk: Desk) -> None:
+        desk.machines.most = 3_000
+        for number in range(10_000):
+            desk.sighted(sighting((0x02AA00000000 + number).to_bytes(6, "big").hex(":")))
+        assert len(desk.machines.of_mac) <= STRANGERS_MAX
+        desk.take([trap(mac, 1 + at) for at, mac in enumerate(MACS[:12])])
+        for mac in MACS[:12]:
+            await until(desk, mac, "registered")
+        assert desk.machines.counts["dropped_full"] == 0
+
+    at_the_desk(configured(tmp_path, site.url), scenario)
 
 
 @pytest.mark.timeout(1800)
