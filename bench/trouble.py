@@ -158,8 +158,8 @@ class PidsLimit:
                 (self.folder / "cgroup.procs").write_text(str(pid))
 
     def freeze(self) -> None:
-        """Not one process or thread more than there are."""
-        (self.folder / "pids.max").write_text((self.folder / "pids.current").read_text())
+        """Not one process or thread more; those that are there stay."""
+        (self.folder / "pids.max").write_text("0")
 
     def thaw(self) -> None:
         (self.folder / "pids.max").write_text("max")
