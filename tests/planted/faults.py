@@ -219,7 +219,7 @@ PLANTED: tuple[Planted, ...] = (
             Spot(
                 "fastpath/supervisor.py",
                 '            if child.kind != "control" and listens and not child.stopping_s:\n',
-                '            if child.kind != "control" and listens and not child.stopping_s and child.slot != 1:\n',
+                '            if child.kind != "control" and listens and not child.stopping_s and (child.slot != 1 or message.generation < 2):\n',
             ),
         ),
         fault("addresses exchanged"),
@@ -280,5 +280,6 @@ PLANTED: tuple[Planted, ...] = (
         "tests/ext/test_properties.py::test_well_formed_and_nearly",
         r"AssertionError|assert ",
         ("ext.codec",),
+        (("BOOTSTORM_EXAMPLES", "3000"),),
     ),
 )
