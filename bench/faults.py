@@ -161,7 +161,9 @@ def restart_supervisor(watched: Watched) -> None:
     """SIGKILL to the one process that nothing replaces but the system's service manager, which starts it at once; what
     was changed before is on disk."""
     site = watched.site
-    watched.adopt(watched.swap(False))
+    change = watched.swap(False)
+    with contextlib.suppress(OSError, RuntimeError):  # the inventory may be down
+        watched.adopt(change)
     pid = one_of(watched, "supervisor")
     watched.say(f"SIGKILL to supervisor {pid}")
     watched.ledger.open_deaf(time.monotonic_ns() - int(0.02e9))  # what waits in its sockets dies with them
@@ -236,14 +238,40 @@ def drain(watched: Watched) -> None:
 
 def full_pids(watched: Watched) -> None:
     """No process can be started; a spare dies meanwhile."""
-    watched.say("no more processes")
-    watched.site.pids_limit.freeze()
+    freeze(watched)
     os.kill(one_of(watched, "spare"), signal.SIGKILL)
-    watched.site.pids_limit.freeze()  # the dead one's place, too
 
 
 def thaw_pids(watched: Watched) -> None:
     watched.site.pids_limit.thaw()
+
+
+def both(first: Act, second: Act, watched: Watched) -> None:
+    """Something happens while another thing is as it should not be."""
+    first(watched)
+    second(watched)
+
+
+def freeze(watched: Watched) -> None:
+    watched.say("no more processes")
+    watched.site.pids_limit.freeze()
+
+
+def upgrade_without_processes(watched: Watched) -> None:
+    """SIGUSR2 while no process can be started: upgraded later or not, the service goes on."""
+    freeze(watched)
+    os.kill(one_of(watched, "supervisor"), signal.SIGUSR2)
+
+
+def code_away(watched: Watched) -> None:
+    """The environment is being replaced: there is no code to start; a spare dies meanwhile."""
+    watched.say("the code is away")
+    watched.site.installed.link.rename(watched.site.installed.link.with_suffix(".away"))
+    os.kill(one_of(watched, "spare"), signal.SIGKILL)
+
+
+def code_back(watched: Watched) -> None:
+    watched.site.installed.link.with_suffix(".away").rename(watched.site.installed.link)
 
 
 def full_disk(watched: Watched) -> None:
@@ -361,6 +389,10 @@ def tracing_needed(_watched: Watched) -> str:
     return tracing.available()
 
 
+def registrar_needed(watched: Watched) -> str:
+    return "" if "registrar" in watched.site.by_kind() else "no registrar runs"
+
+
 def cgroup_needed(watched: Watched) -> str:
     return watched.site.pids_limit.reason
 
@@ -386,6 +418,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("planner stopped", partial(during_refresh, partial(pause, "planner"))),
     Fault("receiver killed", partial(kill, "receiver")),
     Fault("receiver stopped", partial(stop, "receiver")),
+    Fault("registrar killed", partial(kill, "registrar"), needs=registrar_needed),
     Fault("supervisor killed", restart_supervisor, limit_s=SUPERVISOR_S, short=True),
     Fault("upgrade, same build", upgrade, limit_s=UPGRADE_S),
     Fault(
@@ -393,6 +426,30 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("stderr full", full_pipe, drain, short=True),
     Fault("pids limit", full_pids, thaw_pids, held_s=2.0, short=True, needs=cgroup_needed),
+    Fault(
+        "pids limit, worker killed",
+        partial(both, freeze, partial(kill, "worker")),
+        thaw_pids,
+        limit_s=WORKER_S,
+        held_s=1.0,
+        needs=cgroup_needed,
+    ),
+    Fault("pids limit, upgrade", upgrade_without_processes, thaw_pids, UPGRADE_S, held_s=1.0, needs=cgroup_needed),
+    Fault("stderr full, worker killed", partial(both, full_pipe, partial(kill, "worker")), drain, WORKER_S),
+    Fault("stderr full, upgrade", partial(both, full_pipe, upgrade), drain, UPGRADE_S),
+    Fault("code away", code_away, code_back, held_s=1.0),
+    Fault("disk full, control killed", partial(both, full_disk, partial(kill, "control")), empty_disk),
+    Fault(
+        "inventory down, supervisor killed",
+        partial(both, partial(bad_inventory, "down"), restart_supervisor),
+        good_inventory,
+        SUPERVISOR_S,
+    ),
+    Fault(
+        "inventory down, control killed",
+        partial(both, partial(bad_inventory, "down"), partial(kill, "control")),
+        good_inventory,
+    ),
     Fault("disk full", full_disk, empty_disk, short=True),
     Fault("clock forward", partial(jump, 400 * DAY_S), clock_back, held_s=0.5),
     Fault("clock back", partial(jump, -400 * DAY_S), clock_back, held_s=0.5, short=True),

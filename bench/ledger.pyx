@@ -150,7 +150,7 @@ cdef class Ledger(Wire):
     # --- what is right, and since when ----------------------------------------------------------------------------
 
     def begin_change(self, changes):
-        """(host, address) pairs, address 0 for silence: from now on both the old and the new answer are right."""
+        """(host, address) pairs, address 0 for silence: from now on the old and the new answer are right, and none."""
         cdef uint32_t peer, address
         for peer, address in changes:
             if peer >= self.peer_count:
@@ -279,7 +279,8 @@ cdef class Ledger(Wire):
         cdef Moment *moment = self.moment(shot.sent_ns)
         cdef bint changing = shot.loose or hope.loose or shot.version != hope.version
         cdef int i
-        if hope.right_be == 0 or (changing and hope.other_be == 0):
+        # An exchange passes through a moment in which two machines have one address: whoever reads then answers neither.
+        if hope.right_be == 0 or shot.loose or (changing and hope.other_be == 0):
             moment.silent += 1
             self.silent_total += 1
             return

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from bench import record
-from bench.faults import FAULTS, Fault
+from bench.faults import FAULTS, Fault, recovered
 from bench.figures import Histogram
 from bench.lab import Lab
 from bench.machine import ROOT, commit
@@ -150,6 +150,7 @@ class Soak:
         started = time.monotonic()
         watched.begin()
         time.sleep(WARM_S)
+        recovered(watched)
         calm_trial = calm(watched, calm_s)
         time.sleep(PATIENCE_S)  # then all of its requests are settled
         self.calm_row = row_of(watched, [calm_trial], 0.0)

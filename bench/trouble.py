@@ -13,6 +13,7 @@ import fcntl
 import json
 import mmap
 import os
+import re
 import select
 import signal
 import socket
@@ -46,6 +47,7 @@ STEP_S, LOOK_S = 15.0, 0.01
 STATE_BYTES = 32 << 20
 LOG_BYTES = 4 << 20
 PIPE_BYTES = 4096
+LOADED_S = 3.0  # a process that old has loaded, where no filter says so
 ASK_S = 5.0
 FIRST_SPARE_MAC = 0x020000F00000
 ADDRESS_BIAS = 1 << 31  # the inventory keeps addresses as signed numbers
@@ -158,8 +160,8 @@ class PidsLimit:
                 (self.folder / "cgroup.procs").write_text(str(pid))
 
     def freeze(self) -> None:
-        """Not one process or thread more than there are."""
-        (self.folder / "pids.max").write_text((self.folder / "pids.current").read_text())
+        """Not one process or thread more; those that are there stay."""
+        (self.folder / "pids.max").write_text("0")
 
     def thaw(self) -> None:
         (self.folder / "pids.max").write_text("max")
@@ -168,6 +170,15 @@ class PidsLimit:
         if self.folder.is_dir() and not self.reason:
             with contextlib.suppress(OSError):  # somebody of the group still ends
                 self.folder.rmdir()
+
+
+def stands_by(pid: int) -> bool:
+    """A spare that has loaded: it waits for messages under its filter of system calls, or is long there."""
+    with contextlib.suppress(OSError):
+        if re.search(r"^Seccomp:\s*2$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE):
+            return True
+        return time.time() - os.stat(f"/proc/{pid}").st_ctime > LOADED_S
+    return False
 
 
 class TroubledSite(RunningSite):
@@ -277,7 +288,8 @@ class TroubledSite(RunningSite):
             return False
         status = self.status()
         alive = [self.pid_of(worker["pid"]) for worker in status.get("workers", ())]
-        return len(alive) == workers and None not in alive and all(w["generation"] for w in status["workers"])
+        serve = len(alive) == workers and None not in alive and all(w["generation"] for w in status["workers"])
+        return serve and all(stands_by(pid) for pid in found["worker"] if pid not in alive)
 
     def holds_port(self, port: int = 67) -> bool:
         """Somebody has a UDP socket on the port."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bench.faults import FAULTS, Fault
+from bench.faults import FAULTS, Fault, recovered
 from bench.lab import Lab
 from bench.trial import Row, attempt, calm, calm_limit_s, row_of
 from bench.watched import Watched, watched_site
@@ -85,6 +85,7 @@ def test_fault(standing: Standing, fault: Fault, record_property: Callable[[str,
         pytest.skip(f"{fault.name}: {reason}")
     watched.begin()
     time.sleep(WARM_S)
+    recovered(watched)
     try:
         trial = attempt(watched, fault)
     finally:

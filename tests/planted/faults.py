@@ -219,7 +219,8 @@ PLANTED: tuple[Planted, ...] = (
             Spot(
                 "fastpath/supervisor.py",
                 '            if child.kind != "control" and listens and not child.stopping_s:\n',
-                '            if child.kind != "control" and listens and not child.stopping_s and child.slot != 1:\n',
+                "            late = child.slot == 1 and message.generation > 1\n"
+                '            if child.kind != "control" and listens and not child.stopping_s and not late:\n',
             ),
         ),
         fault("addresses exchanged"),
@@ -280,5 +281,6 @@ PLANTED: tuple[Planted, ...] = (
         "tests/ext/test_properties.py::test_well_formed_and_nearly",
         r"AssertionError|assert ",
         ("ext.codec",),
+        (("BOOTSTORM_EXAMPLES", "3000"),),
     ),
 )
