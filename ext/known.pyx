@@ -146,7 +146,7 @@ cdef class KnownOuis:
         cdef uint32_t i, oui
         cdef const Lease *lease
         with nogil:
-            for i in range(table.table.header.lease_count):
+            for i in range(table.table.lease_count):
                 lease = table.table.leases + i
                 if lease.state == TOMBSTONE:
                     continue
