@@ -98,9 +98,14 @@ def read_closed(
     inventory = read(macs, names, frame)
     plan, paths = planned(inventory), paths_read(inventory, frame)
     rows = rows_of(plan, paths)
-    keys, more_macs, more_names = close_over(view, disputes, plan, rows, paths, asked)
+    keys, more_names = close_over(view, disputes, plan, rows, paths, asked)
+    more_names -= set(names)
+    # A row as it is served is of its own object alone; who else may have the MAC of another one?
+    things = identities(paths)
+    own = {row["mac"] | row["role"] << 48 for row in served_rows(view.pair, rows) if row["identity"] in things}
+    more_macs = {show_mac(key) for key in keys - own} - set(macs)
     if more_macs or more_names:
-        more = read(more_macs, more_names, inventory)
+        more = read(sorted(more_macs), sorted(more_names), inventory)
         paths |= paths_read(more, frame)
         more.things = inventory.things | more.things
         more.parents = inventory.parents | more.parents
@@ -134,8 +139,8 @@ def rows_of(plan: Plan, read: Collection[str]) -> dict[int, Row]:
 
 def close_over(
     view: View, disputes: Disputes, plan: Plan, rows: Mapping[int, Row], read: Collection[str], asked: set[int]
-) -> tuple[set[int], list[str], list[str]]:
-    """Keys of all rows that the look-up decides about, and the MACs and names that have to be read for that besides.
+) -> tuple[set[int], set[str]]:
+    """Keys of all rows that the look-up decides about, and names of the objects that may have a word in it.
 
     asked: keys that were asked for; read: paths of the objects that were read for that, and rows what they became."""
     pair = view.pair
@@ -148,13 +153,11 @@ def close_over(
         if row["state"] == "served":
             addresses.update(lease["address"] for lease in row["leases"])
     keys |= view.with_addresses(addresses)
-    names = {name_of(path) for path in read}
-    touched = disputes.touching(keys, names, addresses)
+    touched = disputes.touching(keys, map(name_of, read), addresses)
     keys.update(key for dispute in touched for key in dispute.keys)
-    again = {name for dispute in touched for name in dispute.names}
-    again.update(decoded(row["name"]) for row in served_rows(pair, keys) if row["identity"] not in things)
-    unread = keys - rows.keys() - asked
-    return keys, sorted({show_mac(key) for key in unread}), sorted(again - names)
+    names = {name for dispute in touched for name in dispute.names}
+    names.update(decoded(row["name"]) for row in served_rows(pair, keys) if row["identity"] not in things)
+    return keys, names
 
 
 def served_rows(pair: Pair, keys: Iterable[int]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ import logging
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -184,13 +184,16 @@ class Planner:
         log.error("not published: %s", refused)
         self.fail("contested", str(refused), job)
 
-    def report_with(self, silenced: Silenced, faults: Faults, reasons: dict[str, str]) -> int:
+    def report_with(
+        self, silenced: Silenced, faults: Faults, reasons: dict[str, str], answered: Iterable[str] = ()
+    ) -> int:
         """A report that names also what was made a conflict at the last moment."""
         for row in silenced.rows:
             log.warning("%s is not answered: %s", row.name, row.reason)
         faults.include(silenced.faults)
         self.disputes.note(silenced.contested)
-        return write_report(faults, {show_mac(row.key): row.reason for row in silenced.rows} | reasons)
+        reasons = {show_mac(row.key): row.reason for row in silenced.rows} | reasons
+        return write_report(faults, reasons, sorted(set(answered) - reasons.keys()))
 
     # --- single hosts --------------------------------------------------------------------------------------------
 
@@ -240,7 +243,7 @@ class Planner:
             time.time(),
             changes,
             published=bool(changes),
-            report=self.report_with(silenced, found.plan.faults, reasons),
+            report=self.report_with(silenced, found.plan.faults, reasons, map(show_mac, found.keys)),
             stages_s=stages.seconds,
             missing=[show_mac(mac) for mac in sorted(asked_macs - there)],
         )
@@ -541,13 +544,16 @@ def plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def write_report(faults: Faults | dict[str, list[str]], reasons: dict[str, str]) -> int:
-    """A memfd with msgpack: {"faults": {name: [reason]}, "reasons": {mac: reason}}, of each the first lines."""
+def write_report(faults: Faults | dict[str, list[str]], reasons: dict[str, str], answered: Iterable[str] = ()) -> int:
+    """A memfd with msgpack: {"faults": {name: [reason]}, "reasons": {mac: reason}}, of each the first lines.
+
+    answered: MACs that have no such reason any more."""
     return write_memfd(
         {
             "faults": dict(list(faults.items())[:REPORT_LINES_MAX]),
             "reasons": dict(list(reasons.items())[:REPORT_LINES_MAX]),
             "faults_total": len(faults),
+            "answered": list(answered)[:REPORT_LINES_MAX],
         }
     )
 

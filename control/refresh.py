@@ -272,6 +272,8 @@ class Refresher:
         elif report["reasons"] or planned.origin == "hosts":
             state.faults |= report["faults"]
             state.faults_total = max(state.faults_total, len(state.faults))
+            for mac in report["answered"]:
+                state.reasons.pop(mac, None)
             state.reasons |= report["reasons"]
         started = time.monotonic()
         if planned.published:

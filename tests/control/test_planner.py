@@ -192,7 +192,7 @@ def unpacked(fd: int) -> Any:
 
 
 def test_an_empty_report() -> None:
-    assert unpacked(write_report({}, {})) == {"faults": {}, "reasons": {}, "faults_total": 0}
+    assert unpacked(write_report({}, {})) == {"faults": {}, "reasons": {}, "faults_total": 0, "answered": []}
 
 
 def test_a_report_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +401,7 @@ def test_a_relink_keeps_hosts_and_delta(planner: Planner, control: Control, inve
     planner.relink(OTHER_LINKS)
     after = control.pair()
     assert (control.last.origin, control.last.generation, control.last.base) == ("links", 3, 1)
-    assert control.report() == {"faults": {}, "reasons": {}, "faults_total": 0}
+    assert control.report() == {"faults": {}, "reasons": {}, "faults_total": 0, "answered": []}
     assert after.top.digest == before.top.digest and after.top.networks == before.top.networks
     assert after.top.created_s == before.top.created_s
     assert sorted(after.delta.keys()) == sorted(before.delta.keys())

@@ -1,0 +1,167 @@
+"""An inventory in which hosts move, as a model and as a source that may fail; what a table made of it must never say.
+
+inventory = Moving()
+inventory.hosts["a"] = Machine(mac=1, addresses=[10])
+planner.source = inventory                       # the planner reads it, part by part
+check(control.pair())
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ext.builder import Surroundings
+from ext.table import Generation, Pair, row_key
+
+from control.clusto.model import Batch, Inventory, InventoryDown, PartLost, Reading, Thing, dotted
+from control.compile import Compiler
+from control.config import Dhcp
+from tests.control.inventories import At, Site, attribute
+
+FIRST_ADDRESS = 0x0A010000
+BMC_PORT = "ipmi"
+
+
+@dataclass(slots=True)
+class Machine:
+    """mac, bmc_mac: small numbers, None for none.  addresses, bmc_address: the last octet.  part: read together."""
+
+    mac: int | None
+    addresses: list[int]
+    type_: str = "server"
+    enabled: bool = True
+    proxy: bool = False
+    part: str = "p"
+    bmc_mac: int | None = None
+    bmc_address: int | None = None
+
+
+def mac_text(number: int) -> str:
+    return (0x020000000000 + number).to_bytes(6, "big").hex(":")
+
+
+@dataclass
+class Moving:
+    """hosts: by name; an object is a type and a name, and "a#" shows the name a.  lost: parts that cannot be read;
+    missing: paths that are listed and not given; fail_at: how many single reads still work before one fails, None: all
+    do; before_part: called before each part."""
+
+    hosts: dict[str, Machine] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    down: bool = False
+    fail_at: int | None = None
+    before_part: Any = lambda _part: None
+
+    def thing(self, name: str, host: Machine) -> Thing:
+        site = Site(None)
+        bound = [At(dotted(FIRST_ADDRESS + address)) for address in host.addresses]
+        if host.bmc_address is not None:
+            bound.append(At(dotted(FIRST_ADDRESS + host.bmc_address), port=BMC_PORT))
+        dhcp = {"enabled": int(host.enabled)} | ({"proxy": 1} if host.proxy else {})
+        extra = []
+        if host.bmc_mac is not None:
+            extra.append(attribute("port-nic-eth", "ipmi-mac", mac_text(host.bmc_mac), 1))
+        macs = () if host.mac is None else mac_text(host.mac)
+        shown = name.partition("#")[0]  # objects of two types may show one name
+        site.host(shown, *bound, mac=macs, type_=host.type_, extra=extra, dhcp=dhcp)
+        return Thing(f"/{host.type_}/{shown}", tuple(site.things[f"/{host.type_}/{shown}"]))
+
+    def things(self) -> dict[str, tuple[str, Thing]]:
+        """Path -> part and thing."""
+        made = [(host.part, self.thing(name, host)) for name, host in self.hosts.items()]
+        return {thing.path: (part, thing) for part, thing in made}
+
+    def frame(self) -> Inventory:
+        site = Site()
+        inventory = site.inventory()
+        return Inventory(dict(inventory.things), {}, managers=list(inventory.managers))
+
+    # --- a source ------------------------------------------------------------------------------------------------
+
+    def read(self) -> Reading:
+        if self.down:
+            raise InventoryDown("it is down")
+        listed: dict[str, list[str]] = {"p": [], "q": []}
+        for path, (part, _thing) in self.things().items():
+            listed[part].append(path)
+        return Reading(self.frame(), self.batches(listed))
+
+    def batches(self, listed: dict[str, list[str]]) -> Iterator[Batch]:
+        for part, paths in listed.items():
+            self.before_part(part)
+            now = self.things()
+            given = [now[path][1] for path in paths if path in now and path not in self.missing]
+            digest = hashlib.blake2b(repr(given).encode(), digest_size=16).digest()
+            yield self.batch(part, paths, given, b"" if part in self.lost else digest)
+
+    def batch(self, part: str, paths: list[str], given: list[Thing], digest: bytes) -> Batch:
+        lost = part in self.lost
+
+        def things() -> Iterator[Thing]:
+            if lost:
+                raise PartLost(f"{part} cannot be read")
+            yield from given
+
+        return Batch(part, paths, digest, things)
+
+    def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
+        if self.down or self.fail_at == 0:
+            raise InventoryDown("it is down")
+        if self.fail_at is not None:
+            self.fail_at -= 1
+        macs, names = set(macs), set(names)
+        inventory = Inventory(dict(frame.things), dict(frame.parents), [], frame.managers)
+        found = [thing for _part, thing in self.things().values()]
+        wanted = [thing for thing in found if macs & {*thing.mac(), *thing.ipmi_mac()} or thing.name in names]
+        addresses = {address.text for thing in wanted for address in thing.addresses()}
+        for thing in found:
+            if thing in wanted or addresses & {address.text for address in thing.addresses()}:
+                inventory.things[thing.path] = thing
+                if thing.has_mac():
+                    inventory.hosts.append(thing.path)
+        return inventory
+
+    def copy(self) -> Moving:
+        return Moving({name: replace(host, addresses=list(host.addresses)) for name, host in self.hosts.items()})
+
+
+def fresh(inventory: Moving, config: Dhcp) -> dict[int, Any]:
+    """What a table would say that was made of the inventory now, by key."""
+    whole = Moving(inventory.hosts)
+    reading = whole.read()
+    done = Compiler(config).begin(reading.frame)
+    for batch in reading.batches:
+        done.add(batch)
+    fd = done.assemble(None, set()).rows.seal(1, Surroundings(), created_s=1)
+    try:
+        return rows_of(Pair(Generation(fd)))
+    finally:
+        os.close(fd)
+
+
+def rows_of(pair: Pair) -> dict[int, Any]:
+    return {row_key(*key): pair.lookup(*key) for key in pair.keys()}  # noqa: SIM118
+
+
+def addresses_of(row: dict[str, Any] | None) -> list[int]:
+    return [lease["address"] for lease in row["leases"]] if row is not None and row["state"] == "served" else []
+
+
+def check(pair: Pair) -> None:
+    """No address in answered rows of two objects; nor at two MACs of one, but a BMC may ask with both of its own."""
+    owners: dict[int, set[int]] = {}
+    hosts: dict[int, int] = {}
+    for key, row in rows_of(pair).items():
+        for address in addresses_of(row):
+            owners.setdefault(address, set()).add(row["identity"])
+            if not key >> 48:
+                hosts[address] = hosts.get(address, 0) + 1
+    twice = [dotted(address) for address, found in owners.items() if len(found) > 1]
+    assert not twice, f"{twice}: answered to several objects"
+    twice = [dotted(address) for address, count in hosts.items() if count > 1]
+    assert not twice, f"{twice}: answered at several MACs"
