@@ -30,6 +30,8 @@ MESSAGE_BYTES_MAX = 1 << 16
 ENCLOSED_BYTES_MAX = 1 << 26  # a million interface addresses
 FDS_MAX = 200
 GENERATION_MAX = 1 << 62
+_FD = array.array("i")
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000)  # socket.recv_fds() of Python 3.11 drops its flags
 
 
 class ChannelClosed(Exception):
@@ -351,6 +353,14 @@ def unpack(data: bytes, fds: Iterable[int] = (), kinds: Mapping[str, type] = KIN
     return known(kinds[kind], told), Fds(fds, named)
 
 
+def _descriptors(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return list(fds)
+
+
 class Channel:
     """One end of a message channel.  Not for two threads at once in one direction.
 
@@ -395,12 +405,11 @@ class Channel:
 
         Raises ChannelClosed; BlockingIOError; MessageRefused with its fds closed."""
         try:
-            data, received, flags, _address = socket.recv_fds(
-                self.sock, MESSAGE_BYTES_MAX, FDS_MAX, getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000)
-            )
+            room = socket.CMSG_SPACE(FDS_MAX * _FD.itemsize)
+            data, ancillary, flags, _address = self.sock.recvmsg(MESSAGE_BYTES_MAX, room, _CLOSE_ON_EXEC)
         except ConnectionResetError as gone:
             raise ChannelClosed(str(gone)) from gone
-        fds = list(received)
+        fds = _descriptors(ancillary)
         if not data and not fds and not flags & socket.MSG_TRUNC:
             raise ChannelClosed("the other end closed it")
         try:

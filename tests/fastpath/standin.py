@@ -61,15 +61,15 @@ def live(sock: socket.socket, role: str) -> None:
         elif kind == "Begin":
             word = mmap.mmap(fds[5], 4096), 0  # turns, and control's
             publish(sock, int(os.environ["STANDIN_TABLE_VERSION"]))
-        elif kind == "Load" and role == "spare" and word is None:
+        for fd in fds:
+            os.close(fd)
+        if kind == "Load" and role == "spare" and word is None:
             generation = content[content.index(b"generation") + len(b"generation") :]
             width = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}[generation[0]]
             send(sock, message("Loaded", {"generation": int.from_bytes(generation[1 : 1 + width], "big")}))
         elif kind == "Try":
             send(sock, message("Tried", {}))
             return
-        for fd in fds:
-            os.close(fd)
 
 
 def main(role: str, *arguments: str) -> None:
