@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from control.config import Config, ConfigFaults, load, load_first, resolve_workers, search_path
-from fastpath.logs import FORMAT, configure_logging
+from fastpath.logs import FORMAT, configure_logging, flush_logs
 
 FAILED, WRONG = 1, 2
 BRAKE_NS_MAX = 1_000_000  # a batch of 64 of them is still no hung worker
@@ -58,6 +58,7 @@ def main() -> None:
 @config_option
 def serve(path: str | None) -> None:
     """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place."""
+    configure_logging()  # what it has to say of the file must not hold the start up either
     config = read_config(path)
     settings = {
         "config_path": str(Path(str(config.path)).resolve()),
@@ -80,6 +81,7 @@ def serve(path: str | None) -> None:
     config_fd, fd = os.memfd_create("bootstorm-config", 0), os.memfd_create("bootstorm-settings", 0)
     os.write(config_fd, config.text)
     os.write(fd, json.dumps({"settings": settings, "config_fd": config_fd}).encode())
+    flush_logs()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
 
 
