@@ -14,7 +14,7 @@ import click
 from control.config import NOBODY_BELIEVED, Config, ConfigFaults, load, load_first, resolve_workers, search_path
 from fastpath.build import BUILD_NAME
 from fastpath.escape import shown, shown_all
-from fastpath.logs import configure_logging, log_at_once
+from fastpath.logs import configure_logging, flush_logs, log_at_once
 
 FAILED, WRONG = 1, 2
 BRAKE_NS_MAX = 1_000_000  # a batch of 64 of them is still no hung worker
@@ -59,6 +59,7 @@ def main() -> None:
 @config_option
 def serve(path: str | None) -> None:
     """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place."""
+    configure_logging()  # what it has to say of the file must not hold the start up either
     config = read_config(path)
     settings = {
         "config_path": str(Path(str(config.path)).resolve()),
@@ -81,6 +82,7 @@ def serve(path: str | None) -> None:
     config_fd, fd = os.memfd_create("bootstorm-config", 0), os.memfd_create("bootstorm-settings", 0)
     os.write(config_fd, config.text)
     os.write(fd, json.dumps({"settings": settings, "config_fd": config_fd}).encode())
+    flush_logs()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
 
 

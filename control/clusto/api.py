@@ -37,7 +37,7 @@ class Api:
         self._token = token
         self._timeout = timeout
         self._of_thread = threading.local()
-        self.on_answer: Callable[[], None] = lambda: None  # called after each, in the thread that asked
+        self.heard: Callable[[], None] = lambda: None  # called after each, in the thread that asked
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._of_thread, "session", None)
@@ -68,7 +68,7 @@ class Api:
             )
         except requests.RequestException as error:
             raise ClustoError(f"{method} {url}: no answer: {error}") from error
-        self.on_answer()
+        self.heard()
         return answer
 
     def json(self, what: str, path: str, parameters: Mapping[str, str] | None = None) -> Any:

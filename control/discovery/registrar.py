@@ -47,7 +47,7 @@ class Registrar:
         self.channel = channel
         self.api_url = config.dhcp.api_url
         api = connect(config.dhcp.api_url, config.dhcp.api_token)
-        api.on_answer = self.progress
+        api.heard = self.progress
         self.requests = 0
         inventory = Inventory(api, dry=config.snmp.dry_run)
         facts = Facts(inventory)

@@ -20,6 +20,7 @@ from control.config import Config, Dhcp, load
 from control.jobs import KINDS, Failed, Planned
 from control.links import LinkAddress
 from control.refresh import RETRY_FIRST_S, RETRY_MAX_S, InventoryState, Refresher, RefreshFailed
+from control.table import NotAdopted
 from fastpath.protocol import Channel
 from tests.control.inventories import Site
 from tests.control.refreshing import Control, Inventory, inventory_server, within
@@ -221,6 +222,32 @@ def test_a_planner_that_hangs_is_ended(inventory: Inventory, tmp_path: Path, mon
         assert control.refresher.process is None and control.table.hosts == 3
         inventory.release()
         assert (await control.refresher.refresh())["hosts"] == 3
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_a_table_is_confirmed_when_every_worker_answers_from_it(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when it is published: a worker at the table before would take the word for that one's."""
+    adopted = asyncio.Event()
+
+    async def all_adopted(_generation: int, _limit_s: float) -> None:
+        if not adopted.is_set():
+            await asyncio.sleep(0.01)
+            raise NotAdopted("workers [0] do not answer from it")
+
+    async def scenario(control: Control) -> None:
+        monkeypatch.setattr(control.table, "wait_adopted", all_adopted)
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        await asyncio.sleep(0.05)
+        assert control.word == "ok" and control.table.age_s() is None
+        adopted.set()
+        assert control.refresher.confirming is not None
+        await control.refresher.confirming
+        age_s = control.table.age_s()
+        assert age_s is not None and 0.04 < age_s < 60, "since it was read"
 
     within(inventory, tmp_path, scenario)
 

@@ -18,6 +18,8 @@ from fastpath import sockets
 from fastpath.folders import Untrusted, check_folder, is_real_root, opened_folder
 from fastpath.kept import StartFailed, lock_state
 from fastpath.sockets import SocketsFailed, open_console
+from tests.control.serving import serving
+from tests.control.test_service import content
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "root's own\n"
@@ -251,3 +253,11 @@ def test_a_start_as_root_names_the_link_and_touches_nothing(state: Path, secret:
     (line,) = done.stderr.strip().splitlines()
     assert f"{state}/lock is a symbolic link" in line
     assert untouched(secret)
+
+
+@root_only
+def test_a_start_as_root_without_a_user_warns(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.csv"
+    hosts.write_text(content(1))
+    with serving(tmp_path, f"file://{hosts}") as running:
+        assert "set dhcp.user" in running.wait_for("running as root, since dhcp.user is not set")

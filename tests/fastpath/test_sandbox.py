@@ -27,6 +27,32 @@ def test_no_capability_is_left() -> None:
         assert int(status["CapBnd"], 16) == 0
 
 
+CONFINED_LOG = """
+import logging, sys
+from ext.pump import confine
+from fastpath import logs
+from fastpath.confine import worker_program
+program = worker_program()
+if not program:
+    sys.exit(77)
+logs.configure_logging(at_once=False)
+logging.warning("before")
+confine(program)
+logs.begin_writing()
+logging.warning("confined")
+logs.leave(0)
+"""
+
+
+def test_a_confined_worker_s_log_is_written() -> None:
+    """By a thread that was started after it, and may no more than the rest."""
+    done = subprocess.run([sys.executable, "-c", CONFINED_LOG], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if done.returncode == 77:
+        pytest.skip("libseccomp is not installed (Debian package libseccomp2)")
+    assert done.returncode == 0
+    assert [line.rpartition(" ")[2] for line in done.stderr.splitlines()] == ["before", "confined"]
+
+
 CONFINED = """
 import os, socket, sys, threading
 from ext.pump import confine
