@@ -53,7 +53,7 @@ TEXT = Kind(
 )
 OCTETS = Kind(f"at most {OCTETS_MAX} octets", lambda value: isinstance(value, bytes) and len(value) <= OCTETS_MAX)
 ROWS = Kind("a list", lambda value: isinstance(value, list))
-PLACE = {"offset": whole(0, NUMBER_MAX), "limit": whole(0, NUMBER_MAX)}
+PLACE = {"offset": whole(-NUMBER_MAX, NUMBER_MAX), "limit": whole(-NUMBER_MAX, NUMBER_MAX)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def _may() -> None:
 def served(folder: Path, **how: Any) -> Iterator[Running]:
     """The same processes at the end as at the beginning, and not one traceback."""
     with serving(folder, write_inventory(folder), **how) as running:
-        running.wait_for(r"generation 1: 2 hosts")
+        running.wait_for(r"generation \d: 2 hosts")
         pid = control_pid(running)
         yield running
         assert control_pid(running) == pid

@@ -1,6 +1,8 @@
 """control/planner.py: how an inventory becomes a base, a delta or nothing new, and what is refused."""
 
+import fcntl
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -475,13 +477,18 @@ def test_a_restart_takes_over_what_is_served(
 
 
 @contextmanager
-def process(inventory: Inventory, folder: Path, fds: list[int] | None = None) -> Iterator[Channel]:
-    """A planner process that has heard its beginning; when the channel is closed it ends, whatever it waits for."""
+def process(inventory: Inventory, folder: Path, fds: list[int] | None = None, at_least: int = 0) -> Iterator[Channel]:
+    """A planner process that has heard its beginning; when the channel is closed it ends, whatever it waits for.
+
+    at_least: number of its channel's descriptor, and there are as many open below."""
     ours, theirs = Channel.pair(KINDS)
     ours.sock.settimeout(60)
-    argv = [sys.executable, "-P", "-m", "control", "planner", str(theirs.fileno())]
-    with subprocess.Popen(argv, pass_fds=[theirs.fileno()]) as running:
+    below = [os.open(os.devnull, os.O_RDONLY) for _ in range(at_least)]
+    theirs_fd = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, at_least)
+    argv = [sys.executable, "-P", "-m", "control", "planner", str(theirs_fd)]
+    with subprocess.Popen(argv, pass_fds=[theirs_fd, *below]) as running:
         theirs.close()
+        close_all([theirs_fd, *below])
         content = f'{{"dhcp": {{"api_url": "{inventory.server.url}", "state_dir": "{folder}"}}}}'
         with memfd("config", content.encode()) as config_fd:
             begin = PlanBegin(config_path="services.conf", state_dir=str(folder), links=LINKS, generation=5)
@@ -508,6 +515,20 @@ def test_a_planner_answers_until_the_channel_is_closed(inventory: Inventory, tmp
         assert (planned.origin, planned.generation, planned.hosts) == ("inventory", 6, 6)
         channel.send(Relink(links=OTHER_LINKS))
         assert answer(channel).origin == "links"
+
+
+def test_a_planner_with_more_than_1024_descriptors(inventory: Inventory, tmp_path: Path) -> None:
+    """select() ends there, with ValueError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4_000:
+        pytest.skip("needs 4,000 descriptors of its own")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4_000), hard))
+    try:
+        with process(inventory, tmp_path, at_least=1_100) as channel:
+            channel.send(Refresh())
+            assert answer(channel).origin == "inventory"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_run_wants_its_beginning_first() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ext.table import Pair
 
+from control.commands import COMMANDS
 from control.ctl import CallFailed
 from control.jobs import Failed, Planned
 from control.planner import Planner
@@ -351,6 +352,13 @@ def test_a_pin_outlives_the_machine(held: Held, tmp_path: Path) -> None:
 
     commanded(held.server.url, tmp_path, life)
     commanded(held.server.url, tmp_path, cold)
+
+
+def test_every_command_has_a_right(held: Held, tmp_path: Path) -> None:
+    async def scenario(ctl: Ctl) -> None:
+        assert set(ctl.service.console.handlers) == set(COMMANDS)
+
+    commanded(held.server.url, tmp_path, scenario)
 
 
 def test_a_page_that_cannot_be(held: Held, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_the_flight_recorder_of_the_running_service(tmp_path: Path) -> None:
         assert "4 bytes that are no DHCP  datagram on lo from 127.0.0.1  IGNORED_SHORT: silence" in lines
         assert re.search(r"02:00:00:00:00:01 \(h1\)  DISCOVER on lo", lines)
         assert len(running.ctl("packets", {"slot": 0})["records"]) < 9, "both workers have recorded"
-        for wrong in ({"slot": 2}, {"slot": -1}, {"slot": "x"}, {"slot": 0, "since": None}, {"slot": 0, "mac": "x"}):
+        for wrong in ({"slot": 2}, {"slot": -1}, {"slot": "x"}, {"slot": 0, "since": 1.5}, {"slot": 0, "mac": "x"}):
             with pytest.raises(CallFailed, match=r"^packets: "):
                 running.ctl("packets", wrong)
         with pytest.raises(CallFailed, match="only a service with"):

@@ -52,6 +52,7 @@ def test_a_cold_start_with_5000_addresses_serves_and_follows_their_changes(hosts
         site.serve(HOSTS)
         assert answered(client) == 20
         assert site.await_status(lambda _: True)["restarts"]["control"] == 0
+        assert site.ctl("explain", "02:00:00:00:00:00")["networks"][0]["groups"], "asked from the first network"
 
         server.ip(*many_addresses("delete", ADDRESSES))
         server.ip(f"address delete {SERVER}/16 dev sv", f"address add {SERVER}/15 dev sv")
