@@ -159,8 +159,11 @@ def bench(arguments: tuple[str, ...]) -> None:
     envvar="BOOTSTORM_API_TOKEN",
     help="Bearer token that clients have to show; BOOTSTORM_API_TOKEN does not appear in the list of processes.",
 )
+@click.option(
+    "--name", "names", multiple=True, help="A name that it is reached under, besides this machine's; * for any."
+)
 @click.pass_context
-def inventory(context: click.Context, dsn: str, bind: str, token: str | None) -> None:
+def inventory(context: click.Context, dsn: str, bind: str, token: str | None, names: tuple[str, ...]) -> None:
     """The embedded inventory: our own clusto-httpd, for demos, tests and sites without a clusto."""
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -169,7 +172,7 @@ def inventory(context: click.Context, dsn: str, bind: str, token: str | None) ->
 
         configure_logging()
         try:
-            serve_inventory(dsn, bind, token)
+            serve_inventory(dsn, bind, token, names)
         except (OSError, ValueError, SQLAlchemyError) as error:
             raise click.ClickException(shown(f"inventory {dsn} on {bind}: {error}")) from error
     else:

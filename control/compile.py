@@ -71,7 +71,6 @@ class Compilation:
         self.rules = rules
         self.digest = rules.digest
         self.segments: dict[str, Segment] = {}
-        self.parts_doubted: list[str] = []
         self.stale: dict[str, Segment] = {}  # of parts that could not be read: as they were at the last read
         self.gone: dict[str, set[int]] = {}  # keys of rows in those that are not even listed there any more
         self.unread: set[str] = set()  # names that those are about
@@ -79,6 +78,10 @@ class Compilation:
         self.hosts = self.kept_segments = self.planned = 0
         self.decided = 0  # things that were planned, and do not depend on what cannot be read
         self.below = dict.fromkeys(rules.frame.unread, 0)  # what cannot be read -> objects that depend on it
+        self.doubts = [""] * len(self.below)  # what could not be read, with the reason, and what that costs
+        self.places = {path: place for place, path in enumerate(self.below)}  # in doubts
+        for path in self.below:
+            self.say_unread(path)
         self.parse_s = self.plan_s = 0.0
         self.on_rows: Callable[[int], None] = lambda _rows: None  # told how many things were planned so far
 
@@ -96,7 +99,7 @@ class Compilation:
         try:
             missing, plan_s = self.fill(segment, batch)
         except PartLost as lost:
-            self.parts_doubted.append(f"{lost}; its {len(batch.paths)} objects stay as they were")
+            self.doubts.append(f"{lost}; its {len(batch.paths)} objects stay as they were")
             if known is not None:
                 self.stale[batch.key] = known
                 self.unread.update(map(name_of, batch.paths))
@@ -157,6 +160,7 @@ class Compilation:
         segment.digest = b""
         self.lost.add(name)
         self.below[unread] += 1
+        self.say_unread(unread)
 
     @property
     def knows_nothing(self) -> bool:
@@ -164,14 +168,12 @@ class Compilation:
         undecided = any(self.below.values()) and not self.decided and not self.kept_segments
         return bool(self.doubts) and (not self.segments or undecided)
 
-    @property
-    def doubts(self) -> list[str]:
-        """What could not be read, with the reason, and what that costs."""
-        unread = self.rules.frame.unread
-        return [
-            f"{path} cannot be read: {unread[path]}; {count} objects that depend on it stay as they were"
-            for path, count in self.below.items()
-        ] + self.parts_doubted
+    def say_unread(self, path: str) -> None:
+        """With the reason, and what that costs so far."""
+        self.doubts[self.places[path]] = (
+            f"{path} cannot be read: {self.rules.frame.unread[path]}; "
+            f"{self.below[path]} objects that depend on it stay as they were"
+        )
 
     def note_missing(self, batch: Batch, segment: Segment, missing: set[str]) -> None:
         """Listed and then not given: an error of that record's, or it moved while we read.  The next read will tell."""
@@ -180,7 +182,7 @@ class Compilation:
         self.lost.update(segment.lost)
         name = next((name for name in segment.lost if name in batch.faults), segment.lost[0])
         reason = batch.faults.get(name, ["listed but not given"])[0]
-        self.parts_doubted.append(f"{len(missing)} objects of {batch.key} stay as they were: {name} {reason}")
+        self.doubts.append(f"{len(missing)} objects of {batch.key} stay as they were: {name} {reason}")
 
     def digest_of(self, batch: Batch) -> bytes:
         """Of everything that decides about a segment."""

@@ -38,12 +38,13 @@ MAY_IMPORT = {
     "tests": set(PACKAGES),
 }
 ONE_FILE = {  # library -> the file that knows it
-    "pyroute2": "control/links.py", "waitress": "control/clusto/server.py", "pysnmp": "control/discovery/engine.py",
+    "pyroute2": "control/links.py", "waitress": "control/clusto/connections.py",
+    "pysnmp": "control/discovery/engine.py",
 }  # fmt: skip
 # The embedded inventory is a process of its own: nothing of control comes in there.
 INVENTORY = {
     "server", "store", "actions", "api", "attrs", "differences", "drivers", "errors", "queries", "reading", "writing",
-    "order", "loading", "dumping", "hostfile", "rawrows", "encoding",
+    "order", "loading", "dumping", "hostfile", "rawrows", "encoding", "guard", "connections",
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [

@@ -58,4 +58,20 @@ DIFFERENCES: Final = (
         ours="together?steps=[...] makes many changes of many entities in one transaction; an empty answer",
         reason="registering a server takes thirty requests without it; the original answers 404, and gets the thirty",
     ),
+    Difference(
+        name="host-and-origin",
+        ours="403 for a Host that is no address, not localhost and none of its names, for an Origin of another host, "
+        "and for a change that a browser asks for on behalf of another site; --name NAME adds one, '*' any",
+        reason="GETs change things: any page that a person opens could reach it, by a name that it lets point here",
+    ),
+    Difference(
+        name="callback-is-a-name",
+        ours="400 for a callback that is no name of a JavaScript function, or is longer than 128 characters",
+        reason="the original puts it in front of the answer as it stands, and a browser runs it",
+    ),
+    Difference(
+        name="messages-are-plain",
+        ours="control characters and the like in names are written out (\\x1b) in the texts of errors",
+        reason="a terminal or a log would obey them",
+    ),
 )

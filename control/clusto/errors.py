@@ -3,7 +3,20 @@
 kind and message are those of the original's last traceback line, so that a client that reads them keeps working.
 """
 
+import unicodedata
 from http import HTTPStatus
+
+
+def plain(text: str) -> str:
+    """Foreign text in a message: what a terminal or a log would obey (ESC, newlines, U+202E) is written out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if unicodedata.category(char) not in _OBEYED else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+_OBEYED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 
 class Refused(Exception):
@@ -12,7 +25,7 @@ class Refused(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-        self.message = message
+        self.message = plain(message)
 
     @property
     def last_line(self) -> str:
@@ -39,5 +52,5 @@ class Answered(Exception):
     def __init__(self, status: int, detail: str = "", *, body: str | None = None) -> None:
         reason = f"{status} {HTTPStatus(status).phrase}\n"
         self.status = status
-        self.body = body if body is not None else reason + (f"{detail}\n" if detail else "")
+        self.body = body if body is not None else reason + (f"{plain(detail)}\n" if detail else "")
         super().__init__(self.body)

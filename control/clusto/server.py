@@ -18,14 +18,15 @@ from urllib.parse import quote
 
 import click
 from sqlalchemy.exc import DataError, SQLAlchemyError
-from waitress.server import create_server
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
 from control.clusto.actions import EMPTY, action_named, allocate, writes
+from control.clusto.connections import create
 from control.clusto.drivers import TYPES, known_type
 from control.clusto.encoding import encode
-from control.clusto.errors import Answered, NoSuchEntity, Refused, Taken
+from control.clusto.errors import Answered, NoSuchEntity, Refused, Taken, plain
+from control.clusto.guard import Guard, check_callback
 from control.clusto.queries import QUERIES, search
 from control.clusto.reading import find_by_name, get_by_name, paths_where, show
 from control.clusto.store import Store, entities
@@ -69,8 +70,9 @@ class _Request(Request):
 class Inventory:
     """The WSGI application over one store."""
 
-    def __init__(self, store: Store, token: str | None = None) -> None:
+    def __init__(self, store: Store, token: str | None = None, names: Iterable[str] = ()) -> None:
         self.store = store
+        self.guard = Guard(names)
         self._token = None if token is None else f"Bearer {token}".encode()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -86,21 +88,26 @@ class Inventory:
         except Refused as refused:
             return Response(f"{refused.last_line}\n", 500, content_type=_PLAIN)
         except Taken as taken:
-            return Response(f"409 Conflict\n{taken}\n", 409, content_type=_HTML)
+            return Response(f"409 Conflict\n{plain(str(taken))}\n", 409, content_type=_HTML)
         except HTTPException as error:
             return Response(f"{error.code} {error.name}\n", error.code, content_type=_HTML)
         except DataError as error:
             # PostgreSQL takes no NUL in a text; SQLite does.
-            return Response(f"DataError: {error.orig}\n", 500, content_type=_PLAIN)
+            return Response(f"DataError: {plain(str(error.orig))}\n", 500, content_type=_PLAIN)
         except (SQLAlchemyError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
-            log.exception("inventory: %s %s failed", request.method, request.path)
-            return Response(f"{type(error).__name__}: {request.path} failed, see the log\n", 500, content_type=_PLAIN)
+            path = plain(request.path)
+            log.exception("inventory: %s %s failed", plain(request.method), path)
+            return Response(f"{type(error).__name__}: {path} failed, see the log\n", 500, content_type=_PLAIN)
 
     def _route(self, request: Request) -> Response:
         path = request.path
         if len(request.environ.get("QUERY_STRING", "")) + len(path) > TARGET_BYTES_MAX:
             raise Answered(414)
+        self.guard.check(request.headers.get("Host"), request.headers.get("Origin"))
         self._authorize(request)
+        check_callback(request.args.get("callback"))
+        if request.method not in ("GET", "HEAD"):
+            self._allow_change(request)
         if path.startswith("/favicon.ico"):
             return Response("", 404, content_type=_HTML)
         if path.startswith("/search"):
@@ -121,6 +128,9 @@ class Inventory:
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, self._token):
             raise Answered(401, "Wanted a header Authorization: Bearer TOKEN")
+
+    def _allow_change(self, request: Request) -> None:
+        self.guard.check_change(request.headers.get("Sec-Fetch-Site"))
 
     def _read(self, request: Request, read: Callable[[Any], Any]) -> Response:
         with self.store.read() as db:
@@ -144,6 +154,8 @@ class Inventory:
         if request.method != "GET":
             raise Answered(501)
         parameters = _parameters(request)
+        if writes(action_name):
+            self._allow_change(request)
         with self.store.write() if writes(action_name) else self.store.read() as db:
             entity = find_by_name(db, name)
             if entity is None:
@@ -204,9 +216,11 @@ def _json(request: Request, answer: Any, status: int = 200) -> Response:
     return Response(parts, status, content_type="application/json")
 
 
-def application(store: Store, token: str | None = None) -> "WSGIApplication":
-    """The WSGI application; token: what a client has to send as a bearer token, None for nobody has to."""
-    return Inventory(store, token)
+def application(store: Store, token: str | None = None, names: Iterable[str] = ()) -> "WSGIApplication":
+    """The WSGI application; token: what a client has to send as a bearer token, None for nobody has to.
+
+    names: hosts of which a browser may ask, see guard.py."""
+    return Inventory(store, token, names)
 
 
 class RunningServer(Protocol):
@@ -226,17 +240,16 @@ def listen(app: "WSGIApplication", bind: str) -> RunningServer:
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"inventory: bind {bind!r}; wanted HOST:PORT, for instance 127.0.0.1:9996")
     try:
-        server: RunningServer = create_server(
+        server: RunningServer = create(
             app,
+            THREADS,
             host=host.strip("[]"),
             port=int(port),
-            threads=THREADS,
             ident="bootstorm-inventory",
             connection_limit=CONNECTIONS_MAX,
             channel_timeout=IDLE_S,
             outbuf_overflow=ANSWER_BYTES_IN_MEMORY,
             outbuf_high_watermark=ANSWER_BYTES_WAITING_MAX,
-            cleanup_interval=IDLE_S // 2,
             max_request_header_size=HEADER_BYTES_MAX,
             max_request_body_size=BODY_BYTES_MAX,
         )
@@ -245,10 +258,10 @@ def listen(app: "WSGIApplication", bind: str) -> RunningServer:
     return server
 
 
-def serve(dsn: str, bind: str, token: str | None) -> None:
+def serve(dsn: str, bind: str, token: str | None, names: Iterable[str] = ()) -> None:
     """Answers in the foreground until SIGTERM or SIGINT; says where it listens once it does."""
     store = Store(dsn)
-    server = listen(application(store, token), bind)
+    server = listen(application(store, token, names), bind)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -274,10 +287,11 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 @click.option("--dsn", required=True, help="Database, for instance sqlite:///inventory.db")
 @click.option("--bind", default="127.0.0.1:9996", show_default=True, help="HOST:PORT; port 0 takes a free one")
 @click.option("--token", default=None, envvar="BOOTSTORM_API_TOKEN", help="Bearer token that clients have to send")
-def main(dsn: str, bind: str, token: str | None) -> None:
+@click.option("--name", "names", multiple=True, help="A name that it is reached under; * for any")
+def main(dsn: str, bind: str, token: str | None, names: tuple[str, ...]) -> None:
     """The embedded inventory: clusto-httpd's answers from a database of our own."""
     try:
-        serve(dsn, bind, token)
+        serve(dsn, bind, token, names)
     except (OSError, SQLAlchemyError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -37,6 +37,7 @@ class SingleReader:
         self.found = Inventory(dict(frame.things), dict(frame.parents), [], list(frame.managers))
         self.found.fresh = set(frame.fresh)
         self.found.unread = {path: why for path, why in frame.unread.items() if path in frame.fresh}
+        self.found.lost = dict(frame.lost)
 
     def read(self, macs: Iterable[str], names: Iterable[str]) -> Inventory:
         """Raises InventoryDown, also when nothing of what was asked for can be read."""

@@ -124,7 +124,7 @@ def test_the_longest_request_line(fixture_url: str) -> None:
     assert ask(f"{fixture_url}/search?q={'x' * room}").json() == []
     assert ask(f"{fixture_url}/search?q={'x' * (room + 1)}").status_code == 414
     with connected(fixture_url) as connection:
-        connection.sendall(b"GET /search?q=" + b"x" * (HEADER_BYTES_MAX + 1) + b" HTTP/1.1\r\nHost: i\r\n\r\n")
+        connection.sendall(b"GET /search?q=" + b"x" * (HEADER_BYTES_MAX + 1) + b" HTTP/1.1\r\nHost: [::]\r\n\r\n")
         assert b" 431 " in status_line(connection)
     assert ask(f"{fixture_url}/pool").status_code == 200
 
@@ -132,7 +132,7 @@ def test_the_longest_request_line(fixture_url: str) -> None:
 def test_a_body_without_a_length_has_the_same_limit(fixture_url: str) -> None:
     chunk = b"%x\r\n" % (1024 * 1024) + b"x" * 1024 * 1024 + b"\r\n"
     with connected(fixture_url) as connection:
-        connection.sendall(b"POST /query/get_entities HTTP/1.1\r\nHost: i\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"POST /query/get_entities HTTP/1.1\r\nHost: [::]\r\nTransfer-Encoding: chunked\r\n\r\n")
         answered = False
         for _ in range(BODY_BYTES_MAX // (1024 * 1024) + 1):
             try:
@@ -159,7 +159,7 @@ def test_clients_that_do_not_read_block_nobody(tmp_path: Path) -> None:
     with running(store) as url, ExitStack() as slow:
         connections = [slow.enter_context(connected(url)) for _ in range(THREADS + 1)]
         for connection in connections:
-            connection.sendall(b"GET /pool/big HTTP/1.1\r\nHost: i\r\n\r\n")
+            connection.sendall(b"GET /pool/big HTTP/1.1\r\nHost: [::]\r\n\r\n")
         for connection in connections:
             # The answer has begun, so a thread has been given to this client.
             assert b" 200 " in status_line(connection)
@@ -175,7 +175,7 @@ def test_a_request_that_dribbles_in_blocks_nobody(fixture_url: str) -> None:
     with ExitStack() as slow:
         connections = [slow.enter_context(connected(fixture_url)) for _ in range(THREADS + 2)]
         for connection in connections:
-            connection.sendall(b"POST /query/get_entities HTTP/1.1\r\nHost: i\r\nContent-Length: 100\r\n\r\nname")
+            connection.sendall(b"POST /query/get_entities HTTP/1.1\r\nHost: [::]\r\nContent-Length: 100\r\n\r\nname")
         assert ask(f"{fixture_url}/pool").status_code == 200
 
 

@@ -64,7 +64,7 @@ def test_token(tmp_path: Path, header: str | None, status: int) -> None:
 def test_two_requests_on_one_connection(fixture_url: str) -> None:
     """HTTP/1.1 keep-alive, both requests sent before the first answer is read."""
     address = urlsplit(fixture_url)
-    request = b"GET /search?q=ex0001 HTTP/1.1\r\nHost: inventory\r\n\r\n"
+    request = b"GET /search?q=ex0001 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), timeout=TIMEOUT_S) as connection:
         connection.sendall(request * 2)
         received = b""
@@ -88,7 +88,7 @@ def test_a_silent_client_blocks_nobody(fixture_url: str) -> None:
 def test_big_requests_are_refused_and_the_next_one_is_not(fixture_url: str) -> None:
     assert ask(f"{fixture_url}/search?q={'x' * (TARGET_BYTES_MAX + 1)}").status_code == 414
     address = urlsplit(fixture_url)
-    head = f"POST /query/get_entities HTTP/1.1\r\nHost: i\r\nContent-Length: {BODY_BYTES_MAX + 1}\r\n\r\n"
+    head = f"POST /query/get_entities HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BODY_BYTES_MAX + 1}\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), timeout=TIMEOUT_S) as connection:
         connection.sendall(head.encode())
         assert b" 413 " in connection.recv(4096).partition(b"\r\n")[0]
