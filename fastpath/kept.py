@@ -5,6 +5,7 @@ Also over an upgrade: all of it is fds, and goes through the re-exec as numbers.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -102,7 +103,7 @@ def lock_state(state_dir: str) -> int:
     """The fd that holds the lock of state_dir.  Raises StartFailed when another service has it."""
     try:
         os.makedirs(state_dir, mode=0o751, exist_ok=True)  # others may pass to the control socket
-        fd = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = open_or_read(os.path.join(state_dir, "lock"))
     except OSError as error:
         raise StartFailed(f"dhcp.state_dir {state_dir}: {error.strerror}; make it or name another folder") from error
     try:
@@ -114,9 +115,24 @@ def lock_state(state_dir: str) -> int:
             f"dhcp.state_dir {state_dir}: another bootstorm (pid {holder}) serves from it; stop that one first, or "
             "give this one a state_dir of its own"
         ) from error
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:  # what is there is served all the same
+        log.error(
+            "dhcp.state_dir %s: %s; nothing new can be kept there until that is mended", state_dir, error.strerror
+        )
     return fd
+
+
+def open_or_read(path: str) -> int:
+    """A file to be locked, made where it must be; on a disk that is read-only the one that is there."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def open_all(settings: Settings, config_fd: int) -> Kept:
@@ -133,7 +149,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         traps, traps_fault = try_traps(settings, owner)
         if owner is not None:
             for path in (settings.state_dir, os.path.join(settings.state_dir, "lock")):
-                os.chown(path, *owner)
+                give(path, owner)
         drop_privileges(owner)
     except (SocketsFailed, UserUnknown, OSError) as error:
         raise StartFailed(str(error)) from error
@@ -162,6 +178,15 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         xdp=xdp,
         io_reason=io_reason,
     )
+
+
+def give(path: str, owner: tuple[int, int]) -> None:
+    """Raises OSError, unless the disk is read-only: then whose it is decides nothing."""
+    try:
+        os.chown(path, *owner)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
 
 
 def try_traps(settings: Settings, owner: tuple[int, int] | None) -> tuple[TrapFds | None, str]:
