@@ -141,7 +141,6 @@ from control.discovery.identity import Identity
 from control.discovery.journal import Journal, JournalFailed
 from control.discovery.machines import Machine
 from control.tablefile import TableStore
-from tests.control.serving import may_serve, serving
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 folder, how = Path(sys.argv[1]), sys.argv[2]
@@ -274,6 +273,30 @@ def test_a_service_serves_from_a_disk_that_takes_nothing(tmp_path: Path, how: st
         running.ctl("rollback", {})
         running.ctl("refresh", {"force": True, "wait": True})
         assert not any(running.status()["restarts"].values()), "\n".join(running.lines)
+
+
+def test_a_service_starts_with_every_file_damaged(tmp_path: Path) -> None:
+    """Control ended at such a journal, and the next one, and the next one."""
+    may_serve()
+    state = tmp_path / "state"
+    state.mkdir()
+    (tmp_path / "hosts.csv").write_text(HOSTS)
+    spoilt = [GOOD.record() | {"mac": MAC, name: ["\ud800", 1e999, {}]} for name in GOOD.record()]
+    lines = [*(json.dumps(record).encode() for record in spoilt), DEEP, b"\0" * 5_000, b'{"mac": [1]}', b"{" * 100_000]
+    (state / "discovery.journal").write_bytes(b"\n".join(lines))
+    for name in (FILE, "table.base", "table.delta"):
+        (state / name).write_bytes(DEEP)
+    (state / "pinned").mkdir()
+    (state / "discovery.journal.new").mkdir()
+    snmp = {"bind_address": "127.0.0.1", "bind_port": free_port(), "communities": ["x"]}
+    with serving(tmp_path, f"file://{tmp_path}/hosts.csv", snmp, update_ipmi=True) as running:
+        running.wait_for(r"no SNMPv3: .*snmp-engine: found")
+        running.ctl("refresh", {"force": True, "wait": True})
+        status = running.status()
+        assert status["hosts"] == 1 and not any(status["restarts"].values()), "\n".join(running.lines)
+        assert status["discovery"]["journal"]["left_out"] == len(lines) - 3, status["discovery"]
+        assert any("kept in discovery.journal.lost" in line for line in running.lines)
+        assert any("table.base is not served" in line for line in running.lines)
 
 
 def test_a_service_without_a_place_for_its_socket_serves(tmp_path: Path) -> None:
