@@ -157,11 +157,12 @@ cdef class WorkerPage:
         return self.page.generation
 
     def totals(self) -> dict:
-        """rx, tx, recovered, frames_lost, events_lost, sightings_lost: counts since the service started, over all workers that had the
+        """rx, tx, recovered, frames_lost, events_lost, sightings_lost, records_left_out: counts since the service started, over all workers that had the
         slot."""
         return {"rx": self.page.rx, "tx": self.page.tx, "recovered": self.page.recovered,
                 "frames_lost": self.page.frames_lost,
-                "events_lost": self.page.events_lost, "sightings_lost": self.page.sightings_lost}
+                "events_lost": self.page.events_lost, "sightings_lost": self.page.sightings_lost,
+                "records_left_out": self.page.records_left_out}
 
     def verdicts(self) -> dict:
         """Verdict name -> count, all verdicts."""
@@ -225,11 +226,6 @@ cdef class WorkerPage:
     def records_written(self) -> int:
         """Datagrams that the flight recorder has seen; it holds the last RECORDS_KEPT of them."""
         return load_acquire(&self.page.records_written)
-
-    @property
-    def records_left_out(self) -> int:
-        """Strangers' datagrams that were not recorded, so that a flood of them does not push hosts' out."""
-        return load_acquire(&self.page.records_left_out)
 
     def records(self, uint64_t since=0) -> list:
         """What the flight recorder holds from record number `since` on, oldest first, as Recorded.  A record that the worker

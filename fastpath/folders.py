@@ -117,9 +117,14 @@ def check_file(fd: int, path: str, owner: tuple[int, int] | None) -> None:
 
 
 def give(fd: int, owner: tuple[int, int]) -> None:
-    """To the service's user, unless it is somebody else's already."""
-    if os.fstat(fd).st_uid in (0, os.geteuid()):
+    """To the service's user, unless it is somebody else's already; on a read-only disk whose it is decides nothing."""
+    if os.fstat(fd).st_uid not in (0, os.geteuid()):
+        return
+    try:
         os.chown(f"/proc/self/fd/{fd}", *owner)  # also of a descriptor that was opened to be looked at only
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
 
 
 def said(uids: set[int]) -> str:

@@ -152,9 +152,14 @@ def lock_state(state_dir: str, owner: tuple[int, int] | None = None) -> int:
 
 def open_lock(folder: int, path: str, owner: tuple[int, int] | None) -> int:
     """Raises OSError, Untrusted, StartFailed."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open("lock", flags, 0o640, dir_fd=folder)
+        try:
+            fd = os.open("lock", os.O_RDWR | os.O_CREAT | flags, 0o640, dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            fd = os.open("lock", os.O_RDONLY | flags, dir_fd=folder)  # what is there is served all the same
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
             raise Untrusted(f"{path} is a symbolic link, a pipe or a folder; remove it") from error
@@ -171,12 +176,22 @@ def open_lock(folder: int, path: str, owner: tuple[int, int] | None) -> int:
             ) from error
         if not re.fullmatch(rb"[0-9]*\n?", os.pread(fd, LOCK_BYTES_MAX + 1, 0)):
             raise Untrusted(f"{path} holds something else than a pid; remove it")
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        write_pid(fd, os.path.dirname(path))
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def write_pid(lock: int, state_dir: str) -> None:
+    """On a full or read-only disk what is there is served all the same."""
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        log.error(
+            "dhcp.state_dir %s: %s; nothing new can be kept there until that is mended", state_dir, error.strerror
+        )
 
 
 def open_all(settings: Settings, config_fd: int) -> Kept:

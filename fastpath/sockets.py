@@ -259,6 +259,17 @@ def open_console(path: str, owner: tuple[int, int] | None) -> int:
         sock.close()
         raise SocketsFailed(f"cannot listen on control.socket {path}: {found}") from found
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.ENOSPC):
+            # Machines need addresses whoever can ask how they get them: we go on, with a socket that nobody finds.
+            log.error(
+                "cannot listen on control.socket %s: %s; serving without it: ctl cannot reach this service until it is "
+                "started anew with a folder that can be written",
+                path,
+                error.strerror,
+            )
+            sock.bind("")
+            sock.listen(1)
+            return sock.detach()
         sock.close()
         raise SocketsFailed(
             f"cannot listen on control.socket {path}: {error.strerror or error}; "

@@ -385,6 +385,7 @@ class Desk:
         if machine is None or not (machine.places or roles.BMC in machine.roles):
             return None
         machine.adopted = True
+        machine.bmc_word = roles.BMC in machine.roles  # of what comes later, by whomever, nothing is said
         if machine.state == "working":
             machine.again = True
         else:
@@ -404,6 +405,7 @@ class Desk:
         if machine is None:
             return None
         machine.state, machine.reason, machine.due_s, machine.adopted = "ignored", "by ctl ignore", None, False
+        machine.bmc_word = False
         self.keep(machine)
         return self.row(machine, self.clock())
 

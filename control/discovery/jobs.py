@@ -24,7 +24,8 @@ class Work:
     roles: what its DHCP said it is, of "host", "boot" (a host, beyond doubt: firmware that loads a boot file), "bmc".
     name: of the server that an earlier try was about to make or made; "" for none.
     adopted: a person said to go on with what is not done without asking.
-    lasting: it has said for so long, at one place, that it is a BMC (machines.BMC_LASTS_S)."""
+    lasting: it has said for so long, at one place, that it is a BMC (machines.BMC_LASTS_S).
+    bmc_word: a person adopted it when it had said that it is a BMC."""
 
     mac: str
     places: list[list[str | int]]
@@ -32,6 +33,7 @@ class Work:
     name: str = ""
     adopted: bool = False
     lasting: bool = False
+    bmc_word: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

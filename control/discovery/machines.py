@@ -76,6 +76,7 @@ class Machine:
     left: tuple[Place, int] | None = None  # the place and VLAN that it lost when that proved an uplink
     bmc_at: tuple[Place, float] | None = None  # where it was when it first said that it is a BMC, and when
     lasting: bool = False  # it said so again there, long after
+    bmc_word: bool = False  # and a person, who had heard it, says so
 
     @property
     def place(self) -> Place | None:
@@ -110,6 +111,7 @@ class Machine:
             name=self.name,
             adopted=self.adopted,
             lasting=self.lasting and self.bmc_at is not None and self.bmc_at[0] == self.place,
+            bmc_word=self.bmc_word,
         )
 
     def record(self) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class Machine:
         kept = {"state": self.state, "reason": self.reason, "places": places, "roles": sorted(self.roles)}
         named = {"server": self.server, "switch": self.switch, "port": self.port, "name": self.name}
         bmc = [*self.bmc_at[0], self.bmc_at[1]] if self.bmc_at is not None else None
-        return kept | named | {"adopted": self.adopted, "bmc_at": bmc}
+        return kept | named | {"adopted": self.adopted, "bmc_at": bmc, "bmc_word": self.bmc_word}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any], now: float) -> Machine:
@@ -133,7 +135,7 @@ class Machine:
             raise ValueError("a reason, server, switch or name that is no text, or a long one")
         made = cls(mac=mac, state=state, seen_s=now, settled_s=now, port=port)  # type: ignore[arg-type]
         made.reason, made.server, made.switch, made.name = texts  # type: ignore[assignment]
-        made.adopted = record.get("adopted") is True
+        made.adopted, made.bmc_word = record.get("adopted") is True, record.get("bmc_word") is True
         made.places = {(switch, port): (now, vlan) for switch, port, vlan in _places(record.get("places"))}
         roles = record.get("roles")
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):

@@ -375,7 +375,7 @@ class Registration:
         spot = progress.spot
         if work.roles and not self.inventory.dry:
             switch, port = (spot.switch.path, spot.port) if spot else ("", 0)
-            bmc = work.adopted or (work.lasting and spot is not None)  # the inventory has the server on that port
+            bmc = work.bmc_word or (work.lasting and spot is not None)  # the inventory has the server on that port
             did, notes = roles.record(self.inventory, server, work.mac, work.roles, switch, port, bmc=bmc)
             progress.did += did
             progress.notes += notes

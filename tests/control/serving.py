@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,11 @@ def serving(
     snmp: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
     control: dict[str, Any] | None = None,
+    within: Sequence[str] = (),
     **dhcp: Any,
 ) -> Iterator[Running]:
-    """snmp, metrics: those sections, when there are to be any; control: further keys of that one."""
+    """snmp, metrics: those sections, when there are to be any; control: further keys of that one; within: a command
+    that becomes the service."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -90,7 +92,7 @@ def serving(
     conf = folder / "services.conf"
     sections = {name: section for name, section in (("snmp", snmp), ("metrics", metrics)) if section is not None}
     conf.write_text(json.dumps(sections | {"dhcp": fields | dhcp, "control": {"socket": path} | (control or {})}))
-    argv = [sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
+    argv = [*within, sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         running = Running(process, path)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from control.discovery.identity import FILE, Identity
 from control.discovery.journal import LOST, Journal
 from control.discovery.machines import KEPT, Machine
 from control.tablefile import TableStore
+from tests.control.serving import may_serve, serving
 
 MAC = "02:00:00:00:00:01"
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -229,3 +231,89 @@ def test_a_disk_that_takes_nothing_is_read_and_told_once(tmp_path: Path, how: st
     assert ran.returncode == 0 and "GOES ON" in ran.stdout, ran.stdout + ran.stderr
     assert ran.stdout.count("cannot keep the table") == 1, ran.stdout
     assert ran.stdout.count("no new server is made until it can be") == 1, ran.stdout
+
+
+HOSTS = "base,mask,gateway\n10.1.0.0,255.255.255.0,10.1.0.1\n\nname,mac,address,dhcp.enabled\n"
+HOSTS += "h1,02:00:00:00:00:01,10.1.0.11,1\n"
+MOUNTS = {
+    "read-only": 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"',
+    "full": (
+        'cp -a "$0" "$0.kept" && mount -t tmpfs -o size=64k tmpfs "$0" && cp -a "$0.kept/." "$0" && '
+        '{ head -c 1000000 /dev/zero > "$0/filler"; exec "$@"; }'
+    ),
+}
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+def test_a_service_serves_from_a_disk_that_takes_nothing(tmp_path: Path, how: str) -> None:
+    """From the table that is there, with the inventory gone; it did not start, or its planner died in a loop."""
+    may_serve()
+    state, hosts = tmp_path / "state", tmp_path / "hosts.csv"
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    hosts.write_text(HOSTS)
+    with serving(tmp_path, f"file://{hosts}") as running:
+        running.wait_for("generation 1: 1 hosts")
+    assert (state / "table.base").exists()
+    hosts.unlink()
+    within = ["unshare", "-m", "sh", "-c", MOUNTS[how], str(state)]
+    snmp = {"bind_address": "127.0.0.1", "bind_port": free_port(), "communities": ["x"]}
+    with serving(tmp_path, f"file://{hosts}", snmp, within=within) as running:
+        running.wait_for(r"generation \d+: 1 hosts")
+        status = running.status()
+        assert (status["hosts"], status["inventory"]) == (1, "stale")
+        hosts.write_text(HOSTS + "h2,02:00:00:00:00:02,10.1.0.12,1\n")
+        running.wait_for(r"generation \d+: 2 hosts")
+        hosts.write_text(HOSTS + "h2,02:00:00:00:00:02,10.1.0.13,1\n")
+        running.ctl("refresh", {"force": True, "wait": True})
+        status = running.status()
+        assert status["hosts"] == 2 and not any(status["restarts"].values()), status["restarts"]
+        said = "\n".join(running.lines)
+        assert said.count("cannot keep the table") == 1, said
+        running.ctl("rollback", {})
+        running.ctl("refresh", {"force": True, "wait": True})
+        assert not any(running.status()["restarts"].values()), "\n".join(running.lines)
+
+
+def test_a_service_starts_with_every_file_damaged(tmp_path: Path) -> None:
+    """Control ended at such a journal, and the next one, and the next one."""
+    may_serve()
+    state = tmp_path / "state"
+    state.mkdir()
+    (tmp_path / "hosts.csv").write_text(HOSTS)
+    spoilt = [GOOD.record() | {"mac": MAC, name: ["\ud800", 1e999, {}]} for name in GOOD.record()]
+    lines = [*(json.dumps(record).encode() for record in spoilt), DEEP, b"\0" * 5_000, b'{"mac": [1]}', b"{" * 100_000]
+    (state / "discovery.journal").write_bytes(b"\n".join(lines))
+    for name in (FILE, "table.base", "table.delta"):
+        (state / name).write_bytes(DEEP)
+    (state / "pinned").mkdir()
+    (state / "discovery.journal.new").mkdir()
+    snmp = {"bind_address": "127.0.0.1", "bind_port": free_port(), "communities": ["x"]}
+    with serving(tmp_path, f"file://{tmp_path}/hosts.csv", snmp, update_ipmi=True) as running:
+        running.wait_for(r"no SNMPv3: .*snmp-engine: found")
+        running.ctl("refresh", {"force": True, "wait": True})
+        status = running.status()
+        assert status["hosts"] == 1 and not any(status["restarts"].values()), "\n".join(running.lines)
+        assert status["discovery"]["journal"]["left_out"] == len(lines) - 3, status["discovery"]
+        assert any("kept in discovery.journal.lost" in line for line in running.lines)
+        assert any("table.base is not served" in line for line in running.lines)
+
+
+def test_a_service_without_a_place_for_its_socket_serves(tmp_path: Path) -> None:
+    may_serve()
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    (tmp_path / "hosts.csv").write_text(HOSTS)
+    (tmp_path / "state").mkdir()
+    within = ["unshare", "-m", "sh", "-c", MOUNTS["read-only"], str(tmp_path)]
+    with serving(tmp_path, f"file://{tmp_path}/hosts.csv") as running:
+        running.wait_for("generation 1: 1 hosts")
+    with serving(tmp_path, f"file://{tmp_path}/hosts.csv", within=within) as running:
+        running.wait_for("serving without it: ctl cannot reach this service")
+        running.wait_for(r"generation \d+: 1 hosts")
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -164,12 +164,15 @@ class Hands:
 
     def register(
         self, mac: str, port: int, *, switch: str = "10.0.0.1", vlan: int = 10, roles: tuple[str, ...] = (),
-        adopted: bool = False, lasting: bool = False, places: list[list[str | int]] | None = None,
+        adopted: bool = False, lasting: bool = False, bmc_word: bool = False,
+        places: list[list[str | int]] | None = None,
     ) -> Outcome:  # fmt: skip
         self.mac = mac
         seen = [[switch, port, vlan]] if places is None else places
         name = self.names.get(mac, "")
-        work = Work(mac=mac, places=seen, roles=list(roles), name=name, adopted=adopted, lasting=lasting)
+        work = Work(
+            mac=mac, places=seen, roles=list(roles), name=name, adopted=adopted, lasting=lasting, bmc_word=bmc_word
+        )
         outcome = self.registration.run(work)
         if outcome.state not in ("waits", "down", "retry"):
             self.names.pop(mac, None)

@@ -228,6 +228,25 @@ def test_a_forged_request_in_a_known_host_s_name_records_nothing(site: Inventory
     assert snapshot(site.store) == before
 
 
+def test_a_word_for_a_machine_is_none_for_what_is_forged_in_its_name_later(site: Inventory, tmp_path: Path) -> None:
+    get_by_name("dc").set_attr("snmp", 0, subkey="discovery")
+    config = configured(tmp_path, site.url)
+
+    async def first(desk: Desk) -> None:
+        desk.take([trap(MAC, 7)])
+        await until(desk, MAC, "off")
+        assert await desk.adopt(MAC) is not None
+        desk.sighted(sighting(MAC, "OS", "bmc"))
+        while not any("asked as a BMC" in note for note in desk.listing([MAC])["machines"][0]["notes"]):
+            await asyncio.sleep(0.02)
+        assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == []
+        row = await desk.adopt(MAC)
+        assert row is not None and row["state"] == "confirmed", row
+
+    at_the_desk(config, first)
+    assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == [MAC]
+
+
 def test_a_bmc_that_says_so_for_an_hour_on_its_server_s_port_is_recorded(
     site: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,19 +91,19 @@ def test_a_host_s_dhcp_makes_the_mac_count_and_a_bmc_s_after_an_hour_or_a_person
     assert attribute(found, "s0001", "port-nic-eth", "mac", 1) == [host]
     assert attribute(found, "s0001", "port-nic-eth", "ipmi-mac", 1) == [bmc]
     assert sorted(attribute(found, "s0001", "bootstrap", "mac")) == [bmc, host]
-    hands.register(MACS[2], 4, roles=("bmc",), adopted=True)
+    hands.register(MACS[2], 4, roles=("bmc",), bmc_word=True)
     assert attribute(snapshot(site.store), "s0002", "port-nic-eth", "ipmi-mac", 1) == [MACS[2]], "a person's word"
 
 
-@pytest.mark.parametrize("lasting, adopted", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("lasting, word", [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("port", ["port-nic-eth", "port-nic-ib"])
-def test_a_nic_s_mac_is_never_recorded_as_a_bmc_s(site: Inventory, port: str, lasting: bool, adopted: bool) -> None:
+def test_a_nic_s_mac_is_never_recorded_as_a_bmc_s(site: Inventory, port: str, lasting: bool, word: bool) -> None:
     """A forged DISCOVER in the name of a host, by MAC and vendor class, wrote that for good."""
     server = BasicServer("web7")
     server.set_attr(port, MAC.upper(), subkey="mac", number=2)
     get_rack().insert(server, 7)
     before = snapshot(site.store)
-    outcome = Hands(site.url).register(MAC, 0, places=[], roles=("bmc",), lasting=lasting, adopted=adopted)
+    outcome = Hands(site.url).register(MAC, 0, places=[], roles=("bmc",), lasting=lasting, bmc_word=word)
     if port == "port-nic-eth":
         assert outcome.server == "web7" and any("not recorded as an ipmi-mac" in note for note in outcome.notes)
     assert snapshot(site.store) == before
