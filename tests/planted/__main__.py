@@ -82,12 +82,13 @@ def compile_modules(modules: Sequence[str]) -> None:
 @contextmanager
 def planted_in(spot: Spot, modules: Sequence[str]):  # type: ignore[no-untyped-def]
     """The tree with the fault; afterwards as it was, compiled files too."""
-    file = TREE / spot.path
-    kept = {file: file.read_bytes()}
+    kept = {TREE / each.path: (TREE / each.path).read_bytes() for each in (spot, *spot.more)}
     for module in modules:
         for binary in (TREE / module.replace(".", "/")).parent.glob(f"{module.rpartition('.')[2]}.*.so"):
             kept[binary] = binary.read_bytes()
-    file.write_text(file.read_text().replace(spot.old, spot.new))
+    for each in (spot, *spot.more):
+        file = TREE / each.path
+        file.write_text(file.read_text().replace(each.old, each.new))
     try:
         if modules:
             compile_modules(modules)
@@ -100,6 +101,8 @@ def planted_in(spot: Spot, modules: Sequence[str]):  # type: ignore[no-untyped-d
 
 def demand(planted: Planted, passed: dict[tuple[str, tuple[tuple[str, str], ...]], bool]) -> str:
     """ "found", or what is wrong."""
+    if planted.wants and not (TREE / planted.wants).exists():
+        return f"left out: {planted.wants} is not there yet"
     try:
         spot = planted.spot(TREE)
     except Moved as moved:
@@ -139,9 +142,10 @@ def main() -> int:
     widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(2)]
     for name, test, result, seconds in (HEAD, *rows):
         sys.stdout.write(f"{name.ljust(widths[0])}  {test.ljust(widths[1])}  {seconds:>7}  {result}\n")
-    found = sum(row[2] == "found" for row in rows)
-    sys.stdout.write(f"{found} of {len(rows)} faults were found\n")
-    return 0 if found == len(rows) else 1
+    found, planted_ones = (sum(row[2].startswith(word) for row in rows) for word in ("found", ""))
+    left_out = sum(row[2].startswith("left out") for row in rows)
+    sys.stdout.write(f"{found} of {planted_ones - left_out} faults were found, {left_out} left out\n")
+    return 0 if found + left_out == planted_ones else 1
 
 
 if __name__ == "__main__":
