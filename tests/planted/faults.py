@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-CLOSURE = "tests/control/test_closure_property.py"
 EVERY = "tests/netns/test_every_fault.py::test_fault"
 
 
@@ -357,23 +356,31 @@ PLANTED: tuple[Planted, ...] = (
                 "control/closure.py",
                 "        found.add(identity_of_object(told_apart(path)))\n",
                 "        found.add(identity_of_object(told_apart(path)) ^ 1)\n",
+                more=(Spot("control/closure.py", "    keys |= view.with_addresses(addresses)\n", ""),),
             ),
         ),
-        CLOSURE,
-        r"AssertionError|assert ",
+        fault("new card, look-up"),
+        r"\d+ wrong",
         wants="control/closure.py",
     ),
     Planted(
-        "the invariant is not asked",
+        "neither closure nor invariant",
         (
             Spot(
                 "control/served.py",
                 "        found = View(Pair(base, delta), self.indexed(base)).twice()\n",
                 "        found: dict[int, list[tuple[int, bytes, int]]] = {}\n",
+                more=(
+                    Spot(
+                        "control/closure.py",
+                        "    keys, more_names = close_over(view, disputes, plan, rows, paths, asked)\n",
+                        "    keys, more_names = asked | rows.keys(), set[str]()\n",
+                    ),
+                ),
             ),
         ),
-        CLOSURE,
-        r"AssertionError|assert ",
+        fault("addresses exchanged, look-up"),
+        r"\d+ twice",
         wants="control/closure.py",
     ),
     Planted(
@@ -385,8 +392,8 @@ PLANTED: tuple[Planted, ...] = (
                 "    touched: list[Dispute] = []\n",
             ),
         ),
-        CLOSURE,
-        r"AssertionError|assert ",
+        fault("one address for two, look-up"),
+        r"\d+ lost",
         wants="control/closure.py",
     ),
     Planted(
