@@ -351,12 +351,12 @@ def edit(make: Callable[[Watched], Change], watched: Watched) -> None:
     watched.rounds(3)
 
 
-def contest(watched: Watched) -> None:
+def contest(lookup: bool, watched: Watched) -> None:
     """An address that two machines have is nobody's, and then each has its own again."""
     contested = watched.contest()
     watched.adopt(contested)
     watched.rounds(3)
-    watched.adopt(watched.settle(contested))
+    watched.adopt(watched.settle(contested, lookup))
     watched.rounds(3)
 
 
@@ -470,6 +470,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("new card", partial(edit, lambda w: w.recard("full"))),
     Fault("new card, look-up", partial(edit, lambda w: w.recard("mac")), short=True),
     Fault("new card asks", partial(edit, lambda w: w.recard("asks"))),
-    Fault("one address for two", contest, short=True),
+    Fault("one address for two", partial(contest, False), short=True),
+    Fault("one address for two, look-up", partial(contest, True)),
     Fault("rolled back", rollback),
 )

@@ -163,12 +163,13 @@ class Watched:
         words = f"{self.node_name(one)} gets the address of {self.node_name(two)}, which keeps it"
         return Change(words, cards, {})
 
-    def settle(self, contested: Change) -> Change:
-        """A person decides: each has its own again."""
+    def settle(self, contested: Change, lookup: bool = False) -> Change:
+        """A person decides: each has its own again.  lookup: the service is asked to read one of them, else everything."""
         one, two = (self.card_of.index(card) for card in contested.peers)
         self.ledger.begin_change([(self.card_of[node], self.address_of[node]) for node in (one, two)])
         self.put_address(one, self.address_of[one])
-        return Change(f"{self.node_name(one)} has its own address again", contested.peers, {})
+        how = {"mac": self.mac(self.card_of[one])} if lookup else {}
+        return Change(f"{self.node_name(one)} has its own address again, read {how or 'in full'}", contested.peers, how)
 
     def back_and_forth(self) -> None:
         """What was adopted last is rolled back, then read again; what was adopted before stays.  RuntimeError, OSError:

@@ -17,22 +17,27 @@ class Moved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """old stands exactly once in the file of that path; new takes its place."""
+    """old stands exactly once in the file of that path; new takes its place.
+
+    more: the same in other places at once, where a second net would hold what falls through the first."""
 
     path: str
     old: str
     new: str
+    more: tuple[Spot, ...] = ()
 
     def found(self, root: Path) -> bool:
         file = root / self.path
-        return file.exists() and file.read_text().count(self.old) == 1
+        here = file.exists() and file.read_text().count(self.old) == 1
+        return here and all(spot.found(root) for spot in self.more)
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
     """test: a test's id, or the words of a soak; says: what its output has to match, so that no other failure counts.
 
-    modules: extensions to compile anew; environment: of the test."""
+    modules: extensions to compile anew; environment: of the test; wants: a file without which the sources do not have
+    yet what the fault spoils."""
 
     name: str
     spots: tuple[Spot, ...]
@@ -41,6 +46,7 @@ class Planted:
     modules: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     soak: bool = False
+    wants: str = ""
 
     def spot(self, root: Path) -> Spot:
         """The one that fits these sources.  Moved."""
@@ -85,6 +91,12 @@ PLANTED: tuple[Planted, ...] = (
                 "            if first.address_be == host.lease.address_be and mine.host_hash(first) != "
                 "theirs.host_hash(host.lease):",
             ),
+            Spot(
+                "ext/table.pyx",
+                "            if mine.host_hash(first, both) != theirs.host_hash(host.lease, both):",
+                "            if first.address_be == host.lease.address_be and mine.host_hash(first, both) != "
+                "theirs.host_hash(host.lease, both):",
+            ),
         ),
         fault("addresses exchanged"),
         r"\d+ wrong",
@@ -110,7 +122,21 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "conflict of addresses not seen",
-        (Spot("control/compile.py", "        if macs or addresses:\n", "        if macs:\n"),),
+        (
+            Spot("control/compile.py", "        if macs or addresses:\n", "        if macs:\n"),
+            Spot(
+                "control/compile.py",
+                "        losers = conflicts(contested, faults)\n",
+                "        losers: dict[int, Row] = {}\n",
+                more=(
+                    Spot(
+                        "control/served.py",
+                        "        found = View(Pair(base, delta), self.indexed(base)).twice()\n",
+                        "        found: dict[int, list[tuple[int, bytes, int]]] = {}\n",
+                    ),
+                ),
+            ),
+        ),
         fault("one address for two"),
         r"\d+ wrong",
     ),
@@ -179,6 +205,12 @@ PLANTED: tuple[Planted, ...] = (
                 "        top = self.served.pair.top\n        self.served.delta(self.served.rows_of_delta(set()),",
                 "        top = self.served.pair.top\n        self.served.delta(Builder(self.served.pair.base),",
             ),
+            Spot(
+                "control/planner.py",
+                "            silenced = self.served.delta(self.served.rows_of_delta(), self.surroundings(",
+                "            from ext.builder import Builder\n\n"
+                "            silenced = self.served.delta(Builder(self.served.pair.base), self.surroundings(",
+            ),
         ),
         fault("addresses come and go"),
         r"\d+ wrong",
@@ -190,6 +222,11 @@ PLANTED: tuple[Planted, ...] = (
                 "control/served.py",
                 "self.adopt(base_fd, delta_fd[0] if delta_fd else -1)",
                 "self.adopt(base_fd, -1)",
+            ),
+            Spot(
+                "control/served.py",
+                "        fd, silenced = self.sealed(former.base, rows_of_delta(former), self.number + 1,",
+                "        fd, silenced = self.sealed(former.base, Builder(former.base), self.number + 1,",
             ),
         ),
         fault("rolled back"),
@@ -209,6 +246,11 @@ PLANTED: tuple[Planted, ...] = (
                 "    if before == 0 or total <= limit * before:\n",
                 "    if before >= 0:\n",
             ),
+            Spot(
+                "control/guards.py",
+                "    if total <= limit * before or (total == 1 < before and limit > 0):\n",
+                "    if total >= 0:\n",
+            ),
         ),
         fault("inventory, half lists"),
         r"\d+ lost",
@@ -221,6 +263,12 @@ PLANTED: tuple[Planted, ...] = (
                 '            if child.kind != "control" and listens and not child.stopping_s:\n',
                 "            late = child.slot == 1 and message.generation > 1\n"
                 '            if child.kind != "control" and listens and not child.stopping_s and not late:\n',
+            ),
+            Spot(
+                "fastpath/supervisor.py",
+                '            if child.kind not in ("control", TRIAL) and listens and not child.stopping_s:\n',
+                "            if child.slot == 1 and message.generation > 1:\n                continue\n"
+                '            if child.kind not in ("control", TRIAL) and listens and not child.stopping_s:\n',
             ),
         ),
         fault("addresses exchanged"),
@@ -239,6 +287,11 @@ PLANTED: tuple[Planted, ...] = (
                 "fastpath/supervisor.py",
                 "wanted = len(self.free_slots()) + 1\n",
                 "wanted = len(self.free_slots())\n",
+            ),
+            Spot(
+                "fastpath/supervisor.py",
+                "        for _ in range(len(self.free_slots()) + 1 - spares):\n",
+                "        for _ in range(len(self.free_slots()) - spares):\n",
             ),
         ),
         fault("worker killed"),
@@ -282,5 +335,98 @@ PLANTED: tuple[Planted, ...] = (
         r"AssertionError|assert ",
         ("ext.codec",),
         (("BOOTSTORM_EXAMPLES", "3000"),),
+    ),
+    Planted(
+        "closure left out",
+        (
+            Spot(
+                "control/closure.py",
+                "    keys, more_names = close_over(view, disputes, plan, rows, paths, asked)\n",
+                "    keys, more_names = asked | rows.keys(), set[str]()\n",
+            ),
+        ),
+        fault("addresses exchanged, look-up"),
+        r"\d+ (lost|wrong)",
+        wants="control/closure.py",
+    ),
+    Planted(
+        "other rows of the same object stay",
+        (
+            Spot(
+                "control/closure.py",
+                "        found.add(identity_of_object(told_apart(path)))\n",
+                "        found.add(identity_of_object(told_apart(path)) ^ 1)\n",
+                more=(Spot("control/closure.py", "    keys |= view.with_addresses(addresses)\n", ""),),
+            ),
+        ),
+        fault("new card, look-up"),
+        r"\d+ wrong",
+        wants="control/closure.py",
+    ),
+    Planted(
+        "neither closure nor invariant",
+        (
+            Spot(
+                "control/served.py",
+                "        found = View(Pair(base, delta), self.indexed(base)).twice()\n",
+                "        found: dict[int, list[tuple[int, bytes, int]]] = {}\n",
+                more=(
+                    Spot(
+                        "control/closure.py",
+                        "    keys, more_names = close_over(view, disputes, plan, rows, paths, asked)\n",
+                        "    keys, more_names = asked | rows.keys(), set[str]()\n",
+                    ),
+                ),
+            ),
+        ),
+        fault("addresses exchanged, look-up"),
+        r"\d+ twice",
+        wants="control/closure.py",
+    ),
+    Planted(
+        "a conflict outlives its cause",
+        (
+            Spot(
+                "control/closure.py",
+                "    touched = disputes.touching(keys, map(name_of, read), addresses)\n",
+                "    touched: list[Dispute] = []\n",
+            ),
+        ),
+        fault("one address for two, look-up"),
+        r"\d+ lost",
+        wants="control/closure.py",
+    ),
+    Planted(
+        "counters lost over an upgrade to another layout",
+        (
+            Spot(
+                "fastpath/upgrade.py",
+                "                WorkerPage(fd).carry(state.counters[slot])\n",
+                "                pass\n",
+            ),
+        ),
+        fault("upgrade, other layout"),
+        r"counters went back",
+        wants="fastpath/upgrade.py",
+    ),
+    Planted(
+        "a stopped control is not noticed",
+        (Spot("fastpath/supervisor.py", "STUCK_S = 3.0 ", "STUCK_S = 300.0 "),),
+        fault("control stopped"),
+        r"not within",
+        wants="fastpath/turns.py",
+    ),
+    Planted(
+        "a process that cannot be started ends the service",
+        (
+            Spot(
+                "fastpath/supervisor.py",
+                "            child = spawn(kind, self.commands[kind])\n        except OSError as error:\n",
+                "            child = spawn(kind, self.commands[kind])\n        except MemoryError as error:\n",
+            ),
+        ),
+        fault("pids limit"),
+        r"not within|\d+ lost",
+        wants="fastpath/turns.py",
     ),
 )

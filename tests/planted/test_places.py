@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
 def test_it_has_its_place(planted: Planted) -> None:
+    if planted.wants and not (ROOT / planted.wants).exists():
+        pytest.skip(f"{planted.wants} is not there yet")
     spot = planted.spot(ROOT)
     assert spot.old != spot.new
     assert (spot.path.endswith((".pyx", ".pxd")) and bool(planted.modules)) or spot.path.endswith(".py")
@@ -22,6 +24,9 @@ def test_it_has_its_place(planted: Planted) -> None:
 @pytest.mark.parametrize("planted", [p for p in PLANTED if not p.soak], ids=lambda planted: planted.name)
 def test_its_test_is_there(planted: Planted) -> None:
     file, _, name = planted.test.partition("::")
+    if not name:
+        assert (ROOT / file).exists() or not (ROOT / planted.wants).exists()
+        return
     function, _, parameter = name.partition("[")
     assert f"def {function}(" in (ROOT / file).read_text()
     if planted.test.startswith(EVERY):
