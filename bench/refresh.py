@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
 import socket
 import statistics
@@ -19,6 +21,9 @@ from typing import Any
 import click
 import msgpack
 import requests
+from ext.addresses import Index, View
+from ext.builder import Builder, Surroundings
+from ext.table import Generation, Pair
 
 from bench import load, record
 from bench.lab import Host
@@ -186,6 +191,7 @@ def at_size(hosts: int, file: bool) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(stage.server.run(command, timeout=ANSWER_S, env=ENVIRONMENT).stdout)
         found["first"] = {"total_s": first["last_seconds"], "stages_s": first["stages_s"]}
         found["table_bytes_a_host"] = round(site.ctl("status")["table_bytes"] / hosts, 1)
+        found["invariant"] = invariant(hosts)
         return found | {"hosts": hosts, "inventory": "file" if file else "http", "memory_mb": memory(site)}
 
 
@@ -212,6 +218,53 @@ def under_load(hosts: int, rate: float) -> dict[str, Any]:
         }
 
 
+def invariant(hosts: int, changed: int = 1000, turns: int = 5) -> dict[str, Any]:
+    """What it costs to look for an address of two objects before a publication, in ms (median): the index of a base,
+    once a base, and the check of a delta of `changed` rows with new addresses.
+
+    MACs and addresses come at random, the worst order to sort."""
+    dice, builder = random.Random(1), Builder()
+    template = builder.add_template()
+    macs, addresses = dice.sample(range(1, 1 << 40), hosts), dice.sample(range(1 << 24, 1 << 31), hosts + changed)
+
+    def add(to: Builder, number: int, address: int, template: int) -> None:
+        name = b"node%07d" % number
+        own = bytes([12, len(name)]) + name
+        to.add_host(macs[number], name=name, own=own, leases=((address, 24, template),), thing=b"/server/" + name)
+
+    def made(of: Builder, number: int) -> Generation:
+        fd = of.seal(number, Surroundings(), created_s=1)
+        try:
+            return Generation(fd)
+        finally:
+            os.close(fd)
+
+    for number in range(hosts):
+        add(builder, number, addresses[number], template)
+    base = made(builder, 1)
+    builder = Builder(base)
+    template = builder.add_template()
+    for at, number in enumerate(dice.sample(range(hosts), min(changed, hosts))):
+        add(builder, number, addresses[hosts + at], template)
+    pair = Pair(base, made(builder, 2))
+    index_s, check_s = [], []
+    for _ in range(turns):
+        started = time.perf_counter()
+        index = Index(base)
+        if View(Pair(base), index).twice():
+            raise RuntimeError("a base in which nobody shares an address is said to have such")
+        index_s.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        if View(pair, index).twice():
+            raise RuntimeError("a delta in which nobody shares an address is said to have such")
+        check_s.append(time.perf_counter() - started)
+    return {
+        "index_ms": round(statistics.median(index_s) * 1000, 2),
+        "check_ms": round(statistics.median(check_s) * 1000, 3),
+        "check_rows": len(pair.delta),
+    }
+
+
 def show(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['hosts']:>9,} hosts, inventory over {found['inventory']}; {found['table_bytes_a_host']} bytes a host"
     yield f"    {'s':>14}" + "".join(f"{stage:>9}" for stage in (*STAGES, "total", "cpu")) + "   compile + publish"
@@ -226,6 +279,11 @@ def show(found: dict[str, Any]) -> Iterator[str]:
         times = found["one_host_ms"]
         middle = statistics.median(times)
         yield f"    one host in all workers: median {middle:.1f} ms, worst {max(times)} ms of {len(times)}"
+    cost = found["invariant"]
+    yield (
+        f"    no address twice: index of a base {cost['index_ms']:.1f} ms, check of {cost['check_rows']:,} rows "
+        f"{cost['check_ms']:.2f} ms"
+    )
     for kind, processes in sorted(found["memory_mb"].items()):
         yield f"    {kind}: peak " + ", ".join(f"{p['peak']} MB ({p['own']} its own)" for p in processes)
 
