@@ -59,7 +59,7 @@ class Child:
     head: PageHead | None = None  # a worker of another layout: its page, which is not that of the slot any more
     deaf: bool = False  # nothing is read from it any more
     stopping_s: float = 0.0  # when Stop was sent
-    ran_ns: int = -1  # CPU time at the last look, to tell hung from starved
+    ran_ns: int = -1  # CPU time at an earlier look since it is late, to tell hung from starved
     since_s: float = 0.0  # of the assignment: a new worker's heartbeat counts from here
     said: int = 0  # messages since said_s
     said_s: float = 0.0
@@ -142,15 +142,17 @@ def look_at(pid: int) -> tuple[str, int] | None:
         return None
 
 
-def is_starved(child: Child) -> bool:
-    """It is ready to run and had no CPU since the last look: killing it would help nobody.  Also where nothing can be
-    seen.  To be asked at each look while it is late, and only then."""
+def is_starved(child: Child, budget_s: float = 0.0) -> bool:
+    """It is ready to run and had no CPU since the last look, or not more than budget_s since the first one: killing it
+    would help nobody.  Also where nothing can be seen.  To be asked at each look while it is late, and only then."""
     seen = look_at(child.pid)
     if seen is None:
         return True
-    (state, ran_ns), before_ns = seen, child.ran_ns
-    child.ran_ns = ran_ns
-    return state == "R" and before_ns in (-1, ran_ns)
+    state, ran_ns = seen
+    used_ns = ran_ns - child.ran_ns if child.ran_ns >= 0 else 0
+    if child.ran_ns < 0 or not budget_s:
+        child.ran_ns = ran_ns
+    return state == "R" and used_ns <= budget_s * 1e9
 
 
 class PageHead:

@@ -63,6 +63,7 @@ TICK_S = 0.05
 HUNG_S = 0.2  # a worker without heartbeat for this long: killed and replaced
 STUCK_S = 3.0  # control, trap receiver, observer without a turn of their loops
 LOADING_S = 30.0  # these, before their first turn
+LATE_S = 1.0  # these: from here on their CPU time is counted, of which they may use as much as the limits say
 WAKING_S = 0.5  # these, when the machine itself stood still
 STOP_S = 2.0  # after Stop; then SIGKILL
 TRIAL_S = 10.0
@@ -320,15 +321,15 @@ class Supervisor:
                 self.kill(child)
             last_s, limit_s = self.last_turn(child)
             late_s = now - last_s
-            if late_s <= limit_s:
+            if late_s <= min(limit_s, LATE_S) or limit_s == math.inf:
                 child.ran_ns = -1
             elif late or (child.kind != "worker" and now - self.awake_s < WAKING_S):
                 continue
             elif child.kind == TRIAL:
-                if not child.stopping_s:
+                if late_s > limit_s and not child.stopping_s:
                     log.error("not upgraded: the trial of the new code took over %.0f s", limit_s)
-                self.end(child)
-            elif not is_starved(child) and late_s > limit_s + TICK_S:
+                    self.end(child)
+            elif not is_starved(child, 0.0 if child.kind == "worker" else limit_s) and late_s > limit_s + TICK_S:
                 log.warning(
                     "%s %d (slot %d): no turn of its loop for %.2f s: killed", child.kind, child.pid, child.slot, late_s
                 )
@@ -342,6 +343,8 @@ class Supervisor:
         if child.kind in TURNING:
             last_s = self.turns.last_s(child.kind)
             return (last_s, STUCK_S) if last_s else (child.started_s, LOADING_S)
+        if child.kind == "spare" and not child.ready:
+            return child.started_s, LOADING_S
         return child.started_s, TRIAL_S if child.kind == TRIAL else math.inf
 
     # --- messages ------------------------------------------------------------------------------------------------

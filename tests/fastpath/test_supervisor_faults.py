@@ -20,7 +20,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from fastpath.children import LAYOUTS, TRIAL, Child
+from fastpath.children import LAYOUTS, TRIAL, Child, is_starved
 from fastpath.protocol import MessageRefused, unpack
 from tests.fastpath.world import STANDIN, WORKERS, World, open_fds, own_children, settled_world
 
@@ -307,3 +307,44 @@ def test_a_stopped_control_is_replaced(world: World, monkeypatch: pytest.MonkeyP
     os.kill(control.pid, signal.SIGSTOP)
     world.until(lambda: control not in world.supervisor.children, "it was noticed")
     world.settle()
+
+
+def test_a_spare_that_never_gets_ready_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastpath.supervisor.LOADING_S", 0.3)
+    supervisor = world.supervisor
+    supervisor.commands["spare"] = [*STANDIN, "mute"]
+    os.kill(world.of("spare")[0].pid, signal.SIGKILL)
+    world.until(lambda: not world.settled() and len(world.of("spare")) == 1, "one that says nothing")
+    supervisor.commands["spare"] = [*STANDIN, "spare"]
+    world.settle()
+
+
+@pytest.mark.parametrize(
+    "looks, budget_s, starved",
+    [
+        ([("R", 5), ("R", 5), ("R", 5)], 0.0, [True, True, True]),
+        ([("R", 5), ("R", 6), ("R", 6)], 0.0, [True, False, True]),
+        ([("T", 5), ("S", 5)], 0.0, [False, False]),
+        ([("R", 5), ("R", 2005), ("R", 3005), ("R", 3006)], 3.0, [True, True, True, False]),
+        ([("R", 5), ("T", 6)], 3.0, [True, False]),
+        ([None, ("R", 5), None], 0.0, [True, True, True]),
+    ],
+    ids=["no CPU", "some CPU", "not ready to run", "within its budget of CPU", "stopped", "nothing to be seen"],
+)
+def test_starved_is_not_hung(
+    world: World,
+    looks: list[tuple[str, int] | None],
+    budget_s: float,
+    starved: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """looks: (state, ms of CPU) at each look while it is late."""
+    child, seen = world.of("control")[0], iter(looks)
+
+    def look_at(_pid: int) -> tuple[str, int] | None:
+        look = next(seen)
+        return None if look is None else (look[0], look[1] * 1_000_000)
+
+    child.ran_ns = -1
+    monkeypatch.setattr("fastpath.children.look_at", look_at)
+    assert [is_starved(child, budget_s) for _ in looks] == starved

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     if reason := Lab.available():
         pytest.skip(reason)
     installed = Installed(tmp_path_factory.mktemp("installed") / "code")
-    with Lab() as lab:
-        server, client = lab.host("server"), lab.host("client")
-        lab.wire(server, client, a_if="sv", b_if="cl", a_addr=f"{SERVER}/16", b_addr=f"{RELAY}/16")
-        first = (10 << 24) + (89 << 16) + (1 << 8)
-        hosts = many_hosts(HOSTS, NETWORK, first, 0x020000000000)
-        with running_site(server, hosts, HOSTS, environment=installed.environment) as running:
-            yield Site(running, client, installed)
+    with Lab() as lab, wired(lab, installed) as made:
+        yield made
+
+
+@contextmanager
+def wired(lab: Lab, installed: Installed, workers: int = 2, **dhcp: Any) -> Iterator[Site]:
+    server, client = lab.host("server"), lab.host("client")
+    lab.wire(server, client, a_if="sv", b_if="cl", a_addr=f"{SERVER}/16", b_addr=f"{RELAY}/16")
+    hosts = many_hosts(HOSTS, NETWORK, (10 << 24) + (89 << 16) + (1 << 8), 0x020000000000)
+    with running_site(server, hosts, HOSTS, workers, environment=installed.environment, **dhcp) as running:
+        yield Site(running, client, installed)
 
 
 def until(good: Callable[[], bool], what: str, said: Callable[[], str]) -> None:
@@ -123,13 +128,33 @@ def test_there_and_back_under_load(site: Site, kind: str) -> None:
     assert after["restarts"] == before["restarts"], "nobody died of it"
 
 
+def test_pools_of_another_layout_give_way_to_sockets(tmp_path: Path) -> None:
+    """Under load; the program is off the interface, log and status say why."""
+    if reason := Lab.available():
+        pytest.skip(reason)
+    if os.geteuid() != 0:
+        pytest.skip("bpf(2) needs root, which a user namespace does not give")
+    installed, other = Installed(tmp_path / "code"), other_build("all")
+    with Lab() as lab, wired(lab, installed, io="xdp", interfaces=["sv"]) as xdp:
+        assert xdp.status()["io"] == "xdp", xdp.log()
+        load = Load(xdp.client)
+        try:
+            xdp.upgrade(other)
+        finally:
+            figures = load.end()
+        account(figures, 500.0)
+        status = xdp.status()
+        assert status["io"] == "socket" and "restart" in status["io_reason"]
+        assert "prog/xdp" not in xdp.running.host.run(["ip", "link", "show", "sv"]).stdout
+
+
 @pytest.mark.parametrize("kind, why", [("broken", "SyntaxError"), ("slow", "took over 10 s")])
 def test_code_that_does_not_load_is_told_and_everybody_stays(site: Site, kind: str, why: str) -> None:
     """Meanwhile a worker that dies is replaced."""
-    before, said = site.pids(), len(site.log())
+    before, said, other = site.pids(), len(site.log()), other_build(kind)
     load = Load(site.client)
     try:
-        site.installed.switch(other_build(kind))
+        site.installed.switch(other)
         site.ask_to_upgrade()
         until(lambda: "try" in trial_words(site), "a trial runs", site.log)
         victim = serving(site)
