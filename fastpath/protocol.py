@@ -254,6 +254,8 @@ class Channel:
             enclosing, *fds = fds
             try:
                 message = unpack(read_enclosed(enclosing, message.size), self.kinds)
+                if isinstance(message, Enclosed):
+                    raise ValueError("an enclosed message of unknown kind: another enclosed one")
             finally:
                 os.close(enclosing)
         return message, list(fds)
