@@ -217,6 +217,9 @@ def test_idle_connections_to_the_metrics_harm_nobody(tmp_path: Path, monkeypatch
             assert found["open"] <= metrics.CONNECTIONS_MAX and found["refused"]["all_taken"] > 500
             for peer in peers:
                 peer.close()
+            deadline = time.monotonic() + 30
+            while running.status()["limits"]["metrics"]["open"] and time.monotonic() < deadline:
+                time.sleep(0.05)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 assert b"bootstorm_hosts 2.0" in answer.read()
         assert sum(map(len, running.lines)) < LOG_MAX
