@@ -247,7 +247,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-        sock.listen(CONNECTIONS_MAX)
+        sock.listen(socket.SOMAXCONN)  # those who are too many are shut out, and not left to try again
     except OSError:
         sock.close()
         raise
