@@ -68,7 +68,7 @@ class FileSource:
 
     def rows(self, *kinds: str) -> Iterator[Row]:
         try:
-            yield from rows_of(self.path, kinds or KINDS)
+            yield from rows_of(self.path, kinds or KINDS, lambda count: self.progress("bytes", count, 0))
         except OSError as error:
             raise InventoryDown(f"{self.path}: {error.strerror}") from error
         except Unreadable as error:
@@ -213,10 +213,7 @@ class FileSource:
         return own_frame
 
     def host_rows(self) -> Iterator[HostRow]:
-        """Of a look-up; the file's size is not worth counting its lines for."""
-        for done, row in enumerate(self.rows("hosts")):
-            if done % ROWS_A_BATCH == 0:
-                self.progress("rows", done, 0)
+        for row in self.rows("hosts"):
             if isinstance(row, HostRow):
                 yield row
 
