@@ -183,7 +183,7 @@ class FileSource:
         version = self.version()
         wanted_macs, wanted_names = set(macs), set(names)
         own_frame, networks = self.read_frame()
-        above = names_below(own_frame, wanted_names)
+        above = names_below(own_frame, wanted_names) if not frame.fresh else set[str]()
 
         def is_wanted(row: HostRow) -> bool:
             return row.mac in wanted_macs or row.name in wanted_names or not above.isdisjoint(above_of(row))
@@ -210,6 +210,7 @@ class FileSource:
                 if row.mac is not None:
                     own_frame.hosts.append(path)
         self.check_unchanged(version)
+        own_frame.fresh = set(own_frame.things)
         return own_frame
 
     def host_rows(self) -> Iterator[HostRow]:

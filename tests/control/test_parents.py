@@ -160,6 +160,14 @@ def test_a_container_by_name_reads_what_hangs_below(place: Place, name: str, see
     assert place.domain(5) == b"", "who is not below is left alone"
 
 
+def test_the_second_question_of_a_job_is_about_objects_alone(place: Place) -> None:
+    """Who has a word in what the first one found may be a container, and nobody asked for what is in it."""
+    first = place.planner.source.read_hosts([text(5)], [], Frame())
+    assert first.hosts == ["/server/h5"] and first.fresh
+    again = place.planner.source.read_hosts([text(4)], ["boot"], first)
+    assert again.hosts == ["/server/h4"] and "/pool/boot" in again.things
+
+
 def test_what_hangs_below_a_container_is_read_with_progress(inventory: Inventory) -> None:
     Tree().site().store_in(inventory.store)
     told: list[tuple[str, int, int]] = []
