@@ -73,7 +73,7 @@ class Fetcher(Asker):
             )
             twice = named_twice(everything)
             del everything
-            wanted = {path: path for path in listed if name_of(path) not in twice}
+            wanted = {path: path for path in listed if not twice or name_of(path) not in twice}
             doubled = sorted({path for path in listed if name_of(path) in twice})
             for path in {*containers, *managers}:
                 if name_of(path) in twice:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from io import BufferedReader, FileIO, TextIOWrapper
 from ipaddress import IPv4Address
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from control.clusto.drivers import DRIVERS
@@ -27,8 +25,7 @@ from control.clusto.hostfile import (
     PoolRow,
     Unreadable,
     numbered,
-    open_at_once,
-    read_rows,
+    rows_of,
 )
 from control.clusto.model import (
     BELOW_MAX,
@@ -41,26 +38,10 @@ from control.clusto.model import (
     TooMany,
     name_of,
 )
-from control.clusto.rawrows import check_file
 
 SCHEME = "file://"
 ROWS_A_BATCH = 5_000
-READ_BYTES = 1 << 16
 Row = NetworkRow | PoolRow | HostRow | Fault
-
-
-class Watched(FileIO):
-    """A file that says how much of it was read."""
-
-    def __init__(self, path: Path, progress: Progress) -> None:
-        super().__init__(path, opener=open_at_once)
-        self.progress, self.count, self.size = progress, 0, os.fstat(self.fileno()).st_size
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        count = super().readinto(buffer)
-        self.count += count or 0
-        self.progress("bytes", self.count, self.size)
-        return count
 
 
 class FileSource:
@@ -87,10 +68,7 @@ class FileSource:
 
     def rows(self, *kinds: str) -> Iterator[Row]:
         try:
-            buffered = BufferedReader(Watched(self.path, self.progress), READ_BYTES)
-            with TextIOWrapper(buffered, "utf-8", newline="") as text:
-                check_file(text, self.path.name)
-                yield from read_rows(text, self.path.name, kinds or KINDS)
+            yield from rows_of(self.path, kinds or KINDS, lambda count: self.progress("bytes", count, 0))
         except OSError as error:
             raise InventoryDown(f"{self.path}: {error.strerror}") from error
         except Unreadable as error:
@@ -205,7 +183,7 @@ class FileSource:
         version = self.version()
         wanted_macs, wanted_names = set(macs), set(names)
         own_frame, networks = self.read_frame()
-        above = names_below(own_frame, wanted_names)
+        above = names_below(own_frame, wanted_names) if not frame.fresh else set[str]()
 
         def is_wanted(row: HostRow) -> bool:
             return row.mac in wanted_macs or row.name in wanted_names or not above.isdisjoint(above_of(row))
@@ -232,13 +210,11 @@ class FileSource:
                 if row.mac is not None:
                     own_frame.hosts.append(path)
         self.check_unchanged(version)
+        own_frame.fresh = set(own_frame.things)
         return own_frame
 
     def host_rows(self) -> Iterator[HostRow]:
-        """Of a look-up; the file's size is not worth counting its lines for."""
-        for done, row in enumerate(self.rows("hosts")):
-            if done % ROWS_A_BATCH == 0:
-                self.progress("rows", done, 0)
+        for row in self.rows("hosts"):
             if isinstance(row, HostRow):
                 yield row
 

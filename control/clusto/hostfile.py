@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TextIO
 import yaml
 
 from control.clusto.drivers import DRIVERS, POOL_DRIVERS
-from control.clusto.rawrows import KINDS, Fault, Unreadable, csv_rows, shown, yaml_rows
+from control.clusto.rawrows import KINDS, Fault, Heard, Unreadable, check_file, csv_rows, shown, yaml_rows
 
 __all__ = ["KINDS", "Fault", "Unreadable"]
 
@@ -134,19 +134,24 @@ def parse(text: str, name: str) -> HostFile:
 
 def opened(path: Path) -> TextIO:
     """Whatever it is: a FIFO does not wait for a writer."""
-    return open(path, encoding="utf-8", newline="", opener=open_at_once)
+    return open(path, encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
-def open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+def rows_of(path: Path, kinds: Collection[str] = KINDS, heard: Heard = lambda _: None) -> Iterator[Row | Fault]:
+    """The rows of a file, see read_rows.  Raises OSError, too."""
+    with opened(path) as stream:
+        check_file(stream, path.name)
+        yield from read_rows(stream, path.name, kinds, heard)
 
 
-def read_rows(stream: TextIO, name: str, kinds: Collection[str] = KINDS) -> Iterator[Row | Fault]:
+def read_rows(
+    stream: TextIO, name: str, kinds: Collection[str] = KINDS, heard: Heard = lambda _: None
+) -> Iterator[Row | Fault]:
     """Rows of these kinds, in the order of the file; a bad one is a Fault in its place.
 
     Raises Unreadable, wherever in the file it turns out that it is none of ours.
     """
-    raw = csv_rows(stream, name, kinds) if name.lower().endswith(".csv") else yaml_rows(stream, name, kinds)
+    raw = (csv_rows if name.lower().endswith(".csv") else yaml_rows)(stream, name, kinds, heard)
     for item in raw:
         if isinstance(item, Fault):
             yield item

@@ -217,7 +217,7 @@ class Source(Protocol):
 
         macs: lower case with colons.  names: of hosts, or of containers for all that hangs below.  What does not exist
         is not in the answer; what cannot be read is in `lost` and `unread`.  frame: of the last full read, or another
-        answer of the same job, of which nothing is read twice.  Raises InventoryDown."""
+        answer of the same job: of that nothing is read twice, and names are of objects alone.  Raises InventoryDown."""
 
 
 def shown(value: Any) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 import reprlib
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
@@ -29,6 +29,11 @@ DEPTH_MAX: Final = 32
 ALIASED_MAX: Final = 1_000_000  # values that aliases stand for in a whole file, and ALIASED_PER_VALUE for each written
 ALIASED_PER_VALUE: Final = 50
 ANCHORS_MAX: Final = 10_000  # what is anchored stays in memory to the file's end
+
+TELL_EVERY_CHARS: Final = 1 << 20
+
+Heard = Callable[[int], None]
+"""Called with the characters that were read, every TELL_EVERY_CHARS, also while nothing in them is asked for."""
 
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 
@@ -68,17 +73,28 @@ def check_file(stream: TextIO, name: str) -> None:
 # YAML -----------------------------------------------------------------------------------------------------------------
 
 
-class _Text:
-    """What the parser reads from.  since: characters that came since it made something of them."""
-
-    def __init__(self, stream: TextIO, name: str) -> None:
+class _Counting:
+    def __init__(self, stream: TextIO, name: str, heard: Heard) -> None:
         self.stream = stream
         self.name = name
-        self.since = 0
+        self.heard = heard
+        self.total = self.told = self.line = 0
+        self.since = 0  # characters that came since the parser made something of them
+
+    def count(self, text: str) -> None:
+        self.since += len(text)
+        self.total += len(text)
+        if self.total - self.told >= TELL_EVERY_CHARS:
+            self.told = self.total
+            self.heard(self.total)
+
+
+class _Text(_Counting):
+    """What the YAML parser reads from."""
 
     def read(self, size: int) -> str:
         text = self.stream.read(size)
-        self.since += len(text)
+        self.count(text)
         if self.since > ROW_CHARS_MAX:
             raise Unreadable(f"{self.name}: a value of more than {ROW_CHARS_MAX} characters; no row is that long")
         return text
@@ -99,8 +115,8 @@ _Events: Any = getattr(getattr(yaml, "cyaml", None), "CParser", _PythonParser)
 class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[misc]
     """The parser in C, whose events the composer of Python takes item by item instead of a document at once."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
-        self.text = _Text(stream, name)
+    def __init__(self, stream: TextIO, name: str, heard: Heard) -> None:
+        self.text = _Text(stream, name, heard)
         self.name = name
         self.values = self.first = 0  # of the item under way, and where it began
         self.written = self.aliased = 0  # in the whole file
@@ -179,10 +195,10 @@ class BadItem(ValueError):
     """An item that is YAML and still nothing: an unknown tag, a date that is none, a number without end."""
 
 
-def yaml_rows(stream: TextIO, name: str, kinds: Collection[str]) -> Iterator[RawRow | Fault]:
+def yaml_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) -> Iterator[RawRow | Fault]:
     """Raises Unreadable."""
     try:
-        loader = _Loader(stream, name)
+        loader = _Loader(stream, name, heard)
         while not loader.check_event(yaml.StreamEndEvent):
             if isinstance(loader.get_event(), yaml.DocumentStartEvent):
                 break
@@ -237,18 +253,13 @@ def _yaml_list(loader: _Loader, name: str, kinds: Collection[str]) -> Iterator[R
 # CSV ------------------------------------------------------------------------------------------------------------------
 
 
-class _Lines:
-    """What the csv module reads from.  since: characters that came since it made a row of them."""
-
-    def __init__(self, stream: TextIO, name: str) -> None:
-        self.stream = stream
-        self.name = name
-        self.line = self.since = 0
+class _Lines(_Counting):
+    """What the csv module reads from."""
 
     def __iter__(self) -> Iterator[str]:
         while text := self.stream.readline(ROW_CHARS_MAX + 1):
             self.line += 1
-            self.since += len(text)
+            self.count(text)
             if self.since > ROW_CHARS_MAX:
                 raise Unreadable(
                     f"{self.name}: line {self.line}: a row of more than {ROW_CHARS_MAX} characters; no row is that long"
@@ -256,11 +267,11 @@ class _Lines:
             yield text
 
 
-def csv_rows(stream: TextIO, name: str, kinds: Collection[str]) -> Iterator[RawRow]:
+def csv_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) -> Iterator[RawRow]:
     """Raises Unreadable."""
     header: list[str] = []
     kind = ""
-    lines = _Lines(stream, name)
+    lines = _Lines(stream, name, heard)
     reader = csv.reader(lines)
     try:
         for values in reader:

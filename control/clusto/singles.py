@@ -34,6 +34,7 @@ class SingleReader:
 
     def __init__(self, asker: Asker, frame: Inventory) -> None:
         self.asker = asker
+        self.first = not frame.fresh
         self.found = Inventory(dict(frame.things), dict(frame.parents), [], list(frame.managers))
         self.found.fresh = set(frame.fresh)
         self.found.unread = {path: why for path, why in frame.unread.items() if path in frame.fresh}
@@ -47,7 +48,7 @@ class SingleReader:
             for path in self.named(list(names)):
                 shown = self.add(path)
                 paths.append(path)
-                below += shown.contents if shown is not None else []
+                below += shown.contents if shown is not None and self.first else []
             self.add_below(below, paths)
             for path in paths:
                 self.add(path)

@@ -131,6 +131,24 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
         FileSource(path.as_uri()).read()
 
 
+@pytest.mark.parametrize("name", ["hosts.yaml", "hosts.csv"])
+def test_who_watches_hears_of_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Also while the pass for pools and networks goes over the hosts, which it does not ask for."""
+    monkeypatch.setattr(rawrows, "TELL_EVERY_CHARS", 20_000)
+    macs = [f"02:00:00:00:{n >> 8:02x}:{n & 255:02x}" for n in range(2000)]
+    if name.endswith("csv"):
+        text = "name,mac,address\n" + "".join(f"h{n},{mac},10.1.0.1\n" for n, mac in enumerate(macs))
+    else:
+        text = "hosts:\n" + "".join(f'- {{name: h{n}, mac: "{mac}"}}\n' for n, mac in enumerate(macs))
+    (tmp_path / name).write_text(text)
+    told: list[tuple[str, int, int]] = []
+    source = FileSource((tmp_path / name).as_uri(), lambda *step: told.append(step))
+    reading = source.read()
+    assert len([step for step in told if step[0] == "bytes"]) >= 2, "the frame alone"
+    assert sum(len(batch.paths) for batch in reading.batches) == 2000
+    assert [step for step in told if step[0] == "hosts"]
+
+
 def test_a_file_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rawrows, "FILE_BYTES_MAX", 10)
     (tmp_path / "hosts.yaml").write_text(GOOD)

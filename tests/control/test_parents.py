@@ -153,14 +153,27 @@ def test_a_container_by_name_reads_what_hangs_below(place: Place, name: str, see
     tree.pools["boot"]["domain"] = "new.example"
     tree.hosts |= {6: "boot", 7: "deep"}
     place.write(tree)
-    before = [message for message in place.control.sent if message not in place.control.said]
     place.planner.look_up([], [name])
     assert isinstance(place.last, Planned)
     came = {6, 7} if name in ("boot", "all") else {7} if name == "deep" else set()
     assert {number for number in (*range(1, 6), 6, 7) if place.domain(number) == b"new.example"} == seen | came
     assert place.domain(5) == b"", "who is not below is left alone"
-    told = [message for message in place.control.sent if message not in place.control.said]
-    assert len(told) > len(before), "progress"
+
+
+def test_the_second_question_of_a_job_is_about_objects_alone(place: Place) -> None:
+    """Who has a word in what the first one found may be a container, and nobody asked for what is in it."""
+    first = place.planner.source.read_hosts([text(5)], [], Frame())
+    assert first.hosts == ["/server/h5"] and first.fresh
+    again = place.planner.source.read_hosts([text(4)], ["boot"], first)
+    assert again.hosts == ["/server/h4"] and "/pool/boot" in again.things
+
+
+def test_what_hangs_below_a_container_is_read_with_progress(inventory: Inventory) -> None:
+    Tree().site().store_in(inventory.store)
+    told: list[tuple[str, int, int]] = []
+    Fetcher(inventory.server.url, None, lambda *step: told.append(step)).read_hosts([], ["all"], Frame())
+    assert told[0] == ("hosts", 0, 1) and told[-1] == ("hosts", 5, 5)
+    assert [done for _stage, done, _total in told] == sorted(done for _stage, done, _total in told)
 
 
 def test_below_a_container_there_may_be_too_many(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
