@@ -164,7 +164,7 @@ class Watched:
         return Change(words, cards, {})
 
     def settle(self, contested: Change, lookup: bool = False) -> Change:
-        """A person decides: each has its own again.  lookup: the service is asked to read one of them, else all."""
+        """A person decides: each has its own again.  lookup: the service is told to read one of them alone."""
         one, two = (self.card_of.index(card) for card in contested.peers)
         self.ledger.begin_change([(self.card_of[node], self.address_of[node]) for node in (one, two)])
         self.put_address(one, self.address_of[one])
