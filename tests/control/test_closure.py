@@ -253,6 +253,31 @@ def test_a_part_that_cannot_be_read_brings_nobody_back(control: Control, tmp_pat
         assert {key & 15: addresses_of(row)[0] & 255 for key, row in rows.items()} == {2: 21, 3: 30}
 
 
+def test_a_part_that_cannot_be_read_does_not_give_back_a_row_that_a_look_up_removed(
+    control: Control, tmp_path: Path
+) -> None:
+    """The object is still listed, with its address; its MAC was taken away."""
+    machines = {"a": Machine(1, [20]), "b": Machine(2, [21]), "c": Machine(3, [22], part="q")}
+    with moving(control, tmp_path, **machines) as (planner, inventory):
+        inventory.hosts["a"].mac = None
+        planner.look_up([mac_text(1)], [])
+        inventory.lost = {"p"}
+        inventory.hosts["c"].addresses = [30]
+        planner.refresh(False)
+        assert sorted(key & 15 for key in rows_of(control.pair())) == [2, 3]
+
+
+def test_one_of_two_objects_of_a_name_left_an_unreadable_part(control: Control, tmp_path: Path) -> None:
+    """The name is still listed there; the object is read elsewhere, with another MAC."""
+    machines = {"a": Machine(1, [20]), "a#": Machine(2, [21], type_="appliance"), "c": Machine(3, [22], part="q")}
+    with moving(control, tmp_path, **machines) as (planner, inventory):
+        inventory.hosts["a"] = Machine(4, [20], part="q")
+        inventory.lost = {"p"}
+        planner.refresh(False)
+        check(control.pair())
+        assert sorted(key & 15 for key in rows_of(control.pair())) == [2, 3, 4]
+
+
 def test_a_host_that_left_an_unreadable_part_has_one_row(control: Control, tmp_path: Path) -> None:
     """It is read in another part, with another MAC: as it was there it may not stay."""
     machines = {"a": Machine(1, [20]), "b": Machine(2, [21]), "c": Machine(3, [22], part="q")}

@@ -129,6 +129,23 @@ class Moves(RuleBasedStateMachine):
             if have.get(key, {"state": ""})["state"] == "proxied":
                 assert want[key]["state"] == "proxied"
 
+    @rule(edits=st.lists(EDITS, min_size=1, max_size=2), seen=st.sampled_from(["mac", "bmc", "name"]))
+    def move_and_look_up(self, edits: list[Any], seen: str) -> None:
+        """What an administrator does, and who then asks first."""
+        if self.planner.pinned_s or self.planner.frame is None:
+            self.planner.refresh(True)
+        for what, name, value in edits:
+            known = sorted(self.inventory.hosts)
+            name = name if what == "put" or name in known or not known else known[len(name) % len(known)]
+            edit(self.inventory.hosts, what, name, value)
+        for name in dict.fromkeys(name for _what, name, _value in edits if name in self.inventory.hosts):
+            host = self.inventory.hosts[name]
+            number = host.mac if seen == "mac" else host.bmc_mac
+            if seen != "name" and number is not None:
+                self.look_up_well(("mac", number), False)
+            else:
+                self.look_up_well(("name", name.partition("#")[0]), True)
+
     @rule(what=LOOK_UPS, fail_at=st.integers(0, 1))
     def look_up_badly(self, what: Any, fail_at: int) -> None:
         self.inventory.fail_at = fail_at
@@ -146,8 +163,12 @@ class Moves(RuleBasedStateMachine):
     def refresh_with_troubles(self, meanwhile: Any, lost: set[str], missing: set[str], force: bool) -> None:
         def before(part: str) -> None:
             edits, look_ups = meanwhile.get(part, ((), ()))
-            for each in edits:
-                edit(self.inventory.hosts, *each)
+            for what, name, value in edits:
+                edit(self.inventory.hosts, what, name, value)
+                host = self.inventory.hosts.get(name)
+                if host is not None and host.mac is not None and what != "part":
+                    self.look_up("mac", host.mac)
+                    self.check_published()
             for each in look_ups:
                 self.look_up(*each)
                 self.check_published()
