@@ -79,7 +79,7 @@ class Closure:
     plan: Plan
 
 
-Read = Callable[[list[str], list[str]], Inventory]
+Read = Callable[[list[str], list[str], Inventory], Inventory]  # control.clusto.model.Source.read_hosts
 
 
 def read_closed(
@@ -95,7 +95,7 @@ def read_closed(
     known: the frame of the last full read, what is served, who is in conflict.  asked: keys.  Whatever read() raises
     ends the look-up without effect: half of such a word is none, and what is served contradicts nothing."""
     frame, view, disputes = known
-    inventory = read(macs, names)
+    inventory = read(macs, names, frame)
     plan, paths = planned(inventory), paths_read(inventory, frame)
     rows = rows_of(plan, paths)
     keys, more_names = close_over(view, disputes, plan, rows, paths, asked)
@@ -105,7 +105,7 @@ def read_closed(
     own = {row["mac"] | row["role"] << 48 for row in served_rows(view.pair, rows) if row["identity"] in things}
     more_macs = {show_mac(key) for key in keys - own} - set(macs)
     if more_macs or more_names:
-        more = read(sorted(more_macs), sorted(more_names))
+        more = read(sorted(more_macs), sorted(more_names), inventory)  # nothing is read twice
         paths |= paths_read(more, frame)
         more.things = inventory.things | more.things
         more.parents = inventory.parents | more.parents

@@ -236,7 +236,7 @@ class Planner:
         frame = self.frame
         assert frame is not None
         return read_closed(
-            lambda macs, names: self.source.read_hosts(macs, names, frame),
+            self.source.read_hosts,
             lambda inventory: plan_hosts(inventory, self.config.dhcp),
             (frame, self.served.view(), self.disputes), macs, names, asked,
         )  # fmt: skip
