@@ -79,7 +79,7 @@ class Closure:
     plan: Plan
 
 
-Read = Callable[[list[str], list[str], Inventory], Inventory]  # Source.read_hosts
+Read = Callable[[list[str], list[str], Inventory], Inventory]  # control.clusto.model.Source.read_hosts
 
 
 def read_closed(
@@ -105,7 +105,7 @@ def read_closed(
     own = {row["mac"] | row["role"] << 48 for row in served_rows(view.pair, rows) if row["identity"] in things}
     more_macs = {show_mac(key) for key in keys - own} - set(macs)
     if more_macs or more_names:
-        more = read(sorted(more_macs), sorted(more_names), inventory)
+        more = read(sorted(more_macs), sorted(more_names), inventory)  # nothing is read twice
         paths |= paths_read(more, frame)
         more.things = inventory.things | more.things
         more.parents = inventory.parents | more.parents

@@ -3,6 +3,7 @@
 The files under tests/data/tables were each written by the build that had that layout, with what example() says.
 Whoever changes the layout writes one more before he does (write() below), and a reader for it."""
 
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from ext.addresses import Index, View
 from ext.builder import Builder, Surroundings, identity_of_object
 from ext.classify import ClientClass
 from ext.layout5 import convert, identity_of_name, layout_of
+from ext.mapping import GenerationRejected
+from ext.pump import Pump
 from ext.table import TABLE_LAYOUT, Generation, Pair, TableInvalid, checksum, compare, row_key
 
 from tests.ext.packets import ip, tlv
@@ -174,6 +177,29 @@ def test_an_object_known_by_name_is_the_one_that_has_that_name(old: list[int]) -
 def test_an_identity_is_of_what_tells_objects_apart() -> None:
     assert identity_of_object(b"/server/a") != identity_of_object(b"/appliance/a") != identity_of_name(b"a")
     assert identity_of_object(b"/server/a") >> 63 == 0
+
+
+@pytest.mark.parametrize("seals", [0, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW, fcntl.F_SEAL_WRITE])
+def test_a_table_that_somebody_could_change_is_not_adopted(seals: int, tmp_path: Path) -> None:
+    """A page that is cut away would kill every worker; one that is written to would be a wrong answer."""
+    content = (FOLDER / f"layout{TABLE_LAYOUT}.base").read_bytes()
+    fd = os.memfd_create("loose", os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    file = tmp_path / "table"
+    file.write_bytes(content)
+    plain = os.open(file, os.O_RDONLY)
+    pump = Pump()
+    for each in (fd, plain):
+        with pytest.raises(TableInvalid, match="not sealed"):
+            Generation(each)
+        with pytest.raises(GenerationRejected, match="not sealed"):
+            pump.load(each)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    pump.load(fd)
+    assert pump.generation == Generation(fd).number == 7
+    for each in (fd, plain):
+        os.close(each)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
