@@ -91,6 +91,7 @@ def spawn(kind: str, command: list[str]) -> Child:
     try:
         os.set_inheritable(theirs.fileno(), True)
         ours.sock.setblocking(False)
+        ours.takes_enclosed = False
         argv = [*command, str(theirs.fileno())]
         pid = os.posix_spawn(argv[0], argv, os.environ, setsigmask=(), setsigdef=SIGNALS)
         try:

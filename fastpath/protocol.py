@@ -27,6 +27,7 @@ import msgpack
 log = logging.getLogger("bootstorm.protocol")
 
 MESSAGE_BYTES_MAX = 1 << 16
+ENCLOSED_BYTES_MAX = 1 << 26  # a million interface addresses
 FDS_MAX = 200
 GENERATION_MAX = 1 << 62
 _FD = array.array("i")
@@ -37,7 +38,7 @@ class ChannelClosed(Exception):
     """The other end is gone for good."""
 
 
-class MessageRefused(Exception):
+class MessageRefused(ValueError):
     """What came is no message that this build can read; its fds are closed already."""
 
 
@@ -240,6 +241,15 @@ class Tried:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enclosed:
+    """Anyone -> anyone: a message over MESSAGE_BYTES_MAX lies in the first fd, a memfd; the message's own fds follow.
+
+    Channel sends and takes it; nobody else sees it."""
+
+    size: int
+
+
 Message = (
     Ready
     | Confine
@@ -311,10 +321,14 @@ def known(kind: type, told: Mapping[str, Any]) -> Any:
 
 
 def pack(message: Any, names: list[tuple[str, int]] | None = None) -> bytes:
-    """names: of the fds beside it, in order, each with how many bear it.  Raises ValueError over MESSAGE_BYTES_MAX."""
-    data: bytes = msgpack.packb([type(message).__name__, asdict(message), names or []])
-    if len(data) > MESSAGE_BYTES_MAX:
-        raise ValueError(f"{type(message).__name__} of {len(data)} bytes: a message has at most {MESSAGE_BYTES_MAX}")
+    """names: of the fds beside it, in order, each with how many bear it.  Raises ValueError over ENCLOSED_BYTES_MAX.
+
+    Text of the inventory may hold halves of surrogate pairs (JSON allows them, UTF-8 does not): they arrive as \\udXXX,
+    written out."""
+    fields = [type(message).__name__, asdict(message), names or []]
+    data: bytes = msgpack.packb(fields, unicode_errors="backslashreplace")
+    if len(data) > ENCLOSED_BYTES_MAX:
+        raise ValueError(f"{type(message).__name__} of {len(data)} bytes: a message has at most {ENCLOSED_BYTES_MAX}")
     return data
 
 
@@ -349,11 +363,12 @@ def _descriptors(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
 class Channel:
     """One end of a message channel.  Not for two threads at once in one direction.
 
-    kinds: the message classes that may arrive, by name."""
+    kinds: the message classes that may arrive, by name.  takes_enclosed: messages over MESSAGE_BYTES_MAX as well."""
 
     def __init__(self, sock: socket.socket, kinds: dict[str, type] = KINDS) -> None:
         self.sock = sock
         self.kinds = kinds
+        self.takes_enclosed = True
 
     @classmethod
     def of_fd(cls, fd: int, kinds: dict[str, type] = KINDS) -> Channel:
@@ -370,12 +385,17 @@ class Channel:
     def send(self, message: Any, fds: Iterable[int] | Mapping[str, int | list[int]] = ()) -> None:
         """fds: by name, or in an order that both ends know.
 
-        Raises ChannelClosed; BlockingIOError on a full non-blocking channel; OSError where the kernel has no room."""
+        Raises ChannelClosed; BlockingIOError on a full non-blocking channel; OSError where the kernel has no room;
+        ValueError over ENCLOSED_BYTES_MAX."""
         named = Fds.of(fds) if isinstance(fds, Mapping) else Fds(fds)
-        names = [(name, len(each)) for name, each in named.named.items()]
+        data = pack(message, [(name, len(each)) for name, each in named.named.items()])
+        if len(data) > MESSAGE_BYTES_MAX:
+            with memfd("bootstorm-message", data) as fd:
+                self.send(Enclosed(size=len(data)), [fd, *named])
+            return
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", named))] if named else []
         try:
-            self.sock.sendmsg([pack(message, names)], ancillary, socket.MSG_NOSIGNAL)
+            self.sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as gone:
             raise ChannelClosed(f"cannot send {type(message).__name__}: {gone}") from gone
 
@@ -394,7 +414,11 @@ class Channel:
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise MessageRefused(f"a message cut after {len(data)} bytes and {len(fds)} descriptors")
-            message, named = unpack(data, fds, self.kinds)
+            kinds = self.kinds | {"Enclosed": Enclosed} if self.takes_enclosed else self.kinds
+            message, named = unpack(data, fds, kinds)
+            if isinstance(message, Enclosed):
+                data = read_enclosed(fds, message.size)
+                message, named = unpack(data, fds, self.kinds)
         except BaseException:
             close_all(fds)
             raise
@@ -409,6 +433,19 @@ def write_all(fd: int, content: bytes) -> None:
     at = 0
     while at < len(content):
         at += os.write(fd, content[at:])
+
+
+def read_enclosed(fds: list[int], size: int) -> bytes:
+    """What the first of fds holds, which is taken out of them and closed.  Raises MessageRefused, OSError."""
+    if not fds:
+        raise MessageRefused("an enclosed message without a descriptor")
+    fd = fds.pop(0)
+    try:
+        if not 0 < size <= min(ENCLOSED_BYTES_MAX, os.fstat(fd).st_size):
+            raise MessageRefused(f"an enclosed message of {size} bytes; wanted at most {ENCLOSED_BYTES_MAX}, all there")
+        return os.pread(fd, size, 0)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -193,6 +193,7 @@ def adopt(heir: Heir, layouts: Mapping[str, int]) -> Child:
     try:
         channel = Channel.of_fd(heir.fd)
         channel.sock.setblocking(False)
+        channel.takes_enclosed = False
         head = PageHead(heir.page_fd) if heir.page_fd >= 0 else None
     except (OSError, ValueError) as error:
         close_all([pidfd])
