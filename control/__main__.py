@@ -43,7 +43,7 @@ def run() -> None:
 
             receive_traps(int(fd))
         case ["planner", fd] if fd.isdigit():
-            from control.planner import main as run_planner
+            from control.planner_process import main as run_planner
 
             run_planner(int(fd))
         case ["observer", fd] if fd.isdigit():

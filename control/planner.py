@@ -6,16 +6,13 @@ for the inventory's answers to a refresh it looks single hosts up; otherwise it 
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import select
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgpack
@@ -26,33 +23,22 @@ from control.changes import describe_changes
 from control.closure import Closure, Disputes, read_closed
 from control.clusto.model import Inventory, InventoryDown, Source
 from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, encoded
-from control.config import MAX_FILE_BYTES, Config, parse_accepted
+from control.config import Config
 from control.contexts import Faults
 from control.guards import Flips, shrinking
 from control.jobs import (
-    KINDS,
     Failed,
-    FindOrigins,
-    ListChanges,
     Listed,
-    LookUp,
     OriginsFound,
-    PlanBegin,
     Planned,
     Progress,
-    Refresh,
-    Relink,
-    Relinked,
-    Rollback,
 )
 from control.origins import found_origins
 from control.plan import plan_hosts, show_mac
 from control.served import AnsweredTwice, Served, Silenced
 from control.surroundings import surroundings
-from control.tablefile import TableStore
-from fastpath.logs import configure_logging, leave
-from fastpath.oom import FIRST, offer
-from fastpath.protocol import Channel, ChannelClosed, close_all
+from control.tablefile import TableStore, present_pair
+from fastpath.protocol import close_all
 
 log = logging.getLogger("bootstorm.planner")
 
@@ -132,15 +118,17 @@ class Planner:
         self.confirmed_s = max(self.confirmed_s, self.served.pair.top.created_s)
 
     def take_over(self, fds: list[int]) -> bool:
-        """adopt() of base (and delta); False, and both closed, where another build has laid them out otherwise."""
+        """adopt() of base (and delta), in the present layout; False, and both closed, where they cannot be read."""
         try:
-            self.adopt(fds[0], fds[1] if len(fds) > 1 else -1)
+            base_fd, delta_fd = present_pair(fds)
         except TableInvalid as foreign:
             log.warning(
                 "the table of before the upgrade is not used: %s; the one on disk or the inventory's is", foreign
             )
-            close_all(fds)
             return False
+        finally:
+            close_all(fds)
+        self.adopt(base_fd, delta_fd)
         return True
 
     def load_from_disk(self) -> None:
@@ -563,89 +551,3 @@ def write_memfd(content: Any) -> int:
     with os.fdopen(os.dup(fd), "wb") as file:
         msgpack.pack(content, file, unicode_errors="backslashreplace")
     return fd
-
-
-def main(fd: int) -> None:
-    """The process.  fd: its channel to control."""
-    configure_logging()
-    offer(FIRST)
-    os.nice(10)  # the workers answer first, also where they share a core with us
-    gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
-    try:
-        run(Channel.of_fd(fd, KINDS))
-    except ChannelClosed:  # control is gone, or wants another one
-        leave()
-
-
-def run(channel: Channel) -> None:
-    """Serve control until it closes the channel."""
-    begin, fds = channel.receive()
-    if not isinstance(begin, PlanBegin):
-        raise TypeError(f"planner: the first message is {type(begin).__name__}, wanted PlanBegin")
-    config_fd, *table_fds = fds
-    text = os.pread(config_fd, MAX_FILE_BYTES, 0)
-    config, _refused = parse_accepted(text, Path(begin.config_path), Path(begin.state_dir))  # control told
-    bell = os.eventfd(0, os.EFD_CLOEXEC)
-    planner = Planner(config, begin.links, channel.send)
-    poll = select.poll()  # select() ends at 1,024 descriptors, and the inventory's connections are ours, too
-    poll.register(channel.fileno(), select.POLLIN)
-    poll.register(bell, select.POLLIN)
-
-    def wait(future: Future[Any]) -> None:
-        future.add_done_callback(lambda _: os.eventfd_write(bell, 1))
-        while not future.done():
-            ready = {fd for fd, _events in poll.poll()}
-            if bell in ready:
-                os.eventfd_read(bell)
-            if channel.fileno() in ready:
-                handle(planner, channel)
-
-    planner.wait = wait
-    planner.served.number = begin.generation
-    if table_fds and planner.take_over(table_fds):
-        planner.relink(begin.links)  # the configuration may be another one, too
-    else:
-        planner.load_from_disk()
-    while True:
-        try:
-            handle(planner, channel)
-        except ChannelClosed:
-            leave()  # whatever the reader's thread still waits for
-
-
-def handle(planner: Planner, channel: Channel) -> None:
-    """One message.  During a refresh control sends look-ups and relinks only.
-
-    What an inventory says may hit a fault of ours: that is the job's outcome, and the planner goes on."""
-    message, fds = channel.receive()
-    close_all(fds)
-    try:
-        work(planner, message)
-    except ChannelClosed:
-        raise
-    except Exception as bug:
-        log.exception("%s failed", type(message).__name__)
-        job = JOBS.get(type(message))
-        if job is None:
-            raise
-        planner.fail("internal", f"internal fault, its traceback is in the log: {type(bug).__name__}: {bug}"[:500], job)
-
-
-JOBS: dict[type, str] = {Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes"}
-
-
-def work(planner: Planner, message: Any) -> None:
-    if isinstance(message, Refresh):
-        planner.refresh(message.force)
-        gc.collect()
-    elif isinstance(message, LookUp):
-        planner.look_up(message.macs, message.names, message.asked)
-    elif isinstance(message, Relink):
-        planner.relink(message.links)
-        planner.send(Relinked())
-    elif isinstance(message, Rollback):
-        planner.rollback()
-    elif isinstance(message, ListChanges):
-        planner.list_changes(message.offset, message.limit)
-    elif isinstance(message, FindOrigins):
-        planner.find_origins([(mac, address) for mac, address in message.leases])

@@ -188,6 +188,18 @@ def present_delta(base_raw: int, base_fd: int, raw: int) -> int:
     return fd
 
 
+def present_pair(fds: list[int]) -> tuple[int, int]:
+    """Of base (and delta), perhaps of the layout before this one: fds of their own in the present layout, delta or -1.
+
+    Raises TableInvalid."""
+    base_fd = present_base(fds[0])
+    try:
+        return base_fd, present_delta(fds[0], base_fd, fds[1]) if len(fds) > 1 else -1
+    except TableInvalid:
+        os.close(base_fd)
+        raise
+
+
 def verified(fd: int) -> int:
     """The fd; closed when this raises TableInvalid."""
     try:

@@ -157,7 +157,8 @@ cdef class WorkerPage:
         return self.page.generation
 
     def totals(self) -> dict:
-        """rx, tx, recovered, frames_lost, events_lost, sightings_lost, records_left_out: counts since the service started, over all workers that had the
+        """rx, tx, recovered, frames_lost, events_lost, sightings_lost, records_left_out: counts since the service started,
+        over all workers that had the
         slot."""
         return {"rx": self.page.rx, "tx": self.page.tx, "recovered": self.page.recovered,
                 "frames_lost": self.page.frames_lost,
@@ -190,6 +191,7 @@ cdef class WorkerPage:
         self.page.frames_lost = count("totals", "frames_lost")
         self.page.events_lost = count("totals", "events_lost")
         self.page.sightings_lost = count("totals", "sightings_lost")
+        self.page.records_left_out = count("totals", "records_left_out")
         for verdict in Verdict:
             if verdict != VERDICT_COUNT:
                 self.page.by_verdict[<int>verdict] = count("verdicts", verdict.name)

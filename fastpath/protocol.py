@@ -38,7 +38,7 @@ class ChannelClosed(Exception):
     """The other end is gone for good."""
 
 
-class MessageRefused(Exception):
+class MessageRefused(ValueError):
     """What came is no message that this build can read; its fds are closed already."""
 
 

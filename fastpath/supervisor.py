@@ -74,6 +74,11 @@ class KernelRefuses(Exception):
     """For want of memory or the like; what is to be received stays where it is."""
 
 
+def printable(text: str) -> str:
+    """One line of the log at most, whatever a child has said."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:500])
+
+
 def received(child: Child) -> tuple[Message, Fds]:
     """As Channel.receive()."""
     try:
@@ -420,8 +425,9 @@ class Supervisor:
             old, self.kept.config = self.kept.config, fds.keep("config")
             close_all([old])
         elif isinstance(message, Rejected) and child.kind in ("spare", "worker"):
-            log.error("worker %d (slot %d): %s", child.pid, child.slot, message.reason[:500])
-            self.tell("control", Rejected(generation=message.generation, reason=message.reason[:500], slot=child.slot))
+            reason = printable(message.reason)
+            log.error("worker %d (slot %d): %s", child.pid, child.slot, reason)
+            self.tell("control", Rejected(generation=message.generation, reason=reason, slot=child.slot))
         elif isinstance(message, Finished) and child.kind == "worker":
             if child.head is not None:
                 self.pages[child.slot].carry(message.counters)
@@ -489,9 +495,9 @@ class Supervisor:
             return
         trial.stopping_s = time.monotonic()
         for note in message.notes[:50]:
-            log.warning("upgrade: %s", str(note)[:500])
+            log.warning("upgrade: %s", printable(str(note)))
         if message.fault:
-            log.error("not upgraded: the new code does not fit this service (%s)", message.fault[:500])
+            log.error("not upgraded: the new code does not fit this service (%s)", printable(message.fault))
         elif not self.stopping:
             self.become_new()
 

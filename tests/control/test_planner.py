@@ -17,7 +17,8 @@ from control import planner as planner_module
 from control import served as served_module
 from control.config import Config, Dhcp
 from control.jobs import KINDS, Failed, LookUp, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
-from control.planner import Planner, run, write_report
+from control.planner import Planner, write_report
+from control.planner_process import handle, run
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 from tests.control.inventories import At, Site
 from tests.control.planning import (
@@ -552,7 +553,7 @@ def test_a_fault_of_ours_is_an_outcome_and_not_the_end(
 
     def ask(message: Any) -> Any:
         ours.send(message)
-        planner_module.handle(made, theirs)
+        handle(made, theirs)
         answer, fds = ours.receive()
         while isinstance(answer, Progress):
             answer, fds = ours.receive()

@@ -161,6 +161,7 @@ SAID = {  # by whom, what, with how many descriptors
     "names that are none": ("spare", raw("Ready", {}, [7]), 1),
     "all descriptors": ("spare", raw("Surprise", {"x": 1}, [["a", 150]]), 150),
     "counters that are none": ("spare", raw("Finished", {"counters": {"totals": 7}}), 0),
+    "enclosed": ("spare", raw("Enclosed", {"size": 7}), 1),
     "a table without descriptor": ("control", raw("Publish", {"generation": 9, "base": 9}), 0),
     "two bases": ("control", raw("Publish", {"generation": 9, "base": 9}, [["base", 2]]), 2),
     "no table": ("control", raw("Publish", {"generation": 9, "base": 9}, [["base", 1]]), 1),

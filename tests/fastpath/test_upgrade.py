@@ -223,7 +223,7 @@ def test_a_trial_loads_every_module_of_the_service() -> None:
     """Those that processes import when they start, and those that they import later."""
     load_everything()
     wanted = {
-        "control.service", "control.planner", "control.observer", "control.discovery.traps",
+        "control.service", "control.planner_process", "control.observer", "control.discovery.traps",
         "control.discovery.registrar", "control.metrics", "control.explain_service", "control.clusto.fetch",
         "control.clusto.filesource", "fastpath.supervisor", "fastpath.serving", "fastpath.worker",
     }  # fmt: skip
