@@ -20,6 +20,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,24 +135,24 @@ class Skew:
 
 
 class PidsLimit:
-    """A cgroup around the service whose number of processes can be frozen."""
+    """A cgroup around the service whose number of processes can be frozen.  reason: why there is none, else empty."""
 
     def __init__(self) -> None:
-        name = f"bootstorm-{os.getpid()}"
-        base = next(
-            (b for b in map(Path, ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")) if (b / "cgroup.procs").exists()), None
-        )
-        self.reason = "" if base else "no cgroup with a pids controller is mounted"
-        self.folder = (base or Path()) / name
-        if base is None:
-            return
-        try:
-            self.folder.mkdir()
-            if not (self.folder / "pids.max").exists():
-                self.close()
+        self.folder, self.reason = Path(), "no cgroup with a pids controller is mounted"
+        for base in map(Path, ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")):
+            if not (base / "cgroup.procs").exists():
+                continue
+            try:
+                self.folder = Path(tempfile.mkdtemp(prefix="bootstorm-", dir=base))
+            except OSError as error:
+                self.reason = f"{base}: {error.strerror}"
+                return
+            if (self.folder / "pids.max").exists():
+                self.reason = ""
+            else:
+                self.folder.rmdir()
                 self.reason = f"{base} has no pids controller for new groups"
-        except OSError as error:
-            self.reason = f"{self.folder}: {error.strerror}"
+            return
 
     def enclose(self, pids: list[int]) -> None:
         """These processes, and what they start from now on."""
@@ -167,9 +168,11 @@ class PidsLimit:
         (self.folder / "pids.max").write_text("max")
 
     def close(self) -> None:
-        if self.folder.is_dir() and not self.reason:
-            with contextlib.suppress(OSError):  # somebody of the group still ends
-                self.folder.rmdir()
+        """When its processes have ended; the last may take a moment."""
+        if self.reason:
+            return
+        await_that(lambda: (self.folder / "cgroup.procs").read_text(), lambda pids: not pids, f"{self.folder} is empty")
+        self.folder.rmdir()
 
 
 def stands_by(pid: int) -> bool:
@@ -321,15 +324,19 @@ class TroubledSite(RunningSite):
     def empty_disk(self) -> None:
         self.host.run(["rm", "-f", str(self.state / "filler")])
 
+    def signal_all(self, number: int) -> None:
+        for pids in self.by_kind().values():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
     def stop(self) -> None:
         self.pipe.drain()
         if not self.pids_limit.reason:
             self.pids_limit.thaw()
-        for pids in self.by_kind().values():
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+        self.signal_all(signal.SIGCONT)
         super().stop()
+        self.signal_all(signal.SIGKILL)  # orphans of a supervisor that died
         if self._orders is not None:
             self._orders.close()
         if self.meddler is not None:

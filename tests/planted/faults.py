@@ -403,6 +403,13 @@ PLANTED: tuple[Planted, ...] = (
                 "fastpath/upgrade.py",
                 "                WorkerPage(fd).carry(state.counters[slot])\n",
                 "                pass\n",
+                more=(
+                    Spot(
+                        "fastpath/supervisor.py",
+                        "                self.pages[child.slot].carry(message.counters)\n",
+                        "                pass\n",
+                    ),
+                ),
             ),
         ),
         fault("upgrade, other layout"),
@@ -414,19 +421,6 @@ PLANTED: tuple[Planted, ...] = (
         (Spot("fastpath/supervisor.py", "STUCK_S = 3.0 ", "STUCK_S = 300.0 "),),
         fault("control stopped"),
         r"not within",
-        wants="fastpath/turns.py",
-    ),
-    Planted(
-        "a process that cannot be started ends the service",
-        (
-            Spot(
-                "fastpath/supervisor.py",
-                "            child = spawn(kind, self.commands[kind])\n        except OSError as error:\n",
-                "            child = spawn(kind, self.commands[kind])\n        except MemoryError as error:\n",
-            ),
-        ),
-        fault("pids limit"),
-        r"not within|\d+ lost",
         wants="fastpath/turns.py",
     ),
 )
