@@ -158,8 +158,7 @@ cdef class WorkerPage:
 
     def totals(self) -> dict:
         """rx, tx, recovered, frames_lost, events_lost, sightings_lost, records_left_out: counts since the service started,
-        over all workers that had the
-        slot."""
+        over all workers that had the slot."""
         return {"rx": self.page.rx, "tx": self.page.tx, "recovered": self.page.recovered,
                 "frames_lost": self.page.frames_lost,
                 "events_lost": self.page.events_lost, "sightings_lost": self.page.sightings_lost,
