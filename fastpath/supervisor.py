@@ -67,6 +67,7 @@ LATE_S = 1.0  # these: from here on their CPU time is counted, of which they may
 WAKING_S = 0.5  # these, when the machine itself stood still
 STOP_S = 2.0  # after Stop; then SIGKILL
 TRIAL_S = 10.0
+FIRST_TABLE_S = 5.0  # after a start: so long requests wait for the first table, which mostly comes from the disk
 COMPLAIN_S = 10.0  # between two lines about the same fault of our own
 
 
@@ -113,6 +114,7 @@ class Supervisor:
         self.last_tick_s = self.awake_s = time.monotonic()
         self.unreaped: set[int] = set()  # pids of children that were never watched, killed and not dead yet
         self.complained: dict[str, float] = {}
+        self.table_due_s = self.last_tick_s + FIRST_TABLE_S
 
     # --- processes -----------------------------------------------------------------------------------------------
 
@@ -213,7 +215,7 @@ class Supervisor:
 
     def taker(self, fresh: bool = False) -> Child | None:
         """The spare that can serve a slot soonest; fresh: of this build, and with the present table mapped."""
-        if self.kept.generation and not self.readable():
+        if not self.readable() if self.kept.generation else time.monotonic() < self.table_due_s:
             return None  # what waits for the slot is better off in its queue
         ready = [child for child in self.children if child.kind == "spare" and child.ready and not child.stopping_s]
         if fresh:

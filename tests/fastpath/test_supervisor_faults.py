@@ -283,6 +283,24 @@ def test_all_workers_start_at_once(world: World) -> None:
     assert len(world.of("spare")) == WORKERS + 1
 
 
+def test_requests_wait_for_the_first_table_but_not_for_ever(world: World) -> None:
+    """A worker that has none would take them out of their queue and be silent."""
+    world.settle()
+    for child in world.of("worker") + world.of("spare"):
+        os.kill(child.pid, signal.SIGKILL)
+    supervisor = world.supervisor
+    world.until(lambda: not world.of("worker"), "all are gone")
+    supervisor.kept.generation, generation = 0, supervisor.kept.generation
+    supervisor.table_due_s = time.monotonic() + 60.0
+    world.until(lambda: len([child for child in world.of("spare") if child.ready]) > WORKERS, "spares stand by")
+    assert supervisor.taker() is None and not world.of("worker")
+    supervisor.kept.generation = generation
+    assert supervisor.taker() is not None, "there is one"
+    supervisor.kept.generation, supervisor.table_due_s = 0, time.monotonic()
+    assert supervisor.taker() is not None, "or there is none in time"
+    supervisor.kept.generation = generation
+
+
 def test_a_signal_that_comes_while_new_code_is_executed_is_not_lost(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

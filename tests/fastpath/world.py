@@ -56,6 +56,7 @@ class World:
             console_path=str(folder / "control.sock"),
         )
         self.supervisor = Supervisor(settings, kept, commands=dict(COMMANDS))
+        self.supervisor.table_due_s = 0.0  # the stand-in of control publishes when it is told to
 
     def close(self) -> None:
         supervisor = self.supervisor
