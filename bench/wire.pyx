@@ -35,12 +35,6 @@ cdef void wake_on_time() noexcept nogil:
     bs_wake_on_time()
 
 
-cdef int64_t clock_ns(int clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
-
-
 cdef int64_t now_ns() noexcept nogil:
     return clock_ns(CLOCK_MONOTONIC)
 

@@ -18,7 +18,8 @@ from ext.table import Pair
 
 from control.clusto.model import Inventory, name_of
 from control.compile import decoded, encoded, told_apart
-from control.plan import Contested, Plan, Row, State, show_mac
+from control.mac import show_mac
+from control.plan import Contested, Plan, Row, State
 
 DISPUTES_MAX = 10_000  # beyond that many conflicts the next refresh, not a look-up, finds out that one is over
 PARTIES_MAX = 64  # rows of one conflict: that many are not read again for one host

@@ -17,7 +17,8 @@ from ext.table import Pair, row_key
 from control.clusto.model import Batch, Inventory, PartLost, name_of
 from control.config import Dhcp
 from control.contexts import Context, Faults
-from control.plan import Contested, Row, Rules, State, Template, conflicts, show_mac
+from control.mac import show_mac
+from control.plan import Contested, Row, Rules, State, Template, conflicts
 
 REPORT_LINES_MAX = 10_000
 ROWS_TOLD = 1_000  # planned between two words of progress

@@ -15,10 +15,10 @@ from ext.table import Pair
 
 from control.capture import BOOT_PORT, Capture, Datagram
 from control.dissect import Message, describe_option, differences, dissect, words
+from control.mac import show_mac
 from control.offline import Interface, router_of
 from control.origins import BOOT_FILE, NEXT_SERVER
 from control.plainwords import CLASSES, class_name, stage_of, verdict_words
-from control.plan import show_mac
 from ext import codec
 
 BROADCAST = 0xFFFFFFFF

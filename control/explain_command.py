@@ -16,9 +16,9 @@ from control.clusto.model import Inventory, InventoryDown
 from control.config import Dhcp
 from control.dissect import dissect
 from control.explain import Explainer, servers_of
+from control.mac import parse_mac
 from control.offline import Interface, Unusable, assumed, open_table, placed, plan_file
 from control.origins import Origins
-from control.plan import parse_mac
 
 DATAGRAM_BYTES_MAX = 1536
 DATAGRAM_HEAD_BYTES = 48  # of a datagram's row besides its payload

@@ -18,8 +18,8 @@ from control.capture import Capture, Datagram
 from control.dissect import dissect
 from control.explain import Explainer
 from control.explain_command import DATAGRAM_BYTES_MAX, askers
+from control.mac import parse_mac
 from control.offline import Interface
-from control.plan import parse_mac
 from control.refresh import Origins, RefreshFailed
 from control.table import ServedTable
 

@@ -13,9 +13,10 @@ from control.classes import ADDRESS_SERVER_S, URL_KEY, boot_service_manners, man
 from control.clusto.model import Inventory, Thing
 from control.config import Dhcp
 from control.contexts import Context, Merged, Payloads, is_proxied
+from control.mac import parse_mac, show_mac
 from control.networks import Manager
 from control.options import pxelinux_magic
-from control.plan import Rules, parse_mac, show_mac
+from control.plan import Rules
 
 DEFAULT, BY_SERVER, ECHO = "default", "this server", "as it asked"
 _BY_PACKET = {51: DEFAULT, 58: DEFAULT, 59: DEFAULT, 53: BY_SERVER, 54: BY_SERVER, 52: BY_SERVER}

@@ -35,6 +35,7 @@ from control.contexts import (
     is_enabled,
     is_proxied,
 )
+from control.mac import parse_mac, show_mac
 from control.networks import (
     ROUTER,
     SUBNET_MASK,
@@ -57,7 +58,6 @@ INFINITE_S = 0xFFFFFFFF
 FILE_BYTES_MAX = 127
 LEASES_MAX = 255
 HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
-_MAC = re.compile(r"[0-9a-f]{12}")
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
 NO_OVERLOAD, BROADCAST, BOOTS = (TEMPLATE_FLAGS[name] for name in ("no-overload", "broadcast", "boots"))
 ON = b"\1"
@@ -133,21 +133,6 @@ class Plan:
 Claim = tuple[int, str, str]  # address, name and path of who has it without being answered with it
 # The key of the row that hands an address out, None for who only has it; the name; which object (Row.thing)
 Owner = tuple[int | None, str, str | int]
-
-
-def parse_mac(text: str) -> int | None:
-    """Any usual spelling (colons, dashes, dots, none; any case) -> 48-bit int; None when it is none, or all zero."""
-    usual = _USUAL_MAC.fullmatch(text)
-    digits = text.replace(":", "") if usual else re.sub(r"[:.\-\s]", "", text).lower()
-    if not usual and not _MAC.fullmatch(digits):
-        return None
-    mac = int(digits, 16)
-    return mac if mac and not mac >> 40 & 1 else None
-
-
-def show_mac(mac: int) -> str:
-    """Of a MAC, or of a row's key."""
-    return (mac & (ROLE_BIT - 1)).to_bytes(6, "big").hex(":")
 
 
 def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:

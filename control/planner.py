@@ -33,8 +33,9 @@ from control.jobs import (
     Planned,
     Progress,
 )
+from control.mac import show_mac
 from control.origins import found_origins
-from control.plan import plan_hosts, show_mac
+from control.plan import plan_hosts
 from control.served import AnsweredTwice, Served, Silenced
 from control.surroundings import surroundings
 from control.tablefile import TableStore, present_pair

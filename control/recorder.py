@@ -7,7 +7,7 @@ from typing import Any
 
 from ext.page import Recorded, WorkerPage
 
-from control.plan import show_mac
+from control.mac import show_mac
 from ext import codec
 
 RECORDS_MAX = 500  # in one answer; the client asks for the rest

@@ -41,8 +41,8 @@ from control.events import Warnings
 from control.jobs import Planned
 from control.links import LINKS_MAX, LinkAddress, watch_links
 from control.lookups import Lookups
+from control.mac import parse_mac, show_mac
 from control.observed import HOSTS_MAX, ObserverLink, ObserverSilent
-from control.plan import parse_mac, show_mac
 from control.refresh import CONFIRM_S, Refresher, RefreshFailed
 from control.table import NotAdopted, ServedTable
 from control.watch import wait_for_change, watched_path

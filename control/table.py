@@ -14,7 +14,7 @@ from ext.known import KnownMacs, KnownOuis
 from ext.page import SiteWords, WorkerPage
 from ext.table import Generation, Pair, TableInvalid
 
-from control.plan import show_mac
+from control.mac import show_mac
 from ext import table as table_module
 
 log = logging.getLogger("bootstorm.table")

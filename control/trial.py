@@ -8,6 +8,7 @@ accepted services.conf, the table read-only; nothing by which it could touch the
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import pkgutil
 from pathlib import Path
@@ -34,10 +35,17 @@ def read(fd: int) -> bytes:
 
 
 def parse_config(text: bytes, path: Path) -> list[str]:
-    """The configuration that the running service has accepted: what this build refuses of it, each a sentence."""
-    from control.config import parse_accepted
+    """The configuration that the running service has accepted: what this build refuses of it, each a sentence.
 
-    return parse_accepted(text, path)[1]
+    Raises ConfigFaults where it can read none of it: all defaults together are no configuration to go on with."""
+    from control.config import ConfigFaults, parse_accepted
+
+    refused = parse_accepted(text, path)[1]
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise ConfigFaults(refused) from error
+    return refused
 
 
 def try_out(message: Try, fds: Fds) -> list[str]:

@@ -44,12 +44,6 @@ cdef enum:
 cdef int64_t UNKNOWN_AGE_S = <int64_t>1 << 62
 
 
-cdef inline int64_t clock_ns(int clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
-
-
 @cython.final
 cdef class Pump:
     cdef int udp_fd, urgent_fd, boot_fd, packet_fd, wake_fd, swapped_fd, adopted_fd, bell_fd

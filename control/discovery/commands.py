@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from control.console import CommandFailed, Handler, Report
 from control.discovery.desk import Desk
-from control.plan import parse_mac, show_mac
+from control.mac import parse_mac, show_mac
 
 ROWS_MAX: Final = 1_000  # in one answer; the client asks for the rest
 

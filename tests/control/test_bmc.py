@@ -12,7 +12,8 @@ from ext.verdict import Verdict
 
 from control.bmc import ROLE_BIT, USUAL, Rule, rules
 from control.compile import Filler
-from control.plan import Plan, State, show_mac
+from control.mac import show_mac
+from control.plan import Plan, State
 from tests.control.inventories import At, Site, attribute, decode
 from tests.ext.packets import Parsed, discover, ip, tlv
 

@@ -14,7 +14,7 @@ from control.clusto.model import Inventory as Frame
 from control.clusto.singles import spellings
 from control.config import Config, Dhcp
 from control.jobs import Failed, Planned
-from control.plan import parse_mac
+from control.mac import parse_mac
 from control.planner import Planner
 from tests.control.inventories import Site, attribute
 from tests.control.planning import LINKS, Control, Inventory, end, mac, text

@@ -6,14 +6,8 @@ from typing import Any
 
 import pytest
 
-from control.plan import (
-    INFINITE_S,
-    Plan,
-    State,
-    lease_times,
-    parse_mac,
-    show_mac,
-)
+from control.mac import parse_mac, show_mac
+from control.plan import INFINITE_S, Plan, State, lease_times
 from tests.control.inventories import Site, attribute, look
 
 ROUTER, NAME_SERVER, HOST_NAME, DOMAIN, NTP, TFTP_SERVER, TFTP_FILENAME, MAGIC = 3, 6, 12, 15, 42, 66, 67, 208

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 
 from control.clusto.model import Inventory, Thing
 from control.config import Dhcp
-from control.plan import (
-    Plan,
-    State,
-    parse_address,
-    parse_mac,
-    plan_hosts,
-    read_manager,
-)
+from control.mac import parse_mac
+from control.plan import Plan, State, parse_address, plan_hosts, read_manager
 from tests.control.inventories import At, Site, look
 
 PXE_OPTIONS = {"66": "tftp_server", "67": "tftp_filename", "208": "pxelinux-magic", "209": "pxelinux-configfile"}

@@ -164,8 +164,8 @@ def test_control_maps_no_pointer_that_the_kernel_follows(worker: OneWorker) -> N
         sender.sendto(message(DISCOVER, FIRST_MAC), worker.udp.getsockname())
         await_count(lambda: worker.page.totals()["rx"] == 1)
     maps = Path(f"/proc/{worker.process.pid}/maps").read_text().splitlines()
-    (mapped,) = (line for line in maps if "bootstorm-worker-0" in line)
-    first, last = (int(text, 16) for text in mapped.split()[0].split("-"))
+    pages = [[int(text, 16) for text in line.split()[0].split("-")] for line in maps if "bootstorm-worker-0" in line]
+    first, last = max(pages, key=lambda page: page[1] - page[0])
     with mmap.mmap(worker.page_fd, 0, prot=mmap.PROT_READ) as page:
         words = [word for (word,) in struct.iter_unpack("Q", page[: len(page) // 8 * 8])]
     pointers = [at * 8 for at, word in enumerate(words) if first <= word < last]

@@ -64,16 +64,6 @@ def test_an_enclosed_message_within_another_is_none(ends: tuple[Channel, Channel
         theirs.receive()
 
 
-def test_one_that_takes_none_refuses_them(ends: tuple[Channel, Channel]) -> None:
-    ours, theirs = ends
-    theirs.takes_enclosed = False
-    before = open_fds()
-    ours.send(Rejected(generation=1, reason="x" * MESSAGE_BYTES_MAX))
-    with pytest.raises(MessageRefused, match="nobody may send here"):
-        theirs.receive()
-    assert open_fds() == before
-
-
 def test_halves_of_surrogate_pairs_are_written_out(ends: tuple[Channel, Channel]) -> None:
     """JSON of an inventory may have them: {"name": "\\ud800"}."""
     ours, theirs = ends

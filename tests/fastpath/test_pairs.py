@@ -15,7 +15,7 @@ from ext.builder import Builder, Surroundings
 from ext.page import SiteWords, WorkerPage, create_site_page, create_worker_page
 from ext.pump import Pump
 
-from fastpath.protocol import Load, Rejected
+from fastpath.protocol import Load, Loaded, Rejected
 from tests.ext.packets import REQUEST, ip, message, tlv
 from tests.fastpath.test_recording import FIRST_MAC, OneWorker, await_count
 
@@ -58,11 +58,13 @@ def test_a_pair_that_was_refused_leaves_the_old_one_of_unknown_age(worker: OneWo
     assert asked(worker, 2) == "NAKED"
     damaged = os.memfd_create("damaged")
     os.write(damaged, bytes(8192))
-    worker.channel.send(Load(generation=2, base=2), [damaged])
+    worker.channel.send(Load(generation=2, base=2), {"base": damaged})
     message_, _fds = worker.channel.receive()
+    while isinstance(message_, Loaded):  # what it had mapped before
+        message_, _fds = worker.channel.receive()
     assert isinstance(message_, Rejected) and message_.generation == 2
     assert asked(worker, 3) == "IGNORED_NAK_STALE_TABLE"
-    worker.channel.send(Load(generation=1, base=1), [worker.table_fd])
+    worker.channel.send(Load(generation=1, base=1), {"base": worker.table_fd})
     deadline, number = time.monotonic() + 30, 4
     while asked(worker, number) != "NAKED":
         assert time.monotonic() < deadline

@@ -1,0 +1,25 @@
+"""MAC addresses as text: what people write -> 48 bits, and back as the table's rows show them."""
+
+from __future__ import annotations
+
+import re
+
+from control.bmc import ROLE_BIT
+
+_MAC = re.compile(r"[0-9a-f]{12}")
+_USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
+
+
+def parse_mac(text: str) -> int | None:
+    """Any usual spelling (colons, dashes, dots, none; any case) -> 48-bit int; None when it is none, or all zero."""
+    usual = _USUAL_MAC.fullmatch(text)
+    digits = text.replace(":", "") if usual else re.sub(r"[:.\-\s]", "", text).lower()
+    if not usual and not _MAC.fullmatch(digits):
+        return None
+    mac = int(digits, 16)
+    return mac if mac and not mac >> 40 & 1 else None
+
+
+def show_mac(mac: int) -> str:
+    """Of a MAC, or of a row's key."""
+    return (mac & (ROLE_BIT - 1)).to_bytes(6, "big").hex(":")
