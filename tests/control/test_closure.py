@@ -566,3 +566,21 @@ def test_an_address_that_somebody_has_who_cannot_be_read(
     inventory.spoiled = {}
     planner.look_up([], ["h1"])
     assert states(control)["new"] == ("served", [11]) and states(control)["h1"] == ("no-address", [])
+
+
+def test_what_a_look_up_confirmed_is_younger_than_a_part_that_is_lost_later(control: Control, tmp_path: Path) -> None:
+    """A refresh reads what somebody takes back meanwhile, a look-up says so; then the part cannot be read any more."""
+    with moving(control, tmp_path, a=Machine(1, [20]), b=Machine(2, [21], part="q")) as (planner, inventory):
+        inventory.hosts["a"].addresses = [22]
+
+        def back(part: str) -> None:
+            if part == "q":
+                inventory.hosts["a"].addresses = [20]
+                planner.look_up([mac_text(1)], [])
+
+        inventory.before_part, inventory.lost = back, {"q"}
+        planner.refresh(False)
+        assert states(control)["a"] == ("served", [20])
+        inventory.before_part, inventory.lost = (lambda _part: None), {"p"}
+        planner.refresh(False)
+        assert states(control)["a"] == ("served", [20])
