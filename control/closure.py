@@ -40,7 +40,7 @@ class Disputes:
     by_key: dict[int, list[Dispute]] = field(default_factory=dict)
     by_name: dict[str, list[Dispute]] = field(default_factory=dict)
     by_address: dict[int, Dispute] = field(default_factory=dict)
-    count: int = 0
+    known: dict[tuple[frozenset[int], frozenset[str]], Dispute] = field(default_factory=dict)
 
     def note(self, contested: Contested) -> None:
         for key, found in contested.macs.items():
@@ -54,10 +54,12 @@ class Disputes:
                 self.by_address[address] = made
 
     def add(self, keys: frozenset[int], names: frozenset[str]) -> Dispute | None:
-        if self.count >= DISPUTES_MAX or len(keys) + len(names) > 2 * PARTIES_MAX:
+        known = self.known.get((keys, names))
+        if known is not None:  # said once more: by each refresh while something cannot be read, and by each look-up
+            return known
+        if len(self.known) >= DISPUTES_MAX or len(keys) + len(names) > 2 * PARTIES_MAX:
             return None
-        self.count += 1
-        made = Dispute(keys, names)
+        made = self.known[keys, names] = Dispute(keys, names)
         for key in keys:
             self.by_key.setdefault(key, []).append(made)
         for name in names:
@@ -100,6 +102,8 @@ def read_closed(
     plan, paths = planned(inventory), paths_read(inventory, frame)
     rows = rows_of(plan, paths)
     keys, more_names = close_over(view, disputes, plan, rows, paths, asked)
+    # What a container said at the last full read is no reason to silence anybody: perhaps it says so no more.
+    more_names |= names_of_others(plan.contested, paths)
     more_names -= set(names)
     # A row as it is served is of its own object alone; who else may have the MAC of another one?
     things = identities(paths)
@@ -122,6 +126,13 @@ def read_closed(
 def paths_read(inventory: Inventory, frame: Inventory) -> set[str]:
     """Of what was read for its own sake, and not only to know what stands above something."""
     return (inventory.things.keys() - frame.things.keys()) | set(inventory.hosts)
+
+
+def names_of_others(contested: Contested, read: Collection[str]) -> set[str]:
+    """Of objects that were not read, and have something together with somebody.  read: paths."""
+    parties = [party for found in contested.macs.values() for party in found]
+    parties += [(name, thing) for owners in contested.addresses.values() for _key, name, thing in owners]
+    return {name for name, thing in parties if thing not in read}
 
 
 def identities(paths: Iterable[str]) -> set[int]:

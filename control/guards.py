@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ext.addresses import View
+from ext.layout5 import identity_of_name
 from ext.table import Changes, Generation, row_key
 
 ANSWERED = {"served", "proxied"}
@@ -30,9 +31,12 @@ def shrinking(served: View, full: Generation, changes: Changes, limit: float) ->
                 had_address.add(was["identity"])
     if not lost:
         return None
-    elsewhere = {key: pair.lookup(key)["identity"] for key in served.of_objects(lost)}
-    elsewhere |= {row_key(*key): full.lookup(*key)["identity"] for key in (*changes.added, *changes.changed)}
-    for key, thing in elsewhere.items():
+    elsewhere = [(key, pair.lookup(key)["identity"]) for key in served.of_objects(lost)]
+    for changed in (*changes.added, *changes.changed):
+        row = full.lookup(*changed)
+        # What is served may be of the layout before, whose rows know their objects by name.
+        elsewhere += [(row_key(*changed), thing) for thing in (row["identity"], identity_of_name(row["name"]))]
+    for key, thing in elsewhere:
         if thing in lost and not key >> 48 and is_as_good(full.lookup(key), thing in had_address):
             del lost[thing]
     total, before = len(lost), len(served.answered_hosts())

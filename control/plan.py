@@ -143,7 +143,8 @@ def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
         plan.unsure.append(path)
         plan.faults.blame(name_of(path), why)
     for thing in inventory.things.values():
-        if thing.path in inventory.lost:
+        if thing.path in inventory.lost:  # a container: what it had is nobody else's as long as it cannot be read
+            plan.claims += [(address, thing.name, thing.path) for address in claimed(thing.addresses())]
             continue
         unread = inventory.doubt(thing)
         if unread is not None:

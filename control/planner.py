@@ -336,8 +336,8 @@ class Planner:
             close_all(former[1])
         self.compiler.keep(done)
         self.frame = done.rules.frame.frame()
-        if not done.stale:
-            self.looked_up = set(self.touched)
+        # Also what a look-up only confirmed: the part itself was read before that, and perhaps otherwise.
+        self.looked_up = self.touched | (self.looked_up if done.stale else set())
         if not done.lost and not carried:
             self.disputes = Disputes()
         self.disputes.note(assembled.contested)

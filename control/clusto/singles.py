@@ -41,7 +41,9 @@ class SingleReader:
         self.found.lost = dict(frame.lost)
 
     def read(self, macs: Iterable[str], names: Iterable[str]) -> Inventory:
-        """Raises InventoryDown, also when nothing of what was asked for can be read."""
+        """Raises InventoryDown, also when nothing of what somebody asked for can be read.
+
+        Who else has a word in it, which the job's second question is about, costs himself alone."""
         try:
             paths = self.with_macs(macs)
             below = []
@@ -53,7 +55,7 @@ class SingleReader:
             for path in paths:
                 self.add(path)
             lost = [self.found.lost[path] for path in paths if path in self.found.lost]
-            if lost and len(lost) == len(paths):
+            if self.first and lost and len(lost) == len(paths):
                 raise InventoryDown(lost[0])
             for path in self.claimants(path for path in paths if path not in self.found.lost):
                 self.add(path)

@@ -463,3 +463,124 @@ def test_addresses_of_a_proxied_host_are_nobodys(control: Control, tmp_path: Pat
         assert isinstance(control.last, Planned) and {row["state"] for row in rows_of(control.pair()).values()} == {
             "proxied"
         }
+
+
+def test_a_container_that_gave_its_address_away(planner: Planner, control: Control, inventory: Inventory) -> None:
+    """A switch holds its servers and an address, without a MAC that anybody could ask for: it is not in the table, and
+    what it said at the last full read is no reason to silence who has the address now."""
+
+    def content(switch: str, host: str) -> Site:
+        made = site()
+        made.host("sw", switch, mac=(), type_="networkswitch", dhcp={})
+        made.put("h1", "sw")
+        made.host("new", host, mac=text(50), pools=["boot"], dhcp={})
+        return made
+
+    refresh(planner, inventory, content("10.1.0.70", "10.1.0.80"))
+    content("10.1.0.71", "10.1.0.70").store_in(inventory.store)
+    planner.look_up([text(50)], [])
+    assert states(control)["new"] == ("served", [70])
+    content("10.1.0.72", "10.1.0.71").store_in(inventory.store)
+    planner.look_up([], ["new"])
+    assert states(control)["new"] == ("served", [71])
+    content("10.1.0.72", "10.1.0.72").store_in(inventory.store)
+    planner.look_up([], ["new"])
+    assert states(control)["new"] == ("conflict", [])
+
+
+@pytest.mark.parametrize("mac_number", [70, None])
+def test_a_container_is_a_host_too(
+    planner: Planner, control: Control, inventory: Inventory, mac_number: int | None
+) -> None:
+    def content(chassis: str, chassis_mac: Any, host: str) -> Site:
+        made = site()
+        made.host("ch", chassis, mac=chassis_mac, dhcp={"enabled": 1})
+        made.put("h1", "ch")
+        made.host("new", host, mac=text(50), pools=["boot"], dhcp={})
+        return made
+
+    refresh(planner, inventory, content("10.1.0.70", text(60), "10.1.0.80"))
+    content("10.1.0.71", text(mac_number) if mac_number else (), "10.1.0.70").store_in(inventory.store)
+    planner.look_up([text(50)], [])
+    assert states(control)["new"] == ("served", [70])
+    assert states(control).get("ch") == (("served", [71]) if mac_number else None)
+    assert control.pair().lookup(mac(60)) is None
+
+
+def test_the_same_conflict_is_remembered_once(planner: Planner, control: Control, inventory: Inventory) -> None:
+    content = site()
+    content.host("thief", "10.1.0.11", mac=text(50), pools=["boot"], dhcp={})
+    refresh(planner, inventory, content)
+    counts = set()
+    for _ in range(3):
+        planner.look_up([text(50)], [])
+        counts.add(len(planner.disputes.known))
+    assert counts == {1}
+
+
+def test_the_address_of_a_container_that_cannot_be_read(
+    planner: Planner, control: Control, inventory: Inventory
+) -> None:
+    content = site()
+    content.host("sw", "10.1.0.70", mac=(), type_="networkswitch", dhcp={})
+    content.put("h1", "sw")
+    refresh(planner, inventory, content)
+    content.host("new", "10.1.0.70", mac=text(50), pools=["boot"], dhcp={})
+    content.store_in(inventory.store)
+    inventory.spoiled = {"name=sw": http("Traceback\nKeyError: 'x'", "500 Oops")}
+    planner.look_up([text(50)], [])
+    assert states(control)["new"] == ("conflict", [])
+
+
+def test_who_cannot_be_read_costs_himself_alone(planner: Planner, control: Control, inventory: Inventory) -> None:
+    """The other party of a conflict that is over is asked for and cannot be read: who moved away is answered."""
+    content = site()
+    content.host("thief", "10.1.0.11", mac=text(50), pools=["boot"], dhcp={})
+    refresh(planner, inventory, content)
+    content = site()
+    content.host("thief", "10.1.0.99", mac=text(50), pools=["boot"], dhcp={})
+    content.store_in(inventory.store)
+    inventory.spoiled = {"name=h1": http("Traceback\nKeyError: 'x'", "500 Oops")}
+    planner.look_up([text(50)], [])
+    assert isinstance(control.last, Planned), control.last
+    assert states(control)["thief"] == ("served", [99]) and states(control)["h1"] == ("conflict", [])
+    assert "h1" in control.report()["faults"]
+    inventory.spoiled = {}
+    planner.look_up([], ["h1"])
+    assert states(control)["h1"] == ("served", [11])
+
+
+def test_an_address_that_somebody_has_who_cannot_be_read(
+    planner: Planner, control: Control, inventory: Inventory
+) -> None:
+    """Nobody knows whether he still has it: a conflict, named, and never both."""
+    planner.refresh(False)
+    content = site()
+    content.host("new", "10.1.0.11", mac=text(50), pools=["boot"], dhcp={})
+    content.things["/server/h1"] = [a for a in content.things["/server/h1"] if a.key != "ip"]
+    content.store_in(inventory.store)
+    inventory.spoiled = {"name=h1": http("Traceback\nKeyError: 'x'", "500 Oops")}
+    planner.look_up([text(50)], [])
+    assert states(control)["new"] == ("conflict", [])
+    check(control.pair())
+    inventory.spoiled = {}
+    planner.look_up([], ["h1"])
+    assert states(control)["new"] == ("served", [11]) and states(control)["h1"] == ("no-address", [])
+
+
+def test_what_a_look_up_confirmed_is_younger_than_a_part_that_is_lost_later(control: Control, tmp_path: Path) -> None:
+    """A refresh reads what somebody takes back meanwhile, a look-up says so; then the part cannot be read any more."""
+    with moving(control, tmp_path, a=Machine(1, [20]), b=Machine(2, [21], part="q")) as (planner, inventory):
+        inventory.hosts["a"].addresses = [22]
+
+        def back(part: str) -> None:
+            if part == "q":
+                inventory.hosts["a"].addresses = [20]
+                planner.look_up([mac_text(1)], [])
+
+        inventory.before_part, inventory.lost = back, {"q"}
+        planner.refresh(False)
+        assert states(control)["a"] == ("served", [20])
+        inventory.before_part, inventory.lost = (lambda _part: None), {"p"}
+        planner.refresh(False)
+        assert states(control)["a"] == ("served", [20])
