@@ -48,8 +48,8 @@ def mac_text(number: int) -> str:
 
 @dataclass
 class Moving:
-    """hosts: by name; an object is a type and a name, and "a#" shows the name a.  switch: last octet of the address of a
-    container without a MAC; unreadable: paths, of hosts or of SWITCH.  lost: parts that cannot be read;
+    """hosts: by name; an object is a type and a name, and "a#" shows the name a.  switch: last octet of the address of
+    a container without a MAC; unreadable: paths, of hosts or of SWITCH.  lost: parts that cannot be read;
     missing: paths that are listed and not given; fail_at: how many single reads still work before one fails, None: all
     do; before_part: called before each part."""
 

@@ -128,6 +128,8 @@ class Moves(RuleBasedStateMachine):
                 continue  # a MAC of two objects: nothing says so to who reads the one that is served with it already
             if addresses_of(have.get(key)):
                 assert addresses_of(have[key]) == addresses_of(want.get(key)), f"{key:x}: {have[key]}, wanted {want}"
+            if addresses_of(want.get(key)):
+                assert addresses_of(have.get(key)), f"silent {key:x}: {have}, wanted {want}"
             if have.get(key, {"state": ""})["state"] == "proxied":
                 assert want[key]["state"] == "proxied"
 
@@ -157,6 +159,16 @@ class Moves(RuleBasedStateMachine):
     @rule(address=st.one_of(st.none(), ADDRESSES))
     def move_the_switch(self, address: int | None) -> None:
         self.inventory.switch = address
+
+    @rule(place=st.integers(0, 4), address=st.integers(26, 27))
+    def take_the_switch_s_address(self, place: int, address: int) -> None:
+        """It is in no table; what it said at the last full read counts for as long as it says so."""
+        self.inventory.switch = address
+        self.refresh_well()
+        if self.inventory.hosts:
+            name = sorted(self.inventory.hosts)[place % len(self.inventory.hosts)]
+            self.inventory.hosts[name].addresses, self.inventory.switch = [address], None
+            self.look_up_well(("name", name.partition("#")[0]), True)
 
     @rule(what=LOOK_UPS, unreadable=UNREADABLE)
     def look_up_what_cannot_be_read(self, what: Any, unreadable: set[str]) -> None:
