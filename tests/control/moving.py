@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ext.builder import Surroundings
 from ext.table import Generation, Pair, row_key
 
-from control.clusto.model import Batch, Inventory, InventoryDown, PartLost, Reading, Thing, dotted
+from control.clusto.model import Batch, Inventory, InventoryDown, PartLost, Reading, Thing, dotted, name_of
 from control.compile import Compiler
 from control.config import Dhcp
 from tests.control.inventories import At, Site, attribute
 
 FIRST_ADDRESS = 0x0A010000
 BMC_PORT = "ipmi"
+SWITCH = "/networkswitch/sw"
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Machine:
     part: str = "p"
     bmc_mac: int | None = None
     bmc_address: int | None = None
+    inside: bool = False  # in the switch
 
 
 def mac_text(number: int) -> str:
@@ -46,11 +48,14 @@ def mac_text(number: int) -> str:
 
 @dataclass
 class Moving:
-    """hosts: by name; an object is a type and a name, and "a#" shows the name a.  lost: parts that cannot be read;
+    """hosts: by name; an object is a type and a name, and "a#" shows the name a.  switch: last octet of the address of
+    a container without a MAC; unreadable: paths, of hosts or of SWITCH.  lost: parts that cannot be read;
     missing: paths that are listed and not given; fail_at: how many single reads still work before one fails, None: all
     do; before_part: called before each part."""
 
     hosts: dict[str, Machine] = field(default_factory=dict)
+    switch: int | None = None
+    unreadable: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     down: bool = False
@@ -74,12 +79,27 @@ class Moving:
     def things(self) -> dict[str, tuple[str, Thing]]:
         """Path -> part and thing."""
         made = [(host.part, self.thing(name, host)) for name, host in self.hosts.items()]
-        return {thing.path: (part, thing) for part, thing in made}
+        return {thing.path: (part, thing) for part, thing in made} | {SWITCH: ("p", self.container())}
+
+    def container(self) -> Thing:
+        site = Site(None)
+        bound = [] if self.switch is None else [At(dotted(FIRST_ADDRESS + self.switch))]
+        site.host(name_of(SWITCH), *bound, mac=(), type_="networkswitch", dhcp={"enabled": 1})
+        return Thing(SWITCH, tuple(site.things[SWITCH]))
 
     def frame(self) -> Inventory:
-        site = Site()
-        inventory = site.inventory()
-        return Inventory(dict(inventory.things), {}, managers=list(inventory.managers))
+        """Managers, the container, and who is in it."""
+        inventory = Site().inventory()
+        frame = Inventory(dict(inventory.things), self.parents(), managers=list(inventory.managers))
+        if SWITCH in self.unreadable:
+            frame.unread[SWITCH] = "a test wants it so"
+        else:
+            frame.things[SWITCH] = self.container()
+        return frame
+
+    def parents(self) -> dict[str, Sequence[str]]:
+        inside = [(name.partition("#")[0], host) for name, host in self.hosts.items() if host.inside]
+        return {f"/{host.type_}/{shown}": (SWITCH,) for shown, host in inside}
 
     # --- a source ------------------------------------------------------------------------------------------------
 
@@ -95,7 +115,7 @@ class Moving:
         for part, paths in listed.items():
             self.before_part(part)
             now = self.things()
-            given = [now[path][1] for path in paths if path in now and path not in self.missing]
+            given = [now[path][1] for path in paths if path in now and path not in self.missing | self.unreadable]
             digest = hashlib.blake2b(repr(given).encode(), digest_size=16).digest()
             yield self.batch(part, paths, given, b"" if part in self.lost else digest)
 
@@ -116,15 +136,35 @@ class Moving:
             self.fail_at -= 1
         macs, names = set(macs), set(names)
         inventory = Inventory(dict(frame.things), dict(frame.parents), [], frame.managers)
+        inventory.lost, inventory.unread = dict(frame.lost), dict(frame.unread)
+        first, inventory.fresh = not frame.fresh, frame.fresh | {""}
         found = [thing for _part, thing in self.things().values()]
         wanted = [thing for thing in found if macs & {*thing.mac(), *thing.ipmi_mac()} or thing.name in names]
-        addresses = {address.text for thing in wanted for address in thing.addresses()}
+        readable = [thing for thing in wanted if thing.path not in self.unreadable]
+        if wanted and not readable and first:
+            raise InventoryDown("nothing of it can be read")
+        addresses = {address.text for thing in readable for address in thing.addresses()}
+        inside = self.parents()
         for thing in found:
             if thing in wanted or addresses & {address.text for address in thing.addresses()}:
-                inventory.things[thing.path] = thing
-                if thing.has_mac():
-                    inventory.hosts.append(thing.path)
+                self.take(inventory, thing, inside.get(thing.path, ()))
         return inventory
+
+    def take(self, inventory: Inventory, thing: Thing, above: Sequence[str]) -> None:
+        """Into the answer about single hosts, with what it is in, as far as that can be read."""
+        if SWITCH in above:
+            if SWITCH in self.unreadable:
+                inventory.unread[SWITCH] = "a test wants it so"
+                inventory.things.pop(SWITCH, None)
+            else:
+                inventory.things[SWITCH] = self.container()
+        if thing.path in self.unreadable:
+            inventory.lost[thing.path] = f"{thing.path} cannot be read"
+            return
+        inventory.things[thing.path] = thing
+        inventory.parents[thing.path] = above
+        if thing.has_mac():
+            inventory.hosts.append(thing.path)
 
     def copy(self) -> Moving:
         return Moving({name: replace(host, addresses=list(host.addresses)) for name, host in self.hosts.items()})
@@ -132,7 +172,7 @@ class Moving:
 
 def fresh(inventory: Moving, config: Dhcp) -> dict[int, Any]:
     """What a table would say that was made of the inventory now, by key."""
-    whole = Moving(inventory.hosts)
+    whole = Moving(inventory.hosts, inventory.switch)
     reading = whole.read()
     done = Compiler(config).begin(reading.frame)
     for batch in reading.batches:

@@ -19,7 +19,7 @@ from control.config import Config, Dhcp
 from control.jobs import Failed
 from control.planner import Planner
 from fastpath.protocol import close_all
-from tests.control.moving import BMC_PORT, Machine, Moving, addresses_of, check, fresh, mac_text, rows_of
+from tests.control.moving import BMC_PORT, SWITCH, Machine, Moving, addresses_of, check, fresh, mac_text, rows_of
 from tests.control.planning import LINKS, OTHER_LINKS, Control, end
 
 NAMES = ("a", "b", "c", "d", "a#")  # "a#" is another object that shows the name a, where its type differs
@@ -34,6 +34,7 @@ MACHINES = st.builds(
     type_=st.sampled_from(["server", "server", "appliance"]),
     bmc_mac=st.sampled_from([None, None, 11, 12]),
     bmc_address=st.sampled_from([None, None, 23, 24, 25]),
+    inside=st.sampled_from([False, False, True]),
 )
 EDITS = st.one_of(
     st.tuples(st.just("put"), st.sampled_from(NAMES), MACHINES),
@@ -47,6 +48,7 @@ EDITS = st.one_of(
     st.tuples(st.just("part"), st.sampled_from(NAMES), st.sampled_from(["p", "q"])),
     st.tuples(st.just("type"), st.sampled_from(NAMES), st.sampled_from(["server", "appliance"])),
 )
+UNREADABLE = st.sets(st.sampled_from([SWITCH, "/server/a", "/server/b", "/server/c", "/appliance/a"]), max_size=2)
 LOOK_UPS = st.one_of(
     st.tuples(st.just("mac"), st.one_of(MACS, st.sampled_from([11, 12]))),
     st.tuples(st.just("name"), st.sampled_from(NAMES)),
@@ -126,6 +128,8 @@ class Moves(RuleBasedStateMachine):
                 continue  # a MAC of two objects: nothing says so to who reads the one that is served with it already
             if addresses_of(have.get(key)):
                 assert addresses_of(have[key]) == addresses_of(want.get(key)), f"{key:x}: {have[key]}, wanted {want}"
+            if addresses_of(want.get(key)):
+                assert addresses_of(have.get(key)), f"silent {key:x}: {have}, wanted {want}"
             if have.get(key, {"state": ""})["state"] == "proxied":
                 assert want[key]["state"] == "proxied"
 
@@ -151,6 +155,33 @@ class Moves(RuleBasedStateMachine):
         self.inventory.fail_at = fail_at
         self.look_up(*what)
         self.inventory.fail_at = None
+
+    @rule(address=st.one_of(st.none(), ADDRESSES))
+    def move_the_switch(self, address: int | None) -> None:
+        self.inventory.switch = address
+
+    @rule(place=st.integers(0, 4), address=st.integers(26, 27))
+    def take_the_switch_s_address(self, place: int, address: int) -> None:
+        """It is in no table; what it said at the last full read counts for as long as it says so."""
+        self.inventory.switch = address
+        self.refresh_well()
+        if self.inventory.hosts:
+            name = sorted(self.inventory.hosts)[place % len(self.inventory.hosts)]
+            self.inventory.hosts[name].addresses, self.inventory.switch = [address], None
+            self.look_up_well(("name", name.partition("#")[0]), True)
+
+    @rule(what=LOOK_UPS, unreadable=UNREADABLE)
+    def look_up_what_cannot_be_read(self, what: Any, unreadable: set[str]) -> None:
+        """Some of it, or what it is in.  Who has an address and cannot be read may have it still."""
+        self.inventory.unreadable = unreadable
+        self.look_up(*what)
+        self.inventory.unreadable = set()
+
+    @rule(unreadable=UNREADABLE, force=st.booleans())
+    def refresh_what_cannot_be_read(self, unreadable: set[str], force: bool) -> None:
+        self.inventory.unreadable = unreadable
+        self.planner.refresh(force)
+        self.inventory.unreadable = set()
 
     @rule(
         meanwhile=st.dictionaries(
