@@ -1,7 +1,7 @@
 """A worker process: says that it is ready, keeps the newest generation mapped, takes a slot, answers till the end.
 
 The main thread runs the pump without the GIL.  The helper thread owns the channel: it maps and unmaps generations, so
-that the loop never pays for it.
+that the loop never pays for it; a spare has it already.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ class Worker:
         self.pump = Pump()
         self.slot = -1
         self.page: WorkerPage | None = None
+        self.helper: threading.Thread | None = None
+        self.serving = threading.Event()
 
     def run(self) -> None:
         """Until Stop, or until the supervisor is gone."""
         self.channel.send(Ready())
         if not self.wait_for_slot():
             return
-        helper = threading.Thread(target=self.follow, name="generations", daemon=True)
-        helper.start()
+        self.serving.set()
         self.pump.run()
         self.say_goodbye()
         # The helper may sit in a system call for ever: nothing is left to save, so leave without joining it.
@@ -55,15 +56,27 @@ class Worker:
         """As a spare: load what comes, so that taking over costs no mapping.  False: told to stop."""
         while True:
             message, fds = self.channel.receive()
-            if isinstance(message, Assign):
-                self.take(message, fds)
-                return True
             if isinstance(message, Stop):
                 return False
             if isinstance(message, Confine):
                 confine(message.program)
-                continue
-            self.handle(message, fds)
+            if self.helper is None:
+                self.start_helper()
+            if isinstance(message, Assign):
+                self.take(message, fds)
+                return True
+            if not isinstance(message, Confine):
+                self.handle(message, fds)
+
+    def start_helper(self) -> None:
+        """At the first message: confined by then, since Confine is the first where there is one, and long before a slot
+        is free.  A spare stands by for the moment at which nothing can be started any more, threads among it."""
+        self.helper = threading.Thread(target=self.follow, name="generations", daemon=True)
+        try:
+            self.helper.start()
+        except RuntimeError as error:  # the limit on processes
+            log.error("a spare cannot start its thread (%s): it ends", error)
+            leave(1)
 
     def take(self, message: Assign, fds: Fds) -> None:
         page, site, memories = fds.one("page"), fds.one("site"), fds.all("pool_memory")
@@ -101,7 +114,9 @@ class Worker:
             log.info("worker %d: its last counters are not told (%s)", self.slot, gone)
 
     def follow(self) -> None:
-        """The helper thread.  The supervisor's end of the channel is its life line: without it nobody replaces us."""
+        """The helper thread, from the assignment on.  The supervisor's end of the channel is its life line: without it
+        nobody replaces us."""
+        self.serving.wait()
         try:
             while True:
                 message, fds = self.channel.receive()
