@@ -13,6 +13,8 @@ import sys
 from control.jobs import KINDS
 from fastpath.protocol import Channel
 
+END_LOOK_S = 0.005
+
 
 class PlannerProcess:
     """Started when it is made; it waits for its first message on `channel`, which the caller owns."""
@@ -37,6 +39,7 @@ class PlannerProcess:
         return self._process.pid
 
     async def end(self) -> None:
-        """Also when it has ended already."""
+        """Also when it has ended already.  Without a thread to wait in: a full limit on processes gives none."""
         self._process.kill()
-        await asyncio.to_thread(self._process.wait)
+        while self._process.poll() is None:
+            await asyncio.sleep(END_LOOK_S)

@@ -484,6 +484,9 @@ def _parse(content: bytes, path: Path) -> tuple[Config, list[str]]:
         faults.add(
             'dhcp.io: found "xdp" without dhcp.interfaces; wanted the interfaces to take requests from; name them'
         )
+    port = taken["dhcp"].get("port", Dhcp().port)
+    if taken["dhcp"].get("boot_port", Dhcp().boot_port) == port:
+        faults.add(f"dhcp.boot_port: found {port}, which is dhcp.port; wanted another, or 0 for none; change one")
     sections = {section: kind(**taken[section]) for section, kind in _SECTIONS.items()}
     return Config(path=path, text=content, receives_traps="snmp" in whole, **sections), faults.all()
 

@@ -21,7 +21,7 @@ from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgpack
@@ -69,7 +69,7 @@ class Gone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end, by the kernel's word at connect."""
+    """Who is at the other end, by the kernel's word at connect.  right: at connect, or of the request under way."""
 
     pid: int
     uid: int
@@ -330,6 +330,7 @@ class Console:
             if request["progress"]:
                 replies.report({"id": numbered, "progress": progress})
 
+        peer = replace(peer, right=self.rights.of(peer.uid, peer.gids))  # as the configuration says now
         caller.set(peer)
         said = ""
         try:
@@ -363,7 +364,7 @@ class Console:
             known = ", ".join(sorted(self.handlers))
             raise CommandFailed(f"unknown command {shown(repr(name), NAME_CHARACTERS_MAX)}; known: {known}")
         command = self.commands[name]
-        if self.rights.of(peer.uid, peer.gids) < command.right:
+        if peer.right < command.right:
             self.counts["forbidden"] += 1
             raise CommandFailed(
                 f"{name}: uid {peer.uid} may only read; list it in control.allow_uids to let it change something"

@@ -1,7 +1,7 @@
 """A worker process: says that it is ready, keeps the newest generation mapped, takes a slot, answers till the end.
 
-The main thread runs the pump without the GIL.  The helper thread owns the channel: it takes the slot, maps and unmaps
-generations, so that the loop never pays for it.
+The main thread runs the pump without the GIL.  The helper thread owns the channel: it maps and unmaps generations, so
+that the loop never pays for it; a spare has it already.
 """
 
 from __future__ import annotations
@@ -38,28 +38,45 @@ class Worker:
         self.pump = Pump()
         self.slot = -1
         self.page: WorkerPage | None = None
-        self.assigned = threading.Event()  # or told to stop before
+        self.helper: threading.Thread | None = None
+        self.serving = threading.Event()
 
     def run(self) -> None:
         """Until Stop, or until the supervisor is gone."""
         self.channel.send(Ready())
-        message, fds = self.first_message()
-        # While this is a spare: a machine at its limit of processes must not keep it from taking a slot over.
-        threading.Thread(target=self.follow, args=(message, fds), name="generations", daemon=True).start()
-        self.assigned.wait()
-        if self.slot >= 0:
-            self.pump.run()
-            self.say_goodbye()
+        if not self.wait_for_slot():
+            return
+        self.serving.set()
+        self.pump.run()
+        self.say_goodbye()
         # The helper may sit in a system call for ever: nothing is left to save, so leave without joining it.
         leave()
 
-    def first_message(self) -> tuple[object, Fds]:
-        """After Confine: a thread that was started before would keep its system calls."""
+    def wait_for_slot(self) -> bool:
+        """As a spare: load what comes, so that taking over costs no mapping.  False: told to stop."""
         while True:
             message, fds = self.channel.receive()
+            if isinstance(message, Stop):
+                return False
+            if isinstance(message, Confine):
+                confine(message.program)
+            if self.helper is None:
+                self.start_helper()
+            if isinstance(message, Assign):
+                self.take(message, fds)
+                return True
             if not isinstance(message, Confine):
-                return message, fds
-            confine(message.program)
+                self.handle(message, fds)
+
+    def start_helper(self) -> None:
+        """At the first message: confined by then, since Confine is the first where there is one, and long before a slot
+        is free.  A spare stands by for the moment at which nothing can be started any more, threads among it."""
+        self.helper = threading.Thread(target=self.follow, name="generations", daemon=True)
+        try:
+            self.helper.start()
+        except RuntimeError as error:  # the limit on processes
+            log.error("a spare cannot start its thread (%s): it ends", error)
+            leave(1)
 
     def take(self, message: Assign, fds: Fds) -> None:
         page, site, memories = fds.one("page"), fds.one("site"), fds.all("pool_memory")
@@ -96,21 +113,20 @@ class Worker:
         except (ChannelClosed, OSError) as gone:
             log.info("worker %d: its last counters are not told (%s)", self.slot, gone)
 
-    def follow(self, message: object, fds: Fds) -> None:
-        """The helper thread.  The supervisor's end of the channel is its life line: without it nobody replaces us."""
+    def follow(self) -> None:
+        """The helper thread, from the assignment on.  The supervisor's end of the channel is its life line: without it
+        nobody replaces us."""
+        self.serving.wait()
         try:
-            while not isinstance(message, Stop):
-                if isinstance(message, Assign):
-                    self.take(message, fds)
-                    self.assigned.set()
-                else:
-                    self.handle(message, fds)
+            while True:
                 message, fds = self.channel.receive()
+                if isinstance(message, Stop):
+                    break
+                self.handle(message, fds)
         except ChannelClosed as gone:
             log.error("worker %d: the supervisor is gone (%s); stopping", self.slot, gone)
         finally:
             self.pump.stop()
-            self.assigned.set()
 
     def handle(self, message: object, fds: Fds) -> None:
         if not isinstance(message, Load):

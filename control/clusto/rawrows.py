@@ -30,7 +30,7 @@ ALIASED_MAX: Final = 1_000_000  # values that aliases stand for in a whole file,
 ALIASED_PER_VALUE: Final = 50
 ANCHORS_MAX: Final = 10_000  # what is anchored stays in memory to the file's end
 
-TELL_EVERY_CHARS: Final = 1 << 20
+TELL_EVERY_CHARS: Final = 1 << 16
 
 Heard = Callable[[int], None]
 """Called with the characters that were read, every TELL_EVERY_CHARS, also while nothing in them is asked for."""

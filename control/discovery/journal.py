@@ -7,6 +7,7 @@ the disk.  The file is written anew, aside and renamed, when most of its lines a
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -47,15 +48,14 @@ class Journal:
         self.lines = 0
         self.fd = -1
         self.todo: queue.SimpleQueue[tuple[str, Record | None] | asyncio.Future[None] | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self.run, name="journal", daemon=True)
+        self.thread: threading.Thread | None = None
 
     # --- for control's loop --------------------------------------------------------------------------------------
 
     def load(self, read: Callable[[Record], T]) -> list[T]:
         """What was under way.  read: a record -> what is made of it; raises ValueError for one that is none of ours.
 
-        A line that is torn, or says what no record says, is left out, counted, named, and kept in a file aside.  Starts
-        the thread."""
+        A line that is torn, or says what no record says, is left out, counted, named, and kept in a file aside."""
         try:
             content = read_file(self.path, FILE_BYTES_MAX)
         except FileNotFoundError:
@@ -89,7 +89,6 @@ class Journal:
                 self.write_anew()
             except OSError as error:
                 self.failed(error)
-        self.thread.start()
         return list(found.values())
 
     def lose(self, number: int, line: bytes, fault: str) -> None:
@@ -119,20 +118,39 @@ class Journal:
 
     def put(self, mac: str, record: Record) -> None:
         self.todo.put((mac, record | {"mac": mac}))
+        self.start_thread()
 
     def forget(self, mac: str) -> None:
         self.todo.put((mac, None))
+        self.start_thread()
+
+    def start_thread(self) -> None:
+        """With the first that is to be written: a limit on processes that is full must not keep control from starting.
+        Until there is one, what was put waits, and flush() says why."""
+        if self.thread is not None:
+            return
+        thread = threading.Thread(target=self.run, name="journal", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self.failed(OSError(errno.EAGAIN, str(error)))
+            return
+        self.thread = thread
 
     async def flush(self) -> None:
         """Raises JournalFailed."""
+        self.start_thread()
+        if self.thread is None:
+            raise JournalFailed(self.fault)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.todo.put(done)
         await done
 
     def close(self) -> None:
         """After all that was put is written."""
-        self.todo.put(None)
-        self.thread.join()
+        if self.thread is not None:
+            self.todo.put(None)
+            self.thread.join()
 
     # --- the thread ----------------------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ CASES: dict[str, tuple[Any, Callable[[Config], object], object, str]] = {
     "value": ({"dhcp": {"max_nak_age": -1, "port": 1067}}, lambda c: (c.dhcp.max_nak_age, c.dhcp.port),
               (Dhcp().max_nak_age, 1067), "dhcp.max_nak_age: found -1"),
     "element": ({"dhcp": {"relays": ["10.0.0.0/8", "x"]}}, lambda c: c.dhcp.relays, (), "dhcp.relays[1]"),
+    "one-port-for-two": ({"dhcp": {"port": 1067, "boot_port": 1067}}, lambda c: c.dhcp.port, 1067,
+                         "dhcp.boot_port: found 1067, which is dhcp.port"),
     "key": ({"dhcp": {"gone": 1, "port": 1067}}, lambda c: c.dhcp.port, 1067, "dhcp.gone: unknown key"),
     "section": ({"gone": {}, "dhcp": {"port": 1067}}, lambda c: c.dhcp.port, 1067, "gone: unknown key"),
     "section-kind": ({"snmp": 5, "dhcp": {"port": 1067}}, lambda c: (c.dhcp.port, c.receives_traps), (1067, True),

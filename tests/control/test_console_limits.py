@@ -73,6 +73,24 @@ def test_rights_that_are_taken_away_count_for_who_is_connected(tmp_path: Path) -
     asyncio.run(run())
 
 
+def test_what_a_reader_may_ask_depends_on_the_rights_of_now(tmp_path: Path) -> None:
+    """`explain` asks the inventory for who may change something; for a reader it does not."""
+
+    async def whose(_arguments: dict[str, Any], _report: Report) -> str:
+        return console.caller.get().right.name
+
+    async def run() -> None:
+        async with served(tmp_path / "c", {"ping": whose}, commands=COMMANDS) as served_console:
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "c")
+            for rights, right in (OURSELVES, "CHANGE"), (READER, "READ"), (OURSELVES, "CHANGE"):
+                served_console.allow(rights)
+                writer.write(packed("ping"))
+                assert (await reply_of(reader))["result"] == right
+            writer.close()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     "rights, mode",
     [(OURSELVES, 0o600), (READER, 0o666), (MEMBER, 0o666), (Rights(frozenset({0, os.geteuid()})), 0o600)],
