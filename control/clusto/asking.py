@@ -54,10 +54,11 @@ class Asker:
         if not hasattr(self.local, "answers"):
             self.local.answers = Answers(self.url, self.token, self.heard)
         content: bytearray = self.local.answers.get(path, parameters, bytes_max, first_s or FIRST_S)
+        self.heard(len(content))
         return content
 
     def heard(self, count: int) -> None:
-        """Of one long answer, while it is under way."""
+        """After each answer, and while a long one is under way."""
         self.progress("bytes", count, 0)
 
     def decode(self, path: str, content: bytes | bytearray) -> Any:
