@@ -172,6 +172,7 @@ def test_what_hangs_below_a_container_is_read_with_progress(inventory: Inventory
     Tree().site().store_in(inventory.store)
     told: list[tuple[str, int, int]] = []
     Fetcher(inventory.server.url, None, lambda *step: told.append(step)).read_hosts([], ["all"], Frame())
+    told = [step for step in told if step[0] != "bytes"]
     assert told[0] == ("hosts", 0, 1) and told[-1] == ("hosts", 5, 5)
     assert [done for _stage, done, _total in told] == sorted(done for _stage, done, _total in told)
 
