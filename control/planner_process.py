@@ -19,6 +19,7 @@ from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.planner")
 
+NICE = 10  # the workers answer first, also where they share a core with us; not before they have a table
 JOBS: dict[type, str] = {Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes"}
 
 
@@ -26,7 +27,6 @@ def main(fd: int) -> None:
     """The process.  fd: its channel to control."""
     configure_logging()
     offer(FIRST)
-    os.nice(10)  # the workers answer first, also where they share a core with us
     gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
     try:
         run(Channel.of_fd(fd, KINDS))
@@ -63,6 +63,7 @@ def run(channel: Channel) -> None:
         planner.relink(begin.links)  # the configuration may be another one, too
     else:
         planner.load_from_disk()
+    os.nice(NICE)
     while True:
         try:
             handle(planner, channel)

@@ -276,6 +276,11 @@ class Refresher:
                 state.reasons.pop(mac, None)
             state.reasons |= report["reasons"]
         started = time.monotonic()
+        # Nobody has an older table that this word could be taken for; and the first request comes at once.
+        if planned.origin == "disk":
+            self.table.date(planned.confirmed_s)
+        elif planned.origin == "inventory" and not self.generation:
+            self.table.confirm(planned.confirmed_boottime_s)
         if planned.published:
             self.generation = planned.generation
             self.publish(planned, table_fds)
@@ -287,7 +292,6 @@ class Refresher:
             confirm = self.confirm_adopted(planned.generation, planned.confirmed_boottime_s)
             self.confirming = asyncio.get_running_loop().create_task(confirm, name="confirm")
         elif planned.origin == "disk":
-            self.table.date(planned.confirmed_s)
             log.info("the table from disk is of age %s", self.table.age_words())
         if planned.origin in JOB_OF:
             self.answer(JOB_OF[planned.origin], planned)

@@ -189,7 +189,9 @@ class Supervisor:
         if self.kept.tap >= 0 and self.lacks("observer", now) and (observer := self.start("observer")):
             self.send(observer, *briefing.for_observer(self.settings, self.kept))
             self.send_load(observer)
-        if self.kept.traps and self.lacks("traps", now) and (receiver := self.start("traps")):
+        serving = self.kept.generation or now >= self.table_due_s
+        # Traps wait in their socket: until the first table is there the processor is for those who bring it.
+        if self.kept.traps and serving and self.lacks("traps", now) and (receiver := self.start("traps")):
             self.send(receiver, *briefing.for_receiver(self.settings, self.kept))
         for slot in self.free_slots():
             taker = self.taker()
