@@ -103,14 +103,18 @@ class World:
     def settle(self) -> None:
         self.until(self.settled, "everybody is there again")
 
-    def stir(self) -> None:
-        """Whatever a supervisor has to do: replace a worker, the spare and control, pass SIGHUP on, try new code."""
+    def stir(self) -> list[Child]:
+        """Whatever a supervisor has to do: replace a worker, the spare and control, pass SIGHUP on, try new code.
+
+        Returns who hangs from now on; it may be replaced long after all others."""
         for kind in ("worker", "spare", "control"):
             for child in self.of(kind)[:1]:
                 os.kill(child.pid, signal.SIGKILL)
         self.supervisor.wake_write.send(bytes([signal.SIGHUP, signal.SIGUSR2]))
-        for child in self.of("worker")[1:2]:
-            os.kill(child.pid, signal.SIGSTOP)  # hung
+        hung = self.of("worker")[1:2]
+        for child in hung:
+            os.kill(child.pid, signal.SIGSTOP)
+        return hung
 
 
 def open_fds() -> int:
