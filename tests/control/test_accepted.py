@@ -103,6 +103,7 @@ def test_a_stricter_build_starts_with_what_was_accepted(tmp_path: Path, monkeypa
     snmp = {"bind_address": "127.0.0.1", "bind_port": free_port(), "max_macs_per_port": 5}
     with serving(tmp_path, f"file://{hosts}", snmp=snmp, max_nak_age=7200) as running:
         running.wait_for(r"generation 1: 1 hosts")
+        running.wait_for(r"receiving traps")  # it starts behind the first table
         assert running.status()["config_refused"] == []
         marker.touch()
         for kind in ("run", "traps"):
