@@ -12,7 +12,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 test: setup             ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n auto --dist worksteal -m 'not netns and not faults'
 	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'
-	$(PYTEST) -p tests.netns.faulttable -m '(faults or alone) and not machines and not long'
+	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.faulttable -m '(faults or alone) and not machines and not long'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
