@@ -430,6 +430,7 @@ class Refresher:
                 return Failed(kind="internal", reason=f"cannot start the planner: {error}")
             if not self.waiting:  # another job that waits does not make one that hangs look alive
                 self.heard_s = time.monotonic()
+                self.last_progress = None
             waiting = self.waiting[job] = asyncio.get_running_loop().create_future()
             channel.send(message)
             return await self.progressing(waiting)

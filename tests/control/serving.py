@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -67,6 +68,21 @@ class Running:
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.ctl("status", {})
         return found
+
+    def child(self, kind: str) -> int:
+        """The pid of the supervisor's one child of a kind: run, traps, observe.  KeyError without one."""
+        return children(self.process.pid)[kind]
+
+
+def children(pid: int) -> dict[str, int]:
+    """Kind -> pid of the children of a process, the last one of a kind."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it has ended; until it is reaped it is there without a command line
+            words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+            if "-m" in words[:-2]:
+                found[words[words.index("-m") + 2]] = int(child)
+    return found
 
 
 @contextmanager

@@ -83,15 +83,6 @@ if os.path.exists({marker!r}):
 """
 
 
-def children(pid: int) -> dict[str, int]:
-    """Kind -> pid of the service's processes."""
-    found = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-        found[words[-3]] = int(child)
-    return found
-
-
 def test_a_stricter_build_starts_with_what_was_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same service, whose processes are replaced by ones with stricter checks."""
     may_serve()
@@ -107,7 +98,7 @@ def test_a_stricter_build_starts_with_what_was_accepted(tmp_path: Path, monkeypa
         assert running.status()["config_refused"] == []
         marker.touch()
         for kind in ("run", "traps"):
-            os.kill(children(running.process.pid)[kind], signal.SIGKILL)
+            os.kill(running.child(kind), signal.SIGKILL)
         running.wait_for(r"refused now, its default counts: .*dhcp.max_nak_age: found 7200; wanted a number 0..3600")
         running.wait_for(r"generation \d+: 1 hosts")
         running.at = 0

@@ -31,16 +31,6 @@ LOG_MAX = 100_000
 QUICK_S = 5.0
 
 
-def control_pid(running: Running) -> int:
-    """The child of the supervisor that runs `control run`."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == running.process.pid and b"\0control\0run\0" in (folder / "cmdline").read_bytes():
-                return int(folder.name)
-    raise AssertionError("no control process")
-
-
 def memory(pid: int, word: str = "VmHWM") -> int:
     """Bytes; VmHWM is the most there ever was."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -67,9 +57,9 @@ def served(folder: Path, **how: Any) -> Iterator[Running]:
     """The same processes at the end as at the beginning, and not one traceback."""
     with serving(folder, write_inventory(folder), **how) as running:
         running.wait_for(r"generation \d: 2 hosts")
-        pid = control_pid(running)
+        pid = running.child("run")
         yield running
-        assert control_pid(running) == pid
+        assert running.child("run") == pid
         assert not [line for line in running.lines if "Traceback" in line]
 
 
@@ -82,7 +72,7 @@ def test_pipelined_requests_that_nobody_reads_cost_nothing(tmp_path: Path) -> No
     request = msgpack.packb({"cmd": "status", "args": {}})
     with served(tmp_path) as running:
         running.status()
-        pid = control_pid(running)
+        pid = running.child("run")
         before = memory(pid)
         peers = [socket.socket(socket.AF_UNIX) for _ in range(10)]
         for peer in peers:
@@ -100,7 +90,7 @@ def test_pipelined_requests_that_nobody_reads_cost_nothing(tmp_path: Path) -> No
 def test_what_is_nested_and_announced_without_end_costs_nothing(tmp_path: Path) -> None:
     bombs = [b"\x91" * 60_000, b"\xdd\x00\x00\xff\xff" * 500, b"\x81\xa4args" * 8_000, b"\xdf\x00\x00\xff\xff" * 500]
     with served(tmp_path) as running:
-        pid = control_pid(running)
+        pid = running.child("run")
         before = memory(pid)
         for _ in range(5):
             for bomb in bombs:

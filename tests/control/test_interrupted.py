@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control.serving import may_serve
-from tests.control.test_accepted import children
+from tests.control.serving import children, may_serve
 from tests.control.test_service import content
 
 # The process signals itself when it begins to import a module: at an early, a middle and a late time of each command.

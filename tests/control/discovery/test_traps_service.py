@@ -77,16 +77,6 @@ class Site:
         """When `total` datagrams are dealt with in one way or another."""
         return self.await_traps(lambda now: now["queued"] == 0 and now["received"] + lost(now) >= total)
 
-    def pid(self, words: str = "control traps") -> int:
-        """Of the one child of the service with these words."""
-        supervisor = self.running.process.pid
-        (found,) = (
-            int(pid)
-            for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-            if words in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        )
-        return found
-
 
 def lost(traps: dict[str, Any]) -> int:
     return int(traps["dropped"].get("kernel", 0))
@@ -185,7 +175,7 @@ def test_a_burst_of_20000(tmp_path: Path) -> None:
     """Each MAC address at a port of its own: every one of them is a machine that discovery has to think of."""
     with receiving(tmp_path) as site:
         contents = [numbered(number, 1 + number) for number in range(BURST)]
-        receiver, control = site.pid(), site.pid("control run")
+        receiver, control = site.running.child("traps"), site.running.child("run")
         before_cpu, before_mb, before_wait = cpu_s(receiver), memory_mb(control), waited_s(control)
         started = time.monotonic()
         site.send(*contents)
@@ -247,7 +237,7 @@ def test_killed_receivers_lose_nothing(tmp_path: Path) -> None:
     with receiving(tmp_path) as site:
         for turn in range(kills):
             site.send(*(numbered(number) for number in range(turn * share, (turn + 1) * share)))
-            os.kill(site.pid(), signal.SIGKILL)
+            os.kill(site.running.child("traps"), signal.SIGKILL)
             site.running.wait_for("receiving traps; [0-9]+ are queued from before")
         site.send(*(numbered(number) for number in range(kills * share, BURST // 6 * 6)))
         total = BURST // 6 * 6
@@ -265,7 +255,7 @@ def test_killed_receivers_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.faults
 def test_a_killed_control_finds_what_was_said_meanwhile(tmp_path: Path) -> None:
     with receiving(tmp_path) as site:
-        control = site.pid("control run")
+        control = site.running.child("run")
         os.kill(control, signal.SIGSTOP)
         site.send(*(numbered(number) for number in range(8000)))
         os.kill(control, signal.SIGKILL)
@@ -302,12 +292,12 @@ def test_upgrade(tmp_path: Path) -> None:
         site.send(*(numbered(number) for number in range(100)))
         site.settled(100)
         kept = json.loads((tmp_path / "state" / "snmp-engine").read_text())
-        before = site.pid()
+        before = site.running.child("traps")
         site.running.process.send_signal(signal.SIGUSR2)
         site.send(*(numbered(number) for number in range(100, 3000)))
         site.running.wait_for("receiving traps; [0-9]+ are queued from before")
         now = site.settled(3000)
-        assert (now["received"], now["seen"], site.pid() != before) == (3000, 3000, True)
+        assert (now["received"], now["seen"], site.running.child("traps") != before) == (3000, 3000, True)
         again = json.loads((tmp_path / "state" / "snmp-engine").read_text())
         assert (again["id"], again["boots"]) == (kept["id"], kept["boots"] + 1)
 
@@ -344,5 +334,5 @@ def test_without_a_section_nothing_listens(tmp_path: Path) -> None:
     with serving(tmp_path, f"file://{tmp_path}/hosts.csv") as running:
         running.wait_for("generation 1: 1 hosts")
         assert running.status()["traps"] == {"state": "off", "reason": "services.conf has no section snmp"}
-        with pytest.raises(ValueError, match="not enough values"):
-            Site(running, tmp_path, 9).pid()
+        with pytest.raises(KeyError, match="traps"):
+            running.child("traps")
