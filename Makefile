@@ -2,6 +2,7 @@
 PYTHON ?= python3
 V := .venv/bin
 PYTEST := $(V)/python -m pytest
+JOBS ?= $(shell echo $$((2 * $$(nproc))))  # of pytest at once: half of a test's time is waiting
 
 help:                   ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -10,7 +11,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 	$(V)/python -m bench.demo
 
 test: setup             ## sets everything up and runs all tests: what may share the machine at once, then the rest
-	$(PYTEST) -n auto --dist worksteal -m 'not netns and not faults'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults'
 	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.faulttable -m '(faults or alone) and not machines and not long'
 
@@ -32,7 +33,7 @@ debug:                  ## the same, with asserts that abort and bounds that are
 	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
 
 test-unit: build        ## everything that needs no namespaces and no sanitizer
-	$(PYTEST) -n auto --dist worksteal -m 'not netns and not faults and not sanitizer'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer'
 
 test-netns: build       ## real clients in network namespaces
 	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from control.ctl import Client
+from tests.ports import free_port
 
 WAIT_S = 180.0
 
@@ -69,6 +71,13 @@ class Running:
         found: dict[str, Any] = self.ctl("status", {})
         return found
 
+    def wait_saved(self, state: Path) -> None:
+        """Until the table lies in the state folder: the planner writes it behind its answer, and tells nobody."""
+        deadline = time.monotonic() + WAIT_S
+        while not (state / "table.base").exists():
+            assert time.monotonic() < deadline, "no table was written:\n" + "\n".join(self.lines)
+            time.sleep(0.01)
+
     def child(self, kind: str) -> int:
         """The pid of the supervisor's one child of a kind: run, traps, observe.  KeyError without one."""
         return children(self.process.pid)[kind]
@@ -97,12 +106,9 @@ def serving(
 ) -> Iterator[Running]:
     """snmp, metrics: those sections, when there are to be any; control: further keys of that one; within: a command
     that becomes the service."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     path = str(folder / "control.sock")
     fields = {
-        "api_url": api_url, "state_dir": str(folder / "state"), "workers": 1, "port": port, "interfaces": ["lo"],
+        "api_url": api_url, "state_dir": str(folder / "state"), "workers": 1, "port": free_port(), "interfaces": ["lo"],
         "refresh_interval": 3600,
     }  # fmt: skip
     conf = folder / "services.conf"

@@ -14,9 +14,9 @@ import pytest
 
 from control import config
 from control.config import Config, ConfigFaults, Dhcp, parse, parse_accepted
-from tests.control.discovery.test_traps_service import free_port
 from tests.control.serving import may_serve, serving
 from tests.control.test_service import content
+from tests.ports import free_port
 
 FILE = Path("services.conf")
 GOOD: dict[str, Any] = {"dhcp": {"port": 1067, "max_nak_age": 7200}, "snmp": {"max_macs_per_port": 5}}

@@ -137,6 +137,7 @@ def test_a_cold_start_from_a_table_of_the_future_sends_no_nak(tmp_path: Path) ->
         assert running.status()["table_age_s"] < 60
         ask_for_a_foreign_address(tmp_path)
         await_verdict(running, "NAKED")
+        running.wait_saved(tmp_path / "state")
     base = tmp_path / "state" / "table.base"
     os.utime(base, (time.time() + 30 * DAY_S,) * 2)
     hosts.rename(tmp_path / "away")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from control.discovery.journal import LOST, Journal
 from control.discovery.machines import KEPT, Machine
 from control.tablefile import TableStore
 from tests.control.serving import may_serve, serving
+from tests.ports import free_port
 
 MAC = "02:00:00:00:00:01"
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -254,7 +254,7 @@ def test_a_service_serves_from_a_disk_that_takes_nothing(tmp_path: Path, how: st
     hosts.write_text(HOSTS)
     with serving(tmp_path, f"file://{hosts}") as running:
         running.wait_for("generation 1: 1 hosts")
-    assert (state / "table.base").exists()
+        running.wait_saved(state)
     hosts.unlink()
     within = ["unshare", "-m", "sh", "-c", MOUNTS[how], str(state)]
     snmp = {"bind_address": "127.0.0.1", "bind_port": free_port(), "communities": ["x"]}
@@ -311,9 +311,3 @@ def test_a_service_without_a_place_for_its_socket_serves(tmp_path: Path) -> None
     with serving(tmp_path, f"file://{tmp_path}/hosts.csv", within=within) as running:
         running.wait_for("serving without it: ctl cannot reach this service")
         running.wait_for(r"generation \d+: 1 hosts")
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

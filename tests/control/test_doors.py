@@ -23,7 +23,8 @@ import pytest
 from control import metrics
 from control.door import Door, Refused
 from tests.control.serving import Running, may_serve, serving
-from tests.control.test_metrics import free_port, write_inventory
+from tests.control.test_metrics import write_inventory
+from tests.ports import free_port
 
 NOBODY = 65534
 GROWTH_MAX = 64 << 20

@@ -15,6 +15,7 @@ import pytest
 
 from tests.control.serving import children, may_serve
 from tests.control.test_service import content
+from tests.ports import free_port
 
 # The process signals itself when it begins to import a module: at an early, a middle and a late time of each command.
 HOOK = """
@@ -52,7 +53,7 @@ def hooked(tmp_path: Path) -> dict[str, str]:
 def configured(folder: Path) -> Path:
     hosts, conf = folder / "hosts.csv", folder / "services.conf"
     hosts.write_text(content(1))
-    dhcp = {"api_url": f"file://{hosts}", "state_dir": str(folder / "state"), "workers": 1, "port": 10068,
+    dhcp = {"api_url": f"file://{hosts}", "state_dir": str(folder / "state"), "workers": 1, "port": free_port(),
             "boot_port": 0, "interfaces": ["lo"]}  # fmt: skip
     conf.write_text(json.dumps({"dhcp": dhcp}))
     return conf

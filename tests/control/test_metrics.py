@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from control import metrics
 from tests.control.serving import may_serve, serving
 from tests.control.test_service import content
+from tests.ports import free_port
 
 STATUS: dict[str, Any] = {
     "generation": 7, "digest": 99, "mode": "serve", "hosts": 3, "quarantined": 1, "kept_hosts": 0, "table_age_s": 1.5,
@@ -47,12 +48,6 @@ def test_every_figure_of_a_status() -> None:
 def test_before_the_first_table() -> None:
     said = samples(metrics.families(STATUS | {"table_age_s": None, "digest": None, "counters": {}}))
     assert not any(name.startswith("bootstorm_table_age") for name, _labels in said)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_inventory(folder: Path) -> str:

@@ -18,6 +18,7 @@ from fastpath import sockets
 from fastpath.sockets import is_taken, open_slots
 from tests.ext.packets import DISCOVER, message, request, tlv
 from tests.fastpath.test_recording import FIRST_MAC, OneWorker, await_count
+from tests.ports import free_port
 
 WORKERS = 4
 
@@ -25,12 +26,6 @@ WORKERS = 4
 @pytest.fixture
 def no_packet_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "_open_packet", lambda: os.open("/dev/null", os.O_RDONLY))
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.usefixtures("no_packet_socket")

@@ -20,6 +20,7 @@ from fastpath.kept import StartFailed, lock_state
 from fastpath.sockets import SocketsFailed, open_console
 from tests.control.serving import serving
 from tests.control.test_service import content
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "root's own\n"
@@ -246,7 +247,7 @@ def test_a_socket_that_is_exchanged_under_root_s_hands(
 def test_a_start_as_root_names_the_link_and_touches_nothing(state: Path, secret: Path, tmp_path: Path) -> None:
     (state / "lock").symlink_to(secret)
     conf = tmp_path / "services.conf"
-    conf.write_text(json.dumps({"dhcp": {"state_dir": str(state), "user": "nobody", "port": 10067}}))
+    conf.write_text(json.dumps({"dhcp": {"state_dir": str(state), "user": "nobody", "port": free_port()}}))
     argv = [sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -17,6 +17,7 @@ import pytest
 from fastpath import sockets, tap
 from fastpath.sockets import is_taken, open_slots
 from fastpath.tap import open_tap, tap_filter
+from tests.ports import free_port
 
 LIMIT_S = 30.0
 SAID = b"bootstorm-tap-test"
@@ -127,9 +128,7 @@ def test_a_port_that_a_server_would_share_stays_its_own(
 
 
 def test_a_free_port_is_taken_and_that_is_said(opened: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     assert not is_taken(port)
     with caplog.at_level(logging.WARNING):
         (slot,), _ = open_slots(1, port, None, observe=True)

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from control.discovery.trapseen import TrapSeen
 from tests.control.clusto.support import running, serving
 from tests.control.discovery.conftest import Inventory
 from tests.control.discovery.support import MAC, MACS, attribute, make_rack, servers, snapshot, switch_address
+from tests.ports import free_port
 
 WAIT_S = 400.0  # a machine that is shared may take long; every wait is for an event
 Scenario = Callable[[Desk], Coroutine[Any, Any, None]]
@@ -483,9 +483,7 @@ def test_a_module_that_is_not_there_is_the_reason(site: Inventory, tmp_path: Pat
 def test_an_inventory_that_is_down_is_waited_for_also_over_a_restart(made_site: Path, tmp_path: Path) -> None:
     for file in made_site.glob("inventory.db*"):
         shutil.copy(file, tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     config = configured(tmp_path, f"http://127.0.0.1:{port}")
 
     async def seen(desk: Desk) -> None:

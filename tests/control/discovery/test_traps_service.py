@@ -30,6 +30,7 @@ from tests.control.discovery.messages import (
 )  # fmt: skip
 from tests.control.serving import WAIT_S, Running, serving
 from tests.ext.captures import datagrams
+from tests.ports import free_port
 
 HOSTS = "base,mask,gateway\n10.1.0.0,255.255.255.0,10.1.0.1\n\nname,mac,address,dhcp.enabled\n"
 HOSTS += "h1,02:00:00:00:00:01,10.1.0.11,1\n"
@@ -86,13 +87,6 @@ def accounted(traps: dict[str, Any]) -> int:
     """Every datagram that was received counts as exactly one of these."""
     dropped = sum(count for reason, count in traps["dropped"].items() if reason in DROPS)
     return int(traps["decoded"] + traps["unknown"] + traps["discoveries"] + traps["queued"] + dropped)
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
