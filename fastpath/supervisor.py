@@ -330,7 +330,7 @@ class Supervisor:
                 self.kill(child)
             last_s, limit_s = self.last_turn(child)
             late_s = now - last_s
-            if late_s <= min(limit_s, LATE_S) or limit_s == math.inf:
+            if late_s <= min(limit_s - TICK_S, LATE_S) or limit_s == math.inf:  # a look before it counts
                 child.ran_ns = -1
             elif late or (child.kind != "worker" and now - self.awake_s < WAKING_S):
                 continue
@@ -338,7 +338,7 @@ class Supervisor:
                 if late_s > limit_s and not child.stopping_s:
                     log.error("not upgraded: the trial of the new code took over %.0f s", limit_s)
                     self.end(child)
-            elif not is_starved(child, 0.0 if child.kind == "worker" else limit_s) and late_s > limit_s + TICK_S:
+            elif not is_starved(child, 0.0 if child.kind == "worker" else limit_s) and late_s > limit_s:
                 log.warning(
                     "%s %d (slot %d): no turn of its loop for %.2f s: killed", child.kind, child.pid, child.slot, late_s
                 )
