@@ -139,6 +139,10 @@ def encode(status: dict[str, Any], encoder: Callable[[CollectorRegistry], bytes]
     return encoder(registry)
 
 
+# The two forms that there are.  The library takes any version that a scraper names for a form of its own.
+OPENMETRICS, TEXT = "application/openmetrics-text; version=1.0.0", "text/plain; version=0.0.4"
+
+
 class BadRequest(Exception):
     """Not to be answered with metrics; status: code and words of the answer."""
 
@@ -175,7 +179,7 @@ class Endpoint:
         self.ask = status
         self.counts: Counter[str] = Counter()
         self.making = asyncio.Lock()
-        self.made: dict[str, tuple[float, bytes]] = {}  # type -> when, content; there are a handful of types
+        self.made: dict[str, tuple[float, bytes]] = {}  # type -> when, content
         self.door = Door("metrics.bind", listener, self.admit, self.serve)
 
     def status(self) -> dict[str, Any]:
@@ -216,7 +220,8 @@ class Endpoint:
 
     async def content(self, accept: str) -> tuple[bytes, str]:
         """(content, its type) in the form that the scraper asked for."""
-        encoder, content_type = choose_encoder(accept)
+        wanted = OPENMETRICS if OPENMETRICS.partition(";")[0] in accept.lower() else TEXT
+        encoder, content_type = choose_encoder(wanted)
         now = asyncio.get_running_loop().time
         async with self.making:
             made_s, content = self.made.get(content_type, (0.0, b""))

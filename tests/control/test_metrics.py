@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import urllib.request
@@ -48,6 +49,33 @@ def test_every_figure_of_a_status() -> None:
 def test_before_the_first_table() -> None:
     said = samples(metrics.families(STATUS | {"table_age_s": None, "digest": None, "counters": {}}))
     assert not any(name.startswith("bootstorm_table_age") for name, _labels in said)
+
+
+@pytest.mark.parametrize(
+    "accept, form",
+    [
+        ("", "text/plain; version=0.0.4"), ("*/*", "text/plain; version=0.0.4"), ("text/plain;q=x", "text/plain; "),
+        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.2", "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text; version=x", "application/openmetrics-text; version=1.0.0"),
+        ("Application/OpenMetrics-Text; version=\u00e9", "application/openmetrics-text; version=1.0.0"),
+    ],
+)  # fmt: skip
+def test_what_a_scraper_accepts_chooses_one_of_two_forms(accept: str, form: str) -> None:
+    """Any version was a form of its own, made anew and kept; one that is no number was a traceback."""
+
+    async def scenario() -> None:
+        async def status() -> dict[str, Any]:
+            return STATUS
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            endpoint = metrics.Endpoint(listener, status)
+            said, content_type = await endpoint.content(accept)
+            assert content_type.startswith(form) and b"bootstorm_hosts 3" in said
+            for number in range(50):
+                await endpoint.content(f"application/openmetrics-text; version=1.0.{number}")
+            assert len(endpoint.made) <= 2
+
+    asyncio.run(scenario())
 
 
 def write_inventory(folder: Path) -> str:
