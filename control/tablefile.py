@@ -3,6 +3,9 @@
 `table.base` and `table.delta` are generations as they are in memory.  Both are written aside and renamed; a delta whose
 base is not there any more is ignored; a damaged or foreign file is kept aside with its reason and never served.
 Files of the layout before this one are converted.
+
+A file's time is that of the inventory's last word for what is served with it on top: a delta's for both, a base's for
+the base alone, so that a base whose delta was lost is as old as it is.
 """
 
 from __future__ import annotations
@@ -68,26 +71,30 @@ class TableStore:
             base_fd = self._accepted(self.base_path, lambda: present_base(base_raw))
             if base_fd < 0:
                 return None
-            confirmed_s = self._written_s()
             layout = layout5.layout_of(base_raw)
             if layout != TABLE_LAYOUT:
                 log.warning(
                     "%s has layout %d and is read into layout %d; until the next refresh two objects of one name count "
                     "as one", self.base_path, layout, TABLE_LAYOUT,
                 )  # fmt: skip
+            there = os.path.lexists(self.delta_path)
             delta_fd = -1
             if delta_raw >= 0:
                 delta_fd = self._accepted(self.delta_path, lambda: present_delta(base_raw, base_fd, delta_raw))
-            return base_fd, delta_fd, confirmed_s
+            return base_fd, delta_fd, self._confirmed_s(base_fd, delta_fd, there)
         finally:
             close_all([fd for fd in (base_raw, delta_raw) if fd >= 0])
 
-    def _written_s(self) -> float:
+    def _confirmed_s(self, base_fd: int, delta_fd: int, delta_there: bool) -> float:
+        """0.0: not known."""
         try:
-            return self.base_path.stat().st_mtime
+            base_s = self.base_path.stat().st_mtime
+            if delta_fd >= 0:
+                return max(base_s, self.delta_path.stat().st_mtime)  # builds before this one dated the base for both
         except OSError as error:
-            log.error("cannot look at %s: %s; its age is not known", self.base_path, error.strerror)
+            log.error("cannot look at %s: %s; its age is not known", error.filename, error.strerror)
             return 0.0
+        return min(base_s, Generation(base_fd).created_s) if delta_there else base_s
 
     def _copied(self, path: Path) -> int:
         """A sealed memfd with the file's content, whatever it is; -1 when there is none that can be read."""
@@ -126,7 +133,7 @@ class TableStore:
             if delta_fd >= 0 and (self.delta_on_disk != pair.top.number or not self.delta_path.exists()):
                 write_aside(self.delta_path, delta_fd)
                 self.delta_on_disk = pair.top.number
-            stamp(self.base_path, os.O_RDONLY, confirmed_s)
+            stamp(self.delta_path if delta_fd >= 0 else self.base_path, os.O_RDONLY, confirmed_s)
         except OSError as error:
             self.say_fault(f"cannot keep the table: {error.strerror or error}")
         else:

@@ -233,6 +233,40 @@ def test_a_damaged_delta_leaves_the_base(
     assert [name.partition("-")[0] for name in names(store.state_dir)] == ["table.base", "table.delta.refused"]
 
 
+@pytest.mark.parametrize("loss", ["gone", "damaged", "not readable"])
+def test_a_base_whose_delta_is_lost_is_as_old_as_it_is(store: TableStore, fds: list[int], loss: str) -> None:
+    """It passed for the age that both had, and machines were refused by what had changed since."""
+    first = base(fds, 7)
+    save(store, first, confirmed_s=1000.0)
+    save(store, first, delta(fds, first, 8), confirmed_s=5000.0)
+    save(store, first, delta(fds, first, 8), confirmed_s=9000.0)
+    found = load(TableStore(store.state_dir), fds)
+    assert found is not None and found[1] == 9000.0
+    if loss == "gone":
+        store.delta_path.unlink()
+    elif loss == "damaged":
+        store.delta_path.write_bytes(flipped(store.delta_path.read_bytes()))
+    else:
+        store.delta_path.unlink()
+        store.delta_path.mkdir()
+    found = load(TableStore(store.state_dir), fds)
+    assert found is not None and found[0].delta is None and found[1] <= 1000.0
+
+
+def test_a_base_that_an_older_build_dated_for_both_is_not_believed_without_its_delta(
+    store: TableStore, fds: list[int]
+) -> None:
+    first = base(fds, 7)
+    save(store, first, delta(fds, first, 8), confirmed_s=5000.0)
+    os.utime(store.base_path, (9000.0, 9000.0))
+    os.utime(store.delta_path, (5000.0, 5000.0))
+    found = load(TableStore(store.state_dir), fds)
+    assert found is not None and found[1] == 9000.0
+    store.delta_path.write_bytes(flipped(store.delta_path.read_bytes()))
+    found = load(TableStore(store.state_dir), fds)
+    assert found is not None and found[1] == Generation(first).created_s
+
+
 def test_what_cannot_be_read_is_logged_and_started_without(store: TableStore, caplog: pytest.LogCaptureFixture) -> None:
     store.base_path.mkdir()
     assert store.load() is None
@@ -276,6 +310,7 @@ def test_a_table_of_the_layout_before_is_read_and_said(
     store.base_path.write_bytes((TABLES / "layout5.base").read_bytes())
     store.delta_path.write_bytes((TABLES / "layout5.delta").read_bytes())
     os.utime(store.base_path, (1234.5, 1234.5))
+    os.utime(store.delta_path, (1000.0, 1000.0))
     open_before = len(os.listdir("/proc/self/fd"))
     found = load(store, fds)
     assert len(os.listdir("/proc/self/fd")) == open_before + 2
