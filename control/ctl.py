@@ -265,10 +265,13 @@ def render_traps(traps: dict[str, Any]) -> list[str]:
 
 
 def render_refresh(figures: dict[str, Any]) -> list[str]:
-    return [
+    line = (
         "generation {generation}: {hosts} hosts, {added} added, {changed} changed, {removed} removed, "
         "{quarantined} quarantined, {seconds:.2f} s".format(**figures)
-    ]
+    )
+    if "unsaved" in figures:
+        return [line, f"A RESTART ENDS IT: {figures['unsaved']}; repair that, then `ctl rollback` again"]
+    return [line]
 
 
 def render_diff(diff: dict[str, Any]) -> list[str]:

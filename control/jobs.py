@@ -14,6 +14,7 @@ class PlanBegin:
     state_dir: str
     links: list[list[int | str]]
     generation: int = 0
+    pinned_s: float = 0.0  # as the planner before said; the disk may not have taken it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,7 @@ class Planned:
     kept_parts: int = 0  # parts of the inventory that had not changed and were not planned again
     parts: int = 0
     pinned_s: float = 0.0  # since 1970; 0 while no rollback holds
+    unsaved: str = ""  # of "rollback": why the disk does not have it, so that a restart ends it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

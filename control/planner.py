@@ -93,6 +93,7 @@ class Planner:
         self.flips = Flips()
         self.quarantined = 0
         self.pinned_s = self.store.pinned_s()
+        self.unsaved = ""  # why the disk has not got the pinned table
         self.confirmed_s = 0.0  # since 1970: the inventory's last word on the whole table
         self.confirmed_boottime_s = 0.0
         self.frame: Inventory | None = None  # containers and managers as last read
@@ -412,6 +413,10 @@ class Planner:
 
     def rollback(self) -> None:
         served = self.served
+        if self.pinned_s and self.unsaved and served.pair is not None:
+            created_s = served.pair.top.created_s
+            self.publish("rollback", created_s, NO_CHANGES, published=False, unsaved=self.keep_pinned())
+            return
         if self.pinned_s:
             self.fail("pinned", f"went back already: {self.pinned()}")
             return
@@ -428,10 +433,21 @@ class Planner:
             return
         served.keep_former(before, changes, "rollback")
         self.pinned_s = time.time()
-        # Before anybody hears of it: a crash must not bring back what somebody went away from.
-        self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s)
-        self.store.pin(self.pinned_s)
-        self.publish("rollback", served.pair.top.created_s, changes, report=self.report_with(silenced, Faults(), {}))
+        unsaved = self.keep_pinned()  # before anybody hears of it: a crash must not bring back what was left
+        report = self.report_with(silenced, Faults(), {})
+        self.publish("rollback", served.pair.top.created_s, changes, report=report, unsaved=unsaved)
+
+    def keep_pinned(self) -> str:
+        """What is served, and that it stays, on the disk; or why the disk does not take it.
+
+        No pin without its table: the disk has the one instead that somebody went away from."""
+        served = self.served
+        assert served.pair is not None
+        self.unsaved = self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s)
+        self.unsaved = self.unsaved or self.store.pin(self.pinned_s)
+        if self.unsaved:
+            log.error("%s; a restart would end the rollback", self.unsaved)
+        return self.unsaved
 
     def pinned(self) -> str:
         number = self.served.pair.top.number if self.served.pair is not None else 0
@@ -524,7 +540,7 @@ class Planner:
         )
         self.send(planned, [report_fd, *(self.served.fds() if published else [])])
         os.close(report_fd)
-        if origin in ("inventory", "hosts", "rollback"):
+        if origin in ("inventory", "hosts"):
             self.store.save(pair, self.served.base_fd, self.served.delta_fd, self.confirmed_s)
 
 

@@ -59,6 +59,7 @@ def run(channel: Channel) -> None:
 
     planner.wait = wait
     planner.served.number = begin.generation
+    planner.pinned_s = planner.pinned_s or begin.pinned_s
     if table_fds and planner.take_over(table_fds):
         planner.relink(begin.links)  # the configuration may be another one, too
     else:

@@ -168,6 +168,7 @@ class Refresher:
             state_dir=str(self.config.dhcp.state_dir),
             links=[list(link) for link in self.links],
             generation=self.generation,
+            pinned_s=self.state.pinned_s,
         )
         try:
             with memfd("bootstorm-config", self.config.text) as config_fd:
@@ -514,6 +515,8 @@ class Refresher:
             "quarantined": planned.quarantined,
             "seconds": round(time.monotonic() - started, 3),
         }
+        if planned.unsaved:
+            figures["unsaved"] = planned.unsaved
         if planned.published:
             log.info(
                 "generation %(generation)d: %(hosts)d hosts, %(added)d added, %(changed)d changed, "

@@ -50,11 +50,13 @@ class TableStore:
             log.error("cannot look for %s: %s; no rollback holds", self.pin_path, error.strerror)
             return 0.0
 
-    def pin(self, since_s: float) -> None:
+    def pin(self, since_s: float) -> str:
+        """Why it cannot be written, or nothing.  Only after save() wrote the table that is meant."""
         try:
             stamp(self.pin_path, os.O_WRONLY | os.O_CREAT, since_s)
         except OSError as error:
-            log.error("cannot write %s: %s; a restart would end the rollback", self.pin_path, error.strerror)
+            return f"cannot write {self.pin_path}: {error.strerror}"
+        return ""
 
     def unpin(self) -> None:
         try:
@@ -122,8 +124,9 @@ class TableStore:
                 log.error("%s is not served: %s; cannot be put aside: %s", path, damage, error.strerror)
         return -1
 
-    def save(self, pair: Pair, base_fd: int, delta_fd: int, confirmed_s: float) -> None:
+    def save(self, pair: Pair, base_fd: int, delta_fd: int, confirmed_s: float) -> str:
         """After a publication, or after the inventory confirmed what is there: writes what the disk has not got yet.
+        Returns why it cannot, or nothing.
 
         A full or read-only disk costs the next cold start, not the service: it is logged, once while it lasts."""
         try:
@@ -140,6 +143,7 @@ class TableStore:
             if self.fault:
                 log.warning("the table is kept in %s again", self.state_dir)
             self.fault = ""
+        return self.fault
 
     def say_fault(self, fault: str) -> None:
         if fault != self.fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -143,6 +144,35 @@ def test_a_pin_outlives_the_planner(
     next_one.refresh(True)
     assert isinstance(control.last, Planned) and control.last.changed == 1 and control.last.pinned_s == 0
     end(next_one)
+
+
+def test_what_a_full_disk_did_not_take_is_not_pinned(
+    planner: Planner, control: Control, inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty file needs no room: the pin was written, and held the very table that somebody went away from."""
+    planner.refresh(False)
+    refresh(planner, inventory, site(changed={2}))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr("control.tablefile.write_aside", full)
+        planner.rollback()
+    assert control.last.unsaved == "cannot keep the table: No space left on device" and control.last.pinned_s > 0
+    pin = planner.store.state_dir / "pinned"
+    assert not pin.exists()
+    planner.refresh(False)
+    assert isinstance(control.last, Failed) and control.last.kind == "pinned", "this planner holds it"
+    next_one = Planner(config(inventory, tmp_path), LINKS, control.send)
+    next_one.load_from_disk()
+    next_one.refresh(False)
+    assert isinstance(control.last, Planned) and control.last.pinned_s == 0
+    end(next_one)
+    planner.rollback()  # the disk has room again
+    assert isinstance(control.last, Planned) and control.last.unsaved == "" and pin.exists()
+    planner.rollback()
+    assert isinstance(control.last, Failed) and "went back already" in control.last.reason
 
 
 def test_a_pin_without_a_table_holds_nothing(

@@ -303,8 +303,8 @@ PLANTED: tuple[Planted, ...] = (
         (
             Spot(
                 "control/planner.py",
-                'if origin in ("inventory", "hosts", "rollback"):',
-                'if origin in ("hosts", "rollback"):',
+                'if origin in ("inventory", "hosts"):',
+                'if origin == "hosts":',
             ),
         ),
         fault("supervisor killed"),
