@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from fastpath.lifeline import die_with_parent
@@ -11,6 +12,7 @@ INTERRUPTED = 130  # as a shell says it of SIGINT
 
 def main() -> None:
     """Ctrl-C ends whatever it is, at whatever it is, without a traceback; so does an end of who started a process."""
+    fill_standard_descriptors()
     try:
         run()
     except KeyboardInterrupt:
@@ -21,6 +23,13 @@ def main() -> None:
         if not isinstance(error, ChannelClosed):
             raise
         sys.exit(1)
+
+
+def fill_standard_descriptors() -> None:
+    """Those that are closed (`2>&-`) lead to /dev/null, or what we open next is written to as if it were the log."""
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def run() -> None:

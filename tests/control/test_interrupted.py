@@ -113,3 +113,21 @@ def test_ctrl_c_of_a_terminal_goes_to_all_of_them(tmp_path: Path) -> None:
         said = process.stderr.read()
         assert process.wait(WAIT_S) == 0
     assert "Traceback" not in said and "KeyboardInterrupt" not in said and "stopping" in said, said
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_standard_descriptor_is_no_place_for_ours(closed: str, tmp_path: Path) -> None:
+    """The accepted configuration was opened there, and the log was written into it."""
+    program = """
+import json, os, sys
+import control.__main__ as entry
+def run():
+    with open(sys.argv[1], "w") as file:
+        json.dump([os.readlink(f"/proc/self/fd/{fd}") for fd in range(3)], file)
+entry.run = run
+entry.main()
+"""
+    argv = [sys.executable, "-P", "-c", program, str(tmp_path / "found")]
+    subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', *argv], check=True)
+    found = json.loads((tmp_path / "found").read_text())
+    assert all(found[int(word[0])] == "/dev/null" for word in closed.split()), found
