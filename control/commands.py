@@ -77,7 +77,7 @@ COMMANDS: Mapping[str, Command] = {
     "observed": Command(READ, {"mac": TEXT, "after": TEXT}, costly=True),
     "discovered": Command(READ, {"mac": TEXT, **PLACE}, costly=True),
     "explain": Command(READ, {"mac": TEXT, "datagram": OCTETS, "capture": ROWS}, costly=True),
-    "diff": Command(READ, PLACE),
+    "diff": Command(READ, PLACE, costly=True),
     "refresh": Command(CHANGE, {"wait": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),
     "rollback": Command(CHANGE),
     "adopt": Command(CHANGE, {"mac": TEXT}),

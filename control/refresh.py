@@ -387,7 +387,10 @@ class Refresher:
         return reply
 
     async def changes(self, offset: int, limit: int) -> dict[str, Any]:
-        """What the last refresh changed: {"generation", "origin", "total", "changes"}.  Raises RefreshFailed."""
+        """What the last refresh changed: {"generation", "origin", "total", "changes"}.  Raises RefreshFailed.
+
+        Who goes away while others are at work is not waited for: anybody who may read could delay a refresh so."""
+        await self.job.acquire()
         return await self.whatever_happens(self.do_list(ListChanges(offset=offset, limit=limit)))
 
     @contextlib.contextmanager
@@ -410,7 +413,8 @@ class Refresher:
             return self.figures(reply, started), reply.missing
 
     async def do_list(self, message: ListChanges) -> dict[str, Any]:
-        async with self.job:
+        """Releases the job's lock, which the caller has taken."""
+        try:
             reply = await self.give(message, "changes")
             if not isinstance(reply, tuple):
                 raise RefreshFailed(reason_of(reply))
@@ -421,6 +425,8 @@ class Refresher:
                 "total": listed.total,
                 "changes": changes,
             }
+        finally:
+            self.job.release()
 
     async def give(self, message: Any, job: str) -> Reply:
         """One job to the planner, and its answer; the caller holds the job's lock."""

@@ -17,7 +17,7 @@ from ext.codec import links_of
 
 from control import refresh
 from control.config import Config, Dhcp, load
-from control.jobs import KINDS, Failed, Planned
+from control.jobs import KINDS, Failed, ListChanges, Planned
 from control.links import LinkAddress
 from control.refresh import RETRY_FIRST_S, RETRY_MAX_S, InventoryState, Refresher, RefreshFailed
 from control.table import NotAdopted
@@ -207,6 +207,40 @@ def test_who_asked_may_vanish_and_the_next_one_gets_its_own_answer(inventory: In
         figures = await forced
         assert (figures["removed"], figures["hosts"]) == (2, 1)
 
+    within(inventory, tmp_path, scenario)
+
+
+def test_who_asks_for_changes_and_goes_away_delays_nobody(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may only read held up a refresh for a minute: each such question was still put, one after the other."""
+    listed = 0
+    do_list = Refresher.do_list
+
+    async def counted(self: Refresher, message: ListChanges) -> dict[str, Any]:
+        nonlocal listed
+        listed += 1
+        return await do_list(self, message)
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        inventory.hold()
+        refreshing = asyncio.create_task(control.refresher.refresh())
+        await asyncio.to_thread(inventory.asked.wait, 60)
+        asking = [asyncio.create_task(control.refresher.changes(0, 10)) for _ in range(50)]
+        await asyncio.sleep(0)
+        for question in asking:
+            question.cancel()
+        assert all(isinstance(end, BaseException) for end in await asyncio.gather(*asking, return_exceptions=True))
+        inventory.release()
+        assert (await refreshing)["hosts"] == 3
+        assert listed == 0
+        with pytest.raises(RefreshFailed, match="no refresh since"):
+            await control.refresher.changes(0, 10)
+        assert listed == 1
+
+    monkeypatch.setattr(Refresher, "do_list", counted)
     within(inventory, tmp_path, scenario)
 
 
