@@ -242,11 +242,12 @@ class Supervisor:
         for child in self.children:
             if child.kind == "spare" and child.outdated and (successor or child.layouts != LAYOUTS):
                 self.end(child)
-        if any(child.stopping_s for child in self.children) or self.free_slots():
+        if any(child.stopping_s for child in self.children):
             return
         old = [child for child in self.children if child.outdated and child.kind != "spare"]
         for child in sorted(old, key=lambda child: child.kind == "worker"):
-            if child.kind != "worker" or successor:
+            # A free slot may be waiting for the table that only the next control makes: it holds up workers alone.
+            if child.kind != "worker" or (successor and not self.free_slots()):
                 self.ask_to_stop(child)
                 return
 
