@@ -105,7 +105,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """Worker -> supervisor: imported and able to take a slot."""
+    """Worker -> supervisor: imported and able to take a slot.
+
+    Of which build, since what is executed is what is installed by then.  Without layouts: the supervisor's own."""
+
+    build: str = ""
+    layouts: dict[str, int] = field(default_factory=dict)  # fastpath.children.LAYOUTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

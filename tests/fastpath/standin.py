@@ -1,7 +1,8 @@
 """A child stand-in for the supervisor's tests: speaks its protocol, starts within 20 ms, does nothing else.
 
-`standin.py ROLE... FD`; ROLE: spare, control, try, mute, or say FILE NFDS, which says what is in a file, with so
-many descriptors.  Run without the virtual environment, hence msgpack by hand.
+`standin.py ROLE... FD`; ROLE: spare, control, try, mute; foreign, a spare of a build with other layouts; fail, which
+ends at once; or say FILE NFDS, which says what is in a file, with so many descriptors.  Run without the virtual
+environment, hence msgpack by hand.
 """
 
 import array
@@ -81,8 +82,14 @@ def main(role: str, *arguments: str) -> None:
                 send(sock, file.read(), (null,) * int(arguments[1]))
         if role in ("mute", "say"):
             select.select([], [], [], 60.0)
+        if role == "fail":
+            sys.exit(1)
         if role == "spare":
             send(sock, message("Ready", {}))
+        if role == "foreign":
+            build = text("build") + text("0.2, build b")
+            layouts = text("layouts") + b"\x81" + text("table") + b"\x63"
+            send(sock, b"\x93" + text("Ready") + b"\x82" + build + layouts + b"\x90")
         live(sock, role)
 
 

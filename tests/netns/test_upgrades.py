@@ -148,6 +148,22 @@ def test_workers_that_die_before_the_exec_hold_up_nobody(site: Site) -> None:
     site.upgrade(ROOT)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["worker", "run"])
+def test_deaths_between_the_installation_and_the_signal_begin_the_upgrade(site: Site, kind: str) -> None:
+    """Nothing that could take their places goes with the old supervisor, and nobody may ever send the signal."""
+    said = len(site.log())
+    site.installed.switch(other_build("all"))
+    send_signal([pid for pid, words in site.running.processes() if words[-2] == kind])
+    until(lambda: "this is 0.1.0+all" in site.log()[said:], "the new image", site.log)
+    until(lambda: len(answering(site)) == 2, "both slots answer", site.log)
+    assert site.log()[said:].count("upgrading without having been asked to") == 1
+    load = Load(site.client)
+    time.sleep(0.5)
+    account(load.end(), WAIT_MS["all"])
+    site.upgrade(ROOT)
+
+
 def answering(site: Site) -> list[int]:
     """Slots whose workers have a table; none while control is being replaced."""
     try:
