@@ -11,9 +11,11 @@ and dropped (with a default), never given another meaning.
 from __future__ import annotations
 
 import array
+import fcntl
 import logging
 import os
 import socket
+import termios
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -404,6 +406,11 @@ class Channel:
             self.sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as gone:
             raise ChannelClosed(f"cannot send {type(message).__name__}: {gone}") from gone
+
+    def is_read(self) -> bool:
+        """The other end has received all that was sent.  Raises OSError."""
+        unread = fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(_FD.itemsize))
+        return not any(unread)
 
     def receive(self) -> tuple[Any, Fds]:
         """The next message and its fds, which the caller owns (close-on-exec).

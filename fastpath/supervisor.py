@@ -82,6 +82,7 @@ UPGRADE_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)  # between trials that nobody as
 FOREIGN_S = 10.0  # so long a spare that no slot can be given to may stay where other code is installed by now
 FIRST_TABLE_S = 5.0  # after a start: so long requests wait for the first table, which mostly comes from the disk
 UNFIT = 2  # so many of a kind in a row died before their first turn: one may have been killed by a person
+RELOADS_MAX = 3  # controls that die of one SIGHUP, before it is given up
 COMPLAIN_S = 10.0  # between two lines about the same fault of our own
 
 
@@ -128,6 +129,9 @@ class Supervisor:
         self.last_tick_s = self.awake_s = time.monotonic()
         self.unreaped: set[int] = set()  # pids of children that were never watched, killed and not dead yet
         self.complained: dict[str, float] = {}
+        self.reload_wanted = False  # until a control has obeyed SIGHUP, and lives on
+        self.reload_told: Child | None = None  # who was told of it
+        self.reload_read_s, self.reloads = 0.0, 0  # when that one had read it; how many were told
         self.unfit: dict[str, int] = {}  # kind -> how many in a row died before their first turn
         self.told_foreign = self.told_need = self.told_refusal = ""  # each is told once
         self.tries, self.next_try_s = 0, 0.0  # of upgrades that nobody asked for
@@ -493,13 +497,32 @@ class Supervisor:
                 log.info("stopping")
                 self.stopping = True
             elif number == signal.SIGHUP:
-                self.tell("control", Reload())
+                self.reload_wanted, self.reload_told, self.reloads = True, None, 0
+                self.pass_reload()
             elif number == signal.SIGUSR2 and not self.stopping:
                 self.told_refusal, self.unasked = "", False
                 self.begin_trial()
 
+    def pass_reload(self) -> None:
+        """SIGHUP, to one control after the other until one has turned its loop after it: any may be dying or stopping,
+        and none says that it has refused a file."""
+        control = next((child for child in self.children if child.kind == "control" and not child.stopping_s), None)
+        if not self.reload_wanted or control is None:
+            return
+        if control is not self.reload_told and self.reloads == RELOADS_MAX:
+            self.reload_wanted = False
+            log.error("not reloaded: %d control processes ended over it; mend services.conf, then SIGHUP", RELOADS_MAX)
+        elif control is not self.reload_told:
+            self.reload_told, self.reload_read_s = control, 0.0
+            self.reloads += 1
+            self.send(control, Reload())
+        elif not self.reload_read_s:
+            self.reload_read_s = time.monotonic() if control.channel.is_read() else 0.0
+        elif self.turns.last_s("control") > self.reload_read_s:
+            self.reload_wanted, self.reload_told = False, None
+
     def state(self) -> bytes:
-        return write_state(self.settings, self.kept, self.children, self.restarts(), self.pages)
+        return write_state(self.settings, self.kept, self.children, self.restarts(), self.pages, self.reload_wanted)
 
     def begin_trial(self) -> None:
         """Does the new code load, and can it go on from what we are?  A child finds out, on copies; we go on meanwhile.
@@ -671,6 +694,7 @@ class Supervisor:
             if child.behind:
                 self.send_load(child)
         self.reap()
+        self.pass_reload()
 
     def stop_all(self) -> None:
         for child in self.children:

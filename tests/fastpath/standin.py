@@ -59,6 +59,11 @@ def live(sock: socket.socket, role: str) -> None:
         kind = kind_of(content)
         if kind == "Assign":
             word = mmap.mmap(fds[3], 4096), 16  # the page, and where its heartbeat is in every layout
+        elif kind == "Reload":
+            fd = os.memfd_create("standin-config")
+            os.write(fd, b'{"reloaded": true}')
+            send(sock, message("Accepted", {}, ("config",)), (fd,))
+            os.close(fd)
         elif kind == "Begin":
             word = mmap.mmap(fds[5], 4096), 0  # turns, and control's
             publish(sock, int(os.environ["STANDIN_TABLE_VERSION"]))

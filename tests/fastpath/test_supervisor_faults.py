@@ -24,7 +24,7 @@ import pytest
 
 from fastpath.build import BUILD, VERSION
 from fastpath.children import LAYOUTS, TRIAL, Child, is_starved
-from fastpath.protocol import MessageRefused, Tried, unpack
+from fastpath.protocol import MessageRefused, Reload, Tried, unpack
 from tests.fastpath.world import COMMANDS, STANDIN, WORKERS, World, open_fds, own_children, settled_world
 
 ROUNDS = 10  # the nth call fails, n up to this
@@ -327,6 +327,58 @@ def test_a_signal_that_comes_while_new_code_is_executed_is_not_lost(
     supervisor.wake_write.send(bytes([signal.SIGTERM]))
     supervisor.become_new()
     assert len(seen) == 1 and supervisor.stopping, "it stops instead"
+
+
+def reloaded(world: World) -> bool:
+    """The stand-in of control says so by what it accepts, as control does."""
+    return os.pread(world.supervisor.kept.config, 100, 0) == b'{"reloaded": true}'
+
+
+@pytest.mark.parametrize("how", ["hangs", "stops", "is not there"])
+def test_a_sighup_waits_for_a_control_that_lives(world: World, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    supervisor = world.supervisor
+    (control,) = world.of("control")
+    os.kill(control.pid, signal.SIGSTOP)
+    if how == "stops":
+        supervisor.ask_to_stop(control)
+    if how == "is not there":
+        monkeypatch.setattr(supervisor, "lacks", lambda *_: False)
+        os.kill(control.pid, signal.SIGKILL)
+        world.until(lambda: not world.of("control"), "it is gone")
+    supervisor.wake_write.send(bytes([signal.SIGHUP]))
+    for _ in range(10):
+        supervisor.turn()
+    assert supervisor.reload_wanted and not reloaded(world)
+    monkeypatch.undo()
+    monkeypatch.setenv("STANDIN_TABLE_VERSION", str(LAYOUTS["table"]))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(control.pid, signal.SIGKILL)
+    world.until(lambda: reloaded(world), "its successor has obeyed")
+    world.until(lambda: not supervisor.reload_wanted, "and lives on")
+    os.kill(world.of("control")[0].pid, signal.SIGKILL)
+    world.until(lambda: not reloaded(world), "the next one has not been told")
+    world.settle()
+    assert not reloaded(world)
+
+
+def test_a_sighup_that_every_control_dies_of_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = world.supervisor
+
+    send = supervisor.send
+
+    def dies(child: Child, message: Any, *fds: Any) -> None:
+        if isinstance(message, Reload):
+            child.kill()
+        else:
+            send(child, message, *fds)
+
+    monkeypatch.setattr(supervisor, "send", dies)
+    supervisor.wake_write.send(bytes([signal.SIGHUP]))
+    world.until(lambda: "3 control processes ended over it" in caplog.text, "given up")
+    world.settle()
+    assert not supervisor.reload_wanted
 
 
 def test_a_stopped_control_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,6 +183,17 @@ def test_a_worker_tells_its_last_counters_to_the_next_image(world: World) -> Non
     assert supervisor.pages[0].totals()["rx"] == 42
 
 
+def test_a_sighup_that_nobody_has_obeyed_goes_with_the_upgrade(world: World) -> None:
+    (control,) = world.of("control")
+    os.kill(control.pid, signal.SIGSTOP)
+    world.supervisor.obey([signal.SIGHUP])
+    told = json.loads(world.supervisor.state())
+    next_image(world, told)
+    roll_on(world)
+    world.until(lambda: not world.supervisor.reload_wanted, "the new control has obeyed")
+    assert os.pread(world.supervisor.kept.config, 100, 0) == b'{"reloaded": true}'
+
+
 def test_memory_is_laid_out_anew_or_not_at_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     told = json.loads(world.supervisor.state())
     told["layouts"]["page"] = 99
