@@ -155,6 +155,12 @@ def look_at(pid: int) -> tuple[str, int] | None:
         return None
 
 
+def is_stopped(child: Child) -> bool:
+    """By a signal or a debugger: it will not go on by itself."""
+    seen = look_at(child.pid)
+    return seen is not None and seen[0] in "Tt"
+
+
 def is_starved(child: Child, budget_s: float = 0.0) -> bool:
     """It is ready to run and had no CPU since the last look, or not more than budget_s since the first one: killing it
     would help nobody.  Also where nothing can be seen.  To be asked at each look while it is late, and only then."""

@@ -35,6 +35,7 @@ from fastpath.children import (
     Deaths,
     differing,
     is_starved,
+    is_stopped,
     spawn,
     table_layout,
 )
@@ -73,7 +74,7 @@ log = logging.getLogger("bootstorm.supervisor")
 TICK_S = 0.05
 HUNG_S = 0.2  # a worker without heartbeat for this long: killed and replaced
 STUCK_S = 3.0  # control, trap receiver, observer without a turn of their loops
-LOADING_S = 30.0  # these, before their first turn
+LOADING_S = 30.0  # these before their first turn, and a spare before it is ready; STUCK_S if they are stopped
 LATE_S = 1.0  # these: from here on their CPU time is counted, of which they may use as much as the limits say
 WAKING_S = 0.5  # these, when the machine itself stood still
 STOP_S = 2.0  # after Stop; then SIGKILL
@@ -354,6 +355,8 @@ class Supervisor:
                 self.kill(child)
             last_s, limit_s = self.last_turn(child)
             late_s = now - last_s
+            if limit_s == LOADING_S and late_s > STUCK_S and is_stopped(child):
+                limit_s = STUCK_S
             if late_s <= min(limit_s - TICK_S, LATE_S) or limit_s == math.inf:  # a look before it counts
                 child.ran_ns = -1
             elif late or (child.kind != "worker" and now - self.awake_s < WAKING_S):

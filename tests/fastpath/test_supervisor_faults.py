@@ -389,6 +389,30 @@ def test_a_stopped_control_is_replaced(world: World, monkeypatch: pytest.MonkeyP
     world.settle()
 
 
+@pytest.mark.parametrize("kind", ["control", "spare"])
+def test_one_that_is_stopped_while_it_loads_is_replaced_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """One that loads on has the time that loading may take."""
+    monkeypatch.setattr("fastpath.supervisor.STUCK_S", 0.3)
+    supervisor = world.supervisor
+    supervisor.commands[kind] = [*STANDIN, "mute"]
+    (old,) = world.of(kind)
+    os.kill(old.pid, signal.SIGKILL)
+    world.until(lambda: old not in world.of(kind) and len(world.of(kind)) == 1, "one that does not get ready")
+    (child,) = world.of(kind)
+    ends_s = time.monotonic() + 1.0
+    while time.monotonic() < ends_s:
+        supervisor.turn()
+    assert world.of(kind) == [child]
+    os.kill(child.pid, signal.SIGSTOP)
+    supervisor.commands[kind] = [*STANDIN, kind]
+    started = time.monotonic()
+    world.until(lambda: child not in supervisor.children, "it was noticed")
+    assert time.monotonic() - started < 10.0
+    world.settle()
+
+
 def test_a_spare_that_never_gets_ready_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastpath.supervisor.LOADING_S", 0.3)
     supervisor = world.supervisor
