@@ -21,5 +21,15 @@ def recorded() -> tuple[str, str]:
     return version, build
 
 
+def named(version: str, build: str) -> str:
+    """As people read it."""
+    return f"{version}, build {build}"
+
+
+def installed_name() -> str:
+    """Of what a process loads that is started now."""
+    return named(*recorded())
+
+
 VERSION, BUILD = recorded()  # of what is being loaded: what is installed later is another build
-BUILD_NAME = f"{VERSION}, build {BUILD}"  # as people read it
+BUILD_NAME = named(VERSION, BUILD)

@@ -37,6 +37,7 @@ LAYOUTS: dict[str, int] = {
     "table": TABLE_LAYOUT,
     "pool": POOL_LAYOUT,
 }  # of shared memory, in this build
+LAYOUTS_MAX = 20  # of any build
 _HEAD = struct.Struct("<IIIIQ")  # of every page of any layout: magic, version, slot, pid, heartbeat in ns
 _TABLE_HEAD = struct.Struct("<II")  # of every table of any layout: magic, version
 
@@ -56,6 +57,7 @@ class Child:
     behind: bool = False  # it could not be told of the present table
     outdated: bool = False  # started before the last upgrade
     layouts: dict[str, int] = field(default_factory=lambda: dict(LAYOUTS))  # of its build
+    build: str = ""  # as it said
     head: PageHead | None = None  # a worker of another layout: its page, which is not that of the slot any more
     deaf: bool = False  # nothing is read from it any more
     stopping_s: float = 0.0  # when Stop was sent
@@ -63,6 +65,17 @@ class Child:
     since_s: float = 0.0  # of the assignment: a new worker's heartbeat counts from here
     said: int = 0  # messages since said_s
     said_s: float = 0.0
+
+    @property
+    def is_foreign(self) -> bool:
+        """Of a build that was installed after ours was started, and that lays out memory otherwise."""
+        return not self.outdated and self.layouts != LAYOUTS
+
+    def hear_build(self, build: str, layouts: Mapping[str, int]) -> None:
+        """Raises ValueError for layouts that are none.  Without any: a build that does not say, told apart already."""
+        self.build = build
+        if layouts:
+            self.layouts = {str(name): int(number) for name, number in list(layouts.items())[:LAYOUTS_MAX]}
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # it was quicker
@@ -140,6 +153,12 @@ def look_at(pid: int) -> tuple[str, int] | None:
         return fields[0], (int(fields[11]) + int(fields[12])) * 10_000_000
     except (OSError, IndexError, ValueError):
         return None
+
+
+def is_stopped(child: Child) -> bool:
+    """By a signal or a debugger: it will not go on by itself."""
+    seen = look_at(child.pid)
+    return seen is not None and seen[0] in "Tt"
 
 
 def is_starved(child: Child, budget_s: float = 0.0) -> bool:

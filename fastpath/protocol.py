@@ -11,9 +11,11 @@ and dropped (with a default), never given another meaning.
 from __future__ import annotations
 
 import array
+import fcntl
 import logging
 import os
 import socket
+import termios
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -105,7 +107,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """Worker -> supervisor: imported and able to take a slot."""
+    """Worker -> supervisor: imported and able to take a slot.
+
+    Of which build, since what is executed is what is installed by then.  Without layouts: the supervisor's own."""
+
+    build: str = ""
+    layouts: dict[str, int] = field(default_factory=dict)  # fastpath.children.LAYOUTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +406,11 @@ class Channel:
             self.sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as gone:
             raise ChannelClosed(f"cannot send {type(message).__name__}: {gone}") from gone
+
+    def is_read(self) -> bool:
+        """The other end has received all that was sent.  Raises OSError."""
+        unread = fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(_FD.itemsize))
+        return not any(unread)
 
     def receive(self) -> tuple[Any, Fds]:
         """The next message and its fds, which the caller owns (close-on-exec).

@@ -57,10 +57,16 @@ class State:
     site: dict[str, int]
     layouts: dict[str, int]
     build: str
+    reload_wanted: bool = False  # SIGHUP came, and no control has taken it yet
 
 
 def write_state(
-    settings: Settings, kept: Kept, children: Sequence[Child], totals: Mapping[str, int], pages: Sequence[WorkerPage]
+    settings: Settings,
+    kept: Kept,
+    children: Sequence[Child],
+    totals: Mapping[str, int],
+    pages: Sequence[WorkerPage],
+    reload_wanted: bool = False,
 ) -> bytes:
     """What read_state() of any build reads.  Raises OSError."""
     heirs = [
@@ -84,6 +90,7 @@ def write_state(
         "children": [asdict(heir) for heir in heirs],
         "totals": dict(totals),
         "counters": [page.counters() for page in pages],
+        "reload_wanted": reload_wanted,
         "site": {"confirmed_boottime_s": SiteWords(kept.site_page).confirmed_boottime_s},
     }
     return json.dumps(state).encode()
@@ -103,6 +110,7 @@ def read_state(text: bytes) -> State:
         site=dict(told.get("site", {})),
         layouts=dict(told.get("layouts", {})),
         build=str(told.get("build", "an unknown build")),
+        reload_wanted=bool(told.get("reload_wanted", False)),
     )
 
 

@@ -13,6 +13,8 @@ from ext.mapping import GenerationRejected
 from ext.page import WorkerPage
 from ext.pump import Pump, confine
 
+from fastpath.build import BUILD_NAME
+from fastpath.children import LAYOUTS
 from fastpath.logs import begin_writing, leave
 from fastpath.protocol import (
     Assign,
@@ -43,7 +45,7 @@ class Worker:
 
     def run(self) -> None:
         """Until Stop, or until the supervisor is gone."""
-        self.channel.send(Ready())
+        self.channel.send(Ready(build=BUILD_NAME, layouts=LAYOUTS))
         if not self.wait_for_slot():
             return
         self.serving.set()

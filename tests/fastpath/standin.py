@@ -1,7 +1,8 @@
 """A child stand-in for the supervisor's tests: speaks its protocol, starts within 20 ms, does nothing else.
 
-`standin.py ROLE... FD`; ROLE: spare, control, try, mute, or say FILE NFDS, which says what is in a file, with so
-many descriptors.  Run without the virtual environment, hence msgpack by hand.
+`standin.py ROLE... FD`; ROLE: spare, control, try, mute; foreign, a spare of a build with other layouts; fail, which
+ends at once; or say FILE NFDS, which says what is in a file, with so many descriptors.  Run without the virtual
+environment, hence msgpack by hand.
 """
 
 import array
@@ -58,6 +59,11 @@ def live(sock: socket.socket, role: str) -> None:
         kind = kind_of(content)
         if kind == "Assign":
             word = mmap.mmap(fds[3], 4096), 16  # the page, and where its heartbeat is in every layout
+        elif kind == "Reload":
+            fd = os.memfd_create("standin-config")
+            os.write(fd, b'{"reloaded": true}')
+            send(sock, message("Accepted", {}, ("config",)), (fd,))
+            os.close(fd)
         elif kind == "Begin":
             word = mmap.mmap(fds[5], 4096), 0  # turns, and control's
             publish(sock, int(os.environ["STANDIN_TABLE_VERSION"]))
@@ -81,8 +87,14 @@ def main(role: str, *arguments: str) -> None:
                 send(sock, file.read(), (null,) * int(arguments[1]))
         if role in ("mute", "say"):
             select.select([], [], [], 60.0)
+        if role == "fail":
+            sys.exit(1)
         if role == "spare":
             send(sock, message("Ready", {}))
+        if role == "foreign":
+            build = text("build") + text("0.2, build b")
+            layouts = text("layouts") + b"\x81" + text("table") + b"\x63"
+            send(sock, b"\x93" + text("Ready") + b"\x82" + build + layouts + b"\x90")
         live(sock, role)
 
 

@@ -22,9 +22,10 @@ from typing import Any
 import msgpack
 import pytest
 
+from fastpath.build import BUILD, VERSION
 from fastpath.children import LAYOUTS, TRIAL, Child, is_starved
-from fastpath.protocol import MessageRefused, unpack
-from tests.fastpath.world import STANDIN, WORKERS, World, open_fds, own_children, settled_world
+from fastpath.protocol import MessageRefused, Reload, Tried, unpack
+from tests.fastpath.world import COMMANDS, STANDIN, WORKERS, World, open_fds, own_children, settled_world
 
 ROUNDS = 10  # the nth call fails, n up to this
 # call -> (where it is looked up, its name, how it may fail)
@@ -162,6 +163,7 @@ SAID = {  # by whom, what, with how many descriptors
     "a field of another type": ("spare", raw("Loaded", {"generation": "7"}), 0),
     "what only control says": ("spare", raw("Publish", {"generation": 9, "base": 9}, [["base", 1]]), 1),
     "what only we say": ("spare", raw("Stop", {}), 3),
+    "layouts that are none": ("spare", raw("Ready", {"layouts": {"page": "four"}}), 0),
     "names of nothing": ("spare", raw("Ready", {}, [["base", 2]]), 0),
     "a negative count": ("spare", raw("Ready", {}, [["a", -1], ["b", 3]]), 2),
     "names that are none": ("spare", raw("Ready", {}, [7]), 1),
@@ -327,11 +329,87 @@ def test_a_signal_that_comes_while_new_code_is_executed_is_not_lost(
     assert len(seen) == 1 and supervisor.stopping, "it stops instead"
 
 
+def reloaded(world: World) -> bool:
+    """The stand-in of control says so by what it accepts, as control does."""
+    return os.pread(world.supervisor.kept.config, 100, 0) == b'{"reloaded": true}'
+
+
+@pytest.mark.parametrize("how", ["hangs", "stops", "is not there"])
+def test_a_sighup_waits_for_a_control_that_lives(world: World, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    supervisor = world.supervisor
+    (control,) = world.of("control")
+    os.kill(control.pid, signal.SIGSTOP)
+    if how == "stops":
+        supervisor.ask_to_stop(control)
+    if how == "is not there":
+        monkeypatch.setattr(supervisor, "lacks", lambda *_: False)
+        os.kill(control.pid, signal.SIGKILL)
+        world.until(lambda: not world.of("control"), "it is gone")
+    supervisor.wake_write.send(bytes([signal.SIGHUP]))
+    for _ in range(10):
+        supervisor.turn()
+    assert supervisor.reload_wanted and not reloaded(world)
+    monkeypatch.undo()
+    monkeypatch.setenv("STANDIN_TABLE_VERSION", str(LAYOUTS["table"]))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(control.pid, signal.SIGKILL)
+    world.until(lambda: reloaded(world), "its successor has obeyed")
+    world.until(lambda: not supervisor.reload_wanted, "and lives on")
+    os.kill(world.of("control")[0].pid, signal.SIGKILL)
+    world.until(lambda: not reloaded(world), "the next one has not been told")
+    world.settle()
+    assert not reloaded(world)
+
+
+def test_a_sighup_that_every_control_dies_of_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = world.supervisor
+
+    send = supervisor.send
+
+    def dies(child: Child, message: Any, *fds: Any) -> None:
+        if isinstance(message, Reload):
+            child.kill()
+        else:
+            send(child, message, *fds)
+
+    monkeypatch.setattr(supervisor, "send", dies)
+    supervisor.wake_write.send(bytes([signal.SIGHUP]))
+    world.until(lambda: "3 control processes ended over it" in caplog.text, "given up")
+    world.settle()
+    assert not supervisor.reload_wanted
+
+
 def test_a_stopped_control_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastpath.supervisor.STUCK_S", 0.3)
     (control,) = world.of("control")
     os.kill(control.pid, signal.SIGSTOP)
     world.until(lambda: control not in world.supervisor.children, "it was noticed")
+    world.settle()
+
+
+@pytest.mark.parametrize("kind", ["control", "spare"])
+def test_one_that_is_stopped_while_it_loads_is_replaced_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """One that loads on has the time that loading may take."""
+    monkeypatch.setattr("fastpath.supervisor.STUCK_S", 0.3)
+    supervisor = world.supervisor
+    supervisor.commands[kind] = [*STANDIN, "mute"]
+    (old,) = world.of(kind)
+    os.kill(old.pid, signal.SIGKILL)
+    world.until(lambda: old not in world.of(kind) and len(world.of(kind)) == 1, "one that does not get ready")
+    (child,) = world.of(kind)
+    ends_s = time.monotonic() + 1.0
+    while time.monotonic() < ends_s:
+        supervisor.turn()
+    assert world.of(kind) == [child]
+    os.kill(child.pid, signal.SIGSTOP)
+    supervisor.commands[kind] = [*STANDIN, kind]
+    started = time.monotonic()
+    world.until(lambda: child not in supervisor.children, "it was noticed")
+    assert time.monotonic() - started < 10.0
     world.settle()
 
 
@@ -343,6 +421,114 @@ def test_a_spare_that_never_gets_ready_is_replaced(world: World, monkeypatch: py
     world.until(lambda: not world.settled() and len(world.of("spare")) == 1, "one that says nothing")
     supervisor.commands["spare"] = [*STANDIN, "spare"]
     world.settle()
+
+
+# --- other code is installed and nobody has asked for an upgrade -----------------------------------------------------
+
+
+@pytest.fixture
+def upgrades(world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[float]:
+    """Another build is installed; when it was executed, which fails here."""
+    executed: list[float] = []
+
+    def execute(_path: str, _argv: list[str]) -> None:
+        executed.append(time.monotonic())
+        raise OSError(errno.ENOENT, "not in a test")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(os, "execv", execute)
+    monkeypatch.setattr("fastpath.build.recorded", lambda: ("0.2", "b"))
+    monkeypatch.setattr("fastpath.supervisor.UPGRADE_PAUSES_S", (0.3, 0.3, 60.0))
+    world.supervisor.commands["spare"] = [*STANDIN, "foreign"]
+    return executed
+
+
+def replace_the_spare(world: World) -> Child:
+    """By what is installed."""
+    (old,) = world.of("spare")
+    os.kill(old.pid, signal.SIGKILL)
+    world.until(lambda: old not in world.of("spare") and any(child.ready for child in world.of("spare")), "another")
+    return world.of("spare")[0]
+
+
+def test_a_spare_of_another_layout_is_told_once_and_takes_no_slot(
+    world: World, upgrades: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """While all slots are taken; nothing is restarted in a loop."""
+    foreign = replace_the_spare(world)
+    for _ in range(20):
+        world.supervisor.turn()
+    assert world.of("spare") == [foreign] and not foreign.loaded
+    assert caplog.text.count("finish the upgrade with SIGUSR2 or put the old code back") == 1
+    assert "(0.2, build b) has another layout of page, table, pool than this" in caplog.text
+    replace_the_spare(world)
+    assert caplog.text.count("put the old code back") == 1
+    assert world.supervisor.taker() is None and not upgrades
+
+
+def test_a_free_slot_that_only_the_installed_code_can_fill_begins_the_upgrade(
+    world: World, upgrades: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With pauses; what refuses it is told once.  A SIGUSR2 is answered each time."""
+    replace_the_spare(world)
+    os.kill(world.of("worker")[0].pid, signal.SIGKILL)
+    world.until(lambda: len(upgrades) == 3, "tried again")
+    assert upgrades[1] - upgrades[0] >= 0.25
+    assert caplog.text.count("a worker is missing") == 1
+    assert caplog.text.count("not upgraded: the new code cannot be executed") == 1
+    assert len(world.of("worker")) == WORKERS - 1, "nobody of the other build has its slot"
+    world.supervisor.wake_write.send(bytes([signal.SIGUSR2]))
+    world.until(lambda: len(upgrades) == 4, "as it was asked to")
+    assert caplog.text.count("not upgraded: the new code cannot be executed") == 2
+
+
+def test_where_the_old_code_is_put_back_it_serves(
+    world: World, upgrades: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_the_spare(world)
+    monkeypatch.setattr("fastpath.supervisor.FOREIGN_S", 0.2)
+    monkeypatch.setattr("fastpath.build.recorded", lambda: (VERSION, BUILD))
+    world.supervisor.commands["spare"] = [*STANDIN, "spare"]
+    world.settle()
+    os.kill(world.of("worker")[0].pid, signal.SIGKILL)
+    world.settle()
+    assert not upgrades
+
+
+@pytest.mark.parametrize("how", ["it cannot start", "it publishes tables of another layout"])
+def test_a_control_that_only_goes_with_the_installed_supervisor_begins_the_upgrade(
+    world: World, upgrades: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    supervisor = world.supervisor
+    if how == "it cannot start":
+        supervisor.commands["control"] = [*STANDIN, "fail"]
+    else:
+        monkeypatch.setenv("STANDIN_TABLE_VERSION", "99")
+    os.kill(world.of("control")[0].pid, signal.SIGKILL)
+    world.until(lambda: len(upgrades) == 1, "it is tried")
+    assert caplog.text.count("upgrading without having been asked to") == 1
+    monkeypatch.setattr("fastpath.supervisor.FOREIGN_S", 0.0)
+    monkeypatch.setattr("fastpath.build.recorded", lambda: (VERSION, BUILD))
+    monkeypatch.setenv("STANDIN_TABLE_VERSION", str(LAYOUTS["table"]))
+    supervisor.commands |= COMMANDS
+    world.settle()
+    assert supervisor.need_of_upgrade() == ""
+
+
+def test_a_control_that_ends_in_the_midst_of_an_installation_begins_nothing(
+    world: World, upgrades: list[float]
+) -> None:
+    """The next one starts: what the trial found is not needed any more."""
+    supervisor = world.supervisor
+    good, supervisor.commands["control"] = supervisor.commands["control"], [*STANDIN, "fail"]
+    supervisor.commands[TRIAL] = [*STANDIN, "mute"]
+    os.kill(world.of("control")[0].pid, signal.SIGKILL)
+    world.until(lambda: len(world.of(TRIAL)) == 1, "a trial runs")
+    supervisor.commands["control"] = good
+    world.until(lambda: not supervisor.need_of_upgrade(), "control turns")
+    (trial,) = world.of(TRIAL)
+    supervisor.on_tried(trial, Tried())
+    assert not upgrades
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,26 @@ def roll_on(world: World) -> None:
     world.until(lambda: rolled(world), "everybody is of the new image")
 
 
+@pytest.mark.parametrize("table", [True, False], ids=["table of the old layout", "no table yet"])
+def test_a_free_slot_at_the_exec_does_not_hold_up_control(world: World, table: bool) -> None:
+    """The slot waits for a table of the new layout, which only the new control makes."""
+    for child in world.of("worker") + world.of("spare"):
+        os.kill(child.pid, signal.SIGKILL)
+    world.until(lambda: not world.of("worker"), "all are gone")
+    told = json.loads(world.supervisor.state())
+    told["layouts"]["table"] = 99
+    told["kept"] |= {"table_layout": 99} if table else {"generation": 0, "base_generation": 0, "base": -1}
+    for heir in told["children"]:
+        heir["layouts"] = told["layouts"]
+    base = world.supervisor.kept.base
+    next_image(world, told)
+    if not table:
+        os.close(base)
+    old = world.of("control")
+    roll_on(world)
+    assert old and not set(map(id, old)) & set(map(id, world.of("control")))
+
+
 def test_a_worker_tells_its_last_counters_to_the_next_image(world: World) -> None:
     told = json.loads(world.supervisor.state())
     told["layouts"]["page"] = 99
@@ -161,6 +181,17 @@ def test_a_worker_tells_its_last_counters_to_the_next_image(world: World) -> Non
     message, fds = unpack(b"\x93\xa8Finished\x81\xa8counters\x81\xa6totals\x81\xa2rx\x2a\x90")
     supervisor.take(worker, message, fds)
     assert supervisor.pages[0].totals()["rx"] == 42
+
+
+def test_a_sighup_that_nobody_has_obeyed_goes_with_the_upgrade(world: World) -> None:
+    (control,) = world.of("control")
+    os.kill(control.pid, signal.SIGSTOP)
+    world.supervisor.obey([signal.SIGHUP])
+    told = json.loads(world.supervisor.state())
+    next_image(world, told)
+    roll_on(world)
+    world.until(lambda: not world.supervisor.reload_wanted, "the new control has obeyed")
+    assert os.pread(world.supervisor.kept.config, 100, 0) == b'{"reloaded": true}'
 
 
 def test_memory_is_laid_out_anew_or_not_at_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

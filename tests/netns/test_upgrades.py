@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bench.builds import ROOT, Installed, other_build
-from bench.lab import Host, Lab, Process
+from bench.lab import CommandFailed, Host, Lab, Process
 from bench.site import ENVIRONMENT, RunningSite, many_hosts, running_site, send_signal
 
 pytestmark = pytest.mark.faults
@@ -129,6 +129,48 @@ def test_there_and_back_under_load(site: Site, kind: str) -> None:
     done = site.running.ctl("refresh", "--wait")
     assert done["hosts"] == HOSTS
     assert after["restarts"] == before["restarts"], "nobody died of it"
+
+
+def test_workers_that_die_before_the_exec_hold_up_nobody(site: Site) -> None:
+    """Layouts differ: their slots wait for the new control's table, which must not wait for them.
+
+    Killed while the trial runs, when nothing of the old build can be started any more."""
+    said = len(site.log())
+    site.installed.switch(other_build("all"))
+    site.ask_to_upgrade()
+    until(lambda: "try" in trial_words(site), "a trial runs", site.log)
+    send_signal([pid for pid, words in site.running.processes() if words[-2] == "worker"])
+    until(lambda: "this is 0.1.0+all" in site.log()[said:], "the new image", site.log)
+    until(lambda: len(answering(site)) == 2, "both slots answer", site.log)
+    load = Load(site.client)
+    time.sleep(0.5)
+    account(load.end(), WAIT_MS["all"])
+    site.upgrade(ROOT)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["worker", "run"])
+def test_deaths_between_the_installation_and_the_signal_begin_the_upgrade(site: Site, kind: str) -> None:
+    """Nothing that could take their places goes with the old supervisor, and nobody may ever send the signal."""
+    said = len(site.log())
+    site.installed.switch(other_build("all"))
+    send_signal([pid for pid, words in site.running.processes() if words[-2] == kind])
+    until(lambda: "this is 0.1.0+all" in site.log()[said:], "the new image", site.log)
+    until(lambda: len(answering(site)) == 2, "both slots answer", site.log)
+    assert site.log()[said:].count("upgrading without having been asked to") == 1
+    load = Load(site.client)
+    time.sleep(0.5)
+    account(load.end(), WAIT_MS["all"])
+    site.upgrade(ROOT)
+
+
+def answering(site: Site) -> list[int]:
+    """Slots whose workers have a table; none while control is being replaced."""
+    try:
+        workers = site.status()["workers"]
+    except CommandFailed:
+        return []
+    return [worker["slot"] for worker in workers if worker["pid"] and worker["generation"]]
 
 
 def test_pools_of_another_layout_give_way_to_sockets(tmp_path: Path) -> None:
