@@ -16,9 +16,10 @@ from control.discovery import roles
 from control.discovery.building import Declared
 from control.discovery.factories import Builder, Factories
 from control.discovery.facts import Facts, Switch
-from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, same, setting
+from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, setting
 from control.discovery.jobs import Outcome, Waits, Work
 from control.discovery.names import Intend, Names, untouched
+from control.mac import same_mac
 
 KEY: Final = f"port-{NIC}"
 BOOTSTRAP: Final = "bootstrap"
@@ -225,7 +226,7 @@ class Registration:
                 f"{work.mac} belongs to {owner.path}, connected to {at}, and was seen on {spot.text}: it moved; "
                 "disconnect it there in the inventory, and it is connected here"
             )
-        marked = any(same(value, work.mac) for value in owner.all(BOOTSTRAP, "mac"))
+        marked = any(same_mac(value, work.mac) for value in owner.all(BOOTSTRAP, "mac"))
         if not marked and not work.adopted:
             raise Waits(
                 f"{work.mac} belongs to {owner.path}, which the inventory has connected nowhere; seen on {spot.text}: "
@@ -346,7 +347,7 @@ class Registration:
 
     def add_mac(self, server: str, mac: str) -> None:
         """Not twice: an earlier try may have done it."""
-        if not any(row.subkey == "mac" and same(row.value, mac) for row in self.inventory.rows(server, BOOTSTRAP)):
+        if not any(row.subkey == "mac" and same_mac(row.value, mac) for row in self.inventory.rows(server, BOOTSTRAP)):
             self.inventory.add(server, Row(BOOTSTRAP, mac, "mac"))
 
     def vlan_steps(self, spot: Spot, progress: Progress, *, overwrite: bool) -> list[Step]:
