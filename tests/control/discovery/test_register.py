@@ -110,7 +110,7 @@ def test_a_nic_s_mac_is_never_recorded_as_a_bmc_s(site: Inventory, port: str, la
     assert snapshot(site.store) == before
 
 
-@pytest.mark.parametrize("spelling", spellings("02:ab:cd:00:0e:0f"))
+@pytest.mark.parametrize("spelling", list(spellings("02:ab:cd:00:0e:0f")))
 def test_a_mac_is_known_in_every_spelling_that_the_inventory_may_have(site: Inventory, spelling: str) -> None:
     """Dotted, it was a stranger: its server got a twin with the same MAC, and neither was answered."""
     mac = "02:ab:cd:00:0e:0f"
