@@ -86,7 +86,7 @@ class Registration:
         """Never raises for what the inventory or a factory does wrong: that is a reason to wait or to try again."""
         progress = Progress()
         try:
-            owners = self.inventory.owners_of_mac(work.mac)
+            owners = self.inventory.owners_of_mac(work.mac) or self.owners_by_name(work)
             if work.places:
                 self.place(work, owners, progress)
             elif len(owners) == 1:
@@ -102,6 +102,11 @@ class Registration:
             self.facts.forget()  # what was read may be as wrong as what failed
             state = "down" if error.status is None else "retry" if error.status >= 500 else "waits"
             return progress.outcome(work.mac, state, str(error))
+
+    def owners_by_name(self, work: Work) -> list[str]:
+        """The inventory is asked for texts and does not find a MAC of mixed case, which a full read has understood."""
+        found = [self.inventory.entity(name) for name in work.served.split(", ") if name]
+        return sorted(entity.path for entity in found if entity is not None and roles.confirmed(entity, work.mac))
 
     # --- where it was seen ---------------------------------------------------------------------------------------
 

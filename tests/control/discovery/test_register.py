@@ -129,6 +129,18 @@ def test_a_mac_is_known_in_every_spelling_that_the_inventory_may_have(site: Inve
     assert servers(after) == ["web7"] and attribute(after, "web7", "port-nic-eth", "mac", 1) == [spelling]
 
 
+def test_a_mac_of_mixed_case_is_known_by_who_is_served(site: Inventory) -> None:
+    server = BasicServer("web7")
+    server.set_port_attr("nic-eth", 1, "mac", "02-Ab-cD-00-0e-0F")
+    before = snapshot(site.store)
+    for served in ("web7", "gone, web7"):
+        outcome = Hands(site.url).register("02:ab:cd:00:0e:0f", 7, served=served)
+        assert outcome.state == "waits" and "/server/web7" in outcome.reason
+    assert snapshot(site.store) == before
+    outcome = Hands(site.url).register(MAC, 7, served="web7")
+    assert outcome.server == "s0001", "what the table says may be old: the MAC has to stand there"
+
+
 def test_a_bootstrap_mac_in_dots_is_not_written_twice(site: Inventory) -> None:
     hands = Hands(site.url)
     hands.register(MAC, 7)
