@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from control.bmc import ROLE_BIT
 
 _MAC = re.compile(r"[0-9a-f]{12}")
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
+_GROUPS = ((2, ":"), (2, "-"), (12, ""), (4, "."), (4, "-"), (6, "-"))  # as cards, switches and people write a MAC
 
 
 def parse_mac(text: str) -> int | None:
@@ -18,6 +20,21 @@ def parse_mac(text: str) -> int | None:
         return None
     mac = int(digits, 16)
     return mac if mac and not mac >> 40 & 1 else None
+
+
+def same_mac(value: object, mac: str) -> bool:
+    """Whether what stands in the inventory is that MAC, in whatever spelling."""
+    return isinstance(value, str) and (found := parse_mac(value)) is not None and found == parse_mac(mac)
+
+
+def spellings(mac: str) -> Iterator[str]:
+    """For who must ask for a MAC by its text; lower and upper case of each.  mac: lower case with colons."""
+    digits = mac.replace(":", "")
+    for size, mark in _GROUPS:
+        text = mark.join(digits[at : at + size] for at in range(0, 12, size))
+        yield text
+        if text.upper() != text:
+            yield text.upper()
 
 
 def show_mac(mac: int) -> str:

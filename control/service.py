@@ -118,7 +118,9 @@ class Service:
         self.endpoint: Endpoint | None = None
         self.io, self.io_reason = begin.io, begin.io_reason
         self.reserved = Reserved()
-        self.desk = Desk(self.config, self.refresher.look_up, boottime_s, word=self.word_of_address)
+        self.desk = Desk(
+            self.config, self.refresher.look_up, boottime_s, word=self.word_of_address, served=self.table.name_of
+        )
         queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
         self.traps = TrapInbox(queue, trap_channel, self.desk.take) if queue >= 0 else None
         self.warnings.subscribers.append(self.on_event)

@@ -44,7 +44,8 @@ ONE_FILE = {  # library -> the file that knows it
 # The embedded inventory is a process of its own: nothing of control comes in there.
 INVENTORY = {
     "server", "store", "actions", "api", "attrs", "differences", "drivers", "errors", "queries", "reading", "writing",
-    "order", "loading", "dumping", "hostfile", "rawrows", "encoding", "guard", "connections",
+    "order", "loading", "dumping", "hostfile", "rawrows", "encoding", "guard", "connections", "answers", "bulk",
+    "model",
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [

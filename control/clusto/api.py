@@ -1,5 +1,6 @@
 """HTTP to a clusto-httpd, the original or ours: requests, statuses, errors; client.py builds clusto's classes on it."""
 
+import io
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +9,11 @@ from urllib.parse import quote, quote_plus
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
+
+from control.clusto.answers import BLOCK_BYTES, ERROR_BYTES_MAX, LIST_BYTES_MAX, Answers, AnswerSpoiled, Unpacking
+from control.clusto.bulk import check_density
 
 TIMEOUT_S: Final = (3.05, 30.0)
 CONNECT_RETRIES: Final = 2
@@ -30,27 +35,28 @@ class NoSuchObject(ClustoError, LookupError):
 
 
 class Api:
-    """One clusto-httpd.  Safe to use from several threads: each has its own connections."""
+    """One clusto-httpd.  Safe to use from several threads: each has its own connection.
+
+    timeout: seconds for connecting, and until an answer begins; one that is under way has 1 s more for each 32 KiB."""
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float | tuple[float, float] = TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
         self._token = token
-        self._timeout = timeout
+        self._connect_s, self._read_s = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         self._of_thread = threading.local()
         self.heard: Callable[[], None] = lambda: None  # called after each, in the thread that asked
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._of_thread, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False
-            retries = Retry(total=CONNECT_RETRIES, connect=CONNECT_RETRIES, read=0, status=0, other=0)
-            session.mount("http://", HTTPAdapter(max_retries=retries))
-            session.mount("https://", HTTPAdapter(max_retries=retries))
-            if self._token is not None:
-                session.headers["Authorization"] = f"Bearer {self._token}"
-            self._of_thread.session = session
-        return session
+    def _answers(self) -> Answers:
+        answers: Answers | None = getattr(self._of_thread, "answers", None)
+        if answers is None:
+            # Nobody hears of bytes: who gives up a registrar that makes no progress goes by whole answers.
+            answers = self._of_thread.answers = Answers(self.url, self._token, lambda _bytes: None)
+            for adapter in answers.session.adapters.values():
+                assert isinstance(adapter, HTTPAdapter)
+                adapter.max_retries = Retry(total=CONNECT_RETRIES, connect=CONNECT_RETRIES, read=0, status=0, other=0)
+            # For Response.next, which nobody asks for, requests reads the body of a redirect whole, without any limit.
+            answers.session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
+        return answers
 
     def request(
         self,
@@ -62,12 +68,25 @@ class Api:
     ) -> requests.Response:
         """The answer whatever its status; never follows a redirect, which loses the query (CLUSTO-HTTPD 4)."""
         url = f"{self.url}{path}"
+        answers = self._answers()
+        answers.patience.begin(self._read_s)
         try:
-            answer = self._session().request(
-                method, url, params=parameters, data=form, timeout=self._timeout, allow_redirects=False
+            answer = answers.session.request(
+                method,
+                url,
+                params=parameters,
+                data=form,
+                timeout=(self._connect_s, self._read_s),
+                allow_redirects=False,
+                stream=True,
             )
-        except requests.RequestException as error:
-            raise ClustoError(f"{method} {url}: no answer: {error}") from error
+            take_body(answer)
+        except AnswerSpoiled as error:
+            raise ClustoError(f"{method} {url}: no usable answer: {error}") from error
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise ClustoError(f"{method} {url}: no answer: {answers.patience.fault or error}") from error
+        except UnicodeError as error:  # half a letter in a name that the inventory gave
+            raise ClustoError(f"{method} {url!a} {ascii(parameters)[:SHOWN_CHARS]}: no text", status=400) from error
         self.heard()
         return answer
 
@@ -80,9 +99,10 @@ class Api:
         if response.status_code not in wanted:
             raise failure(what, response, f"wanted {' or '.join(str(status) for status in wanted)}")
         try:
-            return response.json()
-        except requests.JSONDecodeError as error:
-            raise failure(what, response, "wanted JSON") from error
+            check_density(response.content)
+            return json.loads(response.content)
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits, nesting without end
+            raise failure(what, response, f"wanted JSON: {str(error)[:SHOWN_CHARS]}") from error
 
     def query(self, what: str, name: str, parameters: Mapping[str, str]) -> Any:
         """/query/<name>; long parameters go in a form."""
@@ -108,6 +128,20 @@ class Api:
         parameters = {name: quote_plus(json.dumps(value)) for name, value in given.items() if value is not None}
         paths: list[str] = self.query("get_entities", "get_entities", parameters)
         return paths
+
+
+def take_body(answer: requests.Response) -> None:
+    """Within the limits that the planner's reading has; answer has it as if it had been read at once."""
+    most = LIST_BYTES_MAX if answer.status_code < 300 else ERROR_BYTES_MAX
+    try:
+        unpacking = Unpacking(answer.headers.pop("Content-Encoding", ""), most)
+        for block in answer.raw.stream(BLOCK_BYTES, decode_content=False):
+            unpacking.add(block)
+        answer.raw = io.BytesIO(unpacking.done())
+    except BaseException:
+        answer.close()  # its connection has the rest of it under way
+        raise
+    answer.encoding = "utf-8"  # what a header names may be any codec of Python's, and guessing takes seconds
 
 
 def failure(what: str, response: requests.Response, wanted: str) -> ClustoError:

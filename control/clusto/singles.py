@@ -22,10 +22,10 @@ from control.clusto.model import (
     InventoryMalformed,
     TooMany,
 )
+from control.mac import spellings
 
 CONDITIONS = 96  # in one question: four variables each, and SQLite may take no more than 999
 _PATH = re.compile(r"/[^/]+/.+")
-_GROUPS = ((2, ":"), (2, "-"), (12, ""), (4, "."), (4, "-"), (6, "-"))  # as cards, switches and people write a MAC
 T = TypeVar("T")
 
 
@@ -186,16 +186,6 @@ class SingleReader:
             todo += more
         if done:
             self.asker.progress("hosts", done, done)
-
-
-def spellings(mac: str) -> Iterator[str]:
-    """mac: lower case with colons."""
-    digits = mac.replace(":", "")
-    for size, mark in _GROUPS:
-        text = mark.join(digits[at : at + size] for at in range(0, 12, size))
-        yield text
-        if text.upper() != text:
-            yield text.upper()
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from control.config import Config
@@ -47,7 +48,8 @@ LookUp = Callable[[list[str], list[str]], Awaitable[object]]
 class Desk:
     """look_up: reads hosts by MAC and by name and publishes what changed.  clock: CLOCK_BOOTTIME's seconds.
 
-    word: what has an address that the inventory has bound to nobody, "" for nothing."""
+    word: what has an address that the inventory has bound to nobody, "" for nothing.  served: what the table has for a
+    MAC."""
 
     def __init__(
         self,
@@ -57,8 +59,10 @@ class Desk:
         *,
         factory_limit_s: float = FACTORY_LIMIT_S,
         word: Word = lambda _address: "",
+        served: Callable[[str], str | None] = lambda _mac: None,
     ) -> None:
         self.config = config
+        self.served = served
         self.look_up = look_up
         self.clock = clock
         self.machines = Machines(config.snmp.max_macs_per_port)
@@ -199,7 +203,7 @@ class Desk:
     async def have_done(self, lane: Lane, machine: Machine) -> None:
         switch = self.working[machine.mac]
         try:
-            outcome = await lane.do(machine.work())
+            outcome = await lane.do(replace(machine.work(), served=self.served(machine.mac) or ""))
         except Ended as ended:
             outcome = self.after_end(machine, switch, ended)
         finally:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from typing import Any, Final
 
 from control.clusto.api import Api, ClustoError, NoSuchObject, failure, quoted
+from control.mac import same_mac, spellings
 
 _ADDRESSABLE: Final = re.compile(r"[\w-]+", re.ASCII)
 ADDRESS_BIAS: Final = 2**31  # clusto keeps an address as a signed number (docs/inventory.md)
@@ -102,7 +103,9 @@ class Entity:
         return [
             row.number
             for row in self.rows
-            if (row.key, row.subkey) == (key, subkey) and same(row.value, value) and row.number is not None
+            if (row.key, row.subkey) == (key, subkey)
+            and row.number is not None
+            and (row.value == value or same_mac(row.value, value))
         ]
 
 
@@ -116,18 +119,6 @@ class Far:
 
 def name_of(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-def same(value: Any, wanted: Any) -> bool:
-    """Texts without regard to case: MACs stand in the inventory in both."""
-    return value == wanted or (
-        isinstance(value, str) and isinstance(wanted, str) and value.replace("-", ":").lower() == wanted.lower()
-    )
-
-
-def spellings(mac: str) -> list[str]:
-    dashed = mac.replace(":", "-")
-    return [mac, mac.upper(), dashed, dashed.upper()]
 
 
 class Inventory:

@@ -25,7 +25,8 @@ class Work:
     name: of the server that an earlier try was about to make or made; "" for none.
     adopted: a person said to go on with what is not done without asking.
     lasting: it has said for so long, at one place, that it is a BMC (machines.BMC_LASTS_S).
-    bmc_word: a person adopted it when it had said that it is a BMC."""
+    bmc_word: a person adopted it when it had said that it is a BMC.
+    served: names of the objects that the table has for this MAC, "" for none."""
 
     mac: str
     places: list[list[str | int]]
@@ -34,6 +35,7 @@ class Work:
     adopted: bool = False
     lasting: bool = False
     bmc_word: bool = False
+    served: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

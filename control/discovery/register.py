@@ -16,9 +16,10 @@ from control.discovery import roles
 from control.discovery.building import Declared
 from control.discovery.factories import Builder, Factories
 from control.discovery.facts import Facts, Switch
-from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, same, setting
+from control.discovery.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, setting
 from control.discovery.jobs import Outcome, Waits, Work
 from control.discovery.names import Intend, Names, untouched
+from control.mac import same_mac
 
 KEY: Final = f"port-{NIC}"
 BOOTSTRAP: Final = "bootstrap"
@@ -85,7 +86,7 @@ class Registration:
         """Never raises for what the inventory or a factory does wrong: that is a reason to wait or to try again."""
         progress = Progress()
         try:
-            owners = self.inventory.owners_of_mac(work.mac)
+            owners = self.inventory.owners_of_mac(work.mac) or self.owners_by_name(work)
             if work.places:
                 self.place(work, owners, progress)
             elif len(owners) == 1:
@@ -101,6 +102,11 @@ class Registration:
             self.facts.forget()  # what was read may be as wrong as what failed
             state = "down" if error.status is None else "retry" if error.status >= 500 else "waits"
             return progress.outcome(work.mac, state, str(error))
+
+    def owners_by_name(self, work: Work) -> list[str]:
+        """The inventory is asked for texts and does not find a MAC of mixed case, which a full read has understood."""
+        found = [self.inventory.entity(name) for name in work.served.split(", ") if name]
+        return sorted(entity.path for entity in found if entity is not None and roles.confirmed(entity, work.mac))
 
     # --- where it was seen ---------------------------------------------------------------------------------------
 
@@ -225,7 +231,7 @@ class Registration:
                 f"{work.mac} belongs to {owner.path}, connected to {at}, and was seen on {spot.text}: it moved; "
                 "disconnect it there in the inventory, and it is connected here"
             )
-        marked = any(same(value, work.mac) for value in owner.all(BOOTSTRAP, "mac"))
+        marked = any(same_mac(value, work.mac) for value in owner.all(BOOTSTRAP, "mac"))
         if not marked and not work.adopted:
             raise Waits(
                 f"{work.mac} belongs to {owner.path}, which the inventory has connected nowhere; seen on {spot.text}: "
@@ -346,7 +352,7 @@ class Registration:
 
     def add_mac(self, server: str, mac: str) -> None:
         """Not twice: an earlier try may have done it."""
-        if not any(row.subkey == "mac" and same(row.value, mac) for row in self.inventory.rows(server, BOOTSTRAP)):
+        if not any(row.subkey == "mac" and same_mac(row.value, mac) for row in self.inventory.rows(server, BOOTSTRAP)):
             self.inventory.add(server, Row(BOOTSTRAP, mac, "mac"))
 
     def vlan_steps(self, spot: Spot, progress: Progress, *, overwrite: bool) -> list[Step]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from control.discovery.inventory import NIC, Entity, Inventory, Row, same
+from control.discovery.inventory import NIC, Entity, Inventory, Row
+from control.mac import same_mac
 
 KEY = f"port-{NIC}"
 HOST, BOOT, BMC = "host", "boot", "bmc"
@@ -61,7 +62,7 @@ def record(
             inventory.set(server.path, [row])
             server.rows.append(row)
             did.append(f"{where} = {mac}")
-        elif not any(same(value, mac) for value in there):
+        elif not any(same_mac(value, mac) for value in there):
             notes.append(f"{where} is {', '.join(map(str, there))} in the inventory, {mac} was seen: not changed")
     return did, notes
 
@@ -71,7 +72,7 @@ def nics_of(server: Entity, mac: str) -> list[str]:
     return [
         f"{row.key.removeprefix('port-')} {row.number}"
         for row in server.rows
-        if row.key.startswith("port-") and row.subkey == "mac" and same(row.value, mac)
+        if row.key.startswith("port-") and row.subkey == "mac" and same_mac(row.value, mac)
     ]
 
 

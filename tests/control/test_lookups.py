@@ -11,15 +11,19 @@ import pytest
 
 from control import lookups
 from control.lookups import (
+    AGAIN_S,
     BATCH,
     BATCH_OTHERS,
     PLACE_BURST,
+    PLACE_KEPT,
     PLACE_PER_S,
     RETRY_S,
     TOTAL_BURST,
+    TOTAL_KEPT,
     TOTAL_PER_S,
     UNKNOWN_MAX,
     UNKNOWN_S,
+    Asked,
     Lookups,
 )
 from control.refresh import RefreshFailed
@@ -146,6 +150,66 @@ def test_a_new_host_is_looked_up_at_once_beside_2000_strangers_a_second(how: str
     assert 0 < answered - host_s < 0.5, answered
     assert len(inventory.asked) and sum(map(len, inventory.asked)) <= TOTAL_BURST + 20 * TOTAL_PER_S + 1
     assert len(inventory.lookups.unknown) < UNKNOWN_MAX / 2, "who is not there is remembered for the whole minute"
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["known-maker", "unknown-maker"])
+def test_a_forged_maker_delays_a_new_host_to_its_second_discover(ours: bool) -> None:
+    """2,000 made-up MACs a second with the site's own OUI kept it waiting for 40 s and more."""
+    random, host = Random(5), "00:11:22:aa:00:01"
+    inventory = Inventory(host)
+    inventory.lookups.familiar = lambda _text: ours
+    asked_s, found_s = 0.0, 0.0
+    for number in range(2_000 * 30):
+        inventory.now = number / 2_000
+        inventory.lookups.ask(mac(0x001122000000 | random.getrandbits(24)), "eth0")
+        if inventory.now in (10.0, 14.0, 22.0):  # RFC 2131 section 4.1
+            inventory.lookups.ask(host, "eth0")
+        if inventory.lookups.waiting and inventory.now >= asked_s + 0.8:  # as slow as it can keep up with
+            asked_s = inventory.now
+            asyncio.run(inventory.lookups.take(inventory.lookups.next_batch()))
+            found_s = found_s or inventory.now * (inventory.lookups.counts["found"] > 0)
+    assert 14.0 <= found_s < 15.0
+    assert sum(map(len, inventory.asked)) <= PLACE_BURST + PLACE_KEPT + 30 * PLACE_PER_S
+
+
+def test_made_up_macs_that_come_twice_spend_no_more_than_the_budget() -> None:
+    inventory = Inventory()
+    for number in range(2_000 * 10):
+        inventory.now = number / 2_000
+        for of in (number, number - 2_000):
+            inventory.lookups.ask(mac(max(of, 0)), f"eth{number % 9}")
+    assert len(inventory.lookups.waiting) <= TOTAL_BURST + TOTAL_KEPT + 10 * TOTAL_PER_S
+
+
+def test_one_discover_by_two_relays_is_not_asking_again() -> None:
+    inventory = Inventory()
+    ask = inventory.lookups.ask
+    for number in range(3):
+        ask(mac(number), "eth0")
+    inventory.now = AGAIN_S / 2
+    ask(mac(1), "eth1")
+    assert inventory.lookups.waiting == [mac(0), mac(1), mac(2)]
+    inventory.now = AGAIN_S
+    ask(mac(2), "eth1")
+    assert inventory.lookups.waiting == [mac(2), mac(0), mac(1)]
+
+
+def test_who_had_a_look_up_is_no_more_than_anybody_a_minute_later() -> None:
+    inventory = Inventory()
+    inventory.lookups.ask(mac(1), "eth0")
+    inventory.drain()
+    inventory.now = UNKNOWN_S + 1
+    inventory.lookups.ask(mac(2), "eth0")
+    inventory.lookups.ask(mac(1), "eth0")
+    assert inventory.lookups.waiting == [mac(2), mac(1)]
+
+
+def test_the_memory_of_who_asked_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "ASKED_MAX", 100)
+    asked = Asked()
+    assert [asked.first_s(mac(number), float(number)) for number in range(1_000)] == list(range(1_000))
+    assert len(asked.young) + len(asked.old) <= 200
+    assert asked.first_s(mac(950), 2_000.0) == 950.0 and asked.first_s(mac(1), 2_000.0) == 2_000.0
 
 
 def test_who_looks_like_ours_goes_first_and_leaves_the_others_a_share() -> None:

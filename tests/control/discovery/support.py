@@ -165,13 +165,20 @@ class Hands:
     def register(
         self, mac: str, port: int, *, switch: str = "10.0.0.1", vlan: int = 10, roles: tuple[str, ...] = (),
         adopted: bool = False, lasting: bool = False, bmc_word: bool = False,
-        places: list[list[str | int]] | None = None,
+        places: list[list[str | int]] | None = None, served: str = "",
     ) -> Outcome:  # fmt: skip
         self.mac = mac
         seen = [[switch, port, vlan]] if places is None else places
         name = self.names.get(mac, "")
         work = Work(
-            mac=mac, places=seen, roles=list(roles), name=name, adopted=adopted, lasting=lasting, bmc_word=bmc_word
+            mac=mac,
+            places=seen,
+            roles=list(roles),
+            name=name,
+            adopted=adopted,
+            lasting=lasting,
+            bmc_word=bmc_word,
+            served=served,
         )
         outcome = self.registration.run(work)
         if outcome.state not in ("waits", "down", "retry"):

@@ -66,11 +66,13 @@ def at_the_desk(
     refreshed: Refreshed | None = None,
     limit_s: float = 30.0,
     word: Callable[[int], str] = lambda _address: "",
+    served: Callable[[str], str | None] = lambda _mac: None,
 ) -> None:
     """A desk from its start to its end, as control runs it."""
 
     async def run() -> None:
-        desk = Desk(config, (refreshed or Refreshed()).look_up, clock, factory_limit_s=limit_s, word=word)
+        look_up = (refreshed or Refreshed()).look_up
+        desk = Desk(config, look_up, clock, factory_limit_s=limit_s, word=word, served=served)
         task = asyncio.create_task(desk.run())
         try:
             await asyncio.wait_for(scenario(desk), WAIT_S)
@@ -137,6 +139,18 @@ def test_registrars_ask_what_the_inventory_does_not_know_of_an_address(site: Inv
 
     at_the_desk(config, scenario, word=lambda address: reserved.word(address, config.dhcp))
     assert attribute(snapshot(site.store), "s0001", "ip", "ipstring", 0) == ["10.100.1.5"]
+
+
+def test_registrars_are_told_who_is_served(site: Inventory, tmp_path: Path) -> None:
+    mac = "02:ab:cd:00:0e:0f"
+    BasicServer("web7").set_port_attr("nic-eth", 1, "mac", "02:Ab:cD:00:0e:0F")
+
+    async def scenario(desk: Desk) -> None:
+        desk.take([trap(mac, 7)])
+        assert "/server/web7" in (await until(desk, mac, "waits"))["reason"]
+
+    at_the_desk(configured(tmp_path, site.url), scenario, served={mac: "web7"}.get)
+    assert servers(snapshot(site.store)) == ["web7"]
 
 
 def test_addresses_that_are_somebody_s() -> None:

@@ -19,6 +19,7 @@ from control.clusto.client import (
 from control.discovery.factories import Builder
 from control.discovery.inventory import Step
 from control.discovery.register import Spot
+from control.mac import spellings
 from tests.control.discovery.conftest import Inventory
 from tests.control.discovery.support import MAC, MACS, Hands, Killed, Snapshot, attribute, servers, snapshot
 
@@ -106,6 +107,46 @@ def test_a_nic_s_mac_is_never_recorded_as_a_bmc_s(site: Inventory, port: str, la
     outcome = Hands(site.url).register(MAC, 0, places=[], roles=("bmc",), lasting=lasting, bmc_word=word)
     if port == "port-nic-eth":
         assert outcome.server == "web7" and any("not recorded as an ipmi-mac" in note for note in outcome.notes)
+    assert snapshot(site.store) == before
+
+
+@pytest.mark.parametrize("spelling", list(spellings("02:ab:cd:00:0e:0f")))
+def test_a_mac_is_known_in_every_spelling_that_the_inventory_may_have(site: Inventory, spelling: str) -> None:
+    """Dotted, it was a stranger: its server got a twin with the same MAC, and neither was answered."""
+    mac = "02:ab:cd:00:0e:0f"
+    server = BasicServer("web7")
+    server.set_port_attr("nic-eth", 1, "mac", spelling)
+    get_rack().insert(server, 7)
+    before = snapshot(site.store)
+    hands = Hands(site.url)
+    outcome = hands.register(mac, 7)
+    assert outcome.state == "waits" and "/server/web7" in outcome.reason
+    outcome = hands.register(mac, 0, places=[], roles=("bmc",), bmc_word=True)
+    assert any("not recorded as an ipmi-mac" in note for note in outcome.notes)
+    assert snapshot(site.store) == before
+    assert hands.register(mac, 7, roles=("boot",), adopted=True).state == "confirmed"
+    after = snapshot(site.store)
+    assert servers(after) == ["web7"] and attribute(after, "web7", "port-nic-eth", "mac", 1) == [spelling]
+
+
+def test_a_mac_of_mixed_case_is_known_by_who_is_served(site: Inventory) -> None:
+    server = BasicServer("web7")
+    server.set_port_attr("nic-eth", 1, "mac", "02-Ab-cD-00-0e-0F")
+    before = snapshot(site.store)
+    for served in ("web7", "gone, web7"):
+        outcome = Hands(site.url).register("02:ab:cd:00:0e:0f", 7, served=served)
+        assert outcome.state == "waits" and "/server/web7" in outcome.reason
+    assert snapshot(site.store) == before
+    outcome = Hands(site.url).register(MAC, 7, served="web7")
+    assert outcome.server == "s0001", "what the table says may be old: the MAC has to stand there"
+
+
+def test_a_bootstrap_mac_in_dots_is_not_written_twice(site: Inventory) -> None:
+    hands = Hands(site.url)
+    hands.register(MAC, 7)
+    get_by_name("s0001").set_attr("bootstrap", "0011.2233.4455", subkey="mac")
+    before = snapshot(site.store)
+    assert hands.register(MAC, 7).did == []
     assert snapshot(site.store) == before
 
 
