@@ -28,7 +28,8 @@ Progress = Callable[[str, int, int], None]
 
 
 class Shown(NamedTuple):
-    """A show document."""
+    """A show document.  contents and parents: each path once, although clusto gives one for each of its records: a rack
+    has one for every unit, so that a server of two units stands there twice."""
 
     thing: Thing
     contents: list[str]
@@ -92,7 +93,7 @@ class Asker:
         thing, contents = parse_show(body, f"get_by_name {name}")
         if thing.path != path:
             raise InventoryMalformed(f"get_by_name {name}: found {thing.path[:200]}, wanted {path}")
-        return Shown(thing, contents, sorted(parse_parents(body, f"get_by_name {name}")))
+        return Shown(thing, list(dict.fromkeys(contents)), distinct_parents(body, f"get_by_name {name}"))
 
     def manager(self, path: str) -> Thing:
         """Its properties alone: a show document of a manager costs a hundred times as much."""
@@ -101,3 +102,8 @@ class Asker:
         body = self.get(f"{path}/attrs", SINGLE_BYTES_MAX, subkey="property")
         rows = body.get("attrs") if isinstance(body, dict) else None
         return Thing(path, parse_attributes(rows, f"{path}/attrs"))
+
+
+def distinct_parents(body: Any, where: str) -> list[str]:
+    """In one order at every read, each once: a server of two units says its rack twice.  Raises InventoryMalformed."""
+    return sorted(set(parse_parents(body, where)))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from control.clusto.answers import BULK_BYTES_MAX, FIRST_PER_MEMBER_S, FIRST_S, SINGLE_BYTES_MAX, AnswerSpoiled
-from control.clusto.asking import BY_NAME, Asker, Progress, Shown
+from control.clusto.asking import BY_NAME, Asker, Progress, Shown, distinct_parents
 from control.clusto.bulk import scan_members
 from control.clusto.model import (
     Batch,
@@ -26,7 +26,6 @@ from control.clusto.model import (
     Reading,
     Thing,
     name_of,
-    parse_parents,
     parse_show,
 )
 from control.clusto.singles import SingleReader
@@ -256,7 +255,7 @@ class Fetcher(Asker):
         """Whoever does not say it is asked once more when its turn comes, and cannot be read then."""
         for path, text in zip(paths, content, strict=True):
             try:
-                frame.parents[path] = tuple(sorted(parse_parents(self.decode(BY_NAME, text), path)))
+                frame.parents[path] = tuple(distinct_parents(self.decode(BY_NAME, text), path))
             except (InventoryMalformed, AnswerSpoiled):
                 text.clear()
 
@@ -270,7 +269,7 @@ class Fetcher(Asker):
                 body = self.decode(BY_NAME, text) if text else self.get(BY_NAME, SINGLE_BYTES_MAX, name=name)
                 thing = parse_show(body, f"get_by_name {name}")[0]
                 if part.learning:
-                    frame.parents[path] = tuple(sorted(parse_parents(body, f"get_by_name {name}")))
+                    frame.parents[path] = tuple(distinct_parents(body, f"get_by_name {name}"))
             except (InventoryMalformed, AnswerSpoiled) as error:
                 faults[name] = [f"cannot be read: {error}"]
                 continue

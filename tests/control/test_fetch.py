@@ -1,6 +1,7 @@
 """control/clusto/fetch.py: reads what is there as a plain reader of every object would, or says what went wrong."""
 
 import gc
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -476,6 +477,42 @@ def test_there_are_never_more_than_four_connections(
             assert 1 < server.most <= CONNECTIONS
     finally:
         gc.enable()
+
+
+def twofold(app: Any) -> Any:
+    """As clusto lists who takes two units of a rack: twice among its contents, and the rack twice among his parents."""
+
+    def answer(environ: dict[str, Any], start: Any) -> Any:
+        true = Response.from_app(app, environ, buffered=True)
+        document = true.get_json(silent=True)
+        if isinstance(document, dict):
+            for key in ("contents", "parents"):
+                document[key] = [item for item in document.get(key, ()) for _ in range(2)]
+            true.set_data(json.dumps(document))
+        return true(environ, start)
+
+    return answer
+
+
+@pytest.mark.parametrize("unread", [False, True], ids=["in-bulk", "one-by-one"])
+def test_who_is_listed_twice_by_his_container_is_read_as_if_once(store: Store, unread: bool) -> None:
+    """unread: with a container that cannot be read everybody says himself what he is in."""
+    datacenter().store_in(store)
+    raw = http("busy", "503 Busy")
+
+    def read(app: Any) -> Any:
+        told: list[tuple[str, int, int]] = []
+        with spoiling(app, lambda target: raw if unread and target.endswith("name=pair") else None) as server:
+            fetcher = Fetcher(server.url, None, lambda *step: told.append(step))
+            reading = fetcher.read()
+            batches = [(each.key, each.paths, [*dict.fromkeys(each.things())], each.faults) for each in reading.batches]
+            found = fetcher.read_hosts(["00:00:00:00:00:01"], ["rack", "blade"], Inventory())
+        reading.frame.unread = dict.fromkeys(reading.frame.unread, "the reason names the server's port")
+        return reading.frame, batches, [step for step in told if step[0] != "bytes"], found
+
+    frame, batches, told, found = read(application(store))
+    assert (frame, batches, told, found) == read(twofold(application(store)))
+    assert len(batches) > 1 and "/server/boot0" in found.things
 
 
 # --- covering --------------------------------------------------------------------------------------------------------
