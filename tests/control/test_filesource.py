@@ -381,7 +381,7 @@ def hosts_of(inventory: Inventory) -> list[Thing]:
         pytest.param(b"{", "not YAML", id="no-YAML"),
         pytest.param(b"- a\n- b\n", "no mapping; wanted one with networks, pools", id="a-list"),
         pytest.param(b"", "no mapping", id="empty"),
-        pytest.param(b"hosts: [\xff]", "not YAML", id="no-UTF-8"),
+        pytest.param(b"hosts: [\xff]", "line 1: byte 0xff is not UTF-8", id="no-UTF-8"),
         pytest.param(b"hosts: []\n---\nhosts: []\n", "several documents", id="two-documents"),
         pytest.param(YAML.encode()[:-30], "not YAML", id="cut-in-the-middle"),
     ],
