@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,7 @@ from control.clusto.server import application
 from control.clusto.sources import open_source
 from control.compile import Assembled, Compilation, Compiler
 from control.config import Config, Dhcp
+from control.contexts import Faults
 from control.plan import plan_hosts
 from control.planner import Planner
 from fastpath.protocol import close_all
@@ -495,3 +497,31 @@ def test_who_has_the_same_address_comes_along(tmp_path: Path) -> None:
     served = Pair(table(source)[0])
     for row in plan.rows:
         assert served.lookup(row.mac)["state"] == "conflict"
+
+
+def test_many_bad_rows_take_time_in_proportion_and_are_told_in_a_few_lines(tmp_path: Path) -> None:
+    def seconds(rows: int) -> float:
+        head = "base,mask\n10.0.0.0,255.0.0.0\n\nname,mac,address,rack\n"
+        text = head + "".join(
+            f"n{n},02:00:00:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x},,r1\n" for n in range(rows)
+        )
+        source = source_of(write(tmp_path, text, "hosts.csv"))
+        started = time.process_time()
+        made = compiled(source).assemble(None, set())
+        said = made.faults["hosts.csv"]
+        assert ": rack 'r1' with ru None; wanted both" in said[0] and said[-1] == f"... and {rows - 10} more"
+        assert len(said) == 11
+        return time.process_time() - started
+
+    seconds(1_000)
+    assert seconds(20_000) < 20 * seconds(4_000)
+
+
+def test_reasons_that_come_by_several_ways_are_counted_once() -> None:
+    part, other, whole = Faults(), Faults(), Faults()
+    for n in range(25):
+        part.blame("a", f"reason {n}")
+    other.include({"a": [f"other {n}" for n in range(12)], "b": ["once"]})
+    for faults in (part, other, part, other, {"b": ["once"]}):
+        whole.include(faults)
+    assert whole["b"] == ["once"] and whole["a"] == [*(f"reason {n}" for n in range(10)), "... and 27 more"]
