@@ -370,6 +370,41 @@ def test_a_name_twice_is_the_first_of_the_two_whoever_asks(tmp_path: Path, monke
     assert hosts_of(source_of(path).read_hosts(["02:00:00:00:00:50"], [], Inventory())) == []
 
 
+@pytest.mark.parametrize(
+    "kind, row, lost",
+    [
+        pytest.param("pools", "{name: racks, dhcp: {enabled: 0}}", "abcfghi", id="pool"),
+        pytest.param("containers", "{name: r1, driver: basicrack}", "d", id="rack"),
+        pytest.param("containers", "{name: racks, driver: basicdatacenter}", "abcfghi", id="pool-and-place"),
+        pytest.param("networks", "{base: 10.1.0.0, mask: 255.255.255.0}", "abcefhi", id="network"),
+        pytest.param(
+            "networks", "{base: 10.3.0.0, mask: 255.255.0.0, name: again}", "b", id="network-of-another-name"
+        ),
+        pytest.param("networks", "{base: 10.7.0.0, mask: 255.255.255.0, name: other}", "d", id="name-of-a-network"),
+        pytest.param("pools", "{name: gpu, driver: unique_pool, dhcp: {lease_time: 7200, tftp_filename: /gpu.0}}", "",
+                     id="the-same"),
+    ],
+)  # fmt: skip
+def test_two_rows_of_one_pool_or_network_leave_who_depends_on_them_as_they_are(
+    tmp_path: Path, kind: str, row: str, lost: str
+) -> None:
+    """Whichever of the two comes first, and to a look-up as to a refresh; `load` refuses the file."""
+    second = f"{kind}:\n- {row}\n"
+    for text in (joined(YAML, second), joined(second, YAML)):
+        source = source_of(write(tmp_path, text))
+        done = compiled(source)
+        told = done.assemble(None, set())
+        assert ["is also at hosts.yaml: " in reason for reason in told.faults["hosts.yaml"]] == [True]
+        assert {name[:1] for name in done.lost} >= set(lost) and len(done.doubts) == bool(lost)
+        assert all("cannot be read: " in doubt and "wanted one row" in doubt for doubt in done.doubts)
+        assert source.read_hosts([], ["d"], Inventory()).unread.keys() == done.below.keys()
+        if not lost:
+            assert sealed(told).digest == table(source_of(write(tmp_path, YAML)))[0].digest
+    store = new_store(tmp_path)
+    assert not load_file(store, write(tmp_path, text)).written
+    store.close()
+
+
 def hosts_of(inventory: Inventory) -> list[Thing]:
     return [inventory.things[path] for path in inventory.hosts]
 
