@@ -173,15 +173,9 @@ FILE_ENDINGS = (".csv", ".yaml", ".yml")
 
 def _file_url(path: str) -> str:
     """As it is to be written; where its folder is not said, only the form."""
-    return (
-        f"file://{quote(path)}"
-        if path.startswith("/")
-        else f"file:///PATH, such as file:///etc/bootstorm/{_last(path)}"
-    )
-
-
-def _last(path: str) -> str:
-    return quote(path.rpartition("/")[2]) or "hosts.yaml"
+    if path.startswith("/"):
+        return f"file://{quote(path)}"
+    return f"file:///PATH, such as file:///etc/bootstorm/{quote(path.rpartition('/')[2]) or 'hosts.yaml'}"
 
 
 def _take_file_url(value: str, parts: SplitResult) -> str:
@@ -193,7 +187,7 @@ def _take_file_url(value: str, parts: SplitResult) -> str:
         left = value.partition(":")[2]
         absolute = f"/{left.lstrip('/')}" if left.startswith("/") else left
         raise Wrong(wanted="the URL of a file, file:///PATH", step=f"write {_file_url(unquote(absolute))}")
-    return value
+    return f"file://{parts.path}"  # of file:/PATH and FILE:///PATH, too: who reads it looks at how it begins
 
 
 def take_url(value: Any) -> str:

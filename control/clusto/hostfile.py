@@ -25,6 +25,7 @@ CONTAINER_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if d.conta
 HOST_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if "nic-eth" in d.ports)
 
 _NAME: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
+_USUAL_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MAC: Final = re.compile(r"[0-9a-f]{12}")
 _OPTION: Final = re.compile(r"[A-Za-z_][\w-]{0,255}", re.ASCII)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -275,6 +276,8 @@ def is_option(name: str) -> bool:
 
 def normal_mac(text: str) -> str | None:
     """Lower case with colons; None when it is no MAC."""
+    if _USUAL_MAC.fullmatch(text):
+        return text
     digits = re.sub(r"[:.\-\s]", "", text).lower()
     return ":".join(re.findall("..", digits)) if _MAC.fullmatch(digits) else None
 

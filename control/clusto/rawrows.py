@@ -349,11 +349,13 @@ class _Table:
 
 
 KEYS: Final = frozenset(("name", "base"))
+_KEYS_AS_WRITTEN: Final = frozenset(form for key in KEYS for form in (key, key.title(), key.upper()))
 _KNOWN: Final = (
     *("name", "base", "mask", "gateway", "driver", "mac", "address", "addresses", "pool", "pools"),
     *("hostname", "container", "containers", "rack", "ru"),
 )
 _OPTION_PREFIX: Final = "dhcp."
+_ROWS_WITHIN: Final = re.compile(r"[\r\n][^\r\n]*,")  # a quote that is not closed takes in the lines behind it
 _ANY_MAC: Final = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}|([0-9a-f]{4}\.){2}[0-9a-f]{4}", re.ASCII | re.IGNORECASE)
 
 
@@ -377,6 +379,8 @@ def _is_header(cells: Sequence[str], table: _Table | None) -> bool:
 
     A pool may be called `rack`, so that one known word makes no header; but rows of hosts and networks are checked
     whole, those of pools are not."""
+    if table is not None and not table.parted and _KEYS_AS_WRITTEN.isdisjoint(cells):
+        return False
     said = [cell for cell in cells if cell]
     known = sum(map(_is_known, said))
     has_key = not KEYS.isdisjoint(map(str.lower, said))
@@ -392,15 +396,19 @@ def _is_header(cells: Sequence[str], table: _Table | None) -> bool:
 def csv_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) -> Iterator[RawRow | Fault]:
     """Raises Unreadable."""
     table: _Table | None = None
-    begin = 1  # of the row under way; a quote that is not closed takes in all lines behind it
+    begin = 1  # of the row under way
     lines = _Lines(stream, name, heard)
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines)
     try:
         for values in reader:
             lines.since = 0
             cells = [value.strip() for value in values]
             line, begin = begin, reader.line_num + 1
             where = f"{name}: line {reader.line_num}"
+            if reader.line_num > line and any(map(_ROWS_WITHIN.search, cells)):
+                raise Unreadable(
+                    f"{where}: rows of line {line} and on stand within quotes; wanted those of {line} closed"
+                )
             if not any(cells):
                 if table is not None:
                     table.parted = True
@@ -419,18 +427,14 @@ def csv_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) ->
             if table.parted and table.kind == "pools" and any(map(_ANY_MAC.fullmatch, cells)):
                 if "hosts" in kinds:
                     yield Fault(f"{where}: a MAC in the table of line {table.line}; wanted a header above the hosts")
-            elif table.kind not in kinds:
-                continue
-            elif any("\n" in cell or "\r" in cell for cell in cells):
-                yield Fault(f"{name}: line {line}: a field that ends on another line; wanted its quotes closed on this")
-            else:
+            elif table.kind in kinds:
                 yield table.kind, where, _csv_fields(table.header, cells)
         if table is not None and table.lost:
             yield Fault(f"{name}: line {table.line}: {table.lost}")
     except UnicodeDecodeError as error:
         raise _no_utf8(stream, name) from error
     except csv.Error as error:
-        raise Unreadable(f"{name}: line {begin}: no CSV: {error}; wanted quotes that are closed") from error
+        raise Unreadable(f"{name}: line {begin}: no CSV: {error}") from error
 
 
 def _csv_fields(header: Sequence[str], values: Sequence[str]) -> dict[str, Any]:

@@ -88,17 +88,23 @@ def test_hosts_below_a_header_that_is_none_are_not_lost_without_a_word(tmp_path:
         ("".join(ROWS), "line 1: found 'node1,02:00:00:00:00:01,10.20.0.11,racks', wanted a header"),
         ((HEADER + "".join(ROWS)).replace(",", ";"), "wanted commas between the columns"),
         (HEADER + "".join(ROWS) + "\nname,02:00:00:00:00:09,,racks\n", "column '02:00:00:00:00:09' of a table"),
-        (HEADER + '"node1",02:00:00:00:00:01,,"racks\n' + "".join(ROWS[1:]) + '"\n', "line 2: a field that ends on"),
     ],
 )  # fmt: skip
 def test_what_is_no_table_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     assert said in hosts_and_faults(tmp_path, text)[1]
 
 
-def test_a_quote_that_is_never_closed_costs_nothing_and_names_the_line_that_opens_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["", '"\n', '",racks\nnode9,,\n'])
+def test_a_quote_that_is_not_closed_costs_nothing_and_names_the_line_that_opens_it(tmp_path: Path, end: str) -> None:
     text = "name,mac,hostname\nnode1,02:00:00:00:00:01,one\n" + 'node2,02:00:00:00:00:02,"two\n' + "node3,,\n" * 9
-    with pytest.raises(InventoryDown, match=r"hosts.csv: line 3: no CSV: unexpected end of data"):
-        hosts_and_faults(tmp_path, text)
+    with pytest.raises(InventoryDown, match=r"hosts.csv: line 1.: rows of line 3 and on stand within quotes; wanted"):
+        hosts_and_faults(tmp_path, text + end)
+
+
+def test_quotes_and_lines_as_spreadsheets_write_them() -> None:
+    text = 'name,mac,addresses,hostname\n"a" ,"02:00:00:00:00:01\n","10.1.0.1\r\n10.1.0.2", "x"\nb,,,"y'
+    a, b = parse(text, "x.csv").hosts
+    assert (a.name, a.mac, len(a.addresses or ()), b.hostname) == ("a", "02:00:00:00:00:01", 2, "y")
 
 
 # --- how it was saved ------------------------------------------------------------------------------------------------
