@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,19 +168,32 @@ def bench(arguments: tuple[str, ...]) -> None:
 @click.pass_context
 def inventory(context: click.Context, dsn: str, bind: str, token: str | None, names: tuple[str, ...]) -> None:
     """The embedded inventory: our own clusto-httpd, for demos, tests and sites without a clusto."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     if context.invoked_subcommand is None:
         from control.clusto.server import serve as serve_inventory
 
         configure_logging()
-        try:
+        with told_in_a_line(f"inventory on {bind}", dsn):
             serve_inventory(dsn, bind, token, names)
-        except (OSError, ValueError, SQLAlchemyError) as error:
-            raise click.ClickException(shown(f"inventory {dsn} on {bind}: {error}")) from error
     else:
         log_at_once()
     context.obj = dsn
+
+
+@contextlib.contextmanager
+def told_in_a_line(what: str, dsn: str) -> Iterator[None]:
+    """What comes of a file, a port or a database that is not there, as the message that `bootstorm` ends with."""
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    try:
+        yield
+    except (OSError, ValueError, ImportError, SQLAlchemyError) as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        if isinstance(error, OSError) and error.filename is not None:
+            reason = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        elif isinstance(error, (ArgumentError, ImportError)):
+            reason += "; wanted an SQLAlchemy URL such as sqlite:///site.db, and its driver installed"
+        where = re.sub(r"(?<=://)([^:@/]*):[^@]*@", r"\1:***@", dsn)
+        raise click.ClickException(shown(f"{what}, database {where}: {reason}")) from error
 
 
 @inventory.command("load")
@@ -186,8 +202,6 @@ def inventory(context: click.Context, dsn: str, bind: str, token: str | None, na
 @click.pass_obj
 def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
     """Fill the inventory from a YAML or CSV file of networks, pools and hosts; again and again, it is idempotent."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     from control.clusto.loading import load_file
     from control.clusto.store import Store
 
@@ -197,10 +211,8 @@ def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
             bar.label, bar.length = f"{file.name}: {step}", max(total, 1)
             bar.update(done - bar.pos)
 
-        try:
+        with told_in_a_line(f"load {file}", dsn):
             report = load_file(Store(dsn), file, dry_run=dry_run, on_progress=show)
-        except (OSError, ValueError, SQLAlchemyError) as error:
-            raise click.ClickException(shown(f"{file} into {dsn}: {error}")) from error
     for row in report.errors:
         click.echo(f"bootstorm: {shown(str(row))}", err=True)
     counts = f"{report.added} added, {report.changed} changed, {report.unchanged} as they were"
@@ -217,7 +229,9 @@ def dump_inventory(dsn: str, file: Path) -> None:
     from control.clusto.loading import dump_file
     from control.clusto.store import Store
 
-    click.echo(f"{file}: {dump_file(Store(dsn), file)} networks, pools and hosts")
+    with told_in_a_line(f"dump {file}", dsn):
+        count = dump_file(Store(dsn), file)
+    click.echo(f"{file}: {count} networks, pools and hosts")
 
 
 @main.group()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from control import bmc
 from control.bmc import Rule
@@ -168,6 +168,28 @@ def take_host_port(value: Any) -> tuple[str, int]:
     return _take_host(host[1:-1] if bracketed else host), int(port)
 
 
+FILE_ENDINGS = (".csv", ".yaml", ".yml")
+
+
+def _file_url(path: str) -> str:
+    """As it is to be written; where its folder is not said, only the form."""
+    if path.startswith("/"):
+        return f"file://{quote(path)}"
+    return f"file:///PATH, such as file:///etc/bootstorm/{quote(path.rpartition('/')[2]) or 'hosts.yaml'}"
+
+
+def _take_file_url(value: str, parts: SplitResult) -> str:
+    path = unquote(parts.path)
+    if "\0" in path or path.endswith("/"):
+        raise Wrong(wanted="the URL of a file, file:///PATH")
+    if parts.netloc or parts.query or parts.fragment or not path.startswith("/"):
+        # A # or ? in a path has to be written as %23 or %3F, and what looks like a host is most often a folder.
+        left = value.partition(":")[2]
+        absolute = f"/{left.lstrip('/')}" if left.startswith("/") else left
+        raise Wrong(wanted="the URL of a file, file:///PATH", step=f"write {_file_url(unquote(absolute))}")
+    return f"file://{parts.path}"  # of file:/PATH and FILE:///PATH, too: who reads it looks at how it begins
+
+
 def take_url(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[!-~]{1,2000}", value):
         raise Wrong()
@@ -178,13 +200,10 @@ def take_url(value: Any) -> str:
         raise Wrong(step=f"correct it: {fault}") from None
     if parts.username is not None or parts.password is not None:
         raise Wrong("a URL with a user or password in it", step="take them out and set dhcp.api_token")
-    if (
-        parts.scheme == "file"
-        and not parts.netloc
-        and parts.path.startswith("/")
-        and not (parts.query or parts.fragment)
-    ):
-        return value
+    if parts.scheme == "file":
+        return _take_file_url(value, parts)
+    if not parts.scheme and (value.startswith((".", "~", "/")) or value.lower().endswith(FILE_ENDINGS)):
+        raise Wrong(wanted="a URL", step=f"write {_file_url(value)}")
     if parts.scheme not in ("http", "https"):
         raise Wrong(step=f"write http://{value}" if "//" not in value else "use http:// or https://")
     if not parts.hostname or port == 0 or parts.query or parts.fragment or value.endswith(("?", "#")):

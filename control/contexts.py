@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from control.classes import CLASSES, SEPARATOR, URL_KEY, is_url, split_class
@@ -22,6 +23,7 @@ OVERLOAD, ALWAYS_BROADCAST = "overload", "always-broadcast"
 SWITCHES = {OVERLOAD, ALWAYS_BROADCAST}  # no options: how replies are made, for everybody or for one class
 _BOOT_FILE = "67"
 ON, OFF = {"1", "true", "yes"}, {"0", "false", "no", ""}
+REASONS_MAX = 10  # that are told of one object
 Blame = Callable[[str, str], None]
 """Called with the object's name and what is wrong with it."""
 
@@ -41,17 +43,40 @@ Payloads = dict[str, bytes | None]
 
 
 class Faults(dict[str, list[str]]):
-    """Name of an object -> why its record, or a part of it, is not used."""
+    """Name of an object -> why its record, or a part of it, is not used; the first REASONS_MAX, and how many more.
+
+    A file with a wrong header blames one name once a row: what is said of it has to end, and so has the comparing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more: dict[str, int] = {}
+        self.included: dict[int, Faults] = {}  # by id(): one that came twice would be counted twice
 
     def blame(self, name: str, reason: str) -> None:
         reasons = self.setdefault(name, [])
-        if reason not in reasons:
+        if reason in reasons:
+            return
+        if len(reasons) < REASONS_MAX:
             reasons.append(reason)
+        else:
+            self.count(name, 1)
+
+    def count(self, name: str, more: int) -> None:
+        self.more[name] = self.more.get(name, 0) + more
+        self[name][REASONS_MAX:] = [f"... and {self.more[name]} more"]
 
     def include(self, others: Mapping[str, Iterable[str]]) -> None:
+        more = {}
+        if isinstance(others, Faults):
+            if id(others) in self.included:
+                return
+            self.included[id(others)] = others
+            more = others.more
         for name, reasons in others.items():
-            for reason in reasons:
+            for reason in islice(reasons, REASONS_MAX) if name in more else reasons:
                 self.blame(name, reason)
+            if name in more:
+                self.count(name, more[name])
 
 
 class Reader:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -83,18 +84,24 @@ class FileSource:
             raise InventoryDown(f"{self.path}: {error.strerror}") from error
 
     def read_frame(self) -> tuple[Inventory, Networks]:
-        """First pass: networks and containers."""
+        """First pass: networks and containers.  What two rows describe differently counts as one that cannot be read:
+        either may be right, and hosts that depend on it stay as they are served."""
         frame, networks = Inventory(), Networks()
         self.containers = {}
         self.frame_faults = []
         above: dict[str, tuple[str, ...]] = {}
+        first: dict[str | IPv4Network, NetworkRow | PoolRow] = {}
         for row in self.rows("networks", "pools", "containers"):
             if isinstance(row, NetworkRow):
+                if self.is_second(first, frame, row):
+                    continue
                 path = path_of("ipmanager", row.name)
                 frame.things[path] = Thing(path, manager_attributes(row))
                 frame.managers.append(path)
                 networks.add(path, int(row.network.network_address), row.network.prefixlen)
             elif isinstance(row, PoolRow):
+                if self.is_second(first, frame, row):
+                    continue
                 path = self.containers[row.name] = path_of(row.driver, row.name)
                 frame.things[path] = Thing(path, dhcp_attributes(row.dhcp))
                 above[path] = above_of(row)
@@ -104,6 +111,24 @@ class FileSource:
                 self.frame_faults.append(row.text)
         frame.parents |= {path: self.paths_of(names) for path, names in above.items()}
         return frame, networks
+
+    def is_second(
+        self, first: dict[str | IPv4Network, NetworkRow | PoolRow], frame: Inventory, row: NetworkRow | PoolRow
+    ) -> bool:
+        """Whether another row is about the same.  first: by path, name of a container, network, the rows so far."""
+        keys: list[str | IPv4Network] = [row.name]
+        if isinstance(row, NetworkRow):
+            keys = [path_of("ipmanager", row.name), row.network]
+        other = next((first[key] for key in keys if key in first), None)
+        if other is None:
+            first.update(dict.fromkeys(keys, row))
+            return False
+        what = f"{row.name} ({row.network})" if isinstance(row, NetworkRow) else row.name
+        self.frame_faults.append(f"{row.where}: {what} is also at {other.where}; wanted one row")
+        if replace(row, where=other.where) != other:
+            path = path_of("ipmanager" if isinstance(other, NetworkRow) else other.driver, other.name)
+            frame.unread[path] = f"{what} is at {row.where} and at {other.where}; wanted one row"
+        return True
 
     def name_pool(self, name: str, frame: Inventory) -> None:
         """A pool that is only named is one."""

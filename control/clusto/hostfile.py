@@ -1,6 +1,6 @@
 """Files of networks, containers and hosts, YAML or CSV -> rows and back; loading.py brings rows into the store.  Pure.
 
-YAML has `networks`, `pools`, `containers`, `hosts`.  CSV has tables with a header each, a blank line between:
+YAML has `networks`, `pools`, `containers`, `hosts`.  CSV has tables with a header each, blank lines anywhere:
 `base,mask,gateway` for networks, `name,mac,address,pool,dhcp.OPTION...` for hosts; a field takes several addresses or
 pools.  Rows are read one by one: a file of a million hosts is never in memory as a whole.
 """
@@ -25,7 +25,8 @@ CONTAINER_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if d.conta
 HOST_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if "nic-eth" in d.ports)
 
 _NAME: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
-_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_USUAL_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_MAC: Final = re.compile(r"[0-9a-f]{12}")
 _OPTION: Final = re.compile(r"[A-Za-z_][\w-]{0,255}", re.ASCII)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
@@ -134,7 +135,7 @@ def parse(text: str, name: str) -> HostFile:
 
 def opened(path: Path) -> TextIO:
     """Whatever it is: a FIFO does not wait for a writer."""
-    return open(path, encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    return open(path, encoding="utf-8-sig", newline="", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
 def rows_of(path: Path, kinds: Collection[str] = KINDS, heard: Heard = lambda _: None) -> Iterator[Row | Fault]:
@@ -175,7 +176,7 @@ def _network(where: str, fields: dict[str, Any]) -> NetworkRow:
         network = IPv4Network(f"{base}/{mask}")
     except (AddressValueError, NetmaskValueError, ValueError) as error:
         raise BadRow(
-            f"base {shown(base)} and mask {shown(mask)}: {error}; wanted a network's first address and mask"
+            f"base {shown(base)} and mask {shown(mask)}: {str(error)[:200]}; wanted a network's first address and mask"
         ) from error
     gateway = _address("gateway", fields["gateway"]) if fields.get("gateway") else None
     if gateway is not None and gateway not in network:
@@ -275,8 +276,10 @@ def is_option(name: str) -> bool:
 
 def normal_mac(text: str) -> str | None:
     """Lower case with colons; None when it is no MAC."""
-    lower = text.lower().replace("-", ":")
-    return lower if _MAC.fullmatch(lower) else None
+    if _USUAL_MAC.fullmatch(text):
+        return text
+    digits = re.sub(r"[:.\-\s]", "", text).lower()
+    return ":".join(re.findall("..", digits)) if _MAC.fullmatch(digits) else None
 
 
 def _mac(value: Any) -> str:
@@ -297,7 +300,8 @@ def _units(fields: Mapping[str, Any]) -> tuple[int, ...]:
         int(unit) if isinstance(unit, str) and _INTEGER.fullmatch(unit) else unit
         for unit in _listed(fields, "ru", "ru")
     )
-    if not all(type(unit) is int for unit in units) or len(set(units)) != len(units):
+    known = all(type(unit) is int and _INT_MIN <= unit <= _INT_MAX for unit in units)
+    if not known or len(set(units)) != len(units):
         raise BadRow(f"ru {shown(fields['ru'])}; wanted a rack unit, or a list of different ones")
     return units
 
@@ -319,6 +323,8 @@ def _address(what: str, value: Any) -> IPv4Address:
 
 def _listed(fields: Mapping[str, Any], one: str, many: str) -> list[Any]:
     """One in `one`, several in `many`; a text may hold several with a blank between."""
+    if one != many and None not in (fields.get(one), fields.get(many)):
+        raise BadRow(f"{one} {shown(fields[one])} and {many} {shown(fields[many])}; wanted one of the two fields")
     value = fields.get(many, fields.get(one))
     if value is None:
         return []

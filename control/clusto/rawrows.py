@@ -4,6 +4,7 @@ A file is foreign text: 460 bytes of aliases to aliases are a gigabyte when some
 without end is a row without end.  Limits name the line.
 """
 
+import codecs
 import csv
 import os
 import re
@@ -12,10 +13,11 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
+from weakref import WeakKeyDictionary
 
 import yaml
 from yaml.composer import Composer
-from yaml.constructor import SafeConstructor
+from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.parser import Parser
 from yaml.reader import Reader
 from yaml.resolver import Resolver
@@ -30,6 +32,7 @@ ALIASED_MAX: Final = 1_000_000  # values that aliases stand for in a whole file,
 ALIASED_PER_VALUE: Final = 50
 ANCHORS_MAX: Final = 10_000  # what is anchored stays in memory to the file's end
 
+MERGE_TAG: Final = "tag:yaml.org,2002:merge"
 TELL_EVERY_CHARS: Final = 1 << 16
 
 Heard = Callable[[int], None]
@@ -40,7 +43,17 @@ _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 RawRow = tuple[str, str, dict[str, Any]]
 """(kind, where, fields)."""
 
-_short: Final = reprlib.Repr()
+SHOWN_BITS_MAX: Final = 128
+
+
+class _Short(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        """Python refuses to write out an integer of more than 4,300 digits, and YAML has them in hexadecimal."""
+        bits = value.bit_length()
+        return f"a number of {bits} bits" if bits > SHOWN_BITS_MAX else super().repr_int(value, level)
+
+
+_short: Final = _Short()
 _short.maxstring = _short.maxother = _short.maxlong = 100
 _short.maxlevel = 2
 
@@ -68,6 +81,24 @@ def check_file(stream: TextIO, name: str) -> None:
         raise Unreadable(f"{name}: no regular file")
     if found.st_size > FILE_BYTES_MAX:
         raise Unreadable(f"{name}: {found.st_size} bytes; wanted at most {FILE_BYTES_MAX}")
+    begin: bytes = stream.buffer.peek(4)[:4]  # type: ignore[attr-defined]
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
+        raise Unreadable(f"{name}: line 1: UTF-16 or UTF-32; wanted UTF-8: save it as that")
+
+
+def _no_utf8(stream: TextIO, name: str) -> Unreadable:
+    """The line is looked for anew: the text layer reads ahead of whoever asks for lines."""
+    stream.buffer.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    number = 1
+    while line := stream.buffer.readline(TELL_EVERY_CHARS):
+        try:
+            decoder.decode(line)
+        except UnicodeDecodeError as error:
+            found = f"byte 0x{error.object[error.start]:02x} is not UTF-8 (perhaps Latin-1 or Windows-1252)"
+            return Unreadable(f"{name}: line {number}: {found}; wanted UTF-8: save it as that")
+        number += line.endswith(b"\n")
+    return Unreadable(f"{name}: line {number}: ends within a character of UTF-8; wanted a whole file")
 
 
 # YAML -----------------------------------------------------------------------------------------------------------------
@@ -122,6 +153,7 @@ class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[mis
         self.written = self.aliased = 0  # in the whole file
         self.depth = 0
         self.sizes: dict[str, int] = {}  # anchor -> values
+        self.doubled: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # mapping -> the key, and where
         _Events.__init__(self, self.text)
         Composer.__init__(self)
         SafeConstructor.__init__(self)
@@ -170,6 +202,25 @@ class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[mis
                 self.refuse(event, f"more than {ANCHORS_MAX} anchors")
         return node
 
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Notes a key that stands twice; what is raised here would leave the parser in the middle of an item."""
+        node: Any = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE_TAG:
+                line = key.start_mark.line + 1
+                first = lines.get((key.tag, key.value))
+                if first is not None:
+                    self.doubled[node] = f"key {shown(key.value)} stands twice, on lines {first} and {line}"
+                lines[key.tag, key.value] = line
+        return node
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Of every mapping that is constructed, and of those that are merged into it."""
+        if node in self.doubled:
+            raise ConstructorError(None, None, f"{self.doubled[node]}; wanted each key once", node.start_mark)
+        super().flatten_mapping(node)
+
     def refuse(self, event: Any, reason: str) -> None:
         raise Unreadable(f"{self.name}: line {event.start_mark.line + 1}: {reason}")
 
@@ -212,6 +263,8 @@ def yaml_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) -
             loader.text.since = 0
             if isinstance(loader.get_event(), yaml.DocumentStartEvent):
                 raise Unreadable(f"{name}: several documents; wanted one")
+    except UnicodeDecodeError as error:
+        raise _no_utf8(stream, name) from error
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise Unreadable(f"{name}: not YAML: {' '.join(str(error).split())[:500]}") from error
 
@@ -267,25 +320,121 @@ class _Lines(_Counting):
             yield text
 
 
-def csv_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) -> Iterator[RawRow]:
+class _Table:
+    """What a header says of the rows below it.  fault: why none of them is read."""
+
+    def __init__(self, cells: Sequence[str], line: int) -> None:
+        self.line = line
+        self.header = [_folded(cell) for cell in cells]
+        is_host = not {"mac", "address", "addresses"}.isdisjoint(self.header)
+        self.kind = "networks" if "base" in self.header else "hosts" if is_host else "pools"
+        self.rows = 0
+        self.parted = False  # by a blank line, from the rows that may still come
+        self.fault = ""
+        called = [column for column in self.header if column]
+        twice = next((column for column in called if called.count(column) > 1), None)
+        if KEYS.isdisjoint(called):
+            hint = "; wanted commas between the columns" if len(cells) == 1 and re.search("[;\t]", cells[0]) else ""
+            self.fault = f"found {_quoted(cells)}, wanted a header with a column name or base{hint}"
+        elif twice is not None:
+            self.fault = f"column {shown(twice)} stands twice; wanted each once"
+
+    @property
+    def lost(self) -> str:
+        """A header that nobody knows, with nothing below it, was perhaps a row."""
+        unknown = [cell for cell in self.header if cell and not _is_known(cell)]
+        if self.rows or self.fault or not unknown:
+            return ""
+        return f"column {shown(unknown[0])} of a table without rows; wanted only {', '.join(_KNOWN)}, dhcp.OPTION"
+
+
+KEYS: Final = frozenset(("name", "base"))
+_KEYS_AS_WRITTEN: Final = frozenset(form for key in KEYS for form in (key, key.title(), key.upper()))
+_KNOWN: Final = (
+    *("name", "base", "mask", "gateway", "driver", "mac", "address", "addresses", "pool", "pools"),
+    *("hostname", "container", "containers", "rack", "ru"),
+)
+_OPTION_PREFIX: Final = "dhcp."
+_ROWS_WITHIN: Final = re.compile(r"[\r\n][^\r\n]*,")  # a quote that is not closed takes in the lines behind it
+_ANY_MAC: Final = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}|([0-9a-f]{4}\.){2}[0-9a-f]{4}", re.ASCII | re.IGNORECASE)
+
+
+def _is_known(cell: str) -> bool:
+    return cell.lower() in _KNOWN or cell.lower().startswith(_OPTION_PREFIX)
+
+
+def _folded(column: str) -> str:
+    """Spreadsheets like capitals; what follows `dhcp.` has rules of its own."""
+    size = len(_OPTION_PREFIX) if column.lower().startswith(_OPTION_PREFIX) else len(column)
+    return column[:size].lower() + column[size:] if _is_known(column) else column
+
+
+def _quoted(cells: Sequence[str]) -> str:
+    text = ",".join(cells)
+    return repr(text if len(text) <= 80 else f"{text[:80]}...")
+
+
+def _is_header(cells: Sequence[str], table: _Table | None) -> bool:
+    """Whether a line begins a table.  A row must not be taken for a header, nor a header for a row: both lose hosts.
+
+    A pool may be called `rack`, so that one known word makes no header; but rows of hosts and networks are checked
+    whole, those of pools are not."""
+    if table is not None and not table.parted and _KEYS_AS_WRITTEN.isdisjoint(cells):
+        return False
+    said = [cell for cell in cells if cell]
+    known = sum(map(_is_known, said))
+    has_key = not KEYS.isdisjoint(map(str.lower, said))
+    if has_key and len(said) > 1 and known == len(said):
+        return True  # also without a blank line above it
+    if table is not None and not table.parted:
+        return False
+    if table is None or (has_key and (said[0].lower() in KEYS or known * 2 >= len(said))):
+        return True
+    return known * 2 > len(said) > 1
+
+
+def csv_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) -> Iterator[RawRow | Fault]:
     """Raises Unreadable."""
-    header: list[str] = []
-    kind = ""
+    table: _Table | None = None
+    begin = 1  # of the row under way
     lines = _Lines(stream, name, heard)
     reader = csv.reader(lines)
     try:
         for values in reader:
             lines.since = 0
-            if not any(value.strip() for value in values):
-                header = []
-            elif not header:
-                header = [value.strip() for value in values]
-                is_host = not {"mac", "address", "addresses"}.isdisjoint(header)
-                kind = "networks" if "base" in header else "hosts" if is_host else "pools"
-            elif kind in kinds:
-                yield kind, f"{name}: line {reader.line_num}", _csv_fields(header, values)
-    except (csv.Error, UnicodeError) as error:
-        raise Unreadable(f"{name}: line {reader.line_num}: no CSV in UTF-8: {error}") from error
+            cells = [value.strip() for value in values]
+            line, begin = begin, reader.line_num + 1
+            where = f"{name}: line {reader.line_num}"
+            if reader.line_num > line and any(map(_ROWS_WITHIN.search, cells)):
+                raise Unreadable(
+                    f"{where}: rows of line {line} and on stand within quotes; wanted those of {line} closed"
+                )
+            if not any(cells):
+                if table is not None:
+                    table.parted = True
+                continue
+            if _is_header(cells, table):
+                if table is not None and table.lost:
+                    yield Fault(f"{name}: line {table.line}: {table.lost}")
+                table = _Table(cells, line)
+                if table.fault:
+                    yield Fault(f"{where}: {table.fault}; no row below it is read")
+                continue
+            assert table is not None
+            table.rows += 1
+            if table.fault:
+                continue
+            if table.parted and table.kind == "pools" and any(map(_ANY_MAC.fullmatch, cells)):
+                if "hosts" in kinds:
+                    yield Fault(f"{where}: a MAC in the table of line {table.line}; wanted a header above the hosts")
+            elif table.kind in kinds:
+                yield table.kind, where, _csv_fields(table.header, cells)
+        if table is not None and table.lost:
+            yield Fault(f"{name}: line {table.line}: {table.lost}")
+    except UnicodeDecodeError as error:
+        raise _no_utf8(stream, name) from error
+    except csv.Error as error:
+        raise Unreadable(f"{name}: line {begin}: no CSV: {error}") from error
 
 
 def _csv_fields(header: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
@@ -293,11 +442,11 @@ def _csv_fields(header: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if len(values) > len(header):
         fields[f"column {len(header) + 1}"] = values[len(header)]
-    for column, value in zip(header, (value.strip() for value in values), strict=False):
-        if column.startswith("dhcp."):
+    for column, value in zip(header, values, strict=False):
+        if column.startswith(_OPTION_PREFIX):
             if value:
                 option = int(value) if _INTEGER.fullmatch(value) else value
-                fields.setdefault("dhcp", {})[column.removeprefix("dhcp.")] = option
+                fields.setdefault("dhcp", {})[column.removeprefix(_OPTION_PREFIX)] = option
         elif value:
             fields[column] = value
     return fields

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,7 @@ from control.clusto.server import application
 from control.clusto.sources import open_source
 from control.compile import Assembled, Compilation, Compiler
 from control.config import Config, Dhcp
+from control.contexts import Faults
 from control.plan import plan_hosts
 from control.planner import Planner
 from fastpath.protocol import close_all
@@ -368,6 +370,41 @@ def test_a_name_twice_is_the_first_of_the_two_whoever_asks(tmp_path: Path, monke
     assert hosts_of(source_of(path).read_hosts(["02:00:00:00:00:50"], [], Inventory())) == []
 
 
+@pytest.mark.parametrize(
+    "kind, row, lost",
+    [
+        pytest.param("pools", "{name: racks, dhcp: {enabled: 0}}", "abcfghi", id="pool"),
+        pytest.param("containers", "{name: r1, driver: basicrack}", "d", id="rack"),
+        pytest.param("containers", "{name: racks, driver: basicdatacenter}", "abcfghi", id="pool-and-place"),
+        pytest.param("networks", "{base: 10.1.0.0, mask: 255.255.255.0}", "abcefhi", id="network"),
+        pytest.param(
+            "networks", "{base: 10.3.0.0, mask: 255.255.0.0, name: again}", "b", id="network-of-another-name"
+        ),
+        pytest.param("networks", "{base: 10.7.0.0, mask: 255.255.255.0, name: other}", "d", id="name-of-a-network"),
+        pytest.param("pools", "{name: gpu, driver: unique_pool, dhcp: {lease_time: 7200, tftp_filename: /gpu.0}}", "",
+                     id="the-same"),
+    ],
+)  # fmt: skip
+def test_two_rows_of_one_pool_or_network_leave_who_depends_on_them_as_they_are(
+    tmp_path: Path, kind: str, row: str, lost: str
+) -> None:
+    """Whichever of the two comes first, and to a look-up as to a refresh; `load` refuses the file."""
+    second = f"{kind}:\n- {row}\n"
+    for text in (joined(YAML, second), joined(second, YAML)):
+        source = source_of(write(tmp_path, text))
+        done = compiled(source)
+        told = done.assemble(None, set())
+        assert ["is also at hosts.yaml: " in reason for reason in told.faults["hosts.yaml"]] == [True]
+        assert {name[:1] for name in done.lost} >= set(lost) and len(done.doubts) == bool(lost)
+        assert all("cannot be read: " in doubt and "wanted one row" in doubt for doubt in done.doubts)
+        assert source.read_hosts([], ["d"], Inventory()).unread.keys() == done.below.keys()
+        if not lost:
+            assert sealed(told).digest == table(source_of(write(tmp_path, YAML)))[0].digest
+    store = new_store(tmp_path)
+    assert not load_file(store, write(tmp_path, text)).written
+    store.close()
+
+
 def hosts_of(inventory: Inventory) -> list[Thing]:
     return [inventory.things[path] for path in inventory.hosts]
 
@@ -381,7 +418,7 @@ def hosts_of(inventory: Inventory) -> list[Thing]:
         pytest.param(b"{", "not YAML", id="no-YAML"),
         pytest.param(b"- a\n- b\n", "no mapping; wanted one with networks, pools", id="a-list"),
         pytest.param(b"", "no mapping", id="empty"),
-        pytest.param(b"hosts: [\xff]", "not YAML", id="no-UTF-8"),
+        pytest.param(b"hosts: [\xff]", "line 1: byte 0xff is not UTF-8", id="no-UTF-8"),
         pytest.param(b"hosts: []\n---\nhosts: []\n", "several documents", id="two-documents"),
         pytest.param(YAML.encode()[:-30], "not YAML", id="cut-in-the-middle"),
     ],
@@ -495,3 +532,31 @@ def test_who_has_the_same_address_comes_along(tmp_path: Path) -> None:
     served = Pair(table(source)[0])
     for row in plan.rows:
         assert served.lookup(row.mac)["state"] == "conflict"
+
+
+def test_many_bad_rows_take_time_in_proportion_and_are_told_in_a_few_lines(tmp_path: Path) -> None:
+    def seconds(rows: int) -> float:
+        head = "base,mask\n10.0.0.0,255.0.0.0\n\nname,mac,address,rack\n"
+        text = head + "".join(
+            f"n{n},02:00:00:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x},,r1\n" for n in range(rows)
+        )
+        source = source_of(write(tmp_path, text, "hosts.csv"))
+        started = time.process_time()
+        made = compiled(source).assemble(None, set())
+        said = made.faults["hosts.csv"]
+        assert ": rack 'r1' with ru None; wanted both" in said[0] and said[-1] == f"... and {rows - 10} more"
+        assert len(said) == 11
+        return time.process_time() - started
+
+    seconds(1_000)
+    assert seconds(20_000) < 20 * seconds(4_000)
+
+
+def test_reasons_that_come_by_several_ways_are_counted_once() -> None:
+    part, other, whole = Faults(), Faults(), Faults()
+    for n in range(25):
+        part.blame("a", f"reason {n}")
+    other.include({"a": [f"other {n}" for n in range(12)], "b": ["once"]})
+    for faults in (part, other, part, other, {"b": ["once"]}):
+        whole.include(faults)
+    assert whole["b"] == ["once"] and whole["a"] == [*(f"reason {n}" for n in range(10)), "... and 27 more"]
