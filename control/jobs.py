@@ -119,7 +119,8 @@ class Failed:
     """Nothing was published; what was served goes on.  job: whose answer this is."""
 
     kind: (
-        str  # "down", "shrunk", "contested", "pinned", "nothing", "internal": a fault of ours, or a planner that ended
+        str  # "down", "shrunk", "contested", "pinned", "nothing", "internal": a fault of ours, or a planner that ended;
+        # "superseded", which only control says: of what another configuration ended
     )
     reason: str
     job: str = "refresh"  # or "hosts", "changes"

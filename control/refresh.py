@@ -101,8 +101,13 @@ class InventoryState:
 
 
 Reply = Planned | Failed | tuple[Listed, list[dict[str, Any]]] | Origins
+SUPERSEDED = "superseded"  # Failed.kind, of what a reconfiguration ended
 JOB_OF = {"inventory": "refresh", "rollback": "refresh", "hosts": "hosts"}
 T = TypeVar("T")
+
+
+def is_superseded(reply: Reply) -> bool:
+    return isinstance(reply, Failed) and reply.kind == SUPERSEDED
 
 
 def reason_of(reply: Reply) -> str:
@@ -129,6 +134,7 @@ class Refresher:
         self.links: list[LinkAddress] = []
         self.relinking = self.links_due = False  # a Relink is under way; the planner has not been told the last links
         self.job, self.starting = asyncio.Lock(), asyncio.Lock()
+        self.going_back = asyncio.Lock()  # held by a rollback that the planner is at: between its disk and its word
         self.ahead = planner
         self.process: PlannerProcess | None = None
         self.channel: Channel | None = None
@@ -144,11 +150,6 @@ class Refresher:
 
     # --- the planner process -------------------------------------------------------------------------------------
 
-    async def start_planner(self) -> None:
-        """A fresh planner with what is served now (or with what the disk has), configured anew."""
-        async with self.starting:
-            await self._start_planner()
-
     async def running_planner(self) -> Channel:
         """The planner's channel; starts one when there is none, and one only, whoever needs it at the same time."""
         async with self.starting:
@@ -158,6 +159,7 @@ class Refresher:
             return self.channel
 
     async def _start_planner(self) -> None:
+        """A fresh one with what is served now, or with what the disk has."""
         await self.end_planner()
         self.last_progress = None
         self.process, self.ahead = self.ahead or PlannerProcess(), None
@@ -211,11 +213,11 @@ class Refresher:
             log.exception("a %s of the planner's cannot be used", type(message).__name__)
             self.give_up(f"the planner sent a damaged {type(message).__name__} ({type(damaged).__name__}: {damaged})")
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: str, kind: str = "internal") -> None:
         """The planner is no use any more: who waits for it hears why, and the next job starts another."""
         self.drop_channel()
         for job in list(self.waiting):
-            self.answer(job, Failed(kind="internal", reason=reason))
+            self.answer(job, Failed(kind=kind, reason=reason))
 
     def on_job_message(self, message: Any, fds: list[int]) -> None:
         if isinstance(message, Progress):
@@ -468,11 +470,12 @@ class Refresher:
         return waiting.result()
 
     async def do_refresh(self, message: Refresh | Rollback) -> dict[str, Any]:
-        async with self.job:
+        rollback = isinstance(message, Rollback)
+        async with self.job, self.going_back if rollback else contextlib.nullcontext():
             started = time.monotonic()
             reply = await self.give(message, "refresh")
             self.state.stage = ""
-            if isinstance(message, Refresh):
+            if not rollback and not is_superseded(reply):
                 self.schedule(isinstance(reply, Planned), time.monotonic() - started)
             if not isinstance(reply, Planned):
                 self.note_failure(reply)
@@ -487,7 +490,7 @@ class Refresher:
         state = self.state
         if reply.kind in state.outcomes:
             state.outcomes[reply.kind] += 1
-        if reply.kind in ("pinned", "nothing"):
+        if reply.kind in ("pinned", "nothing") or is_superseded(reply):
             return  # the inventory itself is not to blame
         if state.failure != reply.reason:  # once, not at every try
             log.warning("refresh failed: %s; generation %d serves on", reply.reason, self.table.generation)
@@ -566,10 +569,17 @@ class Refresher:
                 moved.cancel()
 
     async def reconfigure(self, config: Config) -> None:
-        async with self.job:
-            self.config = config
-            try:
-                await self.start_planner()
-            except (OSError, ChannelClosed, ValueError) as error:  # the refresh that follows tries again, and says why
-                log.warning("the planner cannot be started: %s", error)
-        self.poke.set()
+        """Another configuration counts from now on, and the inventory is read by it.
+
+        What the planner is at by the old one is not waited for: an address that hangs is what gets corrected.  One
+        that was told nothing else than it would be told now stays, with whatever it is at."""
+        async with self.going_back, self.starting:
+            another, self.config = config.dhcp != self.config.dhcp, config
+            self.poke.set()  # before anybody hears of the end: or run() would read twice
+            if another:
+                self.retry_s = RETRY_FIRST_S
+                self.give_up("superseded by a new configuration, by which the inventory is read now", SUPERSEDED)
+                try:
+                    await self._start_planner()
+                except (OSError, ChannelClosed, ValueError) as error:  # the refresh that follows tries again
+                    log.warning("the planner cannot be started: %s", error)

@@ -47,6 +47,7 @@ class ServedTable:
         self.adopted = asyncio.Event()
         self.age_reason = NEVER  # why the age is not known
         self.dated_s = 0.0  # since 1970, of a table from disk; 0 once the inventory has had its say
+        self.watching_clock = False
         self.clock_ahead_s = 0.0  # of the calendar's clock before CLOCK_BOOTTIME, when that date was looked at
         self.loop: asyncio.AbstractEventLoop | None = None
         self.rejections: dict[int, str] = {}
@@ -54,6 +55,8 @@ class ServedTable:
     def watch(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.loop.add_reader(self.adopted_bell, self.on_bell)
+        if self.site.dated_s:  # our predecessor's table: the clock may have been set while nobody looked at it
+            self.date(float(self.site.dated_s))
 
     def on_bell(self) -> None:
         os.eventfd_read(self.adopted_bell)
@@ -95,18 +98,23 @@ class ServedTable:
         """The inventory's word: at that time of CLOCK_BOOTTIME, which nobody sets, it said what is served."""
         self.dated_s, self.age_reason = 0.0, ""
         self.site.confirmed_boottime_s = int(boottime_s)
+        self.site.dated_s = 0  # last: who is killed in between leaves a table that is too old, never one too young
 
     def date(self, confirmed_s: float) -> None:
         """A table from disk: confirmed at that time since 1970, as the clock then said.
 
         Whether that is long ago only today's clock can tell.  While it is all that we have, a clock that is set has us
-        look again: machines without a clock of their own learn the time after they have booted."""
+        look again: machines without a clock of their own learn the time after they have booted.  The date stands in the
+        site page, so that a successor of this process looks again as well."""
         self.dated_s = confirmed_s
+        self.site.dated_s = int(confirmed_s)
         self.compare_clock()
-        self.watch_clock()
+        if not self.watching_clock:
+            self.watch_clock()
 
     def watch_clock(self) -> None:
-        if self.dated_s and self.loop is not None:
+        self.watching_clock = bool(self.dated_s) and self.loop is not None
+        if self.watching_clock and self.loop is not None:
             if abs(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - self.clock_ahead_s) > CLOCK_SET_S:
                 self.compare_clock()
                 log.warning("the clock was set: the age of the table from disk is %s", self.age_words())

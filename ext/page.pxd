@@ -14,7 +14,7 @@ from ext.verdict cimport VERDICT_COUNT
 
 cdef enum:
     PAGE_MAGIC = 0x67617062        # "bpag"
-    PAGE_VERSION = 4
+    PAGE_VERSION = 5
     APART = 1 << 16
     BATCH = 64
     RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
@@ -95,6 +95,7 @@ cdef struct SitePage:              # written by control, read by every worker
     uint32_t magic
     uint32_t version
     int64_t confirmed_boottime_s   # when the inventory last confirmed the table, CLOCK_BOOTTIME; may lie before the boot
+    int64_t dated_s                # since 1970: date on the disk that this was made of; 0 once the inventory said it
 
 
 cdef enum Pushed:

@@ -120,6 +120,17 @@ cdef class SiteWords:
     def confirmed_boottime_s(self, int64_t seconds):
         self.page.confirmed_boottime_s = seconds
 
+    @property
+    def dated_s(self) -> int:
+        """Seconds since 1970: the date of a table from disk that no inventory has confirmed since; 0 of any other.
+
+        For control's successor, who has to go on comparing it with a clock that may be set."""
+        return self.page.dated_s
+
+    @dated_s.setter
+    def dated_s(self, int64_t seconds):
+        self.page.dated_s = seconds
+
 
 cdef class WorkerPage:
     """One worker slot's page, for the supervisor (heartbeat) and for control (counters, events)."""

@@ -25,10 +25,20 @@ NAK_AGE_MAX_S = 2678400  # the largest dhcp.max_nak_age
 
 
 @pytest.fixture
-def table() -> Iterator[ServedTable]:
+def kept() -> Iterator[list[int]]:
+    """What the supervisor keeps: site page, a worker's page, a bell."""
     fds = [create_site_page(), create_worker_page(0), os.eventfd(0)]
-    yield ServedTable(fds[0], [fds[1]], fds[2])
+    yield fds
     close_all(fds)
+
+
+def of(kept: list[int]) -> ServedTable:
+    return ServedTable(kept[0], [kept[1]], kept[2])
+
+
+@pytest.fixture
+def table(kept: list[int]) -> ServedTable:
+    return of(kept)
 
 
 def as_a_worker_sees_it(table: ServedTable) -> int:
@@ -102,6 +112,53 @@ def test_a_clock_that_is_set_dates_the_table_from_disk_anew(
             clock_is(clock, 30 * DAY_S)
             await asyncio.sleep(0.1)
             assert table.age_s() == pytest.approx(0, abs=2)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("set_s", [30 * DAY_S, -30 * DAY_S], ids=["on", "back"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_successor_of_control_dates_the_table_from_disk_anew(
+    kept: list[int], monkeypatch: pytest.MonkeyPatch, when: str, set_s: float
+) -> None:
+    """Whether the clock is set before it lives or after."""
+    monkeypatch.setattr(table_module, "CLOCK_LOOK_S", 0.01)
+    of(kept).date(time.time() - 60)
+    want = pytest.approx(set_s + 60, abs=2) if set_s > 0 else None
+
+    async def scenario() -> None:
+        successor = of(kept)
+        if when == "before":
+            clock_is(monkeypatch, set_s)
+        successor.watch()
+        if when == "after":
+            assert successor.age_s() == pytest.approx(60, abs=2)
+            clock_is(monkeypatch, set_s)
+            await asyncio.sleep(0.1)
+        assert successor.age_s() == want
+        assert as_a_worker_sees_it(successor) > 29 * DAY_S
+        if want is None:
+            assert "it is dated 2" in successor.age_reason
+
+    asyncio.run(scenario())
+
+
+def test_what_the_inventory_confirmed_keeps_its_age_whatever_a_successors_clock_says(
+    kept: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "CLOCK_LOOK_S", 0.01)
+    table = of(kept)
+    table.date(time.time() - 30 * DAY_S)
+    table.confirm(time.clock_gettime(time.CLOCK_BOOTTIME) - 5)
+
+    async def scenario() -> None:
+        clock_is(monkeypatch, -400 * DAY_S)
+        successor = of(kept)
+        successor.watch()
+        assert successor.age_s() == pytest.approx(5, abs=2)
+        clock_is(monkeypatch, 400 * DAY_S)
+        await asyncio.sleep(0.1)
+        assert successor.age_s() == pytest.approx(5, abs=2)
 
     asyncio.run(scenario())
 

@@ -25,6 +25,7 @@ from fastpath.protocol import Channel
 from tests.control.inventories import Site
 from tests.control.refreshing import Control, Inventory, inventory_server, within
 from tests.control.spoiling import http
+from tests.control.test_service import content
 
 LINKS = [LinkAddress(2, "eth0", 0x0A010002, 24, 1500)]
 OTHER_LINKS = [LinkAddress(2, "eth0", 0x0A010003, 24, 1500)]
@@ -343,6 +344,101 @@ def test_a_new_configuration_is_a_new_planner_with_the_same_table(inventory: Inv
         assert control.published[-1].origin == "links" and control.table.generation == number + 1
         site("a").store_in(inventory.store)
         assert (await control.refresher.refresh())["removed"] == 2, "the new limit counts"
+
+    within(inventory, tmp_path, scenario)
+
+
+@pytest.mark.parametrize("cold", [True, False], ids=["cold", "with-a-table"])
+def test_a_corrected_address_counts_while_the_wrong_one_hangs(
+    inventory: Inventory, tmp_path: Path, caplog: pytest.LogCaptureFixture, cold: bool
+) -> None:
+    """Nobody waits for the old one: not the refreshes by schedule, and not who asked for one."""
+    path, other = tmp_path / "services.conf", tmp_path / "hosts.csv"
+    other.write_text(content(1, 2, 3, 4))
+
+    async def scenario(control: Control) -> None:
+        refresher = control.refresher
+        await refresher.relink(LINKS)
+        if not cold:
+            await refresher.refresh()
+        inventory.hold()
+        by_schedule = asyncio.create_task(refresher.run())
+        await inventory.wait_asked()
+        queued = asyncio.create_task(refresher.refresh(force=True))
+        looked_up = asyncio.create_task(refresher.look_up(["02:00:00:00:00:01"]))
+        origins = asyncio.create_task(refresher.origins([(1, 2)], 60))
+        await asyncio.sleep(0)
+        before, had = control.pid(), len(control.published)
+        path.write_text(path.read_text().replace(inventory.server.url, f"file://{other}"))
+        await asyncio.wait_for(refresher.reconfigure(load(path)), 10)
+        assert control.pid() != before
+        for ended in (looked_up, origins):
+            with pytest.raises(RefreshFailed, match="superseded by a new configuration"):
+                await ended
+        assert (await asyncio.wait_for(queued, 30))["hosts"] == 4, "by the new one"
+        assert control.published[had:] and control.table.hosts == 4 and control.word == "ok"
+        assert refresher.state.outcomes["internal"] == 0 and refresher.retry_s == RETRY_FIRST_S
+        by_schedule.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await by_schedule
+
+    within(inventory, tmp_path, scenario)
+    assert "refresh failed" not in caplog.text, "it has not failed, nobody wants it any more"
+
+
+def test_who_asked_for_a_refresh_hears_that_another_configuration_came(inventory: Inventory, tmp_path: Path) -> None:
+    path = tmp_path / "services.conf"
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        inventory.hold()
+        asked = asyncio.create_task(control.refresher.refresh())
+        await inventory.wait_asked()
+        path.write_text(path.read_text().replace('{"dhcp": {', '{"dhcp": {"max_shrink": 1, '))
+        await asyncio.wait_for(control.refresher.reconfigure(load(path)), 10)
+        with pytest.raises(RefreshFailed, match="superseded by a new configuration, by which the inventory is read"):
+            await asyncio.wait_for(asked, 10)
+        assert control.refresher.state.failure == "" and control.refresher.poke.is_set()
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_a_new_configuration_is_read_once(inventory: Inventory, tmp_path: Path) -> None:
+    """By the refresh that its poke starts, and not again for the one that it ended."""
+    path, other = tmp_path / "services.conf", tmp_path / "hosts.csv"
+    other.write_text(content(1))
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        inventory.hold()
+        running = asyncio.create_task(control.refresher.run())
+        await inventory.wait_asked()
+        path.write_text(path.read_text().replace(inventory.server.url, f"file://{other}"))
+        await control.refresher.reconfigure(load(path))
+        await control.wait_published(1)
+        await asyncio.sleep(0.5)
+        assert control.refresher.state.outcomes == dict.fromkeys(refresh.OUTCOMES, 0) | {"published": 1}
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_what_does_not_concern_the_planner_leaves_it_at_its_work(inventory: Inventory, tmp_path: Path) -> None:
+    path = tmp_path / "services.conf"
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        inventory.hold()
+        under_way = asyncio.create_task(control.refresher.refresh())
+        await inventory.wait_asked()
+        before = control.pid()
+        path.write_text(path.read_text()[:-1] + ', "control": {"read_uids": [5]}}')
+        await asyncio.wait_for(control.refresher.reconfigure(load(path)), 10)
+        assert control.refresher.config.control.read_uids == (5,)
+        inventory.release()
+        assert (await under_way)["hosts"] == 3 and control.pid() == before and control.refresher.poke.is_set()
 
     within(inventory, tmp_path, scenario)
 
