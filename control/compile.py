@@ -154,6 +154,7 @@ class Compilation:
             for address, name, path in claims:
                 rows_of_segment.add_claim(address, encoded(name), told_apart(path))
             plan_s += clock() - started
+        rules.faults = Faults()  # or this part's would be told before those of the parts ahead of it
         return missing, plan_s
 
     def note_undecided(self, segment: Segment, name: str, unread: str) -> None:
