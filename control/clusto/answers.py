@@ -29,19 +29,21 @@ CONNECT_TIMEOUT_S = 5.0
 FIRST_S = 120.0  # until the first byte; the real daemon makes a whole answer before it sends any of it
 FIRST_PER_MEMBER_S = 0.01  # the real daemon takes 1.5 ms a member
 SILENCE_S = 60.0  # between bytes
-BYTES_PER_S_MIN = 32 * 1024  # a slower answer is given up: its time limit grows with what came
+BYTES_PER_S_MIN = 32 * 1024  # a slower answer is given up: its time limit grows with what came of its body, unpacked
 BULK_BYTES_MAX = 256 << 20  # unpacked; 200,000 members of a pool with their attributes
 LIST_BYTES_MAX = 128 << 20  # paths of 4 million objects; three lists are read at a time
 SINGLE_BYTES_MAX = 8 << 20
 ERROR_BYTES_MAX = 1 << 20  # a traceback's last line is the reason
 UNPACKED_PER_PACKED_MAX = 200  # JSON of an inventory is packed 20- to 60-fold; zlib can do 1000
+WIRE_BYTES_MARGIN = 1 << 20  # what a head, chunk sizes and packing may add to the body; a head has some hundred bytes
+WIRE_PER_BODY_MAX = 8  # chunks of one byte take 6
 SMALL_BYTES = 1 << 20  # below, nobody asks how densely it is packed
 SLICE_S = 0.5
 TELL_EVERY_S = 0.5
 BLOCK_BYTES = 1 << 16
 
 Heard = Callable[[int], None]
-"""Called with the bytes of the answer under way, at least every TELL_EVERY_S while it is waited for."""
+"""Called with the bytes of the body under way, unpacked, at least every TELL_EVERY_S while it is waited for."""
 
 
 class AnswerSpoiled(InventoryDown):
@@ -49,21 +51,26 @@ class AnswerSpoiled(InventoryDown):
 
 
 class Patience:
-    """How long the request under way may take.  One for each connection.  fault: why it was given up."""
+    """How long, and how much, the request under way may take.  One for each connection.  fault: why it was given up.
+
+    came: bytes on the wire; body: what they unpacked to.  Only the body makes progress: a sender has ways without end
+    to say nothing (interim answers, trailers, empty members of gzip)."""
 
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
-        self.begin(FIRST_S)
+        self.begin(FIRST_S, LIST_BYTES_MAX)
 
-    def begin(self, first_s: float) -> None:
+    def begin(self, first_s: float, bytes_max: int) -> None:
         self.first_s = first_s
+        self.bytes_max = bytes_max
         self.started = self.last = self.told = time.monotonic()
-        self.came = 0
+        self.came = self.body = 0
         self.fault = ""
 
     def wait(self, sock: Any) -> None:
         """Until there is something to read.  Raises TimeoutError."""
         if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            self.check()
             return
         poll = select.poll()
         poll.register(sock, select.POLLIN)
@@ -73,24 +80,36 @@ class Patience:
             if ready:
                 return
 
-    def note(self, count: int) -> None:
+    def note_wire(self, count: int) -> None:
+        """Raises AnswerSpoiled."""
         self.came += count
-        self.last = time.monotonic()
+        wire_max = WIRE_BYTES_MARGIN + min(WIRE_PER_BODY_MAX * self.body, self.bytes_max)
+        if self.came > wire_max:
+            raise AnswerSpoiled(
+                f"{self.came} bytes came and {self.body} of them are its body, unpacked: wanted at most {wire_max} for "
+                "that; look at what stands between here and the inventory"
+            )
+
+    def note_body(self, size: int) -> None:
+        """size: of all of it so far."""
+        if size > self.body:
+            self.body = size
+            self.last = time.monotonic()
 
     def check(self) -> None:
         now = time.monotonic()
-        limit_s = self.first_s + self.came / BYTES_PER_S_MIN
+        limit_s = self.first_s + self.body / BYTES_PER_S_MIN
         if not self.came and now - self.started > self.first_s:
             self.fault = f"no answer within {self.first_s:.0f} s"
-        elif self.came and now - self.last > SILENCE_S:
-            self.fault = f"silent for {SILENCE_S:.0f} s after {self.came} bytes"
+        elif self.body and now - self.last > SILENCE_S:
+            self.fault = f"silent for {SILENCE_S:.0f} s after {self.body} bytes"
         elif now - self.started > limit_s:
-            self.fault = f"not complete after {limit_s:.0f} s and {self.came} bytes"
+            self.fault = f"not complete after {limit_s:.0f} s and {self.body} bytes"
         if self.fault:
             raise TimeoutError(self.fault)
         if now - self.told >= TELL_EVERY_S:
             self.told = now
-            self.heard(self.came)
+            self.heard(self.body)
 
 
 class _Waiting(io.RawIOBase):
@@ -107,7 +126,7 @@ class _Waiting(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         self.patience.wait(self.sock)
         count: int = self.raw.readinto(buffer)
-        self.patience.note(count)
+        self.patience.note_wire(count)
         return count
 
     def close(self) -> None:
@@ -234,7 +253,7 @@ class Answers:
     def get(self, path: str, parameters: Mapping[str, str], bytes_max: int, first_s: float) -> bytearray:
         """The body of a 200, at most bytes_max of it.  Raises InventoryDown naming the request and what came back."""
         what = f"GET {self.url}{path}"
-        self.patience.begin(first_s)
+        self.patience.begin(first_s, bytes_max)
         try:
             with self.session.get(
                 self.url + path,
@@ -258,8 +277,11 @@ class Answers:
     def body(self, answer: requests.Response, what: str, bytes_max: int) -> bytearray:
         good = answer.status_code == 200
         unpacking = Unpacking(answer.headers.get("Content-Encoding", ""), bytes_max if good else ERROR_BYTES_MAX)
-        for block in answer.raw.stream(BLOCK_BYTES, decode_content=False):
+        while block := answer.raw.read1(
+            BLOCK_BYTES, decode_content=False
+        ):  # what came, without waiting for a whole one
             unpacking.add(block)
+            self.patience.note_body(len(unpacking.content))
         content = unpacking.done()
         if not good:
             last = content.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]

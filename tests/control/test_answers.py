@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -232,6 +233,78 @@ def test_a_head_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InventoryDown, match="get_entities: not complete after 0 s"):
             Fetcher(url).read()
         done.set()
+
+
+def again(head: bytes, nothing: bytes) -> Callable[[str], Iterator[bytes]]:
+    def say(_target: str) -> Iterator[bytes]:
+        yield head
+        while True:
+            yield nothing
+
+    return say
+
+
+CHUNKED, GZIP, DEFLATE = (HEAD + line + b"\r\n\r\n" for line in (
+    b"Transfer-Encoding: chunked", b"Content-Encoding: gzip", b"Content-Encoding: deflate"
+))  # fmt: skip
+NOTHING = [
+    pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0, id="interim-answers"),
+    pytest.param(HEAD, b"X: " + b"x" * 8000 + b"\r\n", 0, id="head"),
+    pytest.param(GZIP, gzip.compress(b"") * 300, 0, id="members-of-gzip"),
+    pytest.param(DEFLATE + b"\x78\x9c", b"\x00\x00\x00\xff\xff" * 1500, 0, id="blocks-of-deflate"),
+    pytest.param(CHUNKED, b"1;" + b"x" * 8000 + b"\r\n \r\n", 100, id="names-of-chunks"),
+    pytest.param(CHUNKED + b"2\r\n[]\r\n0\r\n", b"X: " + b"x" * 8000 + b"\r\n", 2, id="trailers"),
+]
+
+
+@pytest.mark.parametrize("head, nothing, body_max", NOTHING)
+def test_an_answer_that_goes_on_without_growing_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, head: bytes, nothing: bytes, body_max: int
+) -> None:
+    """It would hold the planner for ever, and keep who watches it content."""
+    monkeypatch.setattr(answers, "WIRE_BYTES_MARGIN", 1 << 17)
+    with saying(again(head, nothing)) as url, pytest.raises(InventoryDown) as told:
+        Fetcher(url).read()
+    found = re.search(r"get_entities: (\d+) bytes came and (\d+) of them are its body", str(told.value))
+    if found is None:
+        assert "more than 100 headers" in str(told.value), "http.client's own limit"
+    else:
+        assert int(found[1]) < (1 << 18) and int(found[2]) <= body_max
+
+
+@pytest.mark.parametrize("head, nothing, body_max", NOTHING)
+def test_what_is_no_body_wins_no_time(
+    monkeypatch: pytest.MonkeyPatch, head: bytes, nothing: bytes, body_max: int
+) -> None:
+    monkeypatch.setattr(asking, "FIRST_S", 0.2)
+    monkeypatch.setattr(answers, "SILENCE_S", 0.2)
+    monkeypatch.setattr(answers, "TELL_EVERY_S", 0.02)
+    done = threading.Event()
+    told: list[int] = []
+
+    def drip(_target: str) -> Iterator[bytes]:
+        yield head
+        while not done.wait(0.05):
+            yield nothing
+
+    with saying(drip) as url:
+        fetcher = Fetcher(url, None, lambda stage, count, _total: told.append(count) if stage == "bytes" else None)
+        with pytest.raises(InventoryDown, match=r"(not complete after|silent for) 0 s (and|after) \d+ bytes"):
+            fetcher.read()
+        done.set()
+    assert told and max(told) <= body_max, "progress is what came of the body"
+
+
+def test_chunks_of_a_byte_are_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may write as its JSON encoder speaks."""
+    monkeypatch.setattr(answers, "WIRE_BYTES_MARGIN", 1 << 17)
+
+    def by_letter(text: str) -> Iterator[bytes]:
+        yield CHUNKED + b"".join(b"1\r\n%c\r\n" % letter for letter in text.encode()) + b"0\r\n\r\n"
+
+    names = json.dumps([f"/server/h{number}" for number in range(3_000)])
+    with saying(lambda _target: by_letter(names)) as url:
+        assert len(asking.Asker(url).entities()) == 3_000
 
 
 def test_silence_in_the_middle_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
