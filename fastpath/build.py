@@ -31,5 +31,10 @@ def installed_name() -> str:
     return named(*recorded())
 
 
+def another_is_installed() -> bool:
+    """False also where nobody knows: in the midst of an installation, or for want of a descriptor."""
+    return recorded() not in (UNKNOWN, (VERSION, BUILD))
+
+
 VERSION, BUILD = recorded()  # of what is being loaded: what is installed later is another build
 BUILD_NAME = named(VERSION, BUILD)

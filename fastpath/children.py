@@ -16,7 +16,7 @@ from ext.page import PAGE_LAYOUT
 from ext.table import TABLE_LAYOUT
 from ext.xsk import POOL_LAYOUT
 
-from fastpath.protocol import Channel, close_all
+from fastpath.protocol import Channel, Fds, Message, close_all
 
 KINDS = ("worker", "spare", "control", "observer", "traps")  # those that are kept running, and counted
 TRIAL = "trial"  # of new code, before an upgrade
@@ -73,7 +73,7 @@ class Child:
 
     def hear_build(self, build: str, layouts: Mapping[str, int]) -> None:
         """Raises ValueError for layouts that are none.  Without any: a build that does not say, told apart already."""
-        self.build = build
+        self.build = printable(build)
         if layouts:
             self.layouts = {str(name): int(number) for name, number in list(layouts.items())[:LAYOUTS_MAX]}
 
@@ -95,6 +95,25 @@ class Child:
         close_all([self.pidfd])
         if self.head is not None:
             self.head.close()
+
+
+class KernelRefuses(Exception):
+    """For want of memory or the like; what is to be received stays where it is."""
+
+
+def printable(text: str) -> str:
+    """One line of the log at most, whatever a child has said."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:500])
+
+
+def received(child: Child) -> tuple[Message, Fds]:
+    """As Channel.receive()."""
+    try:
+        return child.channel.receive()
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise KernelRefuses(str(error)) from error
 
 
 def spawn(kind: str, command: list[str]) -> Child:

@@ -28,7 +28,7 @@ def restore(state: State) -> Supervisor:
     if state.kept.generation and not state.kept.table_layout:
         state.kept.table_layout = table_layout(state.kept.base)
     supervisor = Supervisor(state.settings, state.kept)
-    supervisor.reload_wanted = state.reload_wanted
+    supervisor.reload.wanted = state.reload_wanted
     for kind, total in state.totals.items():
         supervisor.deaths[kind].total = total
     for heir in state.children:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from ext.page import WorkerPage
 
-from fastpath import briefing, build
+from fastpath import briefing
 from fastpath import children as processes
 from fastpath.briefing import Named
 from fastpath.children import (
@@ -33,15 +33,16 @@ from fastpath.children import (
     TRIAL,
     Child,
     Deaths,
-    differing,
+    KernelRefuses,
     is_starved,
     is_stopped,
+    printable,
+    received,
     spawn,
     table_layout,
 )
 from fastpath.confine import worker_program
 from fastpath.kept import Kept
-from fastpath.logs import flush_logs
 from fastpath.protocol import (
     GENERATION_MAX,
     Accepted,
@@ -61,13 +62,14 @@ from fastpath.protocol import (
     Settings,
     Stop,
     Tried,
-    Try,
     UnknownKind,
     close_all,
 )
+from fastpath.reload import PendingReload
 from fastpath.turns import KINDS as TURNING
 from fastpath.turns import Turns
-from fastpath.upgrade import become, trial_fds, write_state
+from fastpath.upgrade import write_state
+from fastpath.upgrading import Upgrades
 
 log = logging.getLogger("bootstorm.supervisor")
 
@@ -79,31 +81,8 @@ LATE_S = 1.0  # these: from here on their CPU time is counted, of which they may
 WAKING_S = 0.5  # these, when the machine itself stood still
 STOP_S = 2.0  # after Stop; then SIGKILL
 TRIAL_S = 10.0
-UPGRADE_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)  # between trials that nobody asked for
-FOREIGN_S = 10.0  # so long a spare that no slot can be given to may stay where other code is installed by now
 FIRST_TABLE_S = 5.0  # after a start: so long requests wait for the first table, which mostly comes from the disk
-UNFIT = 2  # so many of a kind in a row died before their first turn: one may have been killed by a person
-RELOADS_MAX = 3  # controls that die of one SIGHUP, before it is given up
 COMPLAIN_S = 10.0  # between two lines about the same fault of our own
-
-
-class KernelRefuses(Exception):
-    """For want of memory or the like; what is to be received stays where it is."""
-
-
-def printable(text: str) -> str:
-    """One line of the log at most, whatever a child has said."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:500])
-
-
-def received(child: Child) -> tuple[Message, Fds]:
-    """As Channel.receive()."""
-    try:
-        return child.channel.receive()
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        raise KernelRefuses(str(error)) from error
 
 
 @dataclass
@@ -130,13 +109,8 @@ class Supervisor:
         self.last_tick_s = self.awake_s = time.monotonic()
         self.unreaped: set[int] = set()  # pids of children that were never watched, killed and not dead yet
         self.complained: dict[str, float] = {}
-        self.reload_wanted = False  # until a control has obeyed SIGHUP, and lives on
-        self.reload_told: Child | None = None  # who was told of it
-        self.reload_read_s, self.reloads = 0.0, 0  # when that one had read it; how many were told
-        self.unfit: dict[str, int] = {}  # kind -> how many in a row died before their first turn
-        self.told_foreign = self.told_need = self.told_refusal = ""  # each is told once
-        self.tries, self.next_try_s = 0, 0.0  # of upgrades that nobody asked for
-        self.unasked = False  # the trial that runs
+        self.reload = PendingReload()
+        self.upgrades = Upgrades(self)
         self.table_due_s = self.last_tick_s + FIRST_TABLE_S
 
     # --- processes -----------------------------------------------------------------------------------------------
@@ -179,7 +153,7 @@ class Supervisor:
         """As a death at once; told once for each reason."""
         fault = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
         if kind == TRIAL:
-            self.not_upgraded(f"the trial of the new code cannot be started: {fault}")
+            self.upgrades.refused(f"the trial of the new code cannot be started: {fault}")
             return
         deaths = self.deaths[kind]
         now = time.monotonic()
@@ -325,9 +299,9 @@ class Supervisor:
         if child.kind == "worker" and child.head is None:
             self.pages[child.slot].pid = 0
         if child.kind not in self.deaths:
-            self.on_trial_ended(child, how)
+            self.upgrades.on_trial_ended(child, how)
         elif not self.stopping and not child.stopping_s:
-            self.note_unfit(child)
+            self.upgrades.installed.note_death(child, self.turns)
             self.deaths[child.kind].note(now - child.started_s, now)
             log.warning("%s %d (slot %d) ended by %s; replaced", child.kind, child.pid, child.slot, how)
             self.tell("control", Restarted(restarts=self.restarts()))
@@ -363,7 +337,7 @@ class Supervisor:
                 continue
             elif child.kind == TRIAL:
                 if late_s > limit_s and not child.stopping_s:
-                    self.not_upgraded(f"the trial of the new code took over {limit_s:.0f} s")
+                    self.upgrades.refused(f"the trial of the new code took over {limit_s:.0f} s")
                     self.end(child)
             elif not is_starved(child, 0.0 if child.kind == "worker" else limit_s) and late_s > limit_s:
                 log.warning(
@@ -446,8 +420,8 @@ class Supervisor:
         """Raises whatever a message causes that is not as it has to be; fds that are kept are taken out of `fds`."""
         if isinstance(message, Ready) and child.kind == "spare":
             child.ready = True
-            child.hear_build(printable(message.build), message.layouts)
-            self.tell_foreign(child)
+            child.hear_build(message.build, message.layouts)
+            self.upgrades.installed.note_ready(child)
             self.send_load(child)
         elif isinstance(message, Loaded) and child.kind in ("spare", "worker"):
             child.loaded = message.generation
@@ -465,7 +439,7 @@ class Supervisor:
             if child.head is not None:
                 self.pages[child.slot].carry(message.counters)
         elif isinstance(message, Tried) and child.kind == TRIAL:
-            self.on_tried(child, message)
+            self.upgrades.on_tried(child, message)
         else:
             raise MessageRefused(f"an unexpected {type(message).__name__}")
 
@@ -500,151 +474,19 @@ class Supervisor:
                 log.info("stopping")
                 self.stopping = True
             elif number == signal.SIGHUP:
-                self.reload_wanted, self.reload_told, self.reloads = True, None, 0
+                self.reload.ask()
                 self.pass_reload()
             elif number == signal.SIGUSR2 and not self.stopping:
-                self.told_refusal, self.unasked = "", False
-                self.begin_trial()
+                self.upgrades.ask()
 
     def pass_reload(self) -> None:
-        """SIGHUP, to one control after the other until one has turned its loop after it: any may be dying or stopping,
-        and none says that it has refused a file."""
-        control = next((child for child in self.children if child.kind == "control" and not child.stopping_s), None)
-        if not self.reload_wanted or control is None:
-            return
-        if control is not self.reload_told and self.reloads == RELOADS_MAX:
-            self.reload_wanted = False
-            log.error("not reloaded: %d control processes ended over it; mend services.conf, then SIGHUP", RELOADS_MAX)
-        elif control is not self.reload_told:
-            self.reload_told, self.reload_read_s = control, 0.0
-            self.reloads += 1
-            self.send(control, Reload())
-        elif not self.reload_read_s:
-            self.reload_read_s = time.monotonic() if control.channel.is_read() else 0.0
-        elif self.turns.last_s("control") > self.reload_read_s:
-            self.reload_wanted, self.reload_told = False, None
+        for child in self.children:
+            lives = child.kind == "control" and not child.stopping_s
+            if lives and self.reload.is_for(child, self.turns.last_s("control")):
+                self.send(child, Reload())
 
     def state(self) -> bytes:
-        return write_state(self.settings, self.kept, self.children, self.restarts(), self.pages, self.reload_wanted)
-
-    def begin_trial(self) -> None:
-        """Does the new code load, and can it go on from what we are?  A child finds out, on copies; we go on meanwhile.
-
-        One that is still at it is ended: the code may have changed under it."""
-        for child in self.children:
-            if child.kind == TRIAL:
-                self.end(child)
-        trial = self.start(TRIAL)
-        if trial is None:
-            return
-        try:
-            with trial_fds(self.state(), self.kept) as fds:
-                self.send(trial, Try(config_path=self.settings.config_path), fds)
-        except OSError as error:
-            self.not_upgraded(f"the trial of the new code cannot be told what to try: {error}")
-            self.end(trial)
-
-    def on_tried(self, trial: Child, message: Tried) -> None:
-        if trial.stopping_s:
-            return
-        trial.stopping_s = time.monotonic()
-        for note in message.notes[:50]:
-            log.warning("upgrade: %s", printable(str(note)))
-        if message.fault:
-            self.not_upgraded(f"the new code does not fit this service ({printable(message.fault)})")
-        elif not self.stopping and (not self.unasked or self.need_of_upgrade()):
-            self.become_new()
-
-    def on_trial_ended(self, trial: Child, how: str) -> None:
-        if not trial.stopping_s and not self.stopping:
-            self.not_upgraded(f"the trial of the new code ended by {how}; what it said stands above")
-
-    def not_upgraded(self, why: str) -> None:
-        """Told once for each reason where nobody asked for the upgrade."""
-        if why != self.told_refusal:
-            log.error("not upgraded: %s", why)
-        self.told_refusal = why
-
-    def become_new(self) -> None:
-        """Returns where it cannot be; then everything goes on as before."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # what comes from now on waits for the new image
-        try:
-            self.on_signals()  # what came before it would go with us
-            if self.stopping:
-                return
-            log.info("upgrading in place")
-            heads = [child.head.fd for child in self.children if child.head is not None]
-            channels = [child.channel.fileno() for child in self.children]
-            flush_logs()
-            become(self.state(), [*self.kept.fds(), *heads, *channels])
-        except OSError as error:
-            self.not_upgraded(f"the new code cannot be executed: {error}; restart instead")
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-    # --- installed code that does not go with this image ---------------------------------------------------------
-
-    def tell_foreign(self, spare: Child) -> None:
-        """Once for each build that is installed."""
-        if spare.outdated:
-            return
-        if not spare.is_foreign:
-            self.told_foreign = ""
-        elif self.told_foreign != (other := spare.build or "unknown build"):
-            self.told_foreign = other
-            names = differing(spare.layouts) or ["memory"]
-            log.error(
-                "the installed code (%s) has another layout of %s than this service (%s), which can start no worker "
-                "any more: finish the upgrade with SIGUSR2 or put the old code back",
-                other,
-                ", ".join(names),
-                build.BUILD_NAME,
-            )
-
-    def note_unfit(self, child: Child) -> None:
-        """It may be of other code, which finds our memory laid out otherwise; it cannot say so any more."""
-        if child.kind in TURNING:
-            turned = self.turns.last_s(child.kind)
-            self.unfit[child.kind] = 0 if turned else self.unfit.get(child.kind, 0) + 1
-
-    def need_of_upgrade(self) -> str:
-        """Why hosts stay silent, or without what is new, until the installed code takes over; "" where they do not."""
-        foreign = [child for child in self.children if child.is_foreign and not child.stopping_s]
-        spares = [child for child in self.children if child.kind == "spare" and child.ready and not child.stopping_s]
-        others = build.installed_name() != build.BUILD_NAME
-        if others and any(child.kind == "control" for child in foreign):
-            return "control is of the installed code and makes tables that no worker of ours can read"
-        if self.free_slots() and spares and all(child.is_foreign for child in spares):
-            return "a worker is missing, and the installed code has none that this supervisor can use"
-        unfit = sorted(kind for kind, deaths in self.unfit.items() if deaths >= UNFIT and not self.turns.last_s(kind))
-        if others and unfit:
-            return f"{', '.join(unfit)} of the installed code cannot start beside this supervisor"
-        return ""
-
-    def upgrade_unasked(self, now: float) -> None:
-        """As by SIGUSR2, which is late: what is missing can be had from the installed code alone."""
-        need = self.need_of_upgrade()
-        if not need:
-            self.told_need, self.tries, self.next_try_s = "", 0, 0.0
-        elif now >= self.next_try_s and not any(child.kind == TRIAL for child in self.children):
-            if need != self.told_need:
-                log.error("%s: upgrading without having been asked to", need)
-            self.told_need, self.unasked = need, True
-            self.next_try_s = now + UPGRADE_PAUSES_S[min(self.tries, len(UPGRADE_PAUSES_S) - 1)]
-            self.tries += 1
-            self.begin_trial()
-
-    def retire_foreign(self, now: float) -> None:
-        """The old code may have been put back: then there are others to be had, with which we can go on."""
-        installed = ""
-        for child in self.children:
-            if not child.is_foreign or child.stopping_s or now - child.started_s <= FOREIGN_S:
-                continue
-            installed = installed or build.installed_name()
-            if child.kind == "spare" and child.build != installed:
-                self.end(child)
-            elif child.kind == "control" and installed == build.BUILD_NAME:
-                self.ask_to_stop(child)
+        return write_state(self.settings, self.kept, self.children, self.restarts(), self.pages, self.reload.wanted)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -691,8 +533,7 @@ class Supervisor:
     def look_after(self) -> None:
         now = time.monotonic()
         self.check_turns(now)
-        self.retire_foreign(now)
-        self.upgrade_unasked(now)
+        self.upgrades.look(now)
         for child in self.children:
             if child.behind:
                 self.send_load(child)

@@ -322,10 +322,10 @@ def test_a_signal_that_comes_while_new_code_is_executed_is_not_lost(
         raise OSError(errno.ENOENT, "not this time")
 
     monkeypatch.setattr(os, "execv", execute)
-    supervisor.become_new()
+    supervisor.upgrades.become_new()
     assert seen == [{signal.SIGHUP}]
     supervisor.wake_write.send(bytes([signal.SIGTERM]))
-    supervisor.become_new()
+    supervisor.upgrades.become_new()
     assert len(seen) == 1 and supervisor.stopping, "it stops instead"
 
 
@@ -348,13 +348,13 @@ def test_a_sighup_waits_for_a_control_that_lives(world: World, monkeypatch: pyte
     supervisor.wake_write.send(bytes([signal.SIGHUP]))
     for _ in range(10):
         supervisor.turn()
-    assert supervisor.reload_wanted and not reloaded(world)
+    assert supervisor.reload.wanted and not reloaded(world)
     monkeypatch.undo()
     monkeypatch.setenv("STANDIN_TABLE_VERSION", str(LAYOUTS["table"]))
     with contextlib.suppress(ProcessLookupError):
         os.kill(control.pid, signal.SIGKILL)
     world.until(lambda: reloaded(world), "its successor has obeyed")
-    world.until(lambda: not supervisor.reload_wanted, "and lives on")
+    world.until(lambda: not supervisor.reload.wanted, "and lives on")
     os.kill(world.of("control")[0].pid, signal.SIGKILL)
     world.until(lambda: not reloaded(world), "the next one has not been told")
     world.settle()
@@ -378,7 +378,7 @@ def test_a_sighup_that_every_control_dies_of_is_given_up(
     supervisor.wake_write.send(bytes([signal.SIGHUP]))
     world.until(lambda: "3 control processes ended over it" in caplog.text, "given up")
     world.settle()
-    assert not supervisor.reload_wanted
+    assert not supervisor.reload.wanted
 
 
 def test_a_stopped_control_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,7 +438,7 @@ def upgrades(world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(os, "execv", execute)
     monkeypatch.setattr("fastpath.build.recorded", lambda: ("0.2", "b"))
-    monkeypatch.setattr("fastpath.supervisor.UPGRADE_PAUSES_S", (0.3, 0.3, 60.0))
+    monkeypatch.setattr("fastpath.installed.PAUSES_S", (0.3, 0.3, 60.0))
     world.supervisor.commands["spare"] = [*STANDIN, "foreign"]
     return executed
 
@@ -486,7 +486,7 @@ def test_where_the_old_code_is_put_back_it_serves(
     world: World, upgrades: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_the_spare(world)
-    monkeypatch.setattr("fastpath.supervisor.FOREIGN_S", 0.2)
+    monkeypatch.setattr("fastpath.installed.FOREIGN_S", 0.2)
     monkeypatch.setattr("fastpath.build.recorded", lambda: (VERSION, BUILD))
     world.supervisor.commands["spare"] = [*STANDIN, "spare"]
     world.settle()
@@ -507,12 +507,12 @@ def test_a_control_that_only_goes_with_the_installed_supervisor_begins_the_upgra
     os.kill(world.of("control")[0].pid, signal.SIGKILL)
     world.until(lambda: len(upgrades) == 1, "it is tried")
     assert caplog.text.count("upgrading without having been asked to") == 1
-    monkeypatch.setattr("fastpath.supervisor.FOREIGN_S", 0.0)
+    monkeypatch.setattr("fastpath.installed.FOREIGN_S", 0.0)
     monkeypatch.setattr("fastpath.build.recorded", lambda: (VERSION, BUILD))
     monkeypatch.setenv("STANDIN_TABLE_VERSION", str(LAYOUTS["table"]))
     supervisor.commands |= COMMANDS
     world.settle()
-    assert supervisor.need_of_upgrade() == ""
+    assert supervisor.upgrades.need() == ""
 
 
 def test_a_control_that_ends_in_the_midst_of_an_installation_begins_nothing(
@@ -525,9 +525,9 @@ def test_a_control_that_ends_in_the_midst_of_an_installation_begins_nothing(
     os.kill(world.of("control")[0].pid, signal.SIGKILL)
     world.until(lambda: len(world.of(TRIAL)) == 1, "a trial runs")
     supervisor.commands["control"] = good
-    world.until(lambda: not supervisor.need_of_upgrade(), "control turns")
+    world.until(lambda: not supervisor.upgrades.need(), "control turns")
     (trial,) = world.of(TRIAL)
-    supervisor.on_tried(trial, Tried())
+    supervisor.upgrades.on_tried(trial, Tried())
     assert not upgrades
 
 

@@ -190,7 +190,7 @@ def test_a_sighup_that_nobody_has_obeyed_goes_with_the_upgrade(world: World) -> 
     told = json.loads(world.supervisor.state())
     next_image(world, told)
     roll_on(world)
-    world.until(lambda: not world.supervisor.reload_wanted, "the new control has obeyed")
+    world.until(lambda: not world.supervisor.reload.wanted, "the new control has obeyed")
     assert os.pread(world.supervisor.kept.config, 100, 0) == b'{"reloaded": true}'
 
 
