@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 
 from control.jobs import KINDS
 from fastpath.protocol import Channel
 
 END_LOOK_S = 0.005
+STILL_LOOK_S = 0.25
+STILL_LOOKS = 12  # 3 s; counted in looks, for a machine that is stopped as a whole stops control, too
 
 
 class PlannerProcess:
@@ -25,6 +28,7 @@ class PlannerProcess:
         self._process = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
         theirs.close()
         self.channel.sock.setblocking(False)
+        self.ran_ns, self.still, self.looked_s = -1, 0, 0.0
 
     @classmethod
     def ahead(cls) -> PlannerProcess | None:
@@ -37,6 +41,22 @@ class PlannerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def stands_still(self) -> bool:
+        """It has used no processor for STILL_LOOKS looks, though it could have had one.  To be asked every
+        STILL_LOOK_S, of a planner that has to work: one that waits for an inventory stands still as well.
+
+        Who is ready to run (R) or waits for a disk (D) would be no quicker for another's start."""
+        from fastpath.children import look_at  # not before the planner is started
+
+        now = time.monotonic()
+        if now - self.looked_s >= STILL_LOOK_S / 2:  # several may ask
+            self.looked_s = now
+            seen = look_at(self.pid)
+            moved = seen is None or seen[0] in "RD" or seen[1] != self.ran_ns
+            self.still = 0 if moved else self.still + 1
+            self.ran_ns = seen[1] if seen is not None else -1
+        return self.still >= STILL_LOOKS
 
     async def end(self) -> None:
         """Also when it has ended already.  Without a thread to wait in: a full limit on processes gives none."""

@@ -89,6 +89,10 @@ class Progress:
     bytes: int = 0
 
 
+# Once, when the planner has said what the disk has, or what became of the table that it was given, and takes jobs.
+READY = Progress(stage="begin", done=0, total=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """fds: report, then base and delta when `published`.  confirmed_s: seconds since 1970 of the inventory's word."""

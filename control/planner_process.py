@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from control.config import MAX_FILE_BYTES, parse_accepted
-from control.jobs import KINDS, FindOrigins, ListChanges, LookUp, PlanBegin, Refresh, Relink, Relinked, Rollback
+from control.jobs import KINDS, READY, FindOrigins, ListChanges, LookUp, PlanBegin, Refresh, Relink, Relinked, Rollback
 from control.planner import Planner
 from fastpath.logs import configure_logging, leave
 from fastpath.oom import FIRST, offer
@@ -64,6 +64,7 @@ def run(channel: Channel) -> None:
         planner.relink(begin.links)  # the configuration may be another one, too
     else:
         planner.load_from_disk()
+    channel.send(READY)
     os.nice(NICE)
     while True:
         try:

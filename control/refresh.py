@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 import msgpack
 
-from control.child import PlannerProcess
+from control.child import STILL_LOOK_S, STILL_LOOKS, PlannerProcess
 from control.config import Config, resolve_refresh_interval
 from control.jobs import (
+    READY,
     Failed,
     FindOrigins,
     ListChanges,
@@ -44,6 +45,8 @@ log = logging.getLogger("bootstorm.refresh")
 # measured, comparing a million rows, takes seconds, and waiting for an answer says how much has come.
 PROGRESS_LIMIT_S = 60.0
 RETRY_FIRST_S, RETRY_MAX_S = 2.0, 60.0
+# While nobody is served and no planner lived to say whether the disk has a table: the inventory is not what failed.
+FIRST_WORD_PAUSES_S = 0.0, 0.0, 0.1, 0.2, 0.5, 1.0
 CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 
 INVENTORY_STATES = ("ok", "stale", "down")  # State.word()
@@ -144,6 +147,8 @@ class Refresher:
         self.poke, self.rescheduled = asyncio.Event(), asyncio.Event()
         self.confirming: asyncio.Task[None] | None = None  # of the last refresh
         self.due_s, self.retry_s = 0.0, RETRY_FIRST_S  # when run() refreshes next; the delay after the next failure
+        self.pauses = iter(FIRST_WORD_PAUSES_S)
+        self.silent = False  # the planner, or who should have become one, has not said anything yet
         self.heard_s = 0.0  # CLOCK_MONOTONIC of the planner's last word
         self.last_progress: Progress | None = None
         self.followers: set[Callable[[Progress], None]] = set()  # of the refresh under way
@@ -161,7 +166,7 @@ class Refresher:
     async def _start_planner(self) -> None:
         """A fresh one with what is served now, or with what the disk has."""
         await self.end_planner()
-        self.last_progress = None
+        self.last_progress, self.silent = None, True
         self.process, self.ahead = self.ahead or PlannerProcess(), None
         self.channel = ours = self.process.channel
         asyncio.get_running_loop().add_reader(ours.fileno(), self.on_message)
@@ -206,7 +211,7 @@ class Refresher:
             log.exception("a message of the planner's cannot be read")
             self.give_up(f"the planner sent what cannot be read ({type(damaged).__name__}: {damaged})")
             return
-        self.heard_s = time.monotonic()
+        self.heard_s, self.silent = time.monotonic(), False
         try:
             self.on_job_message(message, fds)
         except (ValueError, LookupError, TypeError, OSError) as damaged:
@@ -237,6 +242,8 @@ class Refresher:
         self.tell_links()
 
     def on_progress(self, message: Progress) -> None:
+        if message == READY:  # no stage of a refresh
+            return
         self.last_progress = message
         if "refresh" not in self.waiting:
             return
@@ -466,6 +473,11 @@ class Refresher:
                 if at is not None:
                     where = f"at {at.stage} {at.done}/{at.total}, {at.rows} rows planned, {at.bytes} bytes read"
                 raise NoProgress(f"the planner made no progress for {PROGRESS_LIMIT_S:.0f} s ({where}) and was ended")
+            if self.silent:
+                if self.process is not None and self.process.stands_still():
+                    still_s = STILL_LOOK_S * STILL_LOOKS
+                    raise NoProgress(f"the planner stood still for {still_s:.0f} s before its first word and was ended")
+                left_s = min(left_s, STILL_LOOK_S)
             await asyncio.wait((waiting,), timeout=left_s)
         return waiting.result()
 
@@ -539,6 +551,8 @@ class Refresher:
         if succeeded:
             self.retry_s = RETRY_FIRST_S
             wait_s = resolve_refresh_interval(self.config.dhcp.refresh_interval, took_s)
+        elif self.silent and not self.generation and (pause_s := next(self.pauses, None)) is not None:
+            wait_s = pause_s
         else:
             wait_s, self.retry_s = self.retry_s, min(self.retry_s * 2, RETRY_MAX_S)
         self.due_s = time.monotonic() + wait_s

@@ -15,12 +15,14 @@ import msgpack
 import pytest
 from ext.codec import links_of
 
-from control import refresh
+from control import child, refresh
+from control.child import PlannerProcess
 from control.config import Config, Dhcp, load
 from control.jobs import KINDS, Failed, ListChanges, Planned
 from control.links import LinkAddress
 from control.refresh import RETRY_FIRST_S, RETRY_MAX_S, InventoryState, Refresher, RefreshFailed
 from control.table import NotAdopted
+from fastpath import children
 from fastpath.protocol import Channel
 from tests.control.inventories import Site
 from tests.control.refreshing import Control, Inventory, inventory_server, within
@@ -261,6 +263,79 @@ def test_a_planner_that_hangs_is_ended(inventory: Inventory, tmp_path: Path, mon
         assert (await control.refresher.refresh())["hosts"] == 3
 
     within(inventory, tmp_path, scenario)
+
+
+async def next_planner(control: Control, before: int = 0) -> int:
+    while (process := control.refresher.process) is None or process.pid == before:
+        await asyncio.sleep(0.002)
+    return process.pid
+
+
+@pytest.mark.parametrize("what, count", [(signal.SIGKILL, 3), (signal.SIGSTOP, 1)])
+def test_a_planner_that_is_lost_before_its_first_word_costs_a_cold_start_no_pause(
+    inventory: Inventory, tmp_path: Path, what: signal.Signals, count: int
+) -> None:
+    """The table lies on the disk, the inventory is down: nothing else keeps anybody from being served."""
+
+    async def life(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        while not (tmp_path / "table.base").exists():
+            await asyncio.sleep(0.01)
+
+    async def cold(control: Control) -> None:
+        inventory.down = b""
+        await control.refresher.relink(LINKS)
+        running = asyncio.create_task(control.refresher.run())
+        lost = 0
+        for _ in range(count):
+            lost = await next_planner(control, lost)
+            os.kill(lost, what)
+        began = time.monotonic()
+        await control.wait_published(1)
+        assert time.monotonic() - began < RETRY_FIRST_S + refresh.STILL_LOOK_S * refresh.STILL_LOOKS
+        assert control.published[0].origin == "disk" and control.table.hosts == 3 and control.pid() != lost
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    within(inventory, tmp_path, life)
+    within(inventory, tmp_path, cold)
+
+
+def test_who_works_or_cannot_get_a_processor_does_not_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A big table, a slow disk, a busy machine; and a look that shows nothing."""
+    looks: list[tuple[str, int] | None] = []
+    monkeypatch.setattr(children, "look_at", lambda _pid: looks.pop(0))
+    clock = iter(range(10_000))
+    monkeypatch.setattr(child.time, "monotonic", lambda: next(clock))  # type: ignore[attr-defined]
+    process = PlannerProcess()
+    try:
+        for seen in ([("S", n) for n in range(99)], [("R", 5)] * 99, [("D", 5)] * 99, [None] * 99, [("T", 7)] * 13):
+            looks[:] = seen
+            still = [process.stands_still() for _ in seen]
+            assert still == [False] * (len(seen) - 1) + [seen[0] == ("T", 7)]
+    finally:
+        process.channel.close()
+        asyncio.run(process.end())
+
+
+def test_the_first_pauses_are_for_a_planner_that_never_spoke_and_nobody_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refresh.time, "monotonic", lambda: 0.0)  # type: ignore[attr-defined]
+
+    async def waits(silent: bool, generation: int) -> list[float]:
+        table: Any = None
+        refresher = Refresher(Config(), table, lambda *_: None, generation)
+        refresher.silent = silent
+        found = []
+        for _ in range(8):
+            refresher.schedule(False, 1.0)
+            found.append(refresher.due_s)
+        return found
+
+    assert asyncio.run(waits(True, 0)) == [0.0, 0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0]
+    for silent, generation in ((True, 1), (False, 0)):
+        assert asyncio.run(waits(silent, generation)) == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
 
 
 def test_a_table_is_confirmed_when_every_worker_answers_from_it(
