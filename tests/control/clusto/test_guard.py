@@ -89,6 +89,64 @@ def test_a_change_that_another_site_asks_for_is_refused(store: Store) -> None:
     assert status(store, change, Sec_Fetch_Site="same-origin") == 200 == status(store, change)
 
 
+EVIL, FIREFOX = "http://evil.example/a", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+
+
+@pytest.mark.parametrize(
+    "path", ["/pool/asked/addattr?key=a&value=b", "/pool/asked?callback=f"], ids=["change", "JSONP"]
+)
+@pytest.mark.parametrize(
+    "headers, names, want",
+    [
+        pytest.param({}, (), 200, id="a-program"),
+        pytest.param({"User-Agent": "curl/8.5.0"}, (), 200, id="curl"),
+        pytest.param({"User-Agent": FIREFOX}, (), 403, id="a-browser-that-names-no-page"),
+        pytest.param({"User-Agent": FIREFOX}, ("*",), 200, id="any-name"),
+        pytest.param({"User-Agent": FIREFOX, "Referer": EVIL}, (), 403, id="a-foreign-page"),
+        pytest.param({"Referer": EVIL}, (), 403, id="a-foreign-page-in-whatever"),
+        pytest.param({"Referer": "http://["}, (), 403, id="a-page-that-is-none"),
+        pytest.param({"User-Agent": FIREFOX, "Referer": f"http://{OURS}/pool"}, (), 200, id="a-page-of-ours"),
+        pytest.param({"User-Agent": FIREFOX, "Referer": EVIL}, ("evil.example",), 200, id="a-page-of-a-name-of-ours"),
+        pytest.param({"Sec-Fetch-Site": "cross-site"}, (), 403, id="cross-site"),
+        pytest.param({"Sec-Fetch-Site": "cross-site", "Referer": f"http://{OURS}/"}, (), 403, id="cross-site-of-ours"),
+        pytest.param({"Sec-Fetch-Site": "cross-site", "Referer": EVIL}, ("evil.example",), 200, id="cross-site-named"),
+        pytest.param({"Sec-Fetch-Site": "same-site"}, (), 403, id="another-port-of-this-host"),
+        pytest.param({"Sec-Fetch-Site": "none", "User-Agent": FIREFOX}, (), 200, id="typed-by-a-person"),
+        pytest.param({"Sec-Fetch-Site": "same-origin", "Referer": "https://proxy.example/"}, (), 200, id="by-a-proxy"),
+    ],
+)  # fmt: skip
+def test_who_asks_for_what_a_foreign_page_could_ask_for(
+    store: Store, path: str, headers: dict[str, str], names: tuple[str, ...], want: int
+) -> None:
+    client = Client(application(store, names=names))
+    client.post("/pool/asked")
+    answer = client.get(path, headers={"Host": OURS} | headers)
+    assert answer.status_code == want, answer.text
+    assert client.get("/pool/asked", headers={"Host": OURS, "User-Agent": FIREFOX}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path, method, headers",
+    [
+        pytest.param("/?callback=<script>", "GET", {}, id="callback"),
+        pytest.param("/", "GET", {"Host": "<script>"}, id="Host"),
+        pytest.param("/", "GET", {"Origin": "<script>"}, id="Origin"),
+        pytest.param("/pool/x/addattr", "GET", {"Referer": "<script>"}, id="Referer"),
+        pytest.param('/pool/x/together?steps=[{"path":"<script>","action":"addattr"}]', "GET", {}, id="path-of-a-step"),
+        pytest.param('/pool/x/together?steps=[{"path":"/a/b","action":"<script>"}]', "GET", {}, id="action-of-a-step"),
+        pytest.param("/query/get_by_name?name=<script>", "GET", {}, id="name"),
+        pytest.param("/pool/x/setattr?key=<script>", "GET", {}, id="key"),
+    ],
+)  # fmt: skip
+def test_foreign_text_in_an_error_is_no_markup(store: Store, path: str, method: str, headers: dict[str, str]) -> None:
+    client = Client(application(store))
+    client.post("/pool/x")
+    answer = client.open(path, method=method, headers={"Host": OURS} | headers)
+    assert answer.status_code >= 400 and answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.mimetype == "text/plain" or (answer.mimetype == "text/html" and "<" not in answer.text)
+    assert client.get("/pool").headers["X-Content-Type-Options"] == "nosniff"
+
+
 @pytest.mark.parametrize(
     "callback, want",
     [
