@@ -1,6 +1,7 @@
 """waitress with limits on what a client may do slowly: send a request, take an answer, keep a place when all are taken.
 
-waitress closes a connection on which nothing happens; one byte a minute is something.
+waitress closes a connection on which nothing happens; one byte a minute is something.  It answers what is pipelined
+whether anybody takes the answers or not.
 """
 
 import logging
@@ -18,6 +19,7 @@ REQUEST_S: Final = 20.0  # for a request to be complete, and 1 s more for each R
 REQUEST_BYTES_PER_S: Final = 32 * 1024
 TAKE_S: Final = 60.0  # in which a client has to take TAKE_BYTES_PER_S of its answer
 TAKE_BYTES_PER_S: Final = 4 * 1024
+PIPELINED_MAX: Final = 16  # requests that wait on one connection; 8 KiB, which are read at once, hold 450
 CROWDED_S: Final = 2.0  # when all places are taken: so long one may be kept without a complete request
 LOOK_EVERY_S: Final = 5.0
 TELL_EVERY_S: Final = 60.0
@@ -29,6 +31,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     begun_s = 0.0  # when the request that is incomplete began to come
     came = 0
     left: tuple[float, int] | None = None  # when somebody looked, bytes of the answer that were not taken then
+    held = False  # its next request waits until the answer before is taken
 
     def received(self, data: bytes) -> Any:
         before = self.request
@@ -36,15 +39,41 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         if self.request is not before:
             self.begun_s, self.came = time.time(), 0
         self.came += len(data)
+        with self.requests_lock:
+            self.cut()
         return answer
 
+    def cut(self) -> None:
+        """Who pipelines more is answered so many and told that the connection ends there (RFC 9112, 9.3.2)."""
+        if len(self.requests) > PIPELINED_MAX:
+            for request in self.requests[PIPELINED_MAX:]:
+                request.close()
+            del self.requests[PIPELINED_MAX:]
+            self.requests[-1].headers["CONNECTION"] = "close"
+
+    def holds(self) -> bool:
+        """Whether the next request has to wait: one answer at most is kept for each connection."""
+        with self.outbuf_lock:
+            self.held = bool(self.connected and self.total_outbufs_len)
+            return self.held
+
+    def handle_write(self) -> None:
+        super().handle_write()
+        with self.outbuf_lock:
+            released = self.held and not self.total_outbufs_len
+            self.held = self.held and not released
+        if released and self.connected:
+            self.server.add_task(self)
+
     def is_slow(self, now_s: float) -> bool:
-        if self.requests:
-            return False
         if self.total_outbufs_len:
             return self.takes_slowly(now_s)
         self.left = None
-        return self.request is not None and now_s - self.begun_s > REQUEST_S + self.came / REQUEST_BYTES_PER_S
+        return (
+            not self.requests
+            and self.request is not None
+            and now_s - self.begun_s > REQUEST_S + self.came / REQUEST_BYTES_PER_S
+        )
 
     def takes_slowly(self, now_s: float) -> bool:
         left = int(self.total_outbufs_len)
@@ -71,6 +100,10 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self.closed = {"slow": 0, "crowded": 0}
         self.told, self.told_s = 0, 0.0
         super().__init__(*arguments, **more)
+
+    def add_task(self, task: Any) -> None:
+        if not task.holds():
+            super().add_task(task)
 
     def readable(self) -> Any:
         now_s = time.time()

@@ -61,7 +61,9 @@ DIFFERENCES: Final = (
     Difference(
         name="host-and-origin",
         ours="403 for a Host that is no address, not localhost and none of its names, for an Origin of another host, "
-        "and for a change that a browser asks for on behalf of another site; --name NAME adds one, '*' any",
+        "and for a change or JSONP that a browser asks for on behalf of another site, or without saying of which "
+        "(one whose User-Agent begins with Mozilla/, without Sec-Fetch-Site, Origin and Referer); "
+        "--name NAME adds one, '*' any",
         reason="GETs change things: any page that a person opens could reach it, by a name that it lets point here",
     ),
     Difference(
@@ -71,7 +73,8 @@ DIFFERENCES: Final = (
     ),
     Difference(
         name="messages-are-plain",
-        ours="control characters and the like in names are written out (\\x1b) in the texts of errors",
-        reason="a terminal or a log would obey them",
+        ours="control characters and the like in names are written out (\\x1b) in the texts of errors, <, > and & as "
+        "in HTML where they are text/html; every answer says X-Content-Type-Options: nosniff",
+        reason="a terminal, a log or a browser would obey them",
     ),
 )

@@ -2,6 +2,9 @@
 
 It answers GETs that change things and has no login, so a page of anybody's that a person opens could reach it: by a
 name that the page's owner lets point here (DNS rebinding), or by plain links.  An address cannot be rebound.
+
+No page can make its browser lie in Host, Origin, Sec-Fetch-Site or, for links, pictures and scripts, in User-Agent; it
+can leave out the Referer.  Browsers send no Sec-Fetch-Site to http://ADDRESS other than loopback.
 """
 
 import re
@@ -11,9 +14,12 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 from urllib.parse import urlsplit
 
+from werkzeug.datastructures import Headers
+
 from control.clusto.errors import Answered, plain
 
 ANY: Final = "*"
+BROWSERS: Final = "Mozilla/"  # how each of them has named itself since 1995
 CALLBACK_CHARS_MAX: Final = 128
 _CALLBACK: Final = re.compile(r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)*", re.ASCII)
 
@@ -36,13 +42,32 @@ class Guard:
         if origin is None:
             return
         theirs = urlsplit_or_none(origin)
-        if theirs is None or (theirs != (host or "").lower() and _name_of(theirs) not in self.configured):
+        if theirs is None or (theirs != (host or "").lower() and not self.is_configured(theirs)):
             raise Answered(403, f"Origin {plain(origin[:100])} is not this inventory; other sites' pages are refused")
 
-    def check_change(self, site: str | None) -> None:
-        """The header Sec-Fetch-Site, which a browser sets itself.  Raises Answered(403)."""
-        if site == "cross-site" and ANY not in self.configured:
-            raise Answered(403, "a page of another site asks for a change")
+    def check_page(self, headers: Headers, what: str) -> None:
+        """For what a page can do without an Origin: a change, and to read by JSONP.  Raises Answered(403)."""
+        if ANY in self.configured:
+            return
+        site = headers.get("Sec-Fetch-Site")
+        page = headers.get("Origin") or headers.get("Referer")
+        if site in ("same-origin", "none"):
+            return
+        if page is not None:
+            theirs = urlsplit_or_none(page) or ""
+            if self.is_configured(theirs) or (site is None and theirs == headers.get("Host", "").lower()):
+                return
+        elif site is None and not headers.get("User-Agent", "").startswith(BROWSERS):
+            return
+        origin = plain(page[:100]) if page is not None else "a page that it does not name"
+        raise Answered(
+            403,
+            f"{what} for a browser, from {origin}: wanted a page of this inventory; "
+            "take a program (curl), or start the inventory with --name for the page's host",
+        )
+
+    def is_configured(self, host: str) -> bool:
+        return _name_of(host) in self.configured
 
     def is_ours(self, host: str) -> bool:
         name = _name_of(host)

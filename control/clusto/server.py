@@ -6,6 +6,7 @@ queries.py and actions.py make the answers, store.py keeps the data, differences
 
 import gc
 import hmac
+import html
 import logging
 import re
 import signal
@@ -76,21 +77,22 @@ class Inventory:
         self._token = None if token is None else f"Bearer {token}".encode()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        request = _Request(environ)
-        return self._answer(request)(environ, start_response)
+        answer = self._answer(_Request(environ))
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        return answer(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
         """Every refusal has its status here; what is left over is a fault of ours and is logged as one."""
         try:
             return self._route(request)
         except Answered as answered:
-            return Response(answered.body, answered.status, content_type=_HTML)
+            return _html(answered.body, answered.status)
         except Refused as refused:
             return Response(f"{refused.last_line}\n", 500, content_type=_PLAIN)
         except Taken as taken:
-            return Response(f"409 Conflict\n{plain(str(taken))}\n", 409, content_type=_HTML)
+            return _html(f"409 Conflict\n{plain(str(taken))}\n", 409)
         except HTTPException as error:
-            return Response(f"{error.code} {error.name}\n", error.code, content_type=_HTML)
+            return _html(f"{error.code} {error.name}\n", error.code)
         except DataError as error:
             # PostgreSQL takes no NUL in a text; SQLite does.
             return Response(f"DataError: {plain(str(error.orig))}\n", 500, content_type=_PLAIN)
@@ -105,11 +107,14 @@ class Inventory:
             raise Answered(414)
         self.guard.check(request.headers.get("Host"), request.headers.get("Origin"))
         self._authorize(request)
-        check_callback(request.args.get("callback"))
+        callback = request.args.get("callback")
+        check_callback(callback)
+        if callback is not None:
+            self.guard.check_page(request.headers, "JSONP")
         if request.method not in ("GET", "HEAD"):
             self._allow_change(request)
         if path.startswith("/favicon.ico"):
-            return Response("", 404, content_type=_HTML)
+            return _html("", 404)
         if path.startswith("/search"):
             return self._read(request, lambda db: search(db, _parameters(request)))
         if match := _QUERY_PATH.match(path):
@@ -130,7 +135,7 @@ class Inventory:
             raise Answered(401, "Wanted a header Authorization: Bearer TOKEN")
 
     def _allow_change(self, request: Request) -> None:
-        self.guard.check_change(request.headers.get("Sec-Fetch-Site"))
+        self.guard.check_page(request.headers, "a change")
 
     def _read(self, request: Request, read: Callable[[Any], Any]) -> Response:
         with self.store.read() as db:
@@ -163,9 +168,9 @@ class Inventory:
             if entity.type != type_:
                 # The query string is lost in the original, too (recording 141).
                 location = f"{request.host_url.rstrip('/')}{quote(entity.path)}/{action_name}"
-                return Response("", 302, {"Location": location}, content_type=_HTML)
+                return _html("", 302, Location=location)
             answer = action_named(action_name or "show", entity).run(db, entity, parameters)
-        return Response("", 200, content_type=_HTML) if answer is EMPTY else _json(request, answer)
+        return _html("", 200) if answer is EMPTY else _json(request, answer)
 
     def _create(self, request: Request) -> Response:
         """POST /<driver>/<name>, or POST /<type>/<manager>/allocate."""
@@ -199,13 +204,18 @@ class Inventory:
                 delete_entity(db, get_by_name(db, parts[1]))
             except NoSuchEntity as error:
                 raise Answered(404) from error
-        return Response("200 OK\nObject deleted\n", 200, content_type=_HTML)
+        return _html("200 OK\nObject deleted\n", 200)
 
 
 def _parameters(request: Request) -> dict[str, str]:
     """Query string and form body, the last of equal names; a body of another type is not read (recording 075)."""
     form = dict(request.form.items(multi=True)) if request.method == "POST" else {}
     return form | dict(request.args.items(multi=True))
+
+
+def _html(text: str, status: int | None, **headers: str) -> Response:
+    """The original's type for what is no JSON; of foreign text in it a browser would run scripts."""
+    return Response(html.escape(text, quote=False), status, headers, content_type=_HTML)
 
 
 def _json(request: Request, answer: Any, status: int = 200) -> Response:

@@ -8,19 +8,21 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from werkzeug.test import Client
+from werkzeug.wrappers import Response
 
 from control.clusto import connections
 from control.clusto import server as server_module
-from control.clusto.connections import Channel, Server
+from control.clusto.connections import PIPELINED_MAX, Channel, Server
 from control.clusto.errors import plain
 from control.clusto.guard import Guard
 from control.clusto.server import application
 from control.clusto.store import Store
-from tests.control.clusto.support import new_store, running
+from tests.control.clusto.support import new_store, running, serving
 
 OURS = "127.0.0.1:9996"
 
@@ -87,6 +89,64 @@ def test_a_change_that_another_site_asks_for_is_refused(store: Store) -> None:
     assert b"attrs" in Client(application(store)).get("/pool/changed", headers={"Sec-Fetch-Site": "cross-site"}).data
     assert b'"key"' not in Client(application(store)).get("/pool/changed").data
     assert status(store, change, Sec_Fetch_Site="same-origin") == 200 == status(store, change)
+
+
+EVIL, FIREFOX = "http://evil.example/a", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+
+
+@pytest.mark.parametrize(
+    "path", ["/pool/asked/addattr?key=a&value=b", "/pool/asked?callback=f"], ids=["change", "JSONP"]
+)
+@pytest.mark.parametrize(
+    "headers, names, want",
+    [
+        pytest.param({}, (), 200, id="a-program"),
+        pytest.param({"User-Agent": "curl/8.5.0"}, (), 200, id="curl"),
+        pytest.param({"User-Agent": FIREFOX}, (), 403, id="a-browser-that-names-no-page"),
+        pytest.param({"User-Agent": FIREFOX}, ("*",), 200, id="any-name"),
+        pytest.param({"User-Agent": FIREFOX, "Referer": EVIL}, (), 403, id="a-foreign-page"),
+        pytest.param({"Referer": EVIL}, (), 403, id="a-foreign-page-in-whatever"),
+        pytest.param({"Referer": "http://["}, (), 403, id="a-page-that-is-none"),
+        pytest.param({"User-Agent": FIREFOX, "Referer": f"http://{OURS}/pool"}, (), 200, id="a-page-of-ours"),
+        pytest.param({"User-Agent": FIREFOX, "Referer": EVIL}, ("evil.example",), 200, id="a-page-of-a-name-of-ours"),
+        pytest.param({"Sec-Fetch-Site": "cross-site"}, (), 403, id="cross-site"),
+        pytest.param({"Sec-Fetch-Site": "cross-site", "Referer": f"http://{OURS}/"}, (), 403, id="cross-site-of-ours"),
+        pytest.param({"Sec-Fetch-Site": "cross-site", "Referer": EVIL}, ("evil.example",), 200, id="cross-site-named"),
+        pytest.param({"Sec-Fetch-Site": "same-site"}, (), 403, id="another-port-of-this-host"),
+        pytest.param({"Sec-Fetch-Site": "none", "User-Agent": FIREFOX}, (), 200, id="typed-by-a-person"),
+        pytest.param({"Sec-Fetch-Site": "same-origin", "Referer": "https://proxy.example/"}, (), 200, id="by-a-proxy"),
+    ],
+)  # fmt: skip
+def test_who_asks_for_what_a_foreign_page_could_ask_for(
+    store: Store, path: str, headers: dict[str, str], names: tuple[str, ...], want: int
+) -> None:
+    client = Client(application(store, names=names))
+    client.post("/pool/asked")
+    answer = client.get(path, headers={"Host": OURS} | headers)
+    assert answer.status_code == want, answer.text
+    assert client.get("/pool/asked", headers={"Host": OURS, "User-Agent": FIREFOX}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path, method, headers",
+    [
+        pytest.param("/?callback=<script>", "GET", {}, id="callback"),
+        pytest.param("/", "GET", {"Host": "<script>"}, id="Host"),
+        pytest.param("/", "GET", {"Origin": "<script>"}, id="Origin"),
+        pytest.param("/pool/x/addattr", "GET", {"Referer": "<script>"}, id="Referer"),
+        pytest.param('/pool/x/together?steps=[{"path":"<script>","action":"addattr"}]', "GET", {}, id="path-of-a-step"),
+        pytest.param('/pool/x/together?steps=[{"path":"/a/b","action":"<script>"}]', "GET", {}, id="action-of-a-step"),
+        pytest.param("/query/get_by_name?name=<script>", "GET", {}, id="name"),
+        pytest.param("/pool/x/setattr?key=<script>", "GET", {}, id="key"),
+    ],
+)  # fmt: skip
+def test_foreign_text_in_an_error_is_no_markup(store: Store, path: str, method: str, headers: dict[str, str]) -> None:
+    client = Client(application(store))
+    client.post("/pool/x")
+    answer = client.open(path, method=method, headers={"Host": OURS} | headers)
+    assert answer.status_code >= 400 and answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.mimetype == "text/plain" or (answer.mimetype == "text/html" and "<" not in answer.text)
+    assert client.get("/pool").headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
@@ -207,6 +267,54 @@ def test_an_answer_that_is_taken_slowly(monkeypatch: pytest.MonkeyPatch) -> None
     assert channel.is_slow(120.0)
     channel.total_outbufs_len = 0
     assert not channel.is_slow(200.0) and channel.left is None
+
+
+@pytest.mark.parametrize("requests", [[], [object()]], ids=["the-last", "more-are-asked-for"])
+def test_who_asks_for_more_has_no_longer_time_to_take_an_answer(requests: list[object]) -> None:
+    channel = Channel.__new__(Channel)
+    channel.requests, channel.request, channel.total_outbufs_len = requests, None, 10_000_000
+    assert not channel.is_slow(0.0) and not channel.is_slow(59.0) and channel.is_slow(60.0)
+
+
+REQUEST = b"GET /pool HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_the_next_answer_is_made_when_the_one_before_is_taken() -> None:
+    """124 requests fit into 8 KiB: their answers would wait in memory, 1 MiB of each."""
+    made: list[str] = []
+    size = 8 << 20  # more than sockets hold
+
+    def answer(environ: dict[str, Any], start: Any) -> Any:
+        made.append(environ["PATH_INFO"])
+        return Response(b"x" * (size if environ["PATH_INFO"] == "/large" else 1))(environ, start)
+
+    with serving(answer) as url, connected(url) as greedy:
+        greedy.sendall(REQUEST.replace(b"pool", b"large") * 5)
+        assert greedy.recv(15) == b"HTTP/1.1 200 OK"
+        for _ in range(20):
+            assert status_line(url) == b"HTTP/1.1 200 OK"
+        assert made.count("/large") == 1
+        answers, taken = greedy.makefile("rb"), 0
+        for _ in range(5):
+            while answers.readline().strip():
+                pass
+            assert len(answers.read(size)) == size
+            taken += 1
+        assert made.count("/large") == taken == 5
+        greedy.sendall(REQUEST)
+        assert answers.readline() == b"HTTP/1.1 200 OK\r\n", "the connection is kept"
+
+
+@pytest.mark.parametrize("asked", [PIPELINED_MAX, 5 * PIPELINED_MAX])
+def test_who_pipelines_too_much_is_told_where_it_ends(tmp_path: Path, asked: int) -> None:
+    """The others are asked for again, over another connection: RFC 9112, 9.3.2."""
+    with running(new_store(tmp_path)) as url, connected(url) as greedy:
+        greedy.sendall(REQUEST * asked)
+        came = b""
+        while block := b"" if asked == PIPELINED_MAX == came.count(b"\r\n\r\n[]") else greedy.recv(65536):
+            came += block
+    assert came.count(b"HTTP/1.1 200 OK\r\n") == came.count(b"\r\n\r\n[]") == PIPELINED_MAX
+    assert came.count(b"Connection: close\r\n") == (asked > PIPELINED_MAX)
 
 
 def test_a_fast_client_with_a_large_request_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
