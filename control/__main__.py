@@ -32,6 +32,13 @@ def fill_standard_descriptors() -> None:
     os.close(fd)
 
 
+def dies_first() -> None:
+    """Before it loads anything: where memory ends meanwhile, the kernel would take control, which is larger."""
+    from fastpath.oom import FIRST, offer
+
+    offer(FIRST)
+
+
 def run() -> None:
     """Processes that supervisor and control start, each with the fd of its channel; all else is cli.py's."""
     match sys.argv[1:]:
@@ -52,6 +59,7 @@ def run() -> None:
 
             receive_traps(int(fd))
         case ["planner", fd] if fd.isdigit():
+            dies_first()
             from control.planner_process import main as run_planner
 
             run_planner(int(fd))
@@ -60,6 +68,7 @@ def run() -> None:
 
             run_observer(int(fd))
         case ["registrar", fd] if fd.isdigit():
+            dies_first()
             from control.discovery.registrar import main as run_registrar
 
             run_registrar(int(fd))

@@ -47,7 +47,7 @@ class PlannerProcess:
         STILL_LOOK_S, of a planner that has to work: one that waits for an inventory stands still as well.
 
         Who is ready to run (R) or waits for a disk (D) would be no quicker for another's start."""
-        from fastpath.children import look_at  # not before the planner is started
+        from fastpath.turns import look_at  # not before the planner is started
 
         now = time.monotonic()
         if now - self.looked_s >= STILL_LOOK_S / 2:  # several may ask

@@ -14,7 +14,6 @@ from control.config import MAX_FILE_BYTES, parse_accepted
 from control.jobs import KINDS, READY, FindOrigins, ListChanges, LookUp, PlanBegin, Refresh, Relink, Relinked, Rollback
 from control.planner import Planner
 from fastpath.logs import configure_logging, leave
-from fastpath.oom import FIRST, offer
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.planner")
@@ -26,7 +25,6 @@ JOBS: dict[type, str] = {Refresh: "refresh", LookUp: "hosts", Rollback: "refresh
 def main(fd: int) -> None:
     """The process.  fd: its channel to control."""
     configure_logging()
-    offer(FIRST)
     gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
     try:
         run(Channel.of_fd(fd, KINDS))

@@ -527,7 +527,7 @@ class Refresher:
 
     def figures(self, planned: Planned, started: float) -> dict[str, Any]:
         """What `refresh --json` says of a job."""
-        figures = {
+        figures: dict[str, Any] = {
             "generation": planned.generation,
             "hosts": planned.hosts,
             "added": planned.added,

@@ -17,6 +17,7 @@ from ext.table import TABLE_LAYOUT
 from ext.xsk import POOL_LAYOUT
 
 from fastpath.protocol import Channel, Fds, Message, close_all
+from fastpath.turns import look_at
 
 KINDS = ("worker", "spare", "control", "observer", "traps")  # those that are kept running, and counted
 TRIAL = "trial"  # of new code, before an upgrade
@@ -162,16 +163,6 @@ class Deaths:
     def delay(self, age_s: float, now_s: float) -> None:
         self.young = self.young + 1 if age_s < YOUNG_S else 0
         self.next_s = now_s + BACKOFF_S[min(self.young, len(BACKOFF_S) - 1)]
-
-
-def look_at(pid: int) -> tuple[str, int] | None:
-    """(state, CPU time of all threads in ns) of a process; None where /proc does not tell, for want of a descriptor."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return fields[0], (int(fields[11]) + int(fields[12])) * 10_000_000
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 def is_stopped(child: Child) -> bool:

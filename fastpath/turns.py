@@ -1,4 +1,5 @@
-"""That a loop turns, shown in shared memory: a word for each kind of process that has one, read by the supervisor.
+"""That a loop turns, shown in shared memory: a word for each kind of process that has one, read by the supervisor; and
+how a process does whose loop does not.
 
 A word is shown by the loop itself, never by a thread beside it: a thread turns on while the loop hangs.  The layout (a
 word of 64 bits for each of KINDS, in this order) is the same in every build; kinds are only ever appended.
@@ -47,6 +48,16 @@ class Turns:
 
     def forget(self, kind: str) -> None:
         self.words[KINDS.index(kind)] = 0
+
+
+def look_at(pid: int) -> tuple[str, int] | None:
+    """(state, CPU time of all threads in ns) of a process; None where /proc does not tell, for want of a descriptor."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return fields[0], (int(fields[11]) + int(fields[12])) * 10_000_000
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 async def show_turns(turns: Turns | None, kind: str) -> None:

@@ -28,6 +28,7 @@ from fastpath.turns import create_turns
 
 log = logging.getLogger("bootstorm.supervisor")
 
+SITE_WORDS = ("confirmed_boottime_s", "dated_s")  # of the site's page: what a table's age is told by
 NO_POOLS = "this build lays out the memory of XDP otherwise than the one before it; a restart opens it anew"
 
 
@@ -91,7 +92,7 @@ def write_state(
         "totals": dict(totals),
         "counters": [page.counters() for page in pages],
         "reload_wanted": reload_wanted,
-        "site": {"confirmed_boottime_s": SiteWords(kept.site_page).confirmed_boottime_s},
+        "site": {name: getattr(SiteWords(kept.site_page), name) for name in SITE_WORDS},
     }
     return json.dumps(state).encode()
 
@@ -171,8 +172,8 @@ def lay_out_anew(state: State) -> None:
             pages.append(fd)
         site = create_site_page()
         undo.callback(close_all, [site])
-        if "confirmed_boottime_s" in state.site:
-            SiteWords(site).confirmed_boottime_s = int(state.site["confirmed_boottime_s"])
+        for name in state.site.keys() & set(SITE_WORDS):
+            setattr(SiteWords(site), name, int(state.site[name]))
         undo.pop_all()
     for heir in state.children:
         if heir.kind == "worker" and heir.own_page and 0 <= heir.slot < len(kept.pages):

@@ -54,8 +54,8 @@ PXD_ORDER = [
 ]  # fmt: skip
 CLOCKS = {
     "control/service.py", "control/planner.py", "control/table.py", "control/tablefile.py", "control/events.py",
-    "control/refresh.py", "control/ctl.py", "control/lookups.py", "control/compile.py", "control/observer.py",
-    "control/observed.py", "control/discovery/traps.py",
+    "control/child.py", "control/refresh.py", "control/ctl.py", "control/lookups.py", "control/compile.py",
+    "control/observer.py", "control/observed.py", "control/discovery/traps.py",
 }  # fmt: skip
 
 

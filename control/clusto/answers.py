@@ -243,6 +243,8 @@ class Answers:
         self.url = url
         self.patience = Patience(heard)
         self.session = requests.Session()
+        # For Response.next, which nobody asks for, requests reads the body of a redirect whole, without any limit.
+        self.session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
         self.session.trust_env = False  # neither a proxy of the shell's nor a .netrc in place of our token
         self.session.headers["Accept-Encoding"] = "gzip, deflate"
         self.session.mount("http://", _Adapter(self.patience))
@@ -276,17 +278,20 @@ class Answers:
 
     def body(self, answer: requests.Response, what: str, bytes_max: int) -> bytearray:
         good = answer.status_code == 200
-        unpacking = Unpacking(answer.headers.get("Content-Encoding", ""), bytes_max if good else ERROR_BYTES_MAX)
-        while block := answer.raw.read1(
-            BLOCK_BYTES, decode_content=False
-        ):  # what came, without waiting for a whole one
-            unpacking.add(block)
-            self.patience.note_body(len(unpacking.content))
-        content = unpacking.done()
+        content = self.unpacked(answer, bytes_max if good else ERROR_BYTES_MAX)
         if not good:
             last = content.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
             raise AnswerSpoiled(f"status {answer.status_code}, wanted 200: {last}")
         return content
+
+    def unpacked(self, answer: requests.Response, bytes_max: int) -> bytearray:
+        """The body, whatever the status; begin() of patience came before the request.  Raises AnswerSpoiled."""
+        unpacking = Unpacking(answer.headers.get("Content-Encoding", ""), bytes_max)
+        # read1(): what came, without waiting for a whole block.
+        while block := answer.raw.read1(BLOCK_BYTES, decode_content=False):
+            unpacking.add(block)
+            self.patience.note_body(len(unpacking.content))
+        return unpacking.done()
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
-from control.clusto.answers import BLOCK_BYTES, ERROR_BYTES_MAX, LIST_BYTES_MAX, Answers, AnswerSpoiled, Unpacking
+from control.clusto.answers import ERROR_BYTES_MAX, LIST_BYTES_MAX, Answers, AnswerSpoiled
 from control.clusto.bulk import check_density
 
 TIMEOUT_S: Final = (3.05, 30.0)
@@ -54,8 +54,6 @@ class Api:
             for adapter in answers.session.adapters.values():
                 assert isinstance(adapter, HTTPAdapter)
                 adapter.max_retries = Retry(total=CONNECT_RETRIES, connect=CONNECT_RETRIES, read=0, status=0, other=0)
-            # For Response.next, which nobody asks for, requests reads the body of a redirect whole, without any limit.
-            answers.session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
         return answers
 
     def request(
@@ -69,7 +67,7 @@ class Api:
         """The answer whatever its status; never follows a redirect, which loses the query (CLUSTO-HTTPD 4)."""
         url = f"{self.url}{path}"
         answers = self._answers()
-        answers.patience.begin(self._read_s)
+        answers.patience.begin(self._read_s, LIST_BYTES_MAX)
         try:
             answer = answers.session.request(
                 method,
@@ -80,7 +78,7 @@ class Api:
                 allow_redirects=False,
                 stream=True,
             )
-            take_body(answer)
+            take_body(answers, answer)
         except AnswerSpoiled as error:
             raise ClustoError(f"{method} {url}: no usable answer: {error}") from error
         except (requests.RequestException, HTTPError, OSError) as error:
@@ -130,17 +128,15 @@ class Api:
         return paths
 
 
-def take_body(answer: requests.Response) -> None:
+def take_body(answers: Answers, answer: requests.Response) -> None:
     """Within the limits that the planner's reading has; answer has it as if it had been read at once."""
     most = LIST_BYTES_MAX if answer.status_code < 300 else ERROR_BYTES_MAX
     try:
-        unpacking = Unpacking(answer.headers.pop("Content-Encoding", ""), most)
-        for block in answer.raw.stream(BLOCK_BYTES, decode_content=False):
-            unpacking.add(block)
-        answer.raw = io.BytesIO(unpacking.done())
+        answer.raw = io.BytesIO(answers.unpacked(answer, most))
     except BaseException:
         answer.close()  # its connection has the rest of it under way
         raise
+    answer.headers.pop("Content-Encoding", None)
     answer.encoding = "utf-8"  # what a header names may be any codec of Python's, and guessing takes seconds
 
 

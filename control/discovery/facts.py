@@ -134,8 +134,8 @@ class Facts:
                 ports = {port: numbers[0] for port, numbers in table.items()}
             except MapFault as error:
                 fault = f"switch {entity.name}: snmp port_map of {mapped[0].origin}: {error}"
-        racks = tuple(sorted(path for path in entity.parents if path.startswith("/rack/")))
-        return Switch(entity.path, self.discovery_off(entity), ports, fault, racks)
+        paths_of_racks = {path for path in entity.parents if path.startswith("/rack/")}  # clusto names one a unit
+        return Switch(entity.path, self.discovery_off(entity), ports, fault, tuple(sorted(paths_of_racks)))
 
     def discovery_off(self, switch: Entity) -> str:
         """Why not; empty when the most specific word says on, and nobody beside it says off."""

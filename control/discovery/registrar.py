@@ -34,7 +34,6 @@ from control.discovery.jobs import (
 from control.discovery.names import Names
 from control.discovery.register import Registration
 from fastpath.logs import configure_logging, leave
-from fastpath.oom import FIRST, offer
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
 log = logging.getLogger("bootstorm.discovery")
@@ -122,7 +121,6 @@ def end_with(fd: int) -> None:
 def main(fd: int) -> None:
     """The process.  fd: its channel to the desk."""
     configure_logging()
-    offer(FIRST)
     os.nice(5)  # workers answer first, also where they share a core with us
     channel = Channel.of_fd(fd, KINDS)
     try:
