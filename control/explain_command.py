@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from ext.table import Pair
 
 from control.capture import Capture, CaptureBroken, Datagram, read_capture
+from control.clusto.errors import InventoryDown
 from control.clusto.filesource import FileSource
-from control.clusto.model import Inventory, InventoryDown
+from control.clusto.model import Inventory
 from control.config import Dhcp
 from control.dissect import dissect
 from control.explain import Explainer, servers_of

@@ -21,7 +21,8 @@ from ext.table import Changes, Generation, Keys, TableInvalid, compare, row_key
 
 from control.changes import describe_changes
 from control.closure import Closure, Disputes, read_closed
-from control.clusto.model import Inventory, InventoryDown, Source
+from control.clusto.errors import InventoryDown
+from control.clusto.model import Inventory, Source
 from control.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, encoded
 from control.config import Config
 from control.contexts import Faults

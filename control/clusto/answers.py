@@ -23,7 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.poolmanager import PoolManager
 
-from control.clusto.model import InventoryDown
+from control.clusto.errors import InventoryDown
 
 CONNECT_TIMEOUT_S = 5.0
 FIRST_S = 120.0  # until the first byte; the real daemon makes a whole answer before it sends any of it
@@ -38,6 +38,9 @@ UNPACKED_PER_PACKED_MAX = 200  # JSON of an inventory is packed 20- to 60-fold; 
 WIRE_BYTES_MARGIN = 1 << 20  # what a head, chunk sizes and packing may add to the body; a head has some hundred bytes
 WIRE_PER_BODY_MAX = 8  # chunks of one byte take 6
 SMALL_BYTES = 1 << 20  # below, nobody asks how densely it is packed
+SPARSE_BYTES = 1 << 20  # a smaller answer cannot be many objects
+OBJECTS_BYTES_MAX = 8 * BULK_BYTES_MAX  # of what an answer may become in memory; a true one is 8 times its text
+OBJECT_BYTES, VALUE_BYTES = 200, 60
 SLICE_S = 0.5
 TELL_EVERY_S = 0.5
 BLOCK_BYTES = 1 << 16
@@ -48,6 +51,16 @@ Heard = Callable[[int], None]
 
 class AnswerSpoiled(InventoryDown):
     """It answered, and the answer is none: cut off, no JSON, another status, too long.  Others may be good."""
+
+
+def check_density(content: bytes | bytearray) -> None:
+    """Raises ValueError for 256 MiB of "[],[],[]", which would be 6 GB of lists."""
+    if len(content) <= SPARSE_BYTES:
+        return
+    objects = content.count(b"{") + content.count(b"[")
+    size = OBJECT_BYTES * objects + VALUE_BYTES * content.count(b",") + 2 * len(content)
+    if size > OBJECTS_BYTES_MAX:
+        raise ValueError(f"{objects} lists and objects in {len(content)} bytes, too many for an inventory's answer")
 
 
 class Patience:

@@ -12,8 +12,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
-from control.clusto.answers import ERROR_BYTES_MAX, LIST_BYTES_MAX, Answers, AnswerSpoiled
-from control.clusto.bulk import check_density
+from control.clusto.answers import ERROR_BYTES_MAX, LIST_BYTES_MAX, Answers, AnswerSpoiled, check_density
 
 TIMEOUT_S: Final = (3.05, 30.0)
 CONNECT_RETRIES: Final = 2

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from control.clusto.answers import FIRST_S, LIST_BYTES_MAX, SINGLE_BYTES_MAX, Answers, AnswerSpoiled
-from control.clusto.bulk import check_density
+from control.clusto.answers import FIRST_S, LIST_BYTES_MAX, SINGLE_BYTES_MAX, Answers, AnswerSpoiled, check_density
 from control.clusto.model import (
     InventoryMalformed,
     Thing,

@@ -9,25 +9,11 @@ import json
 import re
 from collections.abc import Iterator
 
-from control.clusto.answers import BULK_BYTES_MAX
+from control.clusto.answers import check_density
 from control.clusto.model import InventoryMalformed, Thing, parse_member, shown
-
-SPARSE_BYTES = 1 << 20  # a smaller answer cannot be many objects
-OBJECTS_BYTES_MAX = 8 * BULK_BYTES_MAX  # of what an answer may become in memory; a true one is 8 times its text
-OBJECT_BYTES, VALUE_BYTES = 200, 60
 
 _space = re.compile(r"[ \t\n\r]*")
 _decode = json.JSONDecoder().raw_decode
-
-
-def check_density(content: bytes | bytearray) -> None:
-    """Raises ValueError for 256 MiB of "[],[],[]", which would be 6 GB of lists."""
-    if len(content) <= SPARSE_BYTES:
-        return
-    objects = content.count(b"{") + content.count(b"[")
-    size = OBJECT_BYTES * objects + VALUE_BYTES * content.count(b",") + 2 * len(content)
-    if size > OBJECTS_BYTES_MAX:
-        raise ValueError(f"{objects} lists and objects in {len(content)} bytes, too many for an inventory's answer")
 
 
 def scan_members(content: bytes | bytearray, where: str) -> Iterator[Thing]:

@@ -54,3 +54,7 @@ class Answered(Exception):
         self.status = status
         self.body = body if body is not None else reason + (f"{plain(detail)}\n" if detail else "")
         super().__init__(self.body)
+
+
+class InventoryDown(Exception):
+    """The inventory cannot be read: unreachable, too slow, or answering garbage.  The last table serves on."""

@@ -17,17 +17,8 @@ from typing import TypeVar
 from control.clusto.answers import BULK_BYTES_MAX, FIRST_PER_MEMBER_S, FIRST_S, SINGLE_BYTES_MAX, AnswerSpoiled
 from control.clusto.asking import BY_NAME, Asker, Progress, Shown, distinct_parents
 from control.clusto.bulk import scan_members
-from control.clusto.model import (
-    Batch,
-    Inventory,
-    InventoryDown,
-    InventoryMalformed,
-    PartLost,
-    Reading,
-    Thing,
-    name_of,
-    parse_show,
-)
+from control.clusto.errors import InventoryDown
+from control.clusto.model import Batch, Inventory, InventoryMalformed, PartLost, Reading, Thing, name_of, parse_show
 from control.clusto.singles import SingleReader
 
 __all__ = ["Fetcher", "Progress"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from control.clusto.drivers import DRIVERS
+from control.clusto.errors import InventoryDown
 from control.clusto.fetch import Progress
 from control.clusto.hostfile import (
     KINDS,
@@ -28,17 +29,7 @@ from control.clusto.hostfile import (
     numbered,
     rows_of,
 )
-from control.clusto.model import (
-    BELOW_MAX,
-    Attribute,
-    Batch,
-    Inventory,
-    InventoryDown,
-    Reading,
-    Thing,
-    TooMany,
-    name_of,
-)
+from control.clusto.model import BELOW_MAX, Attribute, Batch, Inventory, Reading, Thing, TooMany, name_of
 
 SCHEME = "file://"
 ROWS_A_BATCH = 5_000

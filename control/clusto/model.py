@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
+from control.clusto.errors import InventoryDown
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 80
 _short.maxlevel = 3
@@ -191,10 +193,6 @@ class Reading:
             made.things.update((thing.path, thing) for thing in batch.things() if thing.path in wanted)
         made.hosts = sorted(path for path, thing in made.things.items() if thing.has_mac())
         return made
-
-
-class InventoryDown(Exception):
-    """The inventory cannot be read: unreachable, too slow, or answering garbage.  The last table serves on."""
 
 
 class TooMany(InventoryDown):

@@ -14,14 +14,8 @@ from typing import Any, TypeVar
 
 from control.clusto.answers import LIST_BYTES_MAX, AnswerSpoiled
 from control.clusto.asking import Asker, Shown
-from control.clusto.model import (
-    BELOW_MAX,
-    CLUSTO_INT_OFFSET,
-    Inventory,
-    InventoryDown,
-    InventoryMalformed,
-    TooMany,
-)
+from control.clusto.errors import InventoryDown
+from control.clusto.model import BELOW_MAX, CLUSTO_INT_OFFSET, Inventory, InventoryMalformed, TooMany
 from control.mac import spellings
 
 CONDITIONS = 96  # in one question: four variables each, and SQLite may take no more than 999

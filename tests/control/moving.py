@@ -17,7 +17,8 @@ from typing import Any
 from ext.builder import Surroundings
 from ext.table import Generation, Pair, row_key
 
-from control.clusto.model import Batch, Inventory, InventoryDown, PartLost, Reading, Thing, dotted, name_of
+from control.clusto.errors import InventoryDown
+from control.clusto.model import Batch, Inventory, PartLost, Reading, Thing, dotted, name_of
 from control.compile import Compiler
 from control.config import Dhcp
 from tests.control.inventories import At, Site, attribute

@@ -20,15 +20,16 @@ import pytest
 from control.clusto import answers, asking, fetch
 from control.clusto.answers import AnswerSpoiled, Unpacking
 from control.clusto.bulk import scan_members
+from control.clusto.errors import InventoryDown
 from control.clusto.fetch import Fetcher
-from control.clusto.model import InventoryDown, InventoryMalformed, PartLost, parse_members
+from control.clusto.model import InventoryMalformed, PartLost, parse_members
 
 MEMORY_BYTES_MAX = 1_500 << 20
 CHILD = f"""
 import json, re, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_BYTES_MAX}, {MEMORY_BYTES_MAX}))
 from control.clusto.fetch import Fetcher
-from control.clusto.model import InventoryDown, PartLost
+from control.clusto.model import PartLost
 came = []
 try:
     for batch in Fetcher(sys.argv[1]).read().batches:

@@ -12,8 +12,9 @@ import requests
 from werkzeug.wrappers import Request, Response
 
 from control.clusto import asking, fetch
+from control.clusto.errors import InventoryDown
 from control.clusto.fetch import CONNECTIONS, SINGLES, Fetcher, covering
-from control.clusto.model import Inventory, InventoryDown, PartLost, parse_attributes, parse_show
+from control.clusto.model import Inventory, PartLost, parse_attributes, parse_show
 from control.clusto.server import application
 from control.clusto.store import Store
 from control.config import Dhcp

@@ -16,10 +16,11 @@ from ext.table import STATES, Generation, Pair
 
 from control.bmc import ROLE_BIT
 from control.clusto import filesource
+from control.clusto.errors import InventoryDown
 from control.clusto.fetch import Fetcher
 from control.clusto.filesource import FileSource
 from control.clusto.loading import load_file
-from control.clusto.model import Inventory, InventoryDown, Source, Thing
+from control.clusto.model import Inventory, Source, Thing
 from control.clusto.server import application
 from control.clusto.sources import open_source
 from control.compile import Assembled, Compilation, Compiler

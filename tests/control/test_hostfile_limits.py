@@ -15,16 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.clusto import rawrows
+from control.clusto.errors import InventoryDown
 from control.clusto.filesource import FileSource
 from control.clusto.hostfile import HostRow, parse
-from control.clusto.model import InventoryDown
 
 MEMORY_BYTES_MAX = 700 << 20
 CHILD = f"""
 import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_BYTES_MAX}, {MEMORY_BYTES_MAX}))
 from control.clusto.filesource import FileSource
-from control.clusto.model import InventoryDown
 from pathlib import Path
 names, faults = [], []
 try:

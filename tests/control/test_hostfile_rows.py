@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from control.clusto.errors import InventoryDown
 from control.clusto.filesource import FileSource
 from control.clusto.hostfile import HostFile, parse
 from control.clusto.loading import load_file
-from control.clusto.model import InventoryDown
 from tests.control.clusto.support import new_store
 
 NETWORKS = "base,mask,gateway\n10.20.0.0,255.255.255.0,10.20.0.1\n\n"

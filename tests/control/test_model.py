@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from control.clusto.errors import InventoryDown
 from control.clusto.model import (
     Address,
     Attribute,
     Batch,
     Inventory,
-    InventoryDown,
     InventoryMalformed,
     PartLost,
     Reading,

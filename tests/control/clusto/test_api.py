@@ -68,7 +68,7 @@ def test_an_answer_has_limits(
 ) -> None:
     """The gzip unpacked to whatever it liked, and each recv() had a time limit of its own."""
     monkeypatch.setattr(api_module, "LIST_BYTES_MAX", 2 * MIB if attack is long else 40 * MIB)
-    monkeypatch.setattr("control.clusto.bulk.OBJECTS_BYTES_MAX", 64 * MIB)
+    monkeypatch.setattr("control.clusto.answers.OBJECTS_BYTES_MAX", 64 * MIB)
     with saying(lambda _target: attack()) as url, pytest.raises(ClustoError, match=fault) as caught:
         Api(url, timeout=(1.0, 0.4 if attack is dripping else 20.0)).json("it", "/it")
     assert f"{url}/it" in str(caught.value)
