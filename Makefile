@@ -14,7 +14,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 test: setup             ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
-	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.faulttable -m '(faults or alone) and not machines and not long'
+	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -28,6 +28,7 @@ packages:               # Debian packages that tests and demo profit from: insta
 	touch $@
 
 build: .venv/deps       ## compile the extensions in place (BOOTSTORM_BUILD=release|debug|asan|trace)
+	@rm -f bench/*.so  # of before the engines had a folder: bench/core.*.so would hide bench/core.py
 	$(V)/python setup.py --quiet build_ext --inplace
 
 debug:                  ## the same, with asserts that abort and bounds that are checked
@@ -40,14 +41,14 @@ test-netns: build       ## real clients in network namespaces
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
 	$(PYTEST) -m '(faults or alone) and not machines and not long'
 
-test-faults: build      ## every fault of bench/faults.py under load, then a table: fault, requests, lost, wrong, longest wait
-	$(PYTEST) -p tests.netns.faulttable -m faults tests/netns
+test-faults: build      ## every fault of bench/faults under load, then a table: fault, requests, lost, wrong, longest wait
+	$(PYTEST) -p tests.netns.under_load.faulttable -m faults tests/netns
 
 test-inventory: build   ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
-	$(PYTEST) tests/control/clusto/test_recordings.py -q -s -rs
+	$(PYTEST) tests/control/clusto/server/test_recordings.py -q -s -rs
 
 test-clients: build     ## all real clients and many emulated machines, then a table client x case x result x time
-	$(PYTEST) -p tests.netns.table -m client tests/netns
+	$(PYTEST) -p tests.netns.clients.table -m client tests/netns
 
 asan: build             ## the packet path's tests under AddressSanitizer and UBSan
 	$(PYTEST) -m sanitizer
@@ -115,6 +116,6 @@ tidy: build             ## the house rules (tests/test_tidy.py)
 	$(PYTEST) tests/test_tidy.py
 
 clean:                  ## everything that was built
-	rm -rf build .venv ext/*.so bench/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy clean

@@ -68,19 +68,19 @@ extensions = [
         "ext.codec",
         "ext.xsk",
         "ext.pump",
-        "bench.wire",
-        "bench.blast",
-        "bench.core",
-        "bench.echo",
-        "bench.ledger",
-        "bench.storms",
+        "bench.engine.wire",
+        "bench.engine.blast",
+        "bench.engine.core",
+        "bench.engine.echo",
+        "bench.engine.ledger",
+        "bench.engine.storms",
     )
     if MODE != "none" and (name.startswith("ext.") or MODE != "asan")  # the sanitizers watch the packet path
 ]
 
 
 def record_build():
-    """ext/build.txt, which fastpath/build.py reads: version, and hash of the sources of the service."""
+    """ext/build.txt, which fastpath/process/build.py reads: version, and hash of the sources of the service."""
     digest = hashlib.sha256()
     for path in sorted(path for name in ("ext", "fastpath", "control") for path in Path(name).rglob("*")):
         if path.suffix in (".py", ".pyx", ".pxd"):

@@ -6,19 +6,19 @@ import signal
 
 import click
 
+from bench.all import main as everything
 from bench.cold import main as cold
 from bench.commands import limit_command, load_command, replay_command
-from bench.compare import main as compare
-from bench.core_run import main as core
-from bench.crowd import main as crowd
+from bench.core import main as core
 from bench.demo import main as demo
-from bench.everything import main as everything
+from bench.engine.crowd import main as crowd
 from bench.growth import main as growth
 from bench.overload import main as overload
 from bench.peers.run import main as peers
 from bench.perfdhcp import main as perfdhcp
 from bench.queue import main as queue
 from bench.refresh import main as refresh
+from bench.report.compare import main as compare
 from bench.soak import main as soak
 from bench.storm import main as storm
 from bench.xdp import main as xdp

@@ -17,13 +17,13 @@ from typing import Any
 
 import click
 
-from bench import record
-from bench.crowd import Crowd
-from bench.lab import Lab
-from bench.options import finish, record_options, tell
+from bench.engine.crowd import Crowd
+from bench.lab.lab import Lab
+from bench.lab.site import ENVIRONMENT, RunningSite
 from bench.refresh import host_file
-from bench.site import ENVIRONMENT, RunningSite
-from bench.stage import FIRST_ADDRESS, FIRST_MAC, HOSTS_MAX, RELAY, SERVER, Stage, two_hosts
+from bench.report import record
+from bench.rig.options import finish, record_options, tell
+from bench.rig.stage import FIRST_ADDRESS, FIRST_MAC, HOSTS_MAX, RELAY, SERVER, Stage, two_hosts
 
 EVERY_S = 0.002
 LIMIT_S = 60.0

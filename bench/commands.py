@@ -7,18 +7,20 @@ from typing import Any
 
 import click
 
-from bench import load, record, replay
-from bench.contest import disturbed
-from bench.figures import milliseconds
-from bench.forms import Form
-from bench.lab import Lab
-from bench.load import Search
-from bench.options import Chosen, finish, place, progress, record_options, target_options, tell
-from bench.outcome import Result
+from bench import replay
+from bench.engine.forms import Form
+from bench.engine.target import Population, Target, population
+from bench.lab.lab import Lab
 from bench.peers.run import REPLY_BYTES, Rules, contest, table_of
-from bench.picture import draw_load, draw_search
-from bench.stage import HOSTS_MAX, Stage
-from bench.target import Population, Target, population
+from bench.report import record
+from bench.report.figures import milliseconds
+from bench.report.outcome import Result
+from bench.report.picture import draw_load, draw_search
+from bench.rig import load
+from bench.rig.contest import disturbed
+from bench.rig.load import Search
+from bench.rig.options import Chosen, finish, place, progress, record_options, target_options, tell
+from bench.rig.stage import HOSTS_MAX, Stage
 
 
 def _fit(chosen: Chosen, source: replay.Traffic | None) -> tuple[Population, tuple[Form, ...]]:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import click
 
-from bench.client import Lease, NoLease, Unsupported
-from bench.clients import dhclient, dhcpcd, tiny, udhcpc
-from bench.lab import Host, Lab, LabError
-from bench.site import ENVIRONMENT, INVENTORY, RunningSite
+from bench.lab.client import Lease, NoLease, Unsupported
+from bench.lab.clients import dhclient, dhcpcd, tiny, udhcpc
+from bench.lab.lab import Host, Lab, LabError
+from bench.lab.site import ENVIRONMENT, INVENTORY, RunningSite
 
 SERVER, ADDRESS, MAC = "192.168.1.1", "192.168.1.50", "00:11:22:33:44:55"
 EXAMPLE = """\
@@ -66,7 +66,7 @@ def ask(host: Host) -> tuple[str, Lease]:
             return name, client(host, "cl")
         except Unsupported:
             continue
-    return "bench.tinyclient (ours: no real DHCP client is installed)", tiny(host, "cl")
+    return "bench.lab.tinyclient (ours: no real DHCP client is installed)", tiny(host, "cl")
 
 
 def run_python(host: Host, program: str) -> None:

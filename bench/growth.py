@@ -16,19 +16,22 @@ from typing import Any
 
 import click
 
-from bench import core_run, record, sockets
-from bench.contest import Turn, hold
-from bench.forms import DISCOVER, REQUEST, Form, form
-from bench.growth_words import why
-from bench.machine import pinned
-from bench.options import finish, record_options, tell
+from bench import core
+from bench.engine import sockets
+from bench.engine.forms import DISCOVER, REQUEST, Form, form
+from bench.engine.target import Target
+from bench.lab.site import RunningSite
 from bench.peers.answers import Relay
 from bench.peers.run import impossible
 from bench.peers.table import Table
-from bench.picture import draw_growth
 from bench.refresh import host_file
-from bench.site import RunningSite
-from bench.stage import (
+from bench.report import record
+from bench.report.growth_words import why
+from bench.report.machine import pinned
+from bench.report.picture import draw_growth
+from bench.rig.contest import Turn, hold
+from bench.rig.options import finish, record_options, tell
+from bench.rig.stage import (
     FIRST_ADDRESS,
     FIRST_MAC,
     HOSTS_MAX,
@@ -40,7 +43,6 @@ from bench.stage import (
     invented,
     two_hosts,
 )
-from bench.target import Target
 
 USUAL_HOSTS = 10_000
 RELAYS = (1, 10, 100, 1000)
@@ -125,13 +127,13 @@ def point(x: float, label: str, found: Turn, **controls: float | None) -> Point:
 
 def by_hosts(effort: Effort, largest: int) -> Iterator[Point]:
     """Control: the packet path alone at that size; and few hosts of the same table, which the caches hold."""
-    for hosts in (size for size in core_run.SIZES if size <= largest):
+    for hosts in (size for size in core.SIZES if size <= largest):
         tell(f"{hosts:,} hosts:")
         with site(hosts) as stage:
             every = turn(f"{hosts:,} hosts", stage, hosts, effort)
             few = turn(f"{FEW:,} of {hosts:,}", stage, min(FEW, hosts), effort)
-        table = core_run.table(hosts)
-        alone = [core_run.measure_in(table, asked, CORE_BATCHES, effort.seed) for asked in (hosts, min(FEW, hosts))]
+        table = core.table(hosts)
+        alone = [core.measure_in(table, asked, CORE_BATCHES, effort.seed) for asked in (hosts, min(FEW, hosts))]
         yield point(
             hosts,
             f"{hosts:,}",

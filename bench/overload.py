@@ -16,17 +16,18 @@ from typing import Any
 
 import click
 
-from bench import load, record
-from bench.blast import Blast
-from bench.forms import DISCOVER, REQUEST, Form, add, form
-from bench.lab import Lab
-from bench.machine import await_drained, pinned
-from bench.options import finish, record_options, tell
-from bench.outcome import Result
-from bench.picture import draw_overload
-from bench.stage import Stage, invented, own_site
-from bench.target import Population
-from bench.underway import UnderWay
+from bench.engine.blast import Blast
+from bench.engine.forms import DISCOVER, REQUEST, Form, add, form
+from bench.engine.target import Population
+from bench.engine.underway import UnderWay
+from bench.lab.lab import Lab
+from bench.report import record
+from bench.report.machine import await_drained, pinned
+from bench.report.outcome import Result
+from bench.report.picture import draw_overload
+from bench.rig import load
+from bench.rig.options import finish, record_options, tell
+from bench.rig.stage import Stage, invented, own_site
 
 PXE = ((60, b"PXEClient:Arch:00007:UNDI:003016"),)
 IPXE = (*PXE, (77, b"iPXE"))

@@ -12,7 +12,7 @@ the core is taken away for some milliseconds; so it gets a big one, and Kea, whi
 same as ours: a longer queue, no faster server.  An overloaded server may answer what is queued in the wait of EXIT_S
 behind the run: at most 4 % too good in 5 s on an idle machine, for either; the delay of an ACK shows it.
 
-perfdhcp checks no addresses.  bench.crowd does, after the load, and a server that got one wrong has no figure.
+perfdhcp checks no addresses.  bench.engine.crowd does, after the load, and a server that got one wrong has no figure.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ from typing import Any
 
 import click
 
-from bench.lab import Host, Lab, LabError, Process, which
-from bench.lab_process import children
-from bench.machine import (
+from bench.lab.lab import Host, Lab, LabError, Process, which
+from bench.lab.processes import children
+from bench.lab.site import ENVIRONMENT, running_site
+from bench.peers.answers import WrongAnswer, await_socket
+from bench.peers.kea import Kea
+from bench.peers.table import Table
+from bench.report.machine import (
     ROOT,
     await_drained,
     build_mode,
@@ -50,10 +54,6 @@ from bench.machine import (
     receive_buffer,
     widen,
 )
-from bench.peers.answers import WrongAnswer, await_socket
-from bench.peers.kea import Kea
-from bench.peers.table import Table
-from bench.site import ENVIRONMENT, running_site
 
 NETWORK = IPv4Network("10.96.0.0/12")
 SERVER, RELAY, FIRST_ADDRESS = IPv4Address("10.96.0.1"), IPv4Address("10.96.0.2"), IPv4Address("10.96.1.0")
@@ -289,7 +289,16 @@ class Stage:
         asked = min(SAMPLE_HOSTS, self.hosts)
         for sample in range(SAMPLES):
             first = (self.hosts - asked) * sample // (SAMPLES - 1)
-            command = [sys.executable, "-m", "bench.crowd", "--mix", "--server", str(SERVER), "--giaddr", str(RELAY)]
+            command = [
+                sys.executable,
+                "-m",
+                "bench.engine.crowd",
+                "--mix",
+                "--server",
+                str(SERVER),
+                "--giaddr",
+                str(RELAY),
+            ]
             command += ["--hosts", str(asked), "--most", str(2 * asked), "--rate", str(SAMPLE_RATE)]
             command += ["--first-mac", (FIRST_MAC + first).to_bytes(6, "big").hex(":")]
             command += ["--first-address", str(FIRST_ADDRESS + first)]

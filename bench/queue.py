@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import click
 
-from bench import sockets
-from bench.forms import BOOTP_MIN
-from bench.lab import Lab, LabError
-from bench.limit import RECEIVE_BYTES
-from bench.stage import RELAY, SERVER, two_hosts
+from bench.engine import sockets
+from bench.engine.echo_server import RECEIVE_BYTES
+from bench.engine.forms import BOOTP_MIN
+from bench.lab.lab import Lab, LabError
+from bench.rig.stage import RELAY, SERVER, two_hosts
 
 SAMPLE, ARRIVE_S, LOOK_S, STILL = 500, 10.0, 0.01, 5
 LENGTHS = (BOOTP_MIN, 548, 1400)

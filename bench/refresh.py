@@ -25,10 +25,11 @@ from ext.addresses import Index, View
 from ext.builder import Builder, Surroundings
 from ext.table import Generation, Pair
 
-from bench import load, record
-from bench.lab import Host
-from bench.site import ENVIRONMENT, INVENTORY, RunningSite
-from bench.stage import FIRST_ADDRESS, FIRST_MAC, NETWORK, SERVER, invented, two_cores, two_hosts
+from bench.lab.lab import Host
+from bench.lab.site import ENVIRONMENT, INVENTORY, RunningSite
+from bench.report import record
+from bench.rig import load
+from bench.rig.stage import FIRST_ADDRESS, FIRST_MAC, NETWORK, SERVER, invented, two_cores, two_hosts
 
 POOL_HOSTS = 10_000
 PARENT = "site"

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.blast import Blast
-from bench.captures import Datagram, read
-from bench.forms import NAK, Form, add, captured, kind_of
-from bench.load import Load
-from bench.target import Population, Target
+from bench.engine.blast import Blast
+from bench.engine.captures import Datagram, read
+from bench.engine.forms import NAK, Form, add, captured, kind_of
+from bench.engine.target import Population, Target
+from bench.rig.load import Load
 
 REPLY_KINDS = {2: (1,), 5: (3, 8), NAK: (3,)}  # reply -> requests that it may answer
 

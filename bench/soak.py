@@ -19,15 +19,15 @@ from typing import Any
 
 import click
 
-from bench import record
-from bench.faults import FAULTS, Fault, recovered
-from bench.figures import Histogram
-from bench.lab import Lab
-from bench.machine import ROOT, commit
-from bench.options import finish, record_options, tell
-from bench.picture import draw_soak
-from bench.trial import Row, Trial, attempt, calm, calm_limit_s, render, row_of
-from bench.watched import PATIENCE_S, Watched, watched_site
+from bench.faults.faults import FAULTS, Fault, recovered
+from bench.faults.trial import Row, Trial, attempt, calm, calm_limit_s, render, row_of
+from bench.faults.watched import PATIENCE_S, Watched, watched_site
+from bench.lab.lab import Lab
+from bench.report import record
+from bench.report.figures import Histogram
+from bench.report.machine import ROOT, commit
+from bench.report.picture import draw_soak
+from bench.rig.options import finish, record_options, tell
 
 LOGS = ROOT / "build" / "soak"
 WARM_S, PAUSE_S, SAMPLE_S, PICTURE_S = 1.0, 1.0, 2.0, 1.0

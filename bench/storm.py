@@ -16,16 +16,16 @@ from typing import Any
 
 import click
 
-from bench import record
-from bench.figures import Histogram, milliseconds
-from bench.firmware import BMC, IPXE, IPXE_HASTY, OS, ROM, Firmware
-from bench.forms import add
-from bench.options import Chosen, finish, place, record_options, target_options, tell
-from bench.outcome import describe, shared
-from bench.picture import draw_funnel
-from bench.storms import STEPS, Storm
-from bench.target import Population, Target
-from bench.underway import UnderWay
+from bench.engine.firmware import BMC, IPXE, IPXE_HASTY, OS, ROM, Firmware
+from bench.engine.forms import add
+from bench.engine.storms import STEPS, Storm
+from bench.engine.target import Population, Target
+from bench.engine.underway import UnderWay
+from bench.report import record
+from bench.report.figures import Histogram, milliseconds
+from bench.report.outcome import describe, shared
+from bench.report.picture import draw_funnel
+from bench.rig.options import Chosen, finish, place, record_options, target_options, tell
 
 LIMIT_S, MOMENTS = 600.0, 6000
 FIRST_TIMEOUT_S = 0.25  # the shortest of all clients' timers

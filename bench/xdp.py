@@ -12,16 +12,16 @@ from typing import Any
 
 import click
 
-from bench import record
-from bench.contest import Turn, disturbed, hold
-from bench.machine import pinned
-from bench.options import finish, record_options, tell
+from bench.engine.target import Target
+from bench.lab.site import RunningSite
 from bench.peers.run import REPLY_BYTES, impossible
-from bench.picture import draw_search
 from bench.refresh import host_file
-from bench.site import RunningSite
-from bench.stage import HOSTS_MAX, SERVER, Stage, echo_server, invented, two_hosts
-from bench.target import Target
+from bench.report import record
+from bench.report.machine import pinned
+from bench.report.picture import draw_search
+from bench.rig.contest import Turn, disturbed, hold
+from bench.rig.options import finish, record_options, tell
+from bench.rig.stage import HOSTS_MAX, SERVER, Stage, echo_server, invented, two_hosts
 
 BACK_ENDS = ("socket", "xdp")
 FIRST, START_S = 10_000.0, 300.0

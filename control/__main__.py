@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from fastpath.lifeline import die_with_parent
+from fastpath.process.lifeline import die_with_parent
 
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
@@ -34,50 +34,51 @@ def fill_standard_descriptors() -> None:
 
 def dies_first() -> None:
     """Before it loads anything: where memory ends meanwhile, the kernel would take control, which is larger."""
-    from fastpath.oom import FIRST, offer
+    from fastpath.process.oom import FIRST, offer
 
     offer(FIRST)
 
 
 def run() -> None:
-    """Processes that supervisor and control start, each with the fd of its channel; all else is cli.py's."""
+    """Processes that supervisor and control start, each with the fd of its channel; all else is
+    cli/command_line.py's."""
     match sys.argv[1:]:
         case ["run" | "traps" | "planner" | "observer" | "registrar" | "try", fd] if fd.isdigit():
             die_with_parent(int(fd))
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():
-            from control.child import PlannerProcess
-            from fastpath.oom import BEFORE_WORKERS, offer
+            from control.planner.child import PlannerProcess
+            from fastpath.process.oom import BEFORE_WORKERS, offer
 
             offer(BEFORE_WORKERS)
             planner = PlannerProcess.ahead()  # first: it loads its libraries while we load ours
-            from control.service import main as run_service
+            from control.service.service import main as run_service
 
             run_service(int(fd), planner)
         case ["traps", fd] if fd.isdigit():
-            from control.discovery.traps import main as receive_traps
+            from control.discovery.traps.receiver import main as receive_traps
 
             receive_traps(int(fd))
         case ["planner", fd] if fd.isdigit():
             dies_first()
-            from control.planner_process import main as run_planner
+            from control.planner.process import main as run_planner
 
             run_planner(int(fd))
         case ["observer", fd] if fd.isdigit():
-            from control.observer import main as run_observer
+            from control.observer.observer import main as run_observer
 
             run_observer(int(fd))
         case ["registrar", fd] if fd.isdigit():
             dies_first()
-            from control.discovery.registrar import main as run_registrar
+            from control.discovery.registrar.registrar import main as run_registrar
 
             run_registrar(int(fd))
         case ["try", fd] if fd.isdigit():
-            from control.trial import main as try_out
+            from control.service.trial import main as try_out
 
             try_out(int(fd))
         case _:
-            from control.cli import main as command_line
+            from control.cli.command_line import main as command_line
 
             command_line(prog_name="bootstorm")
 

@@ -2,7 +2,7 @@
 
 Whoever holds the map's fd writes by mmap, without a system call and without a capability.  It has no false negatives: a MAC
 that was added is known.  Nothing is ever taken out; that a removed host still passes costs a datagram that a worker ignores.
-fastpath/strangers.py has the program that reads it.
+fastpath/sockets/unknown_mac_filter.py has the program that reads it.
 """
 
 from libc.errno cimport errno as c_errno
@@ -44,7 +44,7 @@ cdef inline uint64_t mixed(uint64_t mac) noexcept nogil:
 
 
 cdef inline uint64_t bit_of(uint64_t hashed, int probe) noexcept nogil:
-    """As the filter in the kernel counts them (fastpath/strangers.py)."""
+    """As the filter in the kernel counts them (fastpath/sockets/unknown_mac_filter.py)."""
     return ((hashed >> 40) + <uint64_t>probe * ((hashed >> 16) | 1)) & ((1 << BITS_LOG) - 1)
 
 

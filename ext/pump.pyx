@@ -590,7 +590,7 @@ cdef class Pump:
 
 
 def confine(bytes program not None):
-    """Install a seccomp program (fastpath/confine.py) in this process, before it starts threads; for good.
+    """Install a seccomp program (fastpath/privileges/confine.py) in this process, before it starts threads; for good.
 
     Raises OSError when the kernel refuses."""
     if bs_confine(<const char *>program, len(program)) != 0:

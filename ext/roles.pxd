@@ -1,6 +1,6 @@
 """Who asks, a server or its BMC (IPMI card): both may use one network card and one MAC address.
 
-The rules are control's (control/bmc.py), compiled into the generation; without any, everybody is a host.
+The rules are control's (control/config/bmc.py), compiled into the generation; without any, everybody is a host.
 """
 
 from libc.stdint cimport uint8_t, uint32_t

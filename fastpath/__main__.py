@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from fastpath.logs import configure_logging
+from fastpath.process.logs import configure_logging
 
 
 def main(arguments: list[str]) -> int:
     configure_logging(at_once=False)
     match arguments:
         case ["worker", fd]:
-            from fastpath.lifeline import die_with_parent
+            from fastpath.process.lifeline import die_with_parent
 
             die_with_parent(int(fd))
             from fastpath.protocol import Channel, ChannelClosed
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write("this build cannot be upgraded to in place from that one\n")
             return 1
         case ["supervise", fd]:
-            from fastpath.serving import main as supervise
+            from fastpath.supervisor.serving import main as supervise
 
             return supervise(int(fd))
     sys.stderr.write("usage: python -m fastpath worker FD | supervise FD (started by `bootstorm serve`)\n")

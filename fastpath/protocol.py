@@ -112,7 +112,7 @@ class Ready:
     Of which build, since what is executed is what is installed by then.  Without layouts: the supervisor's own."""
 
     build: str = ""
-    layouts: dict[str, int] = field(default_factory=dict)  # fastpath.children.LAYOUTS
+    layouts: dict[str, int] = field(default_factory=dict)  # fastpath.supervisor.children.LAYOUTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +216,8 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restarted:
-    """Supervisor -> control: how often processes were replaced so far, by kind (fastpath.supervisor.KINDS)."""
+    """Supervisor -> control: how often processes were replaced so far, by kind
+    (fastpath.supervisor.supervisor.KINDS)."""
 
     restarts: dict[str, int]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fastpath import serving, worker
-from fastpath.children import LAYOUTS, differing
-from fastpath.upgrade import read_state
+from fastpath import worker
+from fastpath.supervisor import serving
+from fastpath.supervisor.children import LAYOUTS, differing
+from fastpath.supervisor.upgrade import read_state
 
 ENTRIES = (serving.main, worker.Worker)  # what an upgrade will execute
 SENTENCES = {

@@ -13,9 +13,8 @@ from ext.mapping import GenerationRejected
 from ext.page import WorkerPage
 from ext.pump import Pump, confine
 
-from fastpath.build import BUILD_NAME
-from fastpath.children import LAYOUTS
-from fastpath.logs import begin_writing, leave
+from fastpath.process.build import BUILD_NAME
+from fastpath.process.logs import begin_writing, leave
 from fastpath.protocol import (
     Assign,
     Channel,
@@ -30,6 +29,7 @@ from fastpath.protocol import (
     Stop,
     close_all,
 )
+from fastpath.supervisor.children import LAYOUTS
 
 log = logging.getLogger("bootstorm.worker")
 

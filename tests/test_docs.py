@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from ext.verdict import Verdict
 
-from control import cli, config, events
-from control.discovery import decoders, trapqueue
+from control.cli import command_line
+from control.config import config
+from control.discovery.traps import decoders, queue
+from control.service import events
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -66,7 +68,7 @@ def paths_of(span: str) -> list[str]:
 
 def test_the_table_of_keys_is_the_code_s() -> None:
     assert between("docs/configuration.md", "keys") == config.describe().strip(), (
-        'write it anew: .venv/bin/python -c "from control import config; print(config.describe())"'
+        'write it anew: .venv/bin/python -c "from control.config import config; print(config.describe())"'
     )
 
 
@@ -104,13 +106,13 @@ def test_every_finding_is_explained_in_its_own_words() -> None:
 
 def test_every_reason_of_the_trap_receiver_is_explained_in_its_own_words() -> None:
     explained = rows("docs/operations.md", "traps")
-    assert {name: cells[0] for name, cells in explained.items()} == trapqueue.DROPS | decoders.SKIPS
+    assert {name: cells[0] for name, cells in explained.items()} == queue.DROPS | decoders.SKIPS
     assert all(len(cells) == 2 and cells[1] for cells in explained.values()), "each says what to do"
 
 
 def test_every_control_command_is_explained() -> None:
     headings = set(re.findall(r"^### `ctl (\w+)", text("docs/operations.md"), re.MULTILINE))
-    assert headings == set(cli.ctl.commands)
+    assert headings == set(command_line.ctl.commands)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -15,9 +15,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from bench.forms import DISCOVER, REQUEST, WANTED, form, kind_of, options_of
-from bench.lab import Host as LabHost
-from bench.lab import LabError, Process
+from bench.engine.forms import DISCOVER, REQUEST, WANTED, form, kind_of, options_of
+from bench.lab.lab import Host as LabHost
+from bench.lab.lab import LabError, Process
 from bench.peers.table import Host, Table
 
 READY_S, TRY_S, ANSWER_S = 60.0, 0.25, 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.lab import which
+from bench.lab.lab import which
 from bench.peers.peer import Peer, Written
 from bench.peers.table import Table
 

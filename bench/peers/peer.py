@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bench.lab import Host, LabError, Process, which
+from bench.lab.lab import Host, LabError, Process, which
 from bench.peers.table import Table
 
 STOP_S, CHECK_S = 5.0, 120.0

@@ -15,13 +15,9 @@ from typing import Any
 
 import click
 
-from bench import record, sockets
-from bench.contest import Turn, disturbed, hold
-from bench.lab import CommandFailed, Lab, LabError
-from bench.limit import RECEIVE_BYTES
-from bench.load import Search
-from bench.machine import check_pinned, members, pinned, receive_buffer, widen
-from bench.options import finish, record_options, tell
+from bench.engine import sockets
+from bench.engine.echo_server import RECEIVE_BYTES
+from bench.lab.lab import CommandFailed, Lab, LabError
 from bench.peers.answers import Relay, WrongAnswer, await_first, check
 from bench.peers.coredhcp import Coredhcp
 from bench.peers.dhcpd import Dhcpd
@@ -30,8 +26,13 @@ from bench.peers.freeradius import Freeradius
 from bench.peers.kea import Kea
 from bench.peers.peer import Peer
 from bench.peers.table import Table
-from bench.picture import draw_bars
-from bench.stage import (
+from bench.report import record
+from bench.report.machine import check_pinned, members, pinned, receive_buffer, widen
+from bench.report.picture import draw_bars
+from bench.rig.contest import Turn, disturbed, hold
+from bench.rig.load import Search
+from bench.rig.options import finish, record_options, tell
+from bench.rig.stage import (
     FIRST_ADDRESS,
     FIRST_MAC,
     HOSTS_MAX,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from bench.site import many_hosts
+from bench.lab.site import many_hosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""The drivers of clusto 0.7.9 as one table; writing.py, reading.py and client.py look up types, ports and rules here.
+"""The drivers of clusto 0.7.9 as one table; server/writing.py, server/reading.py and client/classes.py look up types,
+ports and rules here.
 
 CLUSTO-HTTPD 1.6 and 1.9.  penguinserver and penguinserver2u come from clusto's contrib, every site has them loaded.
 """

@@ -1,4 +1,5 @@
-"""What a request can be refused with; store.py, queries.py and actions.py raise it, server.py turns it into a status.
+"""What a request can be refused with; server/store.py, server/queries.py and server/actions.py raise it,
+server/httpd.py turns it into a status.
 
 kind and message are those of the original's last traceback line, so that a client that reads them keeps working.
 """

@@ -1,4 +1,5 @@
-"""Files of networks, containers and hosts, YAML or CSV -> rows and back; loading.py brings rows into the store.  Pure.
+"""Files of networks, containers and hosts, YAML or CSV -> rows and back; server/loading.py brings rows into the store.
+Pure.
 
 YAML has `networks`, `pools`, `containers`, `hosts`.  CSV has tables with a header each, blank lines anywhere:
 `base,mask,gateway` for networks, `name,mac,address,pool,dhcp.OPTION...` for hosts; a field takes several addresses or

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from control.discovery.decoders import SKIPS
-from control.discovery.trapqueue import DROPS, TrapQueue
+from control.discovery.traps.decoders import SKIPS
+from control.discovery.traps.queue import DROPS, TrapQueue
 from control.discovery.trapseen import KINDS, TrapSeen
 from fastpath.protocol import Channel
 

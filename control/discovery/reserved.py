@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Any, Final
 
-from control.config import Dhcp
+from control.config.config import Dhcp
 
 RELAYS_MAX: Final = 4_096
 REFUSED: Final = frozenset({"IGNORED_GIADDR", "IGNORED_RELAY"})  # it can be no relay, or dhcp.relays leaves it out

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from bench.echo import Echo
+from bench.engine.echo import Echo
 
-from bench import core_run
+from bench import core
 
 
 def test_every_packet_is_answered() -> None:
-    point = core_run.measure(500, 40, 3)
+    point = core.measure(500, 40, 3)
     assert point["hosts"] == 500
     assert 0 < point["least_ns"] <= point["median_ns"] <= point["p99_ns"]
 
 
 def test_packets_that_nobody_answers_are_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_run, "table", lambda hosts, _table=core_run.table: _table(hosts // 2))
-    with pytest.raises(core_run.WrongVerdict, match="IGNORED_UNKNOWN_MAC"):
-        core_run.measure(500, 40, 3)
+    monkeypatch.setattr(core, "table", lambda hosts, _table=core.table: _table(hosts // 2))
+    with pytest.raises(core.WrongVerdict, match="IGNORED_UNKNOWN_MAC"):
+        core.measure(500, 40, 3)
 
 
 def test_an_echo_of_impossible_size_is_refused() -> None:

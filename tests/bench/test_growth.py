@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import growth, load
+from bench import growth
 from bench.growth import Point, site
-from bench.growth_words import why
-from bench.lab import Lab
-from bench.picture import draw_growth
-from bench.stage import invented
+from bench.lab.lab import Lab
+from bench.report.growth_words import why
+from bench.report.picture import draw_growth
+from bench.rig import load
+from bench.rig.stage import invented
 
 
 def places(*costs: float | None, noise: float = 0.01, disturbance: float = 0.0, **controls: list[float]) -> list[Point]:

@@ -11,21 +11,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import load, sockets
-from bench.contest import Burst, Cost, Turn
-from bench.figures import Histogram
-from bench.forms import DISCOVER, REQUEST
-from bench.lab import Lab
-from bench.load import Search
-from bench.machine import pinned
-from bench.outcome import Result
+from bench.engine import sockets
+from bench.engine.forms import DISCOVER, REQUEST
+from bench.lab.lab import Lab
 from bench.peers import run
 from bench.peers.answers import Relay, WrongAnswer, await_first, check, faults
 from bench.peers.coredhcp import CONFIG, Coredhcp
 from bench.peers.kea import configuration
 from bench.peers.peer import Peer
 from bench.peers.table import Table
-from bench.stage import FIRST_ADDRESS, FIRST_MAC, NETWORK, RELAY, SERVER, invented, two_hosts
+from bench.report.figures import Histogram
+from bench.report.machine import pinned
+from bench.report.outcome import Result
+from bench.rig import load
+from bench.rig.contest import Burst, Cost, Turn
+from bench.rig.load import Search
+from bench.rig.stage import FIRST_ADDRESS, FIRST_MAC, NETWORK, RELAY, SERVER, invented, two_hosts
 
 TABLE = Table(count=3, network=NETWORK, server=IPv4Address(SERVER), first_mac=FIRST_MAC, first_address=FIRST_ADDRESS)
 GIADDR = IPv4Address(RELAY)

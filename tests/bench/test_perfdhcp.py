@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench import machine, perfdhcp
-from bench.lab import LabError
+from bench import perfdhcp
+from bench.lab.lab import LabError
+from bench.lab.site import many_hosts
 from bench.perfdhcp import Found, Report, Result, Trial, parse_report, remarks, search, table, write
-from bench.site import many_hosts
+from bench.report import machine
 
 # perfdhcp 2.2.0, -g single -r 2000 -p 3, as it came; the machine was busy.
 SAMPLE = """\

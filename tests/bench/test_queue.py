@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from bench.__main__ import main
-from bench.lab import Lab
-from bench.limit import RECEIVE_BYTES
+from bench.engine.echo_server import RECEIVE_BYTES
+from bench.lab.lab import Lab
 from bench.queue import Fit
-from fastpath import sockets
+from fastpath.sockets import sockets
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/performance.md"
 

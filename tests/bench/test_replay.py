@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import captures, replay
-from bench.forms import ACK, DISCOVER, INFORM, NAK, OFFER, RELEASE, REQUEST, Form, captured, form, kind_of
-from bench.target import Target, population
+from bench import replay
+from bench.engine import captures
+from bench.engine.forms import ACK, DISCOVER, INFORM, NAK, OFFER, RELEASE, REQUEST, Form, captured, form, kind_of
+from bench.engine.target import Target, population
 from tests.bench.responders import FIRST_ADDRESS, FIRST_MAC, responder, right
 
 PCAPS = Path(__file__).parents[1] / "data" / "pcaps"

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from bench.faults import FAULTS
-from bench.meddler import MODES, spoiled
+from bench.faults.faults import FAULTS
+from bench.faults.meddler import MODES, spoiled
+from bench.faults.trial import Row, render
 from bench.soak import Sample, growths
-from bench.trial import Row, render
 
 
 def row(**changes: object) -> Row:

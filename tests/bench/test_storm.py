@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench.firmware import IPXE, OS, ROM, Firmware
+from bench.engine.firmware import IPXE, OS, ROM, Firmware
+from bench.engine.target import Target, population
 from bench.storm import Outcome, Running, Scene, _without_own, starts
-from bench.target import Target, population
 from tests.bench.responders import FIRST_ADDRESS, FIRST_MAC, Asked, Behaviour, responder, right
 
 HOSTS = 20

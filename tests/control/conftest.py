@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from control.clusto.server import application
-from control.planner import Planner
+from control.clusto.server.httpd import application
+from control.planner.planner import Planner
 from tests.control.clusto.support import new_store
 from tests.control.planning import LINKS, Control, Inventory, config, end, site
 from tests.control.spoiling import spoiling

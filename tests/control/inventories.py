@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import delete, insert
 
-from control.clusto.model import Attribute, Inventory, Thing
-from control.clusto.store import Store, attributes, counters, entities
-from control.config import Dhcp
-from control.plan import Plan, Row, State, Template, plan_hosts
+from control.clusto.server.store import Store, attributes, counters, entities
+from control.config.config import Dhcp
+from control.plan.plan import Plan, Row, State, Template, plan_hosts
+from control.sources.model import Attribute, Inventory, Thing
 
 DRIVERS = {
     "server": "basicserver",

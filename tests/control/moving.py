@@ -18,9 +18,9 @@ from ext.builder import Surroundings
 from ext.table import Generation, Pair, row_key
 
 from control.clusto.errors import InventoryDown
-from control.clusto.model import Batch, Inventory, PartLost, Reading, Thing, dotted, name_of
-from control.compile import Compiler
-from control.config import Dhcp
+from control.config.config import Dhcp
+from control.plan.compile import Compiler
+from control.sources.model import Batch, Inventory, PartLost, Reading, Thing, dotted, name_of
 from tests.control.inventories import At, Site, attribute
 
 FIRST_ADDRESS = 0x0A010000

@@ -10,10 +10,10 @@ from typing import Any
 import msgpack
 from ext.table import Generation, Pair
 
-from control.clusto.store import Store
-from control.config import Config, Dhcp
-from control.jobs import Planned, Progress
-from control.planner import Planner
+from control.clusto.server.store import Store
+from control.config.config import Config, Dhcp
+from control.planner.jobs import Planned, Progress
+from control.planner.planner import Planner
 from fastpath.protocol import close_all
 from tests.control.inventories import Site
 from tests.control.spoiling import Spoiling

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ext.builder import Builder, Surroundings
 from ext.table import Generation, Pair
 
-from control.clusto.model import Batch, Inventory, PartLost, Reading, Thing
-from control.compile import Assembled, Compilation, Compiler
+from control.plan.compile import Assembled, Compilation, Compiler
+from control.sources.model import Batch, Inventory, PartLost, Reading, Thing
 from tests.control.inventories import Site
 
 

@@ -24,15 +24,15 @@ from typing import Any
 
 from ext.page import create_site_page, create_worker_page
 
-from control.clusto.server import application
-from control.clusto.store import Store
-from control.config import load
-from control.ctl import Client
-from control.jobs import Planned
-from control.links import LinkAddress
-from control.refresh import Refresher
-from control.service import Service
-from control.table import ServedTable
+from control.cli.ctl import Client
+from control.clusto.server.httpd import application
+from control.clusto.server.store import Store
+from control.config.config import load
+from control.planner.jobs import Planned
+from control.service.links import LinkAddress
+from control.service.refresh import Refresher
+from control.service.served_table import ServedTable
+from control.service.service import Service
 from fastpath.protocol import Begin, Channel, Fds, Settings, close_all
 from tests.control.clusto.support import new_store
 from tests.control.spoiling import Spoiling, spoiling

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from control.ctl import Client
+from control.cli.ctl import Client
 from tests.ports import free_port
 
 WAIT_S = 180.0

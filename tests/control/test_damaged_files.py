@@ -14,10 +14,10 @@ from ext.builder import Builder, Surroundings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.discovery.identity import FILE, Identity
 from control.discovery.journal import LOST, Journal
 from control.discovery.machines import KEPT, Machine
-from control.tablefile import TableStore
+from control.discovery.traps.identity import FILE, Identity
+from control.table.file import TableStore
 from tests.control.serving import may_serve, serving
 from tests.ports import free_port
 
@@ -137,10 +137,10 @@ import asyncio, errno, logging, os, subprocess, sys
 from pathlib import Path
 from ext.builder import Builder, Surroundings
 from ext.table import Generation, Pair
-from control.discovery.identity import Identity
+from control.discovery.traps.identity import Identity
 from control.discovery.journal import Journal, JournalFailed
 from control.discovery.machines import Machine
-from control.tablefile import TableStore
+from control.table.file import TableStore
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 folder, how = Path(sys.argv[1]), sys.argv[2]

@@ -1,4 +1,4 @@
-"""fastpath/escape.py, and where text leaves: no name and no vendor class paints, hides or forges a line."""
+"""fastpath/process/escape.py, and where text leaves: no name and no vendor class paints, hides or forges a line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control import ctl
-from control.ctl import RENDER, CallFailed, Client
-from fastpath.escape import LineFormatter, shown, shown_all
-from tests.control import test_ctl
+from control.cli import ctl
+from control.cli.ctl import RENDER, CallFailed, Client
+from fastpath.process.escape import LineFormatter, shown, shown_all
+from tests.control.cli import test_ctl
 from tests.control.serving import may_serve, serving
 from tests.ext.packets import discover, tlv
 
@@ -225,7 +225,7 @@ def test_a_service_with_nasty_names(tmp_path: Path) -> None:
 
 
 def test_explain_of_a_file(tmp_path: Path) -> None:
-    from control.cli import main
+    from control.cli.command_line import main
 
     hosts = tmp_path / "hosts.yaml"
     hosts.write_text(

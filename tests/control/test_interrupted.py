@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.control.service.test_service import content
 from tests.control.serving import children, may_serve
-from tests.control.test_service import content
 from tests.ports import free_port
 
 # The process signals itself when it begins to import a module: at an early, a middle and a late time of each command.
@@ -62,10 +62,11 @@ def configured(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "command, module",
     [
-        ("check", "control.cli"), ("check", "control.config_checks"), ("ctl --socket x status", "control.ctl"),
-        ("explain 02:00:00:00:00:01", "control.explain_command"), ("inventory --bind 127.0.0.1:0", "sqlalchemy.exc"),
-        ("inventory --bind 127.0.0.1:0", "waitress"), ("inventory load {hosts}", "control.clusto.store"),
-        ("inventory dump {dump}", "control.clusto.store"), ("bench load", "bench.growth"), ("serve", "click"),
+        ("check", "control.cli.command_line"), ("check", "control.config.checks"),
+        ("ctl --socket x status", "control.cli.ctl"), ("explain 02:00:00:00:00:01", "control.explain.command"),
+        ("inventory --bind 127.0.0.1:0", "sqlalchemy.exc"),
+        ("inventory --bind 127.0.0.1:0", "waitress"), ("inventory load {hosts}", "control.clusto.server.store"),
+        ("inventory dump {dump}", "control.clusto.server.store"), ("bench load", "bench.growth"), ("serve", "click"),
     ],
 )  # fmt: skip
 def test_ctrl_c_at_whatever_it_is(command: str, module: str, hooked: dict[str, str], tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_ctrl_c_at_whatever_it_is(command: str, module: str, hooked: dict[str, s
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["fastpath.supervisor", "ext.page", "fastpath.confine"])
+@pytest.mark.parametrize("module", ["fastpath.supervisor.supervisor", "ext.page", "fastpath.privileges.confine"])
 def test_a_stop_while_it_starts_ends_it_in_order(
     module: str, number: signal.Signals, hooked: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""fastpath/oom.py: when memory ends the planner dies, and nothing else."""
+"""fastpath/process/oom.py: when memory ends the planner dies, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from control.ctl import CallFailed
+from control.cli.ctl import CallFailed
+from tests.control.service.doors.test_metrics import write_inventory
+from tests.control.service.test_service import HOSTS
 from tests.control.serving import Running, may_serve, serving
-from tests.control.test_metrics import write_inventory
-from tests.control.test_service import HOSTS
 
 MEMORY = Path("/sys/fs/cgroup/memory")  # cgroup v1
 UNIFIED = Path("/sys/fs/cgroup")  # v2

@@ -15,9 +15,9 @@ import yaml
 from ext.codec import Reply
 from ext.table import Pair
 
-from control.clusto.filesource import FileSource
-from control.config import Dhcp
-from control.offline import Interface, placed, plan_file
+from control.config.config import Dhcp
+from control.explain.offline import Interface, placed, plan_file
+from control.sources.filesource import FileSource
 from ext import codec
 from tests.ext.captures import Datagram, datagrams
 from tests.ext.packets import BROADCAST, TYPE_NAMES, Parsed, ip

@@ -44,12 +44,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess
     shutil.copy(ROOT / "pyproject.toml", project)
     shutil.copytree(ROOT / "tests" / "ext", project / "tests" / "ext", ignore=shutil.ignore_patterns("__pycache__"))
     (project / "tests" / "data").symlink_to(ROOT / "tests" / "data")
-    (project / "tests" / "fuzz").symlink_to(ROOT / "tests" / "fuzz")  # the corpus is replayed by test_fuzz_corpus.py
+    (project / "tests" / "fuzz").symlink_to(
+        ROOT / "tests" / "fuzz"
+    )  # the corpus is replayed by recorded/test_fuzz_corpus.py
     return subprocess.run(
         [sys.executable, "-m", "pytest", "tests/ext", "-q", "--capture=no", "-p", "no:cacheprovider",
          "--ignore", "tests/ext/test_sanitizer.py",
          # The answers that test_golden asks for as well; what differs is scapy reading them, in Python.
-         "--deselect", "tests/ext/test_exchanges.py::test_scapy_reads_the_same"],
+         "--deselect", "tests/ext/recorded/test_exchanges.py::test_scapy_reads_the_same"],
         cwd=project, capture_output=True, text=True,
         env={
             **os.environ,

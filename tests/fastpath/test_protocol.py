@@ -21,7 +21,7 @@ from fastpath.protocol import (
     close_all,
     memfd,
 )
-from tests.fastpath.world import open_fds
+from tests.fastpath.supervisor.world import open_fds
 
 
 @pytest.fixture

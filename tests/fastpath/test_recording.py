@@ -15,7 +15,7 @@ import pytest
 from ext.builder import Builder, Surroundings
 from ext.page import EVENTS_KEPT, RECORDS_KEPT, Recorded, WorkerPage, create_site_page, create_worker_page
 
-from control.dissect import dissect
+from control.messages.dissect import dissect
 from fastpath.protocol import Assign, Channel, Load, Ready, Stop
 from tests.ext.packets import DECLINE, DISCOVER, ip, message, tlv
 

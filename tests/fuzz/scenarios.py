@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from tests.ext.answering.test_destination import WAYS
+from tests.ext.answering.test_judge import CASES
 from tests.ext.captures import datagrams, dhcp_captures
 from tests.ext.inventory import LINKS as CAPTURE_LINKS
 from tests.ext.packets import (
@@ -27,8 +29,6 @@ from tests.ext.packets import (
     tlv,
 )
 from tests.ext.sites import ALICE, CONFLICT, PROXIED, REMOTE, STRANGER, THIEF, TWO
-from tests.ext.test_destination import WAYS
-from tests.ext.test_judge import CASES
 from tests.fuzz.population import (
     ALONE,
     AT_BOOT_PORT,

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from bench.lab import Host, LabError
-from bench.sockets import open_segment
+from bench.engine.sockets import open_segment
+from bench.lab.lab import Host, LabError
 from tests.ext.packets import discover
 
 ETH_P_IP = 0x0800

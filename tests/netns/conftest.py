@@ -1,4 +1,4 @@
-"""Fixtures of the client tests (scene.py): one site for all of them but the firmware's, one scene a test.
+"""Fixtures of the client tests (clients/scene.py): one site for all of them but the firmware's, one scene a test.
 
 BOOTSTORM_RIVAL=dnsmasq runs the same tests against dnsmasq.  A failed test shows what the server, the clients, the
 relay and the wire said.
@@ -11,11 +11,11 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from bench.client import Unsupported
-from bench.lab import Lab, guard
-from tests.netns.boot import BootServers
-from tests.netns.scene import Scene, Site, capture, standing
-from tests.netns.servers import SERVERS, ServerUnderTest
+from bench.lab.client import Unsupported
+from bench.lab.lab import Lab, guard
+from tests.netns.clients.boot import BootServers
+from tests.netns.clients.scene import Scene, Site, capture, standing
+from tests.netns.clients.servers import SERVERS, ServerUnderTest
 
 SHOWN_BYTES = 12_000
 

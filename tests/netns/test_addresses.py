@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.lab import Host, Lab
-from bench.site import ENVIRONMENT, RunningSite, many_hosts
+from bench.lab.lab import Host, Lab
+from bench.lab.site import ENVIRONMENT, RunningSite, many_hosts
 
 pytestmark = pytest.mark.netns
 
@@ -34,7 +34,7 @@ def hosts() -> Iterator[tuple[Host, Host]]:
 
 def answered(client: Host) -> int:
     """Of 20 requests of a relay."""
-    command = [sys.executable, "-m", "bench.crowd", "--server", SERVER, "--giaddr", RELAY, "--mix"]
+    command = [sys.executable, "-m", "bench.engine.crowd", "--server", SERVER, "--giaddr", RELAY, "--mix"]
     command += ["--hosts", str(HOSTS), "--first-address", "10.88.1.0", "--rate", "100", "--most", "20"]
     done = client.run(command, env=ENVIRONMENT)
     figures = json.loads(done.stdout.strip().splitlines()[-1])

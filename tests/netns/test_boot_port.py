@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.lab import Host, Lab, Process
-from bench.site import RunningSite, running_site, send_signal
+from bench.lab.lab import Host, Lab, Process
+from bench.lab.site import RunningSite, running_site, send_signal
 from tests.ext.packets import ACK, Parsed, discover, ip, quad, request, tlv
 from tests.netns.asker import Asker, Heard
 

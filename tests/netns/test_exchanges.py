@@ -1,6 +1,6 @@
 """The captures through sockets: the served worker says octet for octet what answer() says, and to the same place.
 
-tests/ext/test_exchanges.py holds what answer() says in goldens; here its words go over three real wires.
+tests/ext/recorded/test_exchanges.py holds what answer() says in goldens; here its words go over three real wires.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.lab import Lab
-from bench.site import running_site
+from bench.lab.lab import Lab
+from bench.lab.site import running_site
 from tests.ext import scapy_view
 from tests.ext.captures import dhcp_captures
 from tests.ext.exchanges import FAR, NEAR, PERF, WIRES, Exchange, exchanges, host_count, host_file

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.client import NoLease
-from bench.clients import tiny
-from bench.lab import CommandFailed, Host, Lab
-from bench.site import ENVIRONMENT, INVENTORY, RunningSite, many_hosts, running_site
+from bench.lab.client import NoLease
+from bench.lab.clients import tiny
+from bench.lab.lab import CommandFailed, Host, Lab
+from bench.lab.site import ENVIRONMENT, INVENTORY, RunningSite, many_hosts, running_site
 
 pytestmark = pytest.mark.netns
 

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from bench.clients import NoLease, dhclient, missing, tiny, udhcpc
-from bench.lab import CommandFailed, Host, Lab, Process, Segment
-from bench.site import BOOTSTORM, ENVIRONMENT, RunningSite
-from control.capture import read_capture
-from control.dissect import dissect
+from bench.lab.clients import NoLease, dhclient, missing, tiny, udhcpc
+from bench.lab.lab import CommandFailed, Host, Lab, Process, Segment
+from bench.lab.site import BOOTSTORM, ENVIRONMENT, RunningSite
+from control.messages.capture import read_capture
+from control.messages.dissect import dissect
 
 pytestmark = pytest.mark.netns
 

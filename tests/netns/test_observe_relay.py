@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.clients import missing, udhcpc
-from bench.lab import Lab
-from bench.site import RunningSite
+from bench.lab.clients import missing, udhcpc
+from bench.lab.lab import Lab
+from bench.lab.site import RunningSite
 from tests.netns.test_observe import OTHER, PRESENT, SAME, SITE, START_S, TRIES, differences, dnsmasq, ready
 
 pytestmark = pytest.mark.netns

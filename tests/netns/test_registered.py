@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from bench.client import Lease, missing
-from bench.clients import Udhcpc
-from bench.lab import CommandFailed, Host, Lab, Segment, which
-from bench.site import ENVIRONMENT, INVENTORY, RunningSite
+from bench.lab.client import Lease, missing
+from bench.lab.clients import Udhcpc
+from bench.lab.lab import CommandFailed, Host, Lab, Segment, which
+from bench.lab.site import ENVIRONMENT, INVENTORY, RunningSite
 
 pytestmark = pytest.mark.netns
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from bench.lab import Host, Lab
-from bench.site import ENVIRONMENT, RunningSite, running_site
+from bench.lab.lab import Host, Lab
+from bench.lab.site import ENVIRONMENT, RunningSite, running_site
 from tests.ext.packets import BROADCAST_FLAG, Parsed, discover, quad, request, tlv
 
 pytestmark = pytest.mark.netns

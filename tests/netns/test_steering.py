@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bench.lab import Host, Lab
-from bench.site import ENVIRONMENT, RunningSite, many_hosts, running_site
+from bench.lab.lab import Host, Lab
+from bench.lab.site import ENVIRONMENT, RunningSite, many_hosts, running_site
 
 pytestmark = pytest.mark.netns
 
@@ -54,7 +54,7 @@ def site() -> Iterator[tuple[RunningSite, Host]]:
 
 
 def crowd(client: Host, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.crowd", "--server", SERVER, *arguments]
+    command = [sys.executable, "-m", "bench.engine.crowd", "--server", SERVER, *arguments]
     return dict(json.loads(client.run(command, timeout=60.0, env=ENVIRONMENT).stdout))
 
 

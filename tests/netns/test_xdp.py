@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from bench.lab import Host, Lab
-from bench.site import ENVIRONMENT, RunningSite, many_hosts, running_site, send_signal
-from tests.netns.test_faults import Load, account, await_change, hang, local_pid, settled, slots, upgrade
+from bench.lab.lab import Host, Lab
+from bench.lab.site import ENVIRONMENT, RunningSite, many_hosts, running_site, send_signal
+from tests.netns.under_load.test_faults import Load, account, await_change, hang, local_pid, settled, slots, upgrade
 
 pytestmark = pytest.mark.netns
 
@@ -58,7 +58,7 @@ def site() -> Iterator[tuple[RunningSite, Host]]:
 
 
 def crowd(client: Host, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.crowd", "--server", SERVER, "--hosts", str(HOSTS)]
+    command = [sys.executable, "-m", "bench.engine.crowd", "--server", SERVER, "--hosts", str(HOSTS)]
     command += ["--first-address", FIRST_ADDRESS, *arguments]
     return dict(json.loads(client.run(command, timeout=60.0, env=ENVIRONMENT).stdout))
 
@@ -139,8 +139,8 @@ def test_other_traffic_is_undisturbed_meanwhile(site: tuple[RunningSite, Host]) 
 
 TAGGING = """
 import signal, socket
-from fastpath import bpf
-from fastpath.bpf import R2, R3, R0
+from fastpath.sockets import bpf
+from fastpath.sockets.bpf import R2, R3, R0
 push = [bpf.alu(R2, "=", 0x0081), bpf.alu(R3, "=", 7), bpf.call(18), bpf.alu(R0, "=", -1), bpf.leave()]
 link = bpf.link(bpf.load_program(3, push, name="tagging"), socket.if_nametoindex("cl"), where=47)
 print("ready", flush=True)
@@ -176,7 +176,7 @@ def test_a_damaged_datagram_is_not_answered(site: tuple[RunningSite, Host]) -> N
     running, client = site
     before = running.ctl("status")["counters"]
     send = (
-        "import socket; from bench.tinyclient import request_frame\n"
+        "import socket; from bench.lab.tinyclient import request_frame\n"
         "frame = bytearray(request_frame(bytes.fromhex('020000000001'), 7, 0, bytes([53, 1, 1])))\n"
         "frame[40:42] = b'\\x12\\x34'\n"
         "s = socket.socket(17, 3); s.bind(('cl', 0)); s.send(frame)"
@@ -188,7 +188,7 @@ def test_a_damaged_datagram_is_not_answered(site: tuple[RunningSite, Host]) -> N
 
 ELSEWHERE = f"""
 import socket
-from bench.crowd import Crowd
+from bench.engine.crowd import Crowd
 crowd = Crowd(hosts=10, first_mac=0x020000000000, step=1, first_address={FIRST}, server=0, giaddr=0x0a580003)
 relay, giaddr = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 relay.bind(("{RELAY}", 67))
@@ -244,7 +244,7 @@ def test_what_a_dead_worker_had_begun_is_answered_and_its_lock_released(site: tu
     settled(running)
     before = {worker["slot"]: worker["recovered"] for worker in running.ctl("status")["workers"]}
     pool = pool_of(running)
-    command = [sys.executable, "-m", "bench.crowd", "--server", SERVER, "--giaddr", RELAY, "--hosts", str(HOSTS)]
+    command = [sys.executable, "-m", "bench.engine.crowd", "--server", SERVER, "--giaddr", RELAY, "--hosts", str(HOSTS)]
     command += ["--first-address", FIRST_ADDRESS, "--rate", "2000", "--most", "6000"]
     load = client.popen(command, env=ENVIRONMENT)
     load.wait_for("crowd: sending", 10.0)

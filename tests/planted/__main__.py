@@ -75,7 +75,7 @@ def compile_modules(modules: Sequence[str]) -> None:
     setup = TREE / "setup_some.py"  # a build with another layout needs the whole one
     text = (ROOT / "setup.py").read_text()
     kept = re.sub(
-        r'^ *"((?:ext|bench)\.\w+)",\n', lambda line: line[0] if line[1] in modules else "", text, flags=re.MULTILINE
+        r'^ *"((?:ext|bench)\.[\w.]+)",\n', lambda line: line[0] if line[1] in modules else "", text, flags=re.MULTILINE
     )
     setup.write_text(kept)
     outcome = run([sys.executable, setup.name, "--quiet", "build_ext", "--inplace"], COMPILE_S)

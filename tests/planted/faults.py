@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-EVERY = "tests/netns/test_every_fault.py::test_fault"
+EVERY = "tests/netns/under_load/test_every_fault.py::test_fault"
 
 
 class Moved(Exception):
@@ -72,7 +72,7 @@ PLANTED: tuple[Planted, ...] = (
             ),
         ),
         # Not by the service: there the new card's own DISCOVER makes a look-up, which removes the old one's row.
-        "tests/ext/test_table.py::test_delta_of_two_tables_gives_the_new_one",
+        "tests/ext/table/test_table.py::test_delta_of_two_tables_gives_the_new_one",
         r"AssertionError|assert ",
         ("ext.builder",),
     ),
@@ -107,31 +107,31 @@ PLANTED: tuple[Planted, ...] = (
         "a part that changed is taken for the one before",
         (
             Spot(
-                "control/compile.py",
+                "control/plan/compile.py",
                 "if known is not None and known.digest == digest and batch.digest:",
                 "if known is not None and batch.digest:",
             ),
         ),
-        "tests/control/test_compile.py::test_any_split_says_what_the_whole_says",
+        "tests/control/plan/test_compile.py::test_any_split_says_what_the_whole_says",
         r"AssertionError|assert ",
     ),
     Planted(
         "conflict not released",
-        (Spot("control/compile.py", "if self.lost and served is not None:", "if served is not None:"),),
+        (Spot("control/plan/compile.py", "if self.lost and served is not None:", "if served is not None:"),),
         fault("one address for two"),
         r"\d+ lost",
     ),
     Planted(
         "conflict of addresses not seen",
         (
-            Spot("control/compile.py", "        if macs or addresses:\n", "        if macs:\n"),
+            Spot("control/plan/compile.py", "        if macs or addresses:\n", "        if macs:\n"),
             Spot(
-                "control/compile.py",
+                "control/plan/compile.py",
                 "        losers = conflicts(contested, faults)\n",
                 "        losers: dict[int, Row] = {}\n",
                 more=(
                     Spot(
-                        "control/served.py",
+                        "control/planner/served.py",
                         "        found = View(Pair(base, delta), self.indexed(base)).twice()\n",
                         "        found: dict[int, list[tuple[int, bytes, int]]] = {}\n",
                     ),
@@ -150,7 +150,7 @@ PLANTED: tuple[Planted, ...] = (
                 "    if site.age_s > site.own.max_nak_age_s and site.age_s < 0:\n",
             ),
         ),
-        "tests/ext/test_properties.py::test_nobody_is_refused_by_a_stale_table",
+        "tests/ext/answering/test_properties.py::test_nobody_is_refused_by_a_stale_table",
         r"a NAK from a table of",
         ("ext.codec",),
     ),
@@ -158,12 +158,12 @@ PLANTED: tuple[Planted, ...] = (
         "wrong steering",
         (
             Spot(
-                "fastpath/sockets.py",
+                "fastpath/sockets/sockets.py",
                 "        (_MOD, 0, 0, workers),\n    ]",
                 "        (_MOD, 0, 0, max(1, workers - 1)),\n    ]",
             ),
         ),
-        "tests/netns/test_every_fault.py::test_calm",
+        "tests/netns/under_load/test_every_fault.py::test_calm",
         r"of the requests went to worker",
     ),
     Planted(
@@ -182,15 +182,15 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "journal line dropped: a commit takes all of the queue",
-        (Spot("control/discovery/trapqueue.py", "        self.tail = self.at\n", "        self.tail = self.head\n"),),
-        "tests/control/discovery/test_trapqueue.py::test_against_a_list",
+        (Spot("control/discovery/traps/queue.py", "        self.tail = self.at\n", "        self.tail = self.head\n"),),
+        "tests/control/discovery/traps/test_queue.py::test_against_a_list",
         r"AssertionError|assert ",
     ),
     Planted(
         "off by one in the delta",
         (
             Spot(
-                "control/served.py",
+                "control/planner/served.py",
                 "for mac, role in list(delta.keys()) if delta is not None else []:",
                 "for mac, role in list(delta.keys())[1:] if delta is not None else []:",
             ),
@@ -202,12 +202,12 @@ PLANTED: tuple[Planted, ...] = (
         "a relink forgets what was changed since the base",
         (
             Spot(
-                "control/planner.py",
+                "control/planner/planner.py",
                 "        top = self.served.pair.top\n        self.served.delta(self.served.rows_of_delta(set()),",
                 "        top = self.served.pair.top\n        self.served.delta(Builder(self.served.pair.base),",
             ),
             Spot(
-                "control/planner.py",
+                "control/planner/planner.py",
                 "            silenced = self.served.delta(self.served.rows_of_delta(), self.surroundings(",
                 "            from ext.builder import Builder\n\n"
                 "            silenced = self.served.delta(Builder(self.served.pair.base), self.surroundings(",
@@ -220,12 +220,12 @@ PLANTED: tuple[Planted, ...] = (
         "a rollback forgets what was changed since the base",
         (
             Spot(
-                "control/served.py",
+                "control/planner/served.py",
                 "self.adopt(base_fd, delta_fd[0] if delta_fd else -1)",
                 "self.adopt(base_fd, -1)",
             ),
             Spot(
-                "control/served.py",
+                "control/planner/served.py",
                 "        fd, silenced = self.sealed(former.base, rows_of_delta(former), self.number + 1,",
                 "        fd, silenced = self.sealed(former.base, Builder(former.base), self.number + 1,",
             ),
@@ -235,7 +235,7 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "a refresh overwrites a younger look-up",
-        (Spot("control/planner.py", "        carried = set(self.touched)\n", "        carried = set()\n"),),
+        (Spot("control/planner/planner.py", "        carried = set(self.touched)\n", "        carried = set()\n"),),
         fault("look-up amid a refresh"),
         r"\d+ wrong",
     ),
@@ -243,12 +243,12 @@ PLANTED: tuple[Planted, ...] = (
         "max_shrink is not asked",
         (
             Spot(
-                "control/guards.py",
+                "control/plan/guards.py",
                 "    if before == 0 or total <= limit * before:\n",
                 "    if before >= 0:\n",
             ),
             Spot(
-                "control/guards.py",
+                "control/plan/guards.py",
                 "    if total <= limit * before or (total == 1 < before and limit > 0):\n",
                 "    if total >= 0:\n",
             ),
@@ -260,13 +260,13 @@ PLANTED: tuple[Planted, ...] = (
         "a worker is left behind at a publish",
         (
             Spot(
-                "fastpath/supervisor.py",
+                "fastpath/supervisor/supervisor.py",
                 '            if child.kind != "control" and listens and not child.stopping_s:\n',
                 "            late = child.slot == 1 and message.generation > 1\n"
                 '            if child.kind != "control" and listens and not child.stopping_s and not late:\n',
             ),
             Spot(
-                "fastpath/supervisor.py",
+                "fastpath/supervisor/supervisor.py",
                 '            if child.kind not in ("control", TRIAL) and listens and not child.stopping_s:\n',
                 "            if child.slot == 1 and message.generation > 1:\n                continue\n"
                 '            if child.kind not in ("control", TRIAL) and listens and not child.stopping_s:\n',
@@ -277,7 +277,7 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "a hung worker is seen late",
-        (Spot("fastpath/supervisor.py", "HUNG_S = 0.2 ", "HUNG_S = 2.0 "),),
+        (Spot("fastpath/supervisor/supervisor.py", "HUNG_S = 0.2 ", "HUNG_S = 2.0 "),),
         fault("worker stopped"),
         r"waited \d",
     ),
@@ -285,12 +285,12 @@ PLANTED: tuple[Planted, ...] = (
         "no spare stands by",
         (
             Spot(
-                "fastpath/supervisor.py",
+                "fastpath/supervisor/supervisor.py",
                 "wanted = len(self.free_slots()) + 1\n",
                 "wanted = len(self.free_slots())\n",
             ),
             Spot(
-                "fastpath/supervisor.py",
+                "fastpath/supervisor/supervisor.py",
                 "        for _ in range(len(self.free_slots()) + 1 - spares):\n",
                 "        for _ in range(len(self.free_slots()) - spares):\n",
             ),
@@ -302,7 +302,7 @@ PLANTED: tuple[Planted, ...] = (
         "the table on disk is not written",
         (
             Spot(
-                "control/planner.py",
+                "control/planner/planner.py",
                 'if origin in ("inventory", "hosts"):',
                 'if origin == "hosts":',
             ),
@@ -314,7 +314,7 @@ PLANTED: tuple[Planted, ...] = (
         "descriptors of former tables are kept",
         (
             Spot(
-                "control/served.py",
+                "control/planner/served.py",
                 "for old in {self.base_fd, self.delta_fd} - {base_fd, delta_fd, -1}:",
                 "for old in {-1} - {base_fd, delta_fd, -1}:",
             ),
@@ -332,7 +332,7 @@ PLANTED: tuple[Planted, ...] = (
                 "    if request.relay_agent.length > 255:\n",
             ),
         ),
-        "tests/ext/test_properties.py::test_well_formed_and_nearly",
+        "tests/ext/answering/test_properties.py::test_well_formed_and_nearly",
         r"AssertionError|assert ",
         ("ext.codec",),
         (("BOOTSTORM_EXAMPLES", "3000"),),
@@ -341,39 +341,39 @@ PLANTED: tuple[Planted, ...] = (
         "closure left out",
         (
             Spot(
-                "control/closure.py",
+                "control/planner/closure.py",
                 "    keys, more_names = close_over(view, disputes, plan, rows, paths, asked)\n",
                 "    keys, more_names = asked | rows.keys(), set[str]()\n",
             ),
         ),
         fault("addresses exchanged, look-up"),
         r"\d+ (lost|wrong)",
-        wants="control/closure.py",
+        wants="control/planner/closure.py",
     ),
     Planted(
         "other rows of the same object stay",
         (
             Spot(
-                "control/closure.py",
+                "control/planner/closure.py",
                 "        found.add(identity_of_object(told_apart(path)))\n",
                 "        found.add(identity_of_object(told_apart(path)) ^ 1)\n",
-                more=(Spot("control/closure.py", "    keys |= view.with_addresses(addresses)\n", ""),),
+                more=(Spot("control/planner/closure.py", "    keys |= view.with_addresses(addresses)\n", ""),),
             ),
         ),
         fault("new card, look-up"),
         r"\d+ wrong",
-        wants="control/closure.py",
+        wants="control/planner/closure.py",
     ),
     Planted(
         "neither closure nor invariant",
         (
             Spot(
-                "control/served.py",
+                "control/planner/served.py",
                 "        found = View(Pair(base, delta), self.indexed(base)).twice()\n",
                 "        found: dict[int, list[tuple[int, bytes, int]]] = {}\n",
                 more=(
                     Spot(
-                        "control/closure.py",
+                        "control/planner/closure.py",
                         "    keys, more_names = close_over(view, disputes, plan, rows, paths, asked)\n",
                         "    keys, more_names = asked | rows.keys(), set[str]()\n",
                     ),
@@ -382,31 +382,31 @@ PLANTED: tuple[Planted, ...] = (
         ),
         fault("addresses exchanged, look-up"),
         r"\d+ twice",
-        wants="control/closure.py",
+        wants="control/planner/closure.py",
     ),
     Planted(
         "a conflict outlives its cause",
         (
             Spot(
-                "control/closure.py",
+                "control/planner/closure.py",
                 "    touched = disputes.touching(keys, map(name_of, read), addresses)\n",
                 "    touched: list[Dispute] = []\n",
             ),
         ),
         fault("one address for two, look-up"),
         r"\d+ lost",
-        wants="control/closure.py",
+        wants="control/planner/closure.py",
     ),
     Planted(
         "counters lost over an upgrade to another layout",
         (
             Spot(
-                "fastpath/upgrade.py",
+                "fastpath/supervisor/upgrade.py",
                 "                WorkerPage(fd).carry(state.counters[slot])\n",
                 "                pass\n",
                 more=(
                     Spot(
-                        "fastpath/supervisor.py",
+                        "fastpath/supervisor/supervisor.py",
                         "                self.pages[child.slot].carry(message.counters)\n",
                         "                pass\n",
                     ),
@@ -415,13 +415,13 @@ PLANTED: tuple[Planted, ...] = (
         ),
         fault("upgrade, other layout"),
         r"counters went back",
-        wants="fastpath/upgrade.py",
+        wants="fastpath/supervisor/upgrade.py",
     ),
     Planted(
         "a stopped control is not noticed",
-        (Spot("fastpath/supervisor.py", "STUCK_S = 3.0 ", "STUCK_S = 300.0 "),),
+        (Spot("fastpath/supervisor/supervisor.py", "STUCK_S = 3.0 ", "STUCK_S = 300.0 "),),
         fault("control stopped"),
         r"not within",
-        wants="fastpath/turns.py",
+        wants="fastpath/process/turns.py",
     ),
 )

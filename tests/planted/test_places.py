@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.faults import FAULTS
+from bench.faults.faults import FAULTS
 from tests.planted.faults import EVERY, PLANTED, Moved, Planted, Spot
 
 ROOT = Path(__file__).resolve().parents[2]

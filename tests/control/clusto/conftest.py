@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
-from control.clusto.store import Store
+from control.clusto.server.store import Store
 from tests.control.clusto import postgres
 from tests.control.clusto.support import load_fixture, running, sqlite_dsn
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert, text
 from waitress import wasyncore
 
-from control.clusto.server import application, listen
-from control.clusto.store import Store, attributes, counters, entities
+from control.clusto.server.httpd import application, listen
+from control.clusto.server.store import Store, attributes, counters, entities
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

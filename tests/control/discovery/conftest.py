@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from control.clusto.store import Store
+from control.clusto.server.store import Store
 from tests.control.discovery.support import inventory, make_site
 
 

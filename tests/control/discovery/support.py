@@ -11,7 +11,6 @@ import requests
 from sqlalchemy import select
 
 from control.clusto import client
-from control.clusto.api import Api
 from control.clusto.client import (
     BasicConsoleServer,
     BasicDatacenter,
@@ -23,13 +22,14 @@ from control.clusto.client import (
     SimpleEntityNameManager,
     connect,
 )
-from control.clusto.store import Store, attributes, entities
-from control.discovery.factories import Factories
-from control.discovery.facts import Facts
-from control.discovery.inventory import Inventory
+from control.clusto.client.api import Api
+from control.clusto.server.store import Store, attributes, entities
 from control.discovery.jobs import Outcome, Work
-from control.discovery.names import Names
-from control.discovery.register import Registration
+from control.discovery.registrar.factories import Factories
+from control.discovery.registrar.facts import Facts
+from control.discovery.registrar.inventory import Inventory
+from control.discovery.registrar.names import Names
+from control.discovery.registrar.registration import Registration
 from tests.control.clusto.support import new_store, running
 
 LAYOUT = {

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from control.ctl import RENDER, CallFailed
+from control.cli.ctl import RENDER, CallFailed
 from tests.control.discovery.conftest import Inventory
 from tests.control.discovery.support import MAC, MACS
-from tests.control.discovery.test_desk import sighting, trap
+from tests.control.discovery.test_coordinator import sighting, trap
 from tests.control.refreshing import Ctl, commanded
 
 

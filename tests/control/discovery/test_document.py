@@ -18,7 +18,7 @@ from control.clusto.client import (
     Pool,
     get_by_name,
 )
-from control.discovery.layouts import DEFAULTS, FIELDS
+from control.discovery.registrar.layouts import DEFAULTS, FIELDS
 from tests.control.discovery.conftest import Inventory
 from tests.control.discovery.support import MACS, Hands, attribute, inventory, servers, snapshot
 

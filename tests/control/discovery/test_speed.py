@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from control.clusto.client import connect
-from control.clusto.store import Store
-from control.discovery.desk import Desk
+from control.clusto.server.store import Store
+from control.discovery.coordinator import Desk
 from tests.control.discovery.support import attribute, make_site, servers, snapshot, switch_address
-from tests.control.discovery.test_desk import at_the_desk, configured, trap
+from tests.control.discovery.test_coordinator import at_the_desk, configured, trap
 
 RACKS, PORTS = int(os.environ.get("BOOTSTORM_RACKS", "5")), 20
 

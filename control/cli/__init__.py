@@ -1,0 +1,1 @@
+"""The command `bootstorm` and all that it shows on a terminal."""

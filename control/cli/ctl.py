@@ -1,0 +1,341 @@
+"""The client of the control socket, and how its answers look to a person."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgpack
+
+from control.cli import explain_text, recent
+from control.cli.discovered_text import render_discovered
+from control.cli.discovered_text import render_machine as render_discovered_machine
+from control.cli.observed_text import only_kind, render_observed, status_line
+from fastpath.process.escape import shown, shown_all
+
+CONNECT_S = 10  # where others fill the service's queue, and while a control process is being replaced
+REPLY_BYTES_MAX = 1 << 28
+TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
+FAILED = 1
+
+
+class CallFailed(Exception):
+    """One clear line for stderr."""
+
+
+class Client:
+    """One call a connection.  as_json: print the result as JSON instead of text."""
+
+    def __init__(self, path: str, as_json: bool = False) -> None:
+        self.path = path
+        self.as_json = as_json
+
+    def call(
+        self, command: str, arguments: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | None = None
+    ) -> Any:
+        """The result.  Raises CallFailed with the service's word, or why it cannot be reached."""
+        request = {"id": 1, "cmd": command, "args": arguments, "progress": on_progress is not None}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            try:
+                self.connect(sock)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has said why before it closed
+                    sock.sendall(msgpack.packb(request, unicode_errors="backslashreplace"))
+                reply = self.read_reply(sock, on_progress)
+            except OSError as error:
+                raise CallFailed(f"control socket {self.path}: {self.why(error)}") from error
+        if not reply.get("ok"):
+            raise CallFailed(str(reply.get("error")))
+        return reply["result"]
+
+    def connect(self, sock: socket.socket) -> None:
+        """Waits for room in the service's queue, in the kernel, which lets one after the other in."""
+        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_S, 0))
+        sock.connect(self.path)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
+        sock.settimeout(TIMEOUT_S)
+
+    @staticmethod
+    def why(error: OSError) -> str:
+        words = error.strerror or str(error)
+        if error.errno == errno.EACCES:
+            return f"{words}; list uid {os.geteuid()} in control.allow_uids, or in control.read_uids, and reload"
+        if error.errno == errno.EAGAIN:
+            return f"no room in its queue within {CONNECT_S} s; is the service's control process stopped (`ps`)?"
+        return f"{words}; is `bootstorm serve` running, and is this its control.socket?"
+
+    def read_reply(self, sock: socket.socket, on_progress: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
+        unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=REPLY_BYTES_MAX)
+        while data := sock.recv(1 << 16):
+            try:
+                unpacker.feed(data)
+                for reply in unpacker:
+                    if on_progress is not None and isinstance(reply, dict) and "progress" in reply:
+                        on_progress(reply["progress"])
+                        continue
+                    if isinstance(reply, dict) and ("result" in reply or not reply.get("ok")):
+                        return reply
+                    raise ValueError(f"found {str(reply)[:80]!r}")
+            except (ValueError, msgpack.UnpackException, msgpack.BufferFull) as error:
+                raise CallFailed(f"control socket {self.path}: no answer of bootstorm's ({error})") from error
+        raise CallFailed(f"control socket {self.path}: closed without an answer")
+
+    def show(self, command: str, arguments: dict[str, Any]) -> None:
+        """Print the answer; exit 1 with one line on stderr when there is none."""
+        self.print_answer(command, lambda: self.call(command, arguments))
+
+    def show_with_bar(self, command: str, arguments: dict[str, Any]) -> None:
+        """The same, with a progress bar on a terminal's stderr meanwhile."""
+        if self.as_json or not sys.stderr.isatty():
+            self.show(command, arguments)
+            return
+        with click.progressbar(length=1, label=command, file=sys.stderr) as bar:
+
+            def follow(progress: dict[str, Any]) -> None:
+                bar.label, bar.length = f"{command}: {shown(progress['stage'])}", max(progress["total"], 1)
+                bar.update(progress["done"] - bar.pos)
+
+            self.print_answer(command, lambda: self.call(command, arguments, follow))
+
+    def show_pages(self, command: str, page: int, rows: str = "changes", same: str | None = "generation") -> None:
+        """The answer in pages of so many rows, however many there are.  same: what no other refresh may change."""
+
+        def all_pages() -> Any:
+            result = self.call(command, {"offset": 0, "limit": page})
+            while len(result[rows]) < result["total"]:
+                more = self.call(command, {"offset": len(result[rows]), "limit": page})
+                if same is None and not more[rows]:
+                    break
+                if same is not None and (more[same] != result[same] or not more[rows]):
+                    raise CallFailed(f"{command}: another refresh came meanwhile; ask again")
+                result[rows] += more[rows]
+            return result
+
+        self.print_answer(command, all_pages)
+
+    def show_observed(self, mac: str | None, kind: str | None) -> None:
+        """All hosts with differences, in as many answers as it takes.  kind: of the differences that are shown."""
+
+        def ask() -> Any:
+            result = self.call("observed", {"mac": mac})
+            more = result["more"]
+            while more:  # ends: each answer goes on behind the last name
+                told = self.call("observed", {"mac": None, "after": result["hosts"][-1]["mac"]})
+                result["hosts"] += told["hosts"]
+                more = told["more"]
+            return result if kind is None else only_kind(result, kind)
+
+        self.print_answer("observed", ask)
+
+    def show_packets(self, mac: str | None, last: int | None) -> None:
+        """The flight recorders: the newest `last`, or as many as fit a person's eye."""
+
+        def ask() -> Any:
+            recording = recent.collect(self.call, mac, recent.LISTED if last is None else last)
+            return recent.for_json(recording) if self.as_json else recording
+
+        self.print_answer("packets", ask)
+
+    def save_packets(self, path: Path, mac: str | None, last: int | None) -> None:
+        """The same as a capture, by default all that there is; says on stderr what was written."""
+        try:
+            said = recent.write_capture(recent.collect(self.call, mac, last), path)
+        except (CallFailed, OSError) as failed:
+            fault = f"{path}: {failed.strerror}" if isinstance(failed, OSError) else str(failed)
+            click.echo(f"bootstorm: {shown(fault)}", err=True)
+            sys.exit(FAILED)
+        click.echo(shown(said), err=True)
+
+    def print_answer(self, command: str, ask: Callable[[], Any]) -> None:
+        try:
+            result = ask()
+        except CallFailed as failed:
+            click.echo(f"bootstorm: {shown(str(failed))}", err=True)
+            sys.exit(FAILED)
+        if self.as_json:
+            click.echo(json.dumps(result, indent=2))
+        else:
+            click.echo("\n".join(RENDER[command](shown_all(result))))
+
+
+def render_strangers(strangers: dict[str, Any]) -> list[str]:
+    """A line where dhcp.drop_strangers is on."""
+    if "dropped" in strangers:
+        return [f"strangers   {strangers['dropped']:,} dropped by the kernel, {strangers['passed']:,} passed"]
+    return [f"strangers   NOT DROPPED: {strangers['reason']}"] if strangers.get("state") == "failed" else []
+
+
+def unknown_age(status: dict[str, Any]) -> str:
+    reason = status.get("table_age_reason")
+    return f"unknown, so that no NAK is sent: {reason}" if reason else "never confirmed"
+
+
+def render_status(status: dict[str, Any]) -> list[str]:
+    age = status["table_age_s"]
+    lines = [
+        f"generation  {status['generation']} (base {status['base']}, digest {status['digest']})",
+        f"hosts       {status['hosts']} answered, {status['quarantined']} quarantined, {status['table_bytes']:,} bytes",
+        f"inventory   {status['inventory']}"
+        + (f": {status['inventory_reason']}" if status["inventory_reason"] else ""),
+        f"table age   {unknown_age(status) if age is None else f'{age:.0f} s'}",
+    ]
+    if status.get("build"):
+        lines.append(f"bootstorm   {status['version']}, build {status['build']}")
+    if status.get("mode") == "observe":
+        observed = status["observed"]
+        lines.append(
+            status_line(observed) if observed else "observing   nothing is sent; the observer has said nothing yet"
+        )
+    if (boot_port := status.get("boot_port")) and boot_port["state"] == "failed":
+        lines.append(f"boot port   {boot_port['reason']}")
+    if status.get("slowed_down_ns"):
+        answer_ns, other_ns = status["slowed_down_ns"]
+        lines.append(
+            f"SLOWED DOWN for a bench: {answer_ns:,} ns an answer, {other_ns:,} ns any other datagram; restart it"
+        )
+    lines += [f"REFUSED     {fault}" for fault in status.get("config_refused") or ()]
+    lines += render_strangers(status.get("strangers") or {})
+    if status.get("io") == "xdp" or status.get("io_reason"):
+        lines.append("io          xdp" if status["io"] == "xdp" else f"io          SOCKETS: {status['io_reason']}")
+    if status["pinned_s"] is not None:
+        lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
+    lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]
+    if status["refresh"]["stage"]:
+        refresh = status["refresh"]
+        lines.append(f"refreshing  {refresh['stage']} {refresh['done']}/{refresh['total']}")
+    lines += ["workers", *(f"  {line}" for line in render_workers(status["workers"]))]
+    lines.append("counters")
+    lines += [f"  {count:>12,}  {name}" for name, count in sorted(status["counters"].items(), key=lambda c: -c[1])]
+    lines += [f"  {count:>12,}  not sent: {name}" for name, count in sorted(status["send_errors"].items())]
+    lines += render_identities(status["identities"], status["other_servers"])
+    lines += render_traps(status["traps"])
+    lines += render_limits(status.get("limits") or {})
+    if status.get("metrics") not in (None, "serving", "off"):
+        lines.append(f"metrics     NONE: {status['metrics']}")
+    if status["faults_total"]:
+        lines.append(f"faults in the inventory ({status['faults_total']} objects)")
+        lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]
+    return lines
+
+
+def render_identities(found: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    lines = ["identities  {seen} machines seen, {cloned} client-ids of several, {loops} in a boot loop".format(**found)]
+    for clone in found["clones"][:5]:
+        names = ", ".join(each["host"] or each["mac"] for each in clone["shown"])
+        rest = clone["machines"] - len(clone["shown"])
+        lines.append(f"  {clone['client_id']}: {names}{f' and {rest} more' if rest else ''}")
+    for server, other in others.items():
+        words = "named in {requests} requests, the last of {host} on {place}".format(**other)
+        lines.append(f"other server {server}: {words}")
+    return lines
+
+
+def render_limits(limits: dict[str, Any]) -> list[str]:
+    """A line for each door where somebody was refused."""
+    lines = []
+    for door in ("control", "metrics"):
+        refused = (limits.get(door) or {}).get("refused") or {}
+        if refused:
+            words = ", ".join(f"{count:,} {reason}" for reason, count in sorted(refused.items()))
+            lines.append(f"{door:<11} connections refused: {words}")
+    return lines
+
+
+def render_traps(traps: dict[str, Any]) -> list[str]:
+    """Nothing where no traps are to be received."""
+    if traps["state"] != "receiving":
+        return [f"traps       NONE: {traps['reason']}"] if traps["state"] == "failed" else []
+    lines = [
+        f"traps       {traps['received']:,} received, {traps['decoded']:,} decoded, {traps['unknown']:,} unknown, "
+        f"{traps['queued']:,} queued; {traps['seen']:,} MAC addresses"
+    ]
+    lines += [f"  BELIEVED FROM NOBODY: {traps['advice']}"] if traps.get("advice") else []
+    lines += [f"  {count:>12,}  dropped: {reason}" for reason, count in traps["dropped"].items()]
+    lines += [f"  {count:>12,}  addresses skipped: {reason}" for reason, count in traps["skipped"].items()]
+    return lines
+
+
+def render_refresh(figures: dict[str, Any]) -> list[str]:
+    line = (
+        "generation {generation}: {hosts} hosts, {added} added, {changed} changed, {removed} removed, "
+        "{quarantined} quarantined, {seconds:.2f} s".format(**figures)
+    )
+    if "unsaved" in figures:
+        return [line, f"A RESTART ENDS IT: {figures['unsaved']}; repair that, then `ctl rollback` again"]
+    return [line]
+
+
+def render_diff(diff: dict[str, Any]) -> list[str]:
+    signs = {(False, True): "+", (True, True): "~", (True, False): "-"}
+    lines = [f"generation {diff['generation']} ({diff['origin']}) changed {diff['total']} hosts"]
+    for change in diff["changes"]:
+        old, new = change["old"], change["new"]
+        lines.append(f"{signs[old is not None, new is not None]} {change['mac']}  {change['host']}")
+        for word in sorted((old or {}).keys() | (new or {}).keys()):
+            was, now = (old or {}).get(word), (new or {}).get(word)
+            lines.append(f"    {word}: {'-' if was is None else was} -> {'-' if now is None else now}")
+    return lines
+
+
+def render_lookup(found: dict[str, Any]) -> list[str]:
+    lines = [f"{found['mac']}  {found['host']}  {found['state']}" + (f": {found['reason']}" if found["reason"] else "")]
+    for lease in found["leases"]:
+        if lease["address"] is not None:
+            lines.append(f"  {lease['address']}/{lease['prefix']}  lease {lease['lease_s']} s")
+        lines.append(f"    next server {lease['siaddr']}, boot file {lease['file'] or '-'}")
+        lines += [f"    option {code:>3} = {value}" for code, value in lease["options"].items()]
+        for name, said in lease["classes"].items():
+            words = (f"{word} = {'-' if value in (None, '') else value}" for word, value in sorted(said.items()))
+            lines.append(f"    but for {name}: {', '.join(words)}")
+    return lines + [render_seen_as(said) for said in found["seen"]]
+
+
+def render_seen_as(said: dict[str, Any]) -> str:
+    words = f"  seen {said['seconds_ago']:.0f} s ago as {said['class']}{' (BMC)' if said['role'] == 'bmc' else ''}"
+    if said["vendor_class"]:
+        words += f", {said['vendor_class']}"
+    words += f", client-id {said['client_id']}" if said["client_id"] else ", without client-id"
+    if said["other_mac"]:
+        words += f" (another card's, {said['other_mac']})"
+    return words + (f" (of {', '.join(said['shared_with'])}, too)" if said["shared_with"] else "")
+
+
+def render_workers(workers: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{w['slot']}: pid {w['pid'] or '-'}, generation {w['generation']}, received {w['rx']:,}, sent {w['tx']:,}"
+        + (f", recovered {w['recovered']:,}" if w["recovered"] else "")
+        + (f", LOST {w['frames_lost']:,} for want of room" if w["frames_lost"] else "")
+        for w in workers
+    ]
+
+
+def render_recent(warnings: list[dict[str, Any]]) -> list[str]:
+    from control.service.events import sentence
+
+    return [f"{warning['seconds_ago']:9.1f} s ago  {sentence(warning)}" for warning in warnings] or ["nothing"]
+
+
+RENDER: dict[str, Callable[[Any], Iterable[str]]] = {
+    "status": render_status,
+    "refresh": render_refresh,
+    "rollback": render_refresh,
+    "diff": render_diff,
+    "lookup": render_lookup,
+    "explain": lambda result: explain_text.RENDER[result["kind"]](result),
+    "workers": render_workers,
+    "recent": render_recent,
+    "packets": recent.render,
+    "observed": render_observed,
+    "discovered": render_discovered,
+    "adopt": render_discovered_machine,
+    "ignore": render_discovered_machine,
+}

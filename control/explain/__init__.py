@@ -1,0 +1,1 @@
+"""What is answered and why, in words: `bootstorm explain`, and the sentences of warnings."""

@@ -1,0 +1,368 @@
+"""What the service makes of a request, and why: ext.codec's answer() decides, here it becomes words.
+
+A request becomes a dict of plain values (JSON, msgpack): who asks, from where, which record and lease, the verdict, the
+reply with its options and who gave them.  cli/explain_text.py lays it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
+from typing import Any
+
+from ext.classify import ClientClass
+from ext.table import Pair
+
+from control.explain.offline import Interface, router_of
+from control.explain.wording import CLASSES, class_name, stage_of, verdict_words
+from control.mac import show_mac
+from control.messages.capture import BOOT_PORT, Capture, Datagram
+from control.messages.dissect import Message, describe_option, differences, dissect, words
+from control.plan.origins import BOOT_FILE, NEXT_SERVER
+from ext import codec
+
+BROADCAST = 0xFFFFFFFF
+SERVER_PORT, CLIENT_PORT = 67, 68
+XID = 0x45585031
+ReasonOf = Callable[[str], str | None]
+OriginOf = Callable[[int, ClientClass, int], dict[int, str]]
+_LINKS = {
+    "link selection": "the relay says in option 82.5 that it stands there",
+    "subnet selection": "it says so itself in option 118",
+    "giaddr": "the relay's address (giaddr)",
+    "": "the network of the interface that it came in on",
+}
+
+# What firmware of each class says of itself, as options of a request.
+_ARCHITECTURE = {
+    ClientClass.BIOS_PXE: 0,
+    ClientClass.UEFI_IA32: 6,
+    ClientClass.UEFI_X64: 7,
+    ClientClass.UEFI_ARM64: 11,
+    ClientClass.HTTP_BOOT: 16,
+    ClientClass.IPXE: 0,
+    ClientClass.IPXE_HTTP: 0,
+    ClientClass.RASPBERRY_PI: 0,
+}
+
+
+class Explainer:
+    """One table and what is known besides.  pair None: there is no table, only the requests are explained."""
+
+    def __init__(
+        self,
+        pair: Pair | None,
+        interfaces: Sequence[Interface],
+        reason_of: ReasonOf = lambda _mac: None,
+        origin_of: OriginOf = lambda _mac, _client, _address: {},
+    ) -> None:
+        self.pair = pair
+        self.interfaces = interfaces
+        self.reason_of = reason_of
+        self.origin_of = origin_of
+
+    # --- one datagram --------------------------------------------------------------------------------------------
+
+    def request(self, payload: bytes, **place: Any) -> dict[str, Any]:
+        """One request; place: ifindex, source, source_port, destination, local, as codec.trace takes them."""
+        trace = codec.trace(self.pair, payload, **place)
+        request = trace.request
+        if self.pair is None:
+            parsed = codec.parse(payload)
+            request = {} if "verdict" in parsed else parsed
+        unicast = place.get("destination", BROADCAST) != BROADCAST
+        stage = "a datagram", "not understood as a request of DHCP"
+        if request:
+            stage = stage_of(request, unicast, place.get("at_boot_port", False))
+        message = dissect(payload)
+        said: dict[str, Any] = {
+            "stage": stage[0],
+            "stage_words": stage[1],
+            "mac": message.chaddr[:6].hex(":") if message is not None else None,
+            "xid": f"{message.xid:08x}" if message is not None else None,
+            "says": self.says(request, message),
+            "class": class_name(request["client_class"]) if request else None,
+            "class_words": CLASSES[class_name(request["client_class"])] if request else None,
+            "request": described(message) if message is not None else None,
+        }
+        return said | self.outcome(trace, request, place.get("ifindex", 1))
+
+    def outcome(self, trace: codec.Trace, request: dict[str, Any], ifindex: int) -> dict[str, Any]:
+        """Link, record, verdict, reply; nothing but "verdict" None without a table."""
+        if self.pair is None:
+            return {"verdict": None, "meaning": "there is no table to answer from", "advice": "", "reply": None} | (
+                dict.fromkeys(("link", "link_words", "host", "role", "state", "reason", "address"))
+            )
+        verdict = trace.reply.verdict.name
+        meaning, advice = verdict_words(verdict)
+        mac = show_mac(trace.mac) if trace.mac else None
+        return {
+            "link": str(IPv4Address(trace.link)) if trace.link else self.network_at(ifindex, trace.address),
+            "link_words": _LINKS[trace.told_by] if request else None,
+            "host": trace.host.decode("utf-8", "replace") if trace.mac else None,
+            "role": trace.role or None,
+            "state": trace.state or None,
+            "reason": self.reason_of(mac) if mac else None,
+            "address": f"{IPv4Address(trace.address)}/{trace.prefix}" if trace.address else None,
+            "verdict": verdict,
+            "meaning": meaning,
+            "advice": advice,
+            "reply": self.reply(trace) if trace.reply.data else None,
+        }
+
+    def network_at(self, ifindex: int, address: int) -> str | None:
+        """The interface's network that has an address, else its first one."""
+        networks = [each.network for each in self.interfaces if each.ifindex == ifindex]
+        return next(
+            (str(net) for net in networks if IPv4Address(address) in net), str(networks[0]) if networks else None
+        )
+
+    @staticmethod
+    def says(request: dict[str, Any], message: Message | None) -> list[str]:
+        """What the request says that decides, in words."""
+        if not request or message is None:
+            return []
+        found = []
+        if request["ciaddr"]:
+            found.append(f"it has the address {IPv4Address(request['ciaddr'])}")
+        if request["requested"]:
+            found.append(f"it wants the address {IPv4Address(request['requested'])}")
+        if request["server_id"]:
+            found.append(f"it speaks to the server {IPv4Address(request['server_id'])}")
+        if request["giaddr"]:
+            found.append(f"the relay {IPv4Address(request['giaddr'])} passes it on")
+        if request["flags"] & 0x8000:
+            found.append("it wants the reply by broadcast")
+        if request["vendor_class"]:
+            found.append(f"it calls itself {words(request['vendor_class'])}")
+        return found
+
+    def reply(self, trace: codec.Trace) -> dict[str, Any]:
+        """A reply, where it goes, and who gave each of its options."""
+        said, reply = dissect(trace.reply.data), trace.reply
+        assert said is not None
+        origins = self.origin_of(trace.mac, trace.request["client_class"], trace.address)
+        options = [each | {"origin": origins.get(each["code"])} for each in described(said)["options"]]
+        return described(said) | {
+            "route": reply.route,
+            "destination": str(IPv4Address(reply.destination)),
+            "port": reply.port,
+            "to_mac": reply.mac.hex(":") if reply.route == "frame" else None,
+            "source": str(IPv4Address(reply.source)),
+            "bytes": len(reply.data),
+            "options": options,
+            "origins": {"next_server": origins.get(NEXT_SERVER), "boot_file": origins.get(BOOT_FILE)},
+        }
+
+    def datagram(self, payload: bytes) -> dict[str, Any]:
+        """A datagram without its addresses: as it would have come, by what it says itself."""
+        message = dissect(payload)
+        place = self.interfaces[0] if self.interfaces else Interface(1, 0, 0)
+        if message is not None and message.giaddr:
+            return self.request(payload, **unicast(place, int(IPv4Address(message.giaddr)), SERVER_PORT))
+        if message is not None:
+            place = self.place_of(message.chaddr[:6], message.ciaddr)
+        return self.request(payload, ifindex=place.ifindex, local=place.address)
+
+    def place_of(self, chaddr: bytes, near: str) -> Interface:
+        """Where a broadcast came in: near an address, else in the first network of the machine."""
+        wanted = [IPv4Address(near)] if near else []
+        row = self.pair.lookup(int.from_bytes(chaddr, "big")) if self.pair is not None else None
+        wanted += [IPv4Address(lease["address"]) for lease in row["leases"]] if row is not None else []
+        for address in wanted:
+            for each in self.interfaces:
+                if address in each.network:
+                    return each
+        return self.interfaces[0] if self.interfaces else Interface(1, 0, 0)
+
+    # --- one machine ---------------------------------------------------------------------------------------------
+
+    def machine(self, mac: int) -> dict[str, Any]:
+        """A DISCOVER of each client class in each network of a machine.
+
+        {"mac", "host", "state", "reason", "networks": [{"network", "by", "groups": [{"classes", "explained",
+        "differs"}]}]}: classes with one and the same reply are one group, `differs` says from the first that is one."""
+        row = self.pair.lookup(mac) if self.pair is not None else None
+        places = [self.reach(lease) for lease in row["leases"]] if row is not None and row["state"] == "served" else []
+        if not places:
+            first = self.interfaces[0] if self.interfaces else Interface(1, 0, 0)
+            places = [(None, "", 0, {"ifindex": first.ifindex, "local": first.address})]
+        return {
+            "mac": show_mac(mac),
+            "host": row["name"].decode("utf-8", "replace") if row is not None else None,
+            "state": row["state"] if row is not None else None,
+            "reason": self.reason_of(show_mac(mac)),
+            "networks": [
+                {"network": network, "by": by, "groups": self.groups(mac, giaddr, place)}
+                for network, by, giaddr, place in places
+            ],
+        }
+
+    def reach(self, lease: dict[str, Any]) -> tuple[str | None, str, int, dict[str, Any]]:
+        """(network, in words how its requests come, giaddr, place) for a lease's network."""
+        network = Interface(0, lease["address"], lease["prefix"]).network
+        for each in self.interfaces:
+            if IPv4Address(each.address) in network:
+                return (
+                    str(network),
+                    f"by broadcast; the server has {each} there",
+                    0,
+                    {"ifindex": each.ifindex, "local": each.address},
+                )
+        relay = router_of(lease) or int(network.network_address) + 1
+        first = self.interfaces[0] if self.interfaces else Interface(1, 0, 0)
+        return str(network), f"by a relay, assumed at {IPv4Address(relay)}", relay, unicast(first, relay, SERVER_PORT)
+
+    def groups(self, mac: int, giaddr: int, place: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        replies: list[tuple[Message | None, str]] = []
+        for client in ClientClass:
+            payload = discover(mac, client, giaddr)
+            said = dissect(codec.answer(self.pair, payload, **place).data)
+            explained = self.request(payload, **place)
+            key = (said, explained["verdict"])
+            if key in replies:
+                found[replies.index(key)]["classes"].append(class_name(client))
+                continue
+            first = next((reply for reply, _verdict in replies if reply is not None), None)
+            differs = differences(said, first) if said is not None and first is not None else []
+            replies.append(key)
+            found.append({"classes": [class_name(client)], "explained": explained, "differs": differs})
+        return found
+
+    # --- a capture -----------------------------------------------------------------------------------------------
+
+    def capture(self, capture: Capture) -> list[dict[str, Any]]:
+        """The requests of a capture in order, each with the replies that the capture has to it."""
+        found: list[dict[str, Any]] = []
+        waiting: dict[tuple[int, bytes], int] = {}
+        begun_s = capture.datagrams[0].time_s if capture.datagrams else 0.0
+        replies = captured_replies(capture)
+        ours: list[Message | None] = []
+        for datagram in capture.datagrams:
+            message = dissect(datagram.payload)
+            if message is not None and message.op == 2:
+                at = waiting.get(message.key)
+                if at is not None:
+                    found[at]["seen"].append(seen_reply(datagram, message, ours[at]))
+                continue
+            place = self.place_in(datagram, message, replies.get(datagram.frame))
+            explained = self.request(datagram.payload, **place)
+            if message is not None:
+                waiting[message.key] = len(found)
+            reply = codec.answer(self.pair, datagram.payload, **place).data
+            ours.append(dissect(reply) if reply else None)
+            found.append(
+                {"frame": datagram.frame, "seconds": round(datagram.time_s - begun_s, 6)}
+                | explained
+                | {"missed": self.missed(datagram), "seen": []}
+            )
+        return found
+
+    def missed(self, datagram: Datagram) -> str | None:
+        """Where a datagram goes that never reaches us."""
+        if datagram.destination == BROADCAST or self.pair is None:
+            return None
+        for each in self.interfaces:
+            if datagram.destination in (each.address, int(each.network.broadcast_address)):
+                return None
+        return str(IPv4Address(datagram.destination))
+
+    def place_in(self, datagram: Datagram, message: Message | None, server: int | None) -> dict[str, Any]:
+        """Where a captured request would come in at ours."""
+        at_boot_port = datagram.destination_port == BOOT_PORT
+        for each in self.interfaces:
+            if datagram.destination == each.address:
+                return unicast(each, datagram.source, datagram.source_port) | {"at_boot_port": at_boot_port}
+        place = next((each for each in self.interfaces if server and IPv4Address(server) in each.network), None)
+        if place is None:
+            place = self.place_of(message.chaddr[:6] if message else b"", message.ciaddr if message else "")
+        return {
+            "ifindex": place.ifindex, "source": datagram.source, "source_port": datagram.source_port,
+            "destination": datagram.destination, "local": place.address, "at_boot_port": at_boot_port,
+        }  # fmt: skip
+
+
+def unicast(to: Interface, source: int, port: int) -> dict[str, Any]:
+    return {
+        "ifindex": to.ifindex, "source": source, "source_port": port, "destination": to.address, "local": to.address,
+    }  # fmt: skip
+
+
+def captured_replies(capture: Capture) -> dict[int, int]:
+    """Frame of a request -> who answered it first."""
+    open_requests: dict[tuple[int, bytes], list[int]] = {}
+    found: dict[int, int] = {}
+    for datagram in capture.datagrams:
+        message = dissect(datagram.payload)
+        if message is None:
+            continue
+        if message.op == 1:
+            open_requests.setdefault(message.key, []).append(datagram.frame)
+        else:
+            for frame in open_requests.pop(message.key, ()):
+                found[frame] = datagram.source
+    return found
+
+
+def servers_of(capture: Capture) -> tuple[list[int], set[int]]:
+    """(addresses that a server has in a capture, those of relays)."""
+    servers: list[int] = []
+    relays: set[int] = set()
+    for datagram in capture.datagrams:
+        message = dissect(datagram.payload)
+        if message is None:
+            continue
+        if message.giaddr:
+            relays.add(int(IPv4Address(message.giaddr)))
+        if message.op == 2:
+            named = message.options.get(54, b"")
+            servers += [int.from_bytes(named, "big")] if len(named) == 4 else []
+            servers.append(datagram.source)
+        elif datagram.destination != BROADCAST and datagram.destination & 0xFF != 0xFF:
+            servers.append(datagram.destination)
+    return servers, relays
+
+
+def seen_reply(datagram: Datagram, theirs: Message, ours: Message | None) -> dict[str, Any]:
+    """A reply of the capture, and what it says otherwise than ours."""
+    return {
+        "frame": datagram.frame,
+        "source": str(IPv4Address(datagram.source)),
+        "message": theirs.kind or "a reply",
+        "address": theirs.yiaddr,
+        "differences": differences(ours, theirs) if ours is not None else None,
+        "content": described(theirs),
+    }
+
+
+def described(message: Message) -> dict[str, Any]:
+    """A message's fields and options in words."""
+    return {
+        "message": message.kind or "BOOTP",
+        "address": message.yiaddr or None,
+        "next_server": message.siaddr or None,
+        "boot_file": message.file or None,
+        "options": [describe_option(code, value) for code, value in message.options.items() if 0 < code < 255],
+    }
+
+
+def discover(mac: int, client: ClientClass, giaddr: int = 0) -> bytes:
+    """A DISCOVER as firmware of a class sends it, as far as it decides."""
+
+    def option(code: int, value: bytes) -> bytes:
+        return bytes((code, len(value))) + value
+
+    head = bytes((1, 1, 6, 1 if giaddr else 0)) + XID.to_bytes(4, "big") + bytes(16) + giaddr.to_bytes(4, "big")
+    said = option(53, b"\1") + option(57, (1472).to_bytes(2, "big"))
+    if client in _ARCHITECTURE:
+        number = _ARCHITECTURE[client]
+        kind = b"HTTPClient" if client is ClientClass.HTTP_BOOT else b"PXEClient"
+        said += option(60, kind + b":Arch:%05d:UNDI:003016" % number) + option(93, number.to_bytes(2, "big"))
+    if client in (ClientClass.IPXE, ClientClass.IPXE_HTTP):
+        said += option(77, b"iPXE") + option(
+            175, b"\x15\1\1" + (b"\x13\1\1" if client is ClientClass.IPXE_HTTP else b"")
+        )
+    if client is ClientClass.RASPBERRY_PI:
+        said += option(97, b"\0RPi4" + bytes(12))
+    return head + mac.to_bytes(6, "big").ljust(16 + 64 + 128, b"\0") + bytes((99, 130, 83, 99)) + said + b"\xff"

@@ -1,0 +1,261 @@
+"""The `dhcp` attributes of objects and of the containers above them, merged and encoded.  Pure.
+
+The nearest level that says anything about an option decides; hosts with the same containers share one Context, and a
+Context is good for as long as its containers say the same, over many refreshes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+from control.options.rendering import OptionRejected, Vocabulary, encode, tlv
+from control.plan.classes import CLASSES, SEPARATOR, URL_KEY, is_url, split_class
+from control.plan.networks import BadRecord, quote
+from control.sources.model import Attribute, Inventory, Thing
+
+ENABLED = "enabled"
+PROXY = "proxy"  # another server gives the address, we say what to boot
+OVERLOAD, ALWAYS_BROADCAST = "overload", "always-broadcast"
+SWITCHES = {OVERLOAD, ALWAYS_BROADCAST}  # no options: how replies are made, for everybody or for one class
+_BOOT_FILE = "67"
+ON, OFF = {"1", "true", "yes"}, {"0", "false", "no", ""}
+REASONS_MAX = 10  # that are told of one object
+Blame = Callable[[str, str], None]
+"""Called with the object's name and what is wrong with it."""
+
+
+class Values(NamedTuple):
+    """The attributes of one subkey on one object, and which object that is."""
+
+    subkey: str
+    values: tuple[Any, ...]
+    origin: str
+
+
+Merged = dict[str, Values]
+"""By key: the option's identity (its code, or the folded subkey), and `--class` when it is said to one class alone."""
+Payloads = dict[str, bytes | None]
+"""By the same keys; None where the value cannot be sent."""
+
+
+class Faults(dict[str, list[str]]):
+    """Name of an object -> why its record, or a part of it, is not used; the first REASONS_MAX, and how many more.
+
+    A file with a wrong header blames one name once a row: what is said of it has to end, and so has the comparing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more: dict[str, int] = {}
+        self.included: dict[int, Faults] = {}  # by id(): one that came twice would be counted twice
+
+    def blame(self, name: str, reason: str) -> None:
+        reasons = self.setdefault(name, [])
+        if reason in reasons:
+            return
+        if len(reasons) < REASONS_MAX:
+            reasons.append(reason)
+        else:
+            self.count(name, 1)
+
+    def count(self, name: str, more: int) -> None:
+        self.more[name] = self.more.get(name, 0) + more
+        self[name][REASONS_MAX:] = [f"... and {self.more[name]} more"]
+
+    def include(self, others: Mapping[str, Iterable[str]]) -> None:
+        more = {}
+        if isinstance(others, Faults):
+            if id(others) in self.included:
+                return
+            self.included[id(others)] = others
+            more = others.more
+        for name, reasons in others.items():
+            for reason in islice(reasons, REASONS_MAX) if name in more else reasons:
+                self.blame(name, reason)
+            if name in more:
+                self.count(name, more[name])
+
+
+class Reader:
+    """Reads and encodes `dhcp` attributes with one vocabulary; remembers what it worked out about subkeys."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.identities: dict[str, str] = {}
+        self.hints: dict[str, str] = {}
+
+    def identity(self, subkey: str) -> str:
+        """Two spellings of one option are one option."""
+        known = self.identities.get(subkey)
+        if known is None:
+            name, said_to = split_class(subkey)
+            option = self.vocabulary.find(name)
+            if option is not None:
+                known = str(option.code)
+            else:
+                dashed = name.lower().replace("_", "-")
+                known = dashed if dashed == URL_KEY or dashed in SWITCHES else name.lower()
+            known = self.identities[subkey] = f"{known}{SEPARATOR}{said_to}" if said_to else known
+        return known
+
+    def own(self, thing: Thing) -> Merged:
+        """What an object itself says."""
+        grouped: dict[str, list[Attribute]] = {}
+        for attribute in thing.attributes:
+            if attribute.key == "dhcp" and attribute.subkey is not None:
+                grouped.setdefault(self.identity(attribute.subkey), []).append(attribute)
+        found = {}
+        for identity, attributes in grouped.items():
+            attributes.sort(key=lambda a: (a.number is not None, a.number or 0))
+            values = tuple(a.value for a in attributes)
+            found[identity] = Values(str(attributes[0].subkey), values, thing.name)
+        return found
+
+    def level(self, things: Iterable[Thing], blame: Blame) -> Merged:
+        """What one level says; among several objects the first by name counts, and a tie is reported."""
+        merged: Merged = {}
+        for thing in things:
+            for identity, values in self.own(thing).items():
+                other = merged.setdefault(identity, values)
+                if other.values != values.values:
+                    blame(
+                        thing.name,
+                        f"dhcp {values.subkey} = {quote(values.values[0])} competes with {quote(other.values[0])} of "
+                        f"{other.origin} on the same level; the first by name counts",
+                    )
+        return merged
+
+    def payloads(self, merged: Merged, blame: Blame) -> Payloads:
+        """Encoded values.  One that cannot be sent costs that option, not the host, and is reported."""
+        found: Payloads = {}
+        for key, values in merged.items():
+            if key in (ENABLED, PROXY):
+                continue
+            found[key] = None
+            identity = key.partition(SEPARATOR)[0]
+            if identity in SWITCHES:
+                found[key] = self.switch(values, blame)
+                continue
+            option = self.vocabulary.find(_BOOT_FILE if identity == URL_KEY else split_class(values.subkey)[0])
+            if option is None:
+                blame(values.origin, f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}")
+                continue
+            try:
+                payload = encode(option, values.values)
+                tlv(option.code, payload)
+            except (OptionRejected, ValueError) as fault:
+                blame(values.origin, str(fault))
+                continue
+            if identity == URL_KEY:
+                payload = payload.rstrip(b"\0")
+                if not is_url(payload):
+                    blame(
+                        values.origin,
+                        f"dhcp {values.subkey}: found {quote(values.values[0])}, wanted http:// or https://",
+                    )
+                    continue
+            found[key] = payload
+        return found
+
+    @staticmethod
+    def switch(values: Values, blame: Blame) -> bytes | None:
+        try:
+            return b"\1" if is_on(values) else b"\0"
+        except BadRecord as bad:
+            blame(values.origin, str(bad))
+            return None
+
+    def hint(self, subkey: str) -> str:
+        """Remembered: a guess takes half a millisecond, and ten thousand hosts may have the same unknown attribute."""
+        if subkey not in self.hints:
+            name, _, said_to = subkey.rpartition(SEPARATOR)
+            if name and self.vocabulary.find(name) is not None:
+                self.hints[subkey] = f" for class {said_to}; the classes are {', '.join(CLASSES)}"
+            else:
+                nearest = self.vocabulary.nearest(subkey)
+                self.hints[subkey] = f"; did you mean {nearest}?" if nearest else ""
+        return self.hints[subkey]
+
+
+@dataclass(slots=True)
+class Context:
+    """What all containers above some hosts say.  templates: of those hosts, by what else decides; see plan.py."""
+
+    digest: bytes
+    merged: Merged
+    payloads: Payloads
+    faults: Faults
+    templates: dict[Any, Any] = field(default_factory=dict)
+    usual: bool = False  # hosts with nothing of their own are served, with an address of ours
+
+    @property
+    def enabled(self) -> Values | None:
+        return self.merged.get(ENABLED)
+
+
+class Contexts:
+    """The contexts of one inventory.  known: those of the last one, by digest; what is unchanged comes from there."""
+
+    def __init__(self, inventory: Inventory, reader: Reader, known: Mapping[bytes, Context]) -> None:
+        self.inventory = inventory
+        self.reader = reader
+        self.known = known
+        self.by_parents: dict[tuple[str, ...], Context] = {}
+
+    def of(self, parents: tuple[str, ...]) -> Context:
+        context = self.by_parents.get(parents)
+        if context is None:
+            context = self.by_parents[parents] = self.make(parents)
+        return context
+
+    def make(self, parents: tuple[str, ...]) -> Context:
+        things = self.inventory.things
+        levels = [[things[p] for p in level if p in things] for level in self.inventory.levels_above(parents)]
+        says = [[(thing.name, thing.of_key("dhcp")) for thing in level] for level in levels]
+        digest = hashlib.blake2b(repr(says).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+        known = self.known.get(digest)
+        if known is not None:
+            return known
+        faults = Faults()
+        merged: Merged = {}
+        for level in levels:
+            for identity, values in self.reader.level(level, faults.blame).items():
+                merged.setdefault(identity, values)
+        payloads = self.reader.payloads(merged, faults.blame)
+        return Context(digest, merged, payloads, faults, usual=is_usual(merged))
+
+    def in_use(self) -> dict[bytes, Context]:
+        return {context.digest: context for context in self.by_parents.values()}
+
+
+def is_enabled(values: Values | None) -> bool:
+    """Raises BadRecord for a value that is neither on nor off."""
+    return values is not None and is_on(values)
+
+
+def is_proxied(own: Merged, context: Context) -> Values | None:
+    """What says that another server gives a host's address; None: we do.  Raises BadRecord as is_enabled()."""
+    values = own.get(PROXY, context.merged.get(PROXY))
+    return values if values is not None and is_on(values) else None
+
+
+def is_usual(merged: Merged) -> bool:
+    try:
+        return is_enabled(merged.get(ENABLED)) and not (PROXY in merged and is_on(merged[PROXY]))
+    except BadRecord:  # told when such a host is planned
+        return False
+
+
+def is_on(values: Values) -> bool:
+    """Raises BadRecord for a value that is neither on nor off."""
+    text = str(values.values[0]).strip().lower() if values.values[0] is not None else ""
+    if text in ON:
+        return True
+    if text in OFF:
+        return False
+    raise BadRecord(
+        f"dhcp {values.subkey} = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no"
+    )

@@ -1,0 +1,127 @@
+"""Which object of the inventory gave an option of a reply: the machine itself, a container, the network, or nobody.
+
+By the merging code that plans the hosts (control/plan/contexts.py, control/plan/classes.py), fed with names in place of
+values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from ext.classify import ClientClass
+
+from control.config.config import Dhcp
+from control.mac import parse_mac, show_mac
+from control.options.rendering import pxelinux_magic
+from control.plan.classes import ADDRESS_SERVER_S, URL_KEY, boot_service_manners, manners, resolve
+from control.plan.contexts import Context, Merged, Payloads, is_proxied
+from control.plan.networks import Manager
+from control.plan.plan import Rules
+from control.sources.model import Inventory, Thing
+
+DEFAULT, BY_SERVER, ECHO = "default", "this server", "as it asked"
+_BY_PACKET = {51: DEFAULT, 58: DEFAULT, 59: DEFAULT, 53: BY_SERVER, 54: BY_SERVER, 52: BY_SERVER}
+_BY_PACKET |= dict.fromkeys((61, 82, 97, 118), ECHO)
+_HOST_NAME, _MAGIC, _TFTP_SERVER, _TFTP_FILENAME = 12, 208, 66, 67
+NEXT_SERVER, BOOT_FILE = -66, -67  # the header fields
+
+ReadHosts = Callable[[list[str]], Inventory]
+"""MACs -> their hosts and all containers and managers."""
+
+
+class Origins:
+    """Of the machines that read() was told; nothing is known of others."""
+
+    def __init__(self, read_hosts: ReadHosts, config: Dhcp) -> None:
+        self.read_hosts = read_hosts
+        self.config = config
+        self.known: dict[int, tuple[Rules, Thing]] = {}
+
+    def read(self, macs: Iterable[int]) -> None:
+        """All at once: a host file is read as a whole, however few are asked for.  Raises InventoryDown."""
+        inventory = self.read_hosts([show_mac(mac) for mac in macs])
+        rules = Rules(inventory, self.config)
+        for path in inventory.hosts:
+            if inventory.doubt(inventory.things[path]) is not None:
+                continue
+            for text in inventory.things[path].mac():
+                mac = parse_mac(text)
+                if mac is not None:
+                    self.known.setdefault(mac, (rules, inventory.things[path]))
+
+    def of(self, mac: int, client: ClientClass, address: int) -> dict[int, str]:
+        """Option code (NEXT_SERVER, BOOT_FILE for the header fields) -> who said it.  Empty: nothing is known."""
+        if mac not in self.known:
+            return {}
+        rules, thing = self.known[mac]
+        context, own = rules.context(thing.path), rules.reader.own(thing)
+        manager = next((m for m in rules.managers.values() if m.first <= address <= m.last), None)
+        origins = dict(_BY_PACKET)
+        origins |= of_manager(rules, manager)
+        origins |= of_attributes(rules, client, own, context)
+        origins.setdefault(_HOST_NAME, f"name of {described(rules, thing.name)}")
+        origins[NEXT_SERVER] = origins.get(_TFTP_SERVER, DEFAULT)
+        origins[BOOT_FILE] = origins.get(_TFTP_FILENAME, DEFAULT)
+        return origins
+
+
+def found_origins(
+    read_hosts: ReadHosts, config: Dhcp, leases: Iterable[tuple[int, int]]
+) -> list[tuple[int, int, int, dict[int, str]]]:
+    """(MAC, address, client class, Origins.of them) for each lease and class.  Raises InventoryDown."""
+    wanted = list(leases)
+    origins = Origins(read_hosts, config)
+    origins.read(dict.fromkeys(mac for mac, _address in wanted))
+    return [
+        (mac, address, int(client), origins.of(mac, client, address))
+        for mac, address in wanted
+        for client in ClientClass
+    ]
+
+
+def described(rules: Rules, name: str) -> str:
+    """pool racks, for an object of that name."""
+    paths = [path for path in rules.frame.things if path.split("/", 2)[2] == name]
+    return " ".join(paths[0].split("/", 2)[1:]) if paths else name
+
+
+def of_manager(rules: Rules, manager: Manager | None) -> dict[int, str]:
+    if manager is None:
+        return {}
+    path = next(path for path, each in rules.managers.items() if each is manager)
+    return dict.fromkeys(manager.options(), f"network {rules.frame.things[path].name}")
+
+
+def of_attributes(rules: Rules, client: ClientClass, own: Merged, context: Context) -> dict[int, str]:
+    """What the attributes of the machine and its containers give, and what the class gets besides."""
+    payloads = (rules.reader.payloads(own, lambda *_: None), context.payloads)
+    said = resolve(client, payloads)
+    names = resolve(client, (named(rules, own, payloads[0]), named(rules, context.merged, payloads[1])))
+    origins = {int(key): names[key].decode() for key in said if key.isdigit()}
+    before = {int(key): payload for key, payload in said.items() if key.isdigit()}
+    after = dict(before)
+    url = said.get(URL_KEY)
+    if is_proxied(own, context) is None:
+        manners(client, after, url)
+    else:
+        boot_service_manners(client, after, url)
+        origins = {code: origin for code, origin in origins.items() if code not in ADDRESS_SERVER_S}
+    client_name = client.name.lower().replace("_", "-")
+    for code, payload in after.items():
+        if before.get(code) != payload:
+            by_url = code == _TFTP_FILENAME and url is not None
+            origins[code] = names[URL_KEY].decode() if by_url else f"every {client_name}"
+    subkeys = [values.subkey for values in (*own.values(), *context.merged.values())]
+    if pxelinux_magic(subkeys):
+        origins.setdefault(_MAGIC, "with pxelinux attributes")
+    return origins
+
+
+def named(rules: Rules, merged: Merged, payloads: Mapping[str, bytes | None]) -> Payloads:
+    """The same keys with who said it and how, in place of what was said."""
+    return {
+        key: f"{described(rules, values.origin)}, {values.subkey}".encode("utf-8", "backslashreplace")
+        if payloads.get(key) is not None
+        else None
+        for key, values in merged.items()
+    }

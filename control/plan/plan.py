@@ -1,0 +1,588 @@
+"""Inventory + config -> what the table shall hold: a row a host, and a reason for each one that is not answered.  Pure.
+
+The rules are the document's (docs/inventory.md): any object with a MAC on nic-eth 1; `dhcp`/`enabled` merged from the
+containers; of every other `dhcp` attribute the most specific counts; every bound address may be handed out.  A bad
+record is quarantined with its reason and never harms the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from ipaddress import AddressValueError, IPv4Address
+from typing import Any, NamedTuple
+
+from ext.builder import TEMPLATE_FLAGS
+from ext.classify import ClientClass
+from ext.table import OWN_BYTES_MAX
+
+from control.config.bmc import ROLE_BIT
+from control.config.config import Dhcp
+from control.mac import parse_mac, show_mac
+from control.options.rendering import PXELINUX_MAGIC as MAGIC
+from control.options.rendering import OptionRejected, Vocabulary, encode, pxelinux_magic, render
+from control.options.table import option_by_code
+from control.plan.classes import ADDRESS_SERVER_S, SEPARATOR, URL_KEY, boot_service_manners, manners, resolve
+from control.plan.contexts import (
+    ALWAYS_BROADCAST,
+    OVERLOAD,
+    SWITCHES,
+    Context,
+    Contexts,
+    Faults,
+    Merged,
+    Reader,
+    is_enabled,
+    is_proxied,
+)
+from control.plan.networks import (
+    ROUTER,
+    SUBNET_MASK,
+    BadRecord,
+    Manager,
+    check_usable,
+    claimed,
+    manager_of,
+    parse_address,
+    quick_address,
+    quote,
+    read_manager,
+)
+from control.sources.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing, name_of
+
+LEASE_S, RENEWAL_S, REBINDING_S = 3600, 1600, 3150
+INFINITE_S = 0xFFFFFFFF
+FILE_BYTES_MAX = 127
+LEASES_MAX = 255
+HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
+_USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
+NO_OVERLOAD, BROADCAST, BOOTS = (TEMPLATE_FLAGS[name] for name in ("no-overload", "broadcast", "boots"))
+ON = b"\1"
+REASON_CHARS_MAX = 300
+_HOST_NAME, _SERVER_ID = 12, 54
+_LEASE, _RENEWAL, _REBINDING, _TFTP_SERVER, _TFTP_FILENAME, _MAGIC = 51, 58, 59, 66, 67, 208
+_TIMES = (_LEASE, _RENEWAL, _REBINDING)
+_VENDOR_SPECIFIC, _VENDOR_CLASS, _IPXE = 43, 60, 175
+# Fields of the template, or what classes have manners about: in the template wherever the attribute stands.
+_APART = {*_TIMES, _SERVER_ID, _TFTP_SERVER, _TFTP_FILENAME, _VENDOR_SPECIFIC, _VENDOR_CLASS, _IPXE}
+
+
+class State(IntEnum):
+    """Index into ext.table.STATES."""
+
+    SERVED = 0
+    DISABLED = 1
+    NO_ADDRESS = 2
+    CONFLICT = 3
+    QUARANTINED = 4
+    PROXIED = 5
+
+
+class Template(NamedTuple):
+    """What many hosts share; the fields of ext.builder.Builder.add_template.  variants: (ClientClass, Template)."""
+
+    options: bytes
+    file: bytes
+    siaddr: int
+    server_id: int
+    lease_s: int
+    renewal_s: int
+    rebinding_s: int
+    flags: int = 0
+    variants: tuple[tuple[int, Template], ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """As add_template takes them."""
+        return self._asdict() | {"variants": {client: variant.fields() for client, variant in self.variants}}
+
+
+class Row(NamedTuple):
+    """One host of the table, or its BMC.  leases: (address, prefix, template), the preferred first.
+
+    key: its MAC, with ROLE_BIT above that for a BMC.  thing: which object it is of: its path, or an identity of the
+    table; two objects may show the same name.  PROXIED: one lease of address 0."""
+
+    key: int
+    state: State
+    name: str
+    own: bytes
+    leases: tuple[tuple[int, int, Template], ...]
+    reason: str = ""
+    thing: str | int = ""
+
+    @property
+    def mac(self) -> int:
+        return self.key & (ROLE_BIT - 1)
+
+
+@dataclass(slots=True)
+class Plan:
+    """rows: sorted by key.  claims: (address, name, path) that nobody else may be given.  networks: (first, last)."""
+
+    rows: list[Row] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
+    networks: list[tuple[int, int]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    contested: Contested = field(default_factory=lambda: Contested())
+    unsure: list[str] = field(default_factory=list)  # paths of what nobody may conclude about: it stays as it is served
+
+
+Claim = tuple[int, str, str]  # address, name and path of who has it without being answered with it
+# The key of the row that hands an address out, None for who only has it; the name; which object (Row.thing)
+Owner = tuple[int | None, str, str | int]
+
+
+def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
+    """Rows for every host of an inventory that is there as a whole; compile.py does the same for parts."""
+    rules = Rules(inventory, config)
+    plan = Plan(networks=rules.networks)
+    for path, why in inventory.lost.items():
+        plan.unsure.append(path)
+        plan.faults.blame(name_of(path), why)
+    for thing in inventory.things.values():
+        if thing.path in inventory.lost:  # a container: what it had is nobody else's as long as it cannot be read
+            plan.claims += [(address, thing.name, thing.path) for address in claimed(thing.addresses())]
+            continue
+        unread = inventory.doubt(thing)
+        if unread is not None:
+            plan.unsure.append(thing.path)
+        rows, claims = rules.plan(thing) if unread is None else rules.undecided(thing, unread)
+        plan.rows += rows
+        plan.claims += claims
+    plan.faults.include(rules.all_faults())
+    plan.rows = sorted(without_conflicts(plan))
+    return plan
+
+
+class Rules:
+    """The rules, ready for the hosts of one inventory.  known: contexts of the last one, see Contexts.
+
+    faults: of the hosts asked for so far; whoever plans in parts takes them away in between."""
+
+    def __init__(self, frame: Inventory, config: Dhcp, known: Mapping[bytes, Context] | None = None) -> None:
+        self.frame = frame
+        self.config = config
+        self.reader = Reader(Vocabulary(config.extra_options))
+        self.contexts = Contexts(frame, self.reader, known or {})
+        self.faults = Faults()
+        self.managers: dict[str, Manager] = {}
+        self.manager_faults = Faults()
+        for path in frame.managers:
+            thing = frame.things[path]
+            try:
+                self.managers[path] = read_manager(thing)
+            except BadRecord as bad:
+                self.manager_faults.blame(thing.name, str(bad))
+        self.bmc_port = config.ipmi_port_name if config.update_ipmi else None
+
+    @property
+    def networks(self) -> list[tuple[int, int]]:
+        return [(manager.first, manager.last) for manager in self.managers.values()]
+
+    @property
+    def digest(self) -> bytes:
+        """Of all that decides besides a host and its containers."""
+        config = (sorted(self.config.extra_options.items()), self.bmc_port)
+        managers = [(path, manager.key) for path, manager in sorted(self.managers.items())]
+        return hashlib.blake2b(repr((config, managers)).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+
+    def all_faults(self) -> Faults:
+        found = Faults()
+        for context in self.contexts.in_use().values():
+            found.include(context.faults)
+        found.include(self.manager_faults)
+        found.include(self.faults)
+        return found
+
+    def context(self, path: str) -> Context:
+        return self.contexts.of(tuple(self.frame.parents.get(path, ())))
+
+    # --- one host ------------------------------------------------------------------------------------------------
+
+    def plan(self, thing: Thing) -> tuple[list[Row], list[Claim]]:
+        """The row of a host (several when the object claims several MACs: then none is answered; none without a MAC),
+        and what it has without being answered with it, whatever it is and in whatever state."""
+        context = self.context(thing.path)
+        usual = self.usual_row(thing, context)
+        if usual is not None:
+            return [usual], []
+        rows = self.unusual_rows(thing, context)
+        served = {address for row in rows for address, _prefix, _template in row.leases}
+        return rows, [
+            (address, thing.name, thing.path) for address in claimed(thing.addresses()) if address not in served
+        ]
+
+    def undecided(self, thing: Thing, unread: str) -> tuple[list[Row], list[Claim]]:
+        """As plan(), for a host that depends on what cannot be read, Inventory.doubt(): not answered, unless an older
+        row says how."""
+        reason = f"depends on {unread}, which cannot be read: {self.frame.unread[unread]}"[:REASON_CHARS_MAX]
+        self.faults.blame(thing.name, reason)
+        macs = {mac for text in thing.mac() if (mac := parse_mac(text)) is not None}
+        rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), reason, thing.path) for mac in sorted(macs)]
+        return rows, [(address, thing.name, thing.path) for address in claimed(thing.addresses())]
+
+    def usual_row(self, thing: Thing, context: Context) -> Row | None:
+        """The row of a host like nearly all: one MAC, one address, nothing of its own.  None: it is another.
+
+        Says what unusual_rows would say, in a tenth of the time; a test compares the two."""
+        if not context.usual:
+            return None
+        mac = text = manager_path = slot = number = None
+        for key, subkey, at, value, _datatype in thing.attributes:
+            if key == "ip":
+                if slot is None:
+                    slot = at
+                if at != slot or at.__class__ is not int:
+                    return None
+                if subkey == "ipstring" and text is None and value.__class__ is str:
+                    text = value
+                elif subkey == "manager" and manager_path is None:
+                    manager_path = value
+                elif subkey is None and number is None and value.__class__ is int:
+                    number = value
+                elif subkey == "osportname" and value != self.bmc_port:
+                    continue
+                elif subkey != "cidr":
+                    return None
+            elif key == "port-nic-eth":
+                if subkey == "mac" and at == 1:
+                    if mac is not None or value.__class__ is not str or not _USUAL_MAC.fullmatch(value):
+                        return None
+                    mac = int(value.replace(":", ""), 16)
+                elif subkey == "ipmi-mac" and self.bmc_port is not None:
+                    return None
+            elif key == "dhcp" or key == "hostname":
+                return None
+        if not mac or mac >> 40 & 1 or text is None or manager_path is None:
+            return None
+        manager = self.managers.get(manager_path)
+        address = quick_address(text)
+        if manager is None or address is None or not manager.takes(address):
+            return None
+        if number is not None and number + CLUSTO_INT_OFFSET != address:
+            return None
+        template = context.templates.get((manager.first, manager.last, manager.router))
+        name = thing.path.split("/", 2)[2]
+        if template is None or not (0 < len(name) <= HOST_NAME_BYTES_MAX and name.isascii() and name.isprintable()):
+            return None
+        own = bytes((_HOST_NAME, len(name))) + name.encode()
+        return Row(mac, State.SERVED, name, own, ((address, manager.network.prefixlen, template),), "", thing.path)
+
+    def unusual_rows(self, thing: Thing, context: Context) -> list[Row]:
+        """By all rules.  Also makes what usual_row takes: the template of hosts that have nothing of their own."""
+        macs = {parse_mac(text): text for text in thing.mac()}
+        if None in macs:
+            self.faults.blame(
+                thing.name, f"port-nic-eth 1 mac {quote(macs.pop(None))} is no MAC address of a single card"
+            )
+        try:
+            if len(macs) > 1:
+                raise BadRecord(f"port-nic-eth 1 has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one")
+            usable = [mac for mac in macs if mac is not None]
+            rows = [self.judge(mac, thing, context) for mac in usable]
+            rows += self.bmc_rows(usable, thing, context) if self.bmc_port is not None else []
+        except BadRecord as bad:
+            self.faults.blame(thing.name, str(bad))
+            rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs if mac is not None]
+        return [row._replace(thing=thing.path) for row in rows]
+
+    def judge(self, mac: int, thing: Thing, context: Context) -> Row:
+        own = self.reader.own(thing)
+        enabled = own.get("enabled", context.enabled)
+        if not is_enabled(enabled):
+            reason = f"dhcp enabled is off ({enabled.origin})" if enabled else "dhcp enabled is set nowhere"
+            return Row(mac, State.DISABLED, thing.name, b"", (), reason)
+        proxy = is_proxied(own, context)
+        if proxy is not None:
+            reason = f"dhcp proxy is on ({proxy.origin}): another server gives its address, we say what it boots"
+            options = self.own_options(thing, own, context, proxied=True)
+            check_size(options)
+            lease = (0, 32, self.template(own, context, None))
+            return Row(mac, State.PROXIED, thing.name, options, (lease,), reason)
+        leases, refused = self.leases(thing, own, context)
+        if not leases:
+            reason = "; ".join(refused) or "no address bound"
+            return Row(mac, State.QUARANTINED if refused else State.NO_ADDRESS, thing.name, b"", (), reason)
+        if len(leases) > LEASES_MAX:
+            raise BadRecord(f"addresses in {len(leases)} networks; a host has at most {LEASES_MAX}")
+        options = self.own_options(thing, own, context)
+        check_size(options)
+        return Row(mac, State.SERVED, thing.name, options, leases)
+
+    def bmc_rows(self, shared: list[int], thing: Thing, context: Context) -> list[Row]:
+        """The BMC's, under each MAC that it may ask with: the server's own, where they share the card, and the one that
+        was recorded.  A shared MAC without an address for the BMC has no row: the worker knows why it is silent."""
+        recorded = [mac for text in thing.ipmi_mac() if (mac := parse_mac(text)) is not None]
+        own = self.reader.own(thing)
+        leases, refused = self.leases(thing, own, context, bmc=True)
+        enabled = is_enabled(own.get("enabled", context.enabled))
+        if enabled and leases:
+            options = render(
+                {
+                    int(key): data
+                    for key, data in self.reader.payloads(own, self.faults.blame).items()
+                    if data is not None and key not in self.in_template(own, context)
+                }
+            )
+            check_size(options)
+            return [
+                Row(mac | ROLE_BIT, State.SERVED, thing.name, options, leases)
+                for mac in dict.fromkeys((*shared, *recorded))
+            ]
+        state = State.DISABLED if not enabled else State.QUARANTINED if refused else State.NO_ADDRESS
+        reason = f"no address is bound to port {self.bmc_port}" if state is State.NO_ADDRESS else "; ".join(refused)
+        reason = reason or "dhcp enabled is off"
+        return [Row(mac | ROLE_BIT, state, thing.name, b"", (), reason) for mac in dict.fromkeys(recorded)]
+
+    def leases(
+        self, thing: Thing, own: Merged, context: Context, bmc: bool = False
+    ) -> tuple[tuple[tuple[int, int, Template], ...], list[str]]:
+        """One address a network, the one bound first (lowest number), and why others are not used.
+
+        bmc: those bound to the BMC's port, and else all others."""
+        chosen: dict[tuple[int, int], tuple[int, int, Template]] = {}
+        refused = []
+        for address in thing.addresses():
+            if self.bmc_port is not None and (address.port_name == self.bmc_port) != bmc:
+                continue
+            try:
+                value, manager = self.usable(address)
+            except BadRecord as bad:
+                refused.append(str(bad))
+                self.faults.blame(thing.name, str(bad))
+                continue
+            network = (manager.first, manager.last)
+            if network in chosen:
+                first = IPv4Address(chosen[network][0])
+                self.faults.blame(
+                    thing.name,
+                    f"address {IPv4Address(value)} is not used: {first} in the same network was bound first",
+                )
+                continue
+            chosen[network] = (value, manager.network.prefixlen, self.template(own, context, manager))
+        return tuple(chosen.values()), refused
+
+    def usable(self, address: Address) -> tuple[int, Manager]:
+        """The address and its manager.  Raises BadRecord."""
+        value = parse_address(address)
+        manager = manager_of(address, value, self.managers)
+        check_usable(value, manager)
+        return int(value), manager
+
+    # --- options -------------------------------------------------------------------------------------------------
+
+    def own_options(self, thing: Thing, own: Merged, context: Context, proxied: bool = False) -> bytes:
+        """What goes to this host alone, whatever class asks: its name, unless somebody set another, and its own
+        attributes that nobody says to a class.
+
+        proxied: who gives the address names the host, and says all about its network."""
+        shared = self.in_template(own, context)
+        payloads = {
+            int(key): data
+            for key, data in self.reader.payloads(own, self.faults.blame).items()
+            if data is not None and key not in shared
+        }
+        if proxied:
+            return render({code: data for code, data in payloads.items() if code not in ADDRESS_SERVER_S})
+        if not self.name_is_set(own, context):
+            try:
+                payloads[_HOST_NAME] = host_name(thing)
+            except OptionRejected as fault:
+                self.faults.blame(thing.name, str(fault))
+        return render(payloads)
+
+    @staticmethod
+    def name_is_set(own: Merged, context: Context) -> bool:
+        return any(key.partition(SEPARATOR)[0] == str(_HOST_NAME) for key in (*own, *context.merged))
+
+    @staticmethod
+    def in_template(own: Merged, context: Context) -> set[str]:
+        """The keys of a host's own attributes that decide about its template, and are not in its own options."""
+        classed = {key.partition(SEPARATOR)[0] for key in (*own, *context.merged) if SEPARATOR in key}
+        return {
+            key
+            for key in own
+            if (identity := key.partition(SEPARATOR)[0]) in classed
+            or identity == URL_KEY
+            or identity in SWITCHES
+            or (identity.isdigit() and int(identity) in _APART)
+        }
+
+    def template(self, own: Merged, context: Context, manager: Manager | None) -> Template:
+        """What this host shares with others of its containers and its network, less what it overrides.
+
+        manager None: another server gives the address."""
+        if manager is not None and not own and not self.name_is_set(own, context):
+            key: Any = manager.key
+        else:
+            shared = self.in_template(own, context)
+            apart = tuple((key, own[key].values) for key in sorted(shared))
+            hidden = tuple(sorted(own.keys() - shared))
+            magic = pxelinux_magic(values.subkey for values in own.values())
+            key = (manager.key if manager is not None else None, apart, hidden, magic)
+        known: Template | None = context.templates.get(key)
+        if known is None:
+            known = self.make_template(own, context, manager)
+            context.templates[key] = known
+        return known
+
+    def make_template(self, own: Merged, context: Context, manager: Manager | None) -> Template:
+        """For everybody, and variants for the classes that get something else.  Raises BadRecord."""
+        shared = self.in_template(own, context)
+        theirs = self.reader.payloads(own, self.faults.blame)
+        hidden = {key for key in own if key not in shared and key.isdigit()}
+        made: dict[tuple[int, tuple[tuple[int, bytes], ...]], Template] = {}
+        layers = ({key: theirs.get(key) for key in own if key in shared}, context.payloads)
+        subkeys = [values.subkey for values in (*context.merged.values(), *own.values())]
+        magic = pxelinux_magic(subkeys)
+        variants = {}
+        for client in ClientClass:
+            payloads = manager.options() if manager is not None else {}
+            said = resolve(client, layers)
+            for key, data in said.items():
+                if key.isdigit():
+                    payloads[int(key)] = data
+            url = said.get(URL_KEY)
+            flags = flags_of(said)
+            if manager is not None:
+                manners(client, payloads, url)
+            else:
+                flags |= BROADCAST | (BOOTS if boot_service_manners(client, payloads, url) else 0)
+            if magic and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
+                payloads[_MAGIC] = MAGIC
+            for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
+                if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):
+                    payloads.pop(int(key), None)
+            content = (flags, tuple(sorted(payloads.items())))
+            if content not in made:
+                made[content] = rendered(payloads)._replace(flags=content[0])
+            variants[client] = made[content]
+        everybody = variants[ClientClass.OS]
+        others = tuple((int(client), variant) for client, variant in variants.items() if variant is not everybody)
+        return everybody._replace(variants=others)
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def without_conflicts(plan: Plan) -> list[Row]:
+    """Two objects with one MAC or one address: neither is answered, both are named."""
+    macs: dict[int, list[tuple[str, str | int]]] = {}
+    owners: dict[int, list[Owner]] = {}
+    for row in plan.rows:
+        macs.setdefault(row.key, []).append((row.name, row.thing))
+        for address, _prefix, _template in row.leases:
+            if row.state is not State.PROXIED:
+                owners.setdefault(address, []).append((row.key, row.name, row.thing))
+    for address, name, path in plan.claims:
+        owners.setdefault(address, []).append((None, name, path))
+    plan.contested = Contested(
+        {mac: found for mac, found in macs.items() if len(found) > 1},
+        {address: found for address, found in owners.items() if len({thing for _key, _name, thing in found}) > 1},
+    )
+    losers = conflicts(plan.contested, plan.faults)
+    return [row for row in plan.rows if row.key not in losers] + list(losers.values())
+
+
+@dataclass(slots=True)
+class Contested:
+    """What several rows or objects have.  macs: row's key -> (name, Row.thing) of each; addresses: -> Owner of each."""
+
+    macs: Mapping[int, Sequence[tuple[str, str | int]]] = field(default_factory=dict)
+    addresses: Mapping[int, Sequence[Owner]] = field(default_factory=dict)
+
+
+def conflicts(contested: Contested, faults: Faults) -> dict[int, Row]:
+    """Rows that are not answered, by key, in place of those that have something together."""
+    losers: dict[int, Row] = {}
+
+    def lose(key: int, name: str, thing: str | int, reason: str) -> None:
+        losers.setdefault(key, Row(key, State.CONFLICT, name, b"", (), reason, thing))
+
+    for key, found in contested.macs.items():
+        names = sorted(name for name, _thing in found)
+        things = {thing for _name, thing in found}
+        reason = f"MAC {show_mac(key)} belongs to {all_of(names)}"
+        lose(key, ", ".join(names), things.pop() if len(things) == 1 else "", reason)
+        for name in names:
+            faults.blame(name, losers[key].reason)
+    for address, owners in sorted(contested.addresses.items()):
+        names = sorted({thing: name for _key, name, thing in owners}.values())
+        reason = f"address {IPv4Address(address)} belongs to {all_of(names)}"
+        for owner_key, name, thing in owners:
+            if owner_key is not None:
+                lose(owner_key, name, thing, reason)
+        for name in dict.fromkeys(names):
+            faults.blame(name, reason)
+    return losers
+
+
+def all_of(names: Sequence[str]) -> str:
+    """a and b; a and another object named a."""
+    return " and ".join(
+        f"another object named {name}" if at and names[at - 1] == name else name for at, name in enumerate(names)
+    )
+
+
+def flags_of(said: Mapping[str, bytes]) -> int:
+    """Of a template, ext/leases.pxd: TEMPLATE_..."""
+    flags = NO_OVERLOAD if said.get(OVERLOAD, ON) != ON else 0
+    return flags | (BROADCAST if said.get(ALWAYS_BROADCAST) == ON else 0)
+
+
+def rendered(payloads: dict[int, bytes]) -> Template:
+    """Raises BadRecord for what no table can hold."""
+    lease, renewal, rebinding = lease_times(*(payloads.pop(code, None) for code in _TIMES))
+    server_id = payloads.pop(_SERVER_ID, b"")
+    file = payloads.get(_TFTP_FILENAME, b"").rstrip(b"\0")
+    options = render(payloads)
+    check_size(options)
+    return Template(
+        options=options,
+        file=file if len(file) <= FILE_BYTES_MAX else b"",
+        siaddr=literal_address(payloads.get(_TFTP_SERVER, b"")),
+        server_id=int.from_bytes(server_id, "big"),
+        lease_s=lease,
+        renewal_s=renewal,
+        rebinding_s=rebinding,
+    )
+
+
+def check_size(options: bytes) -> None:
+    """Raises BadRecord for what no table can hold; no packet could carry it either."""
+    if len(options) > OWN_BYTES_MAX:
+        raise BadRecord(f"{len(options)} bytes of DHCP options; a host has at most {OWN_BYTES_MAX}")
+
+
+def host_name(thing: Thing) -> bytes:
+    """Raises OptionRejected for a name that cannot be sent."""
+    option = option_by_code(_HOST_NAME)
+    payload = encode(option, (thing.host_name(),))
+    if len(payload) > HOST_NAME_BYTES_MAX:
+        raise OptionRejected(option, f"{len(payload)} bytes", f"at most {HOST_NAME_BYTES_MAX}")
+    return payload
+
+
+def lease_times(lease: bytes | None, renewal: bytes | None, rebinding: bytes | None) -> tuple[int, int, int]:
+    """Seconds.  T1 and T2 that are not below the lease become 1/2 and 7/8 of it (RFC 2131 section 4.4.5)."""
+    lease_s = int.from_bytes(lease, "big") if lease else LEASE_S
+    renewal_s = int.from_bytes(renewal, "big") if renewal else RENEWAL_S
+    rebinding_s = int.from_bytes(rebinding, "big") if rebinding else REBINDING_S
+    if lease_s == INFINITE_S:
+        return lease_s, min(renewal_s, rebinding_s), rebinding_s
+    if rebinding_s >= lease_s:
+        rebinding_s = lease_s * 7 // 8
+    if renewal_s >= lease_s or renewal_s > rebinding_s:
+        renewal_s = lease_s // 2
+    return lease_s, renewal_s, rebinding_s
+
+
+def literal_address(payload: bytes) -> int:
+    """siaddr is an address; a name goes out as option 66 only, for who can resolve it."""
+    try:
+        return int(IPv4Address(payload.rstrip(b"\0").decode()))
+    except (AddressValueError, UnicodeDecodeError):
+        return 0

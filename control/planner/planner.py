@@ -1,0 +1,565 @@
+"""The planner, a child process of control: reads the inventory, plans, builds generations, keeps the last one on disk.
+
+It may take seconds, use much memory, hang or die: control's loop does not notice, and starts another.  While it waits
+for the inventory's answers to a refresh it looks single hosts up; otherwise it does one thing after the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import msgpack
+from ext.builder import Surroundings
+from ext.table import Changes, Generation, Keys, TableInvalid, compare, row_key
+
+from control.clusto.errors import InventoryDown
+from control.config.config import Config
+from control.mac import show_mac
+from control.plan.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, encoded
+from control.plan.contexts import Faults
+from control.plan.guards import Flips, shrinking
+from control.plan.origins import found_origins
+from control.plan.plan import plan_hosts
+from control.plan.site_facts import surroundings
+from control.planner.closure import Closure, Disputes, read_closed
+from control.planner.jobs import Failed, Listed, OriginsFound, Planned, Progress
+from control.planner.served import AnsweredTwice, Served, Silenced
+from control.sources.model import Inventory, Source
+from control.table.changes import describe_changes
+from control.table.file import TableStore, present_pair
+from fastpath.protocol import close_all
+
+log = logging.getLogger("bootstorm.planner")
+
+PROGRESS_EVERY_S = 0.05
+DOUBTS_MAX = 20
+NO_CHANGES = Changes(Keys(), Keys(), Keys())
+T = TypeVar("T")
+Wait = Callable[["Future[Any]"], None]
+
+
+def keys_of(changes: Changes) -> set[int]:
+    """Of all rows that differ."""
+    return {row_key(*key) for keys in (changes.added, changes.changed, changes.removed) for key in keys}
+
+
+class Stages:
+    """Seconds a stage, by name, in order; and `cpu`, the processor's seconds for all of them together."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.since = time.monotonic()
+        self.cpu_since = time.process_time()
+
+    def done(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = round(now - self.since, 4)
+        self.seconds["cpu"] = round(time.process_time() - self.cpu_since, 4)
+        self.since = now
+
+
+class Planner:
+    """What is served now, and how to get to what should be.
+
+    wait(future): returns when it is done; may serve look-ups and relinks meanwhile."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: list[list[int | str]],
+        send: Callable[..., None],
+        wait: Wait = lambda future: None,
+    ) -> None:
+        self.config = config
+        self.links = links
+        self.send = send
+        self.wait = wait
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="source")
+        self.store = TableStore(config.dhcp.state_dir)
+        self.served = Served()
+        self.compiler = Compiler(config.dhcp)
+        self.flips = Flips()
+        self.quarantined = 0
+        self.pinned_s = self.store.pinned_s()
+        self.unsaved = ""  # why the disk has not got the pinned table
+        self.confirmed_s = 0.0  # since 1970: the inventory's last word on the whole table
+        self.confirmed_boottime_s = 0.0
+        self.frame: Inventory | None = None  # containers and managers as last read
+        self.refreshing = False
+        self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
+        self.looked_up: set[int] = set()  # keys of rows that may be younger than the last read of their part
+        self.disputes = Disputes()
+        self.progress_due_s = 0.0
+        self.at = Progress(stage="begin", done=0, total=0)
+
+    @cached_property
+    def source(self) -> Source:
+        """Opened when first read: a cold start serves from disk before the libraries of HTTP and YAML are there."""
+        from control.sources.by_url import open_source
+
+        return open_source(self.config.dhcp, self.progress)
+
+    # --- what is served ------------------------------------------------------------------------------------------
+
+    def adopt(self, base_fd: int, delta_fd: int) -> None:
+        """Take over both fds as what is served."""
+        self.served.adopt(base_fd, delta_fd)
+        assert self.served.pair is not None
+        self.confirmed_s = max(self.confirmed_s, self.served.pair.top.created_s)
+
+    def take_over(self, fds: list[int]) -> bool:
+        """adopt() of base (and delta), in the present layout; False, and both closed, where they cannot be read."""
+        try:
+            base_fd, delta_fd = present_pair(fds)
+        except TableInvalid as foreign:
+            log.warning(
+                "the table of before the upgrade is not used: %s; the one on disk or the inventory's is", foreign
+            )
+            return False
+        finally:
+            close_all(fds)
+        self.adopt(base_fd, delta_fd)
+        return True
+
+    def load_from_disk(self) -> None:
+        """A cold start: the last good table, with today's interfaces.  Says nothing when there is none."""
+        loaded = self.store.load()
+        if loaded is None:
+            self.unpin()  # from nothing: there is no table to stay with
+            return
+        base_fd, delta_fd, confirmed_s = loaded
+        self.adopt(base_fd, delta_fd)
+        self.confirmed_s = confirmed_s
+        if not self.relink(self.links, "disk", confirmed_s):
+            self.served.drop()
+
+    def surroundings(self, networks: tuple[tuple[int, int], ...]) -> Surroundings:
+        served = set(self.config.dhcp.interfaces)
+        links = (
+            (index, address, prefix, mtu, not served or name in served)
+            for index, name, address, prefix, mtu in self.links
+        )
+        return surroundings(self.config.dhcp, networks, links)
+
+    # --- relink --------------------------------------------------------------------------------------------------
+
+    def relink(self, links: list[list[int | str]], origin: str = "links", confirmed_s: float | None = None) -> bool:
+        """The same rows under new surroundings: a delta with what the present one says.  False: it is not published."""
+        self.links = links
+        if self.served.pair is None:
+            return True
+        top = self.served.pair.top
+        try:
+            silenced = self.served.delta(self.served.rows_of_delta(), self.surroundings(top.networks), top.created_s)
+        except AnsweredTwice as refused:
+            self.refuse(refused, "links")
+            return False
+        report = self.report_with(silenced, Faults(), {})
+        self.publish(origin, top.created_s if confirmed_s is None else confirmed_s, NO_CHANGES, report=report)
+        return True
+
+    def refuse(self, refused: AnsweredTwice, job: str) -> None:
+        log.error("not published: %s", refused)
+        self.fail("contested", str(refused), job)
+
+    def report_with(
+        self, silenced: Silenced, faults: Faults, reasons: dict[str, str], answered: Iterable[str] = ()
+    ) -> int:
+        """A report that names also what was made a conflict at the last moment."""
+        for row in silenced.rows:
+            log.warning("%s is not answered: %s", row.name, row.reason)
+        faults.include(silenced.faults)
+        self.disputes.note(silenced.contested)
+        reasons = {show_mac(row.key): row.reason for row in silenced.rows} | reasons
+        return write_report(faults, reasons, sorted(set(answered) - reasons.keys()))
+
+    # --- single hosts --------------------------------------------------------------------------------------------
+
+    def look_up(self, macs: list[str], names: list[str], asked: bool = False) -> None:
+        """Hosts that changed, came or went since the last full read: published as a delta."""
+        pair = self.served.pair
+        if self.pinned_s:
+            self.fail("pinned", self.pinned(), "hosts")
+            return
+        if pair is None or self.frame is None:
+            self.fail("down", "the inventory has not been read as a whole yet", "hosts")
+            return
+        stages = Stages()
+        asked_macs = {int(mac.replace(":", ""), 16) for mac in macs}
+        wanted = {row_key(mac, role) for mac in asked_macs for role in (0, 1)}
+        wanted.update(row_key(*key) for key in pair.with_names({encoded(name) for name in names}) if names)
+        try:
+            found = self.read_closed(macs, names, wanted)
+        except InventoryDown as down:
+            self.fail("down", str(down), "hosts")
+            return
+        stages.done("fetch")
+        changes = self.served.changes_by(found.rows, found.keys)
+        former = self.served.remember() if asked and changes else None
+        silenced = Silenced()
+        try:
+            if changes:
+                builder = self.served.rows_of_delta(found.keys, found.rows.values())
+                silenced = self.served.delta(builder, self.surroundings(pair.top.networks), pair.top.created_s)
+        except AnsweredTwice as refused:
+            close_all(former[1] if former is not None else [])
+            self.refuse(refused, "hosts")
+            return
+        late = Keys(row.key | 1 << 63 for row in silenced.rows if row.key not in keys_of(changes))
+        changes = Changes(changes.added, Keys([*changes.changed.packed, *late.packed]), changes.removed)
+        if self.refreshing:
+            self.touched |= found.keys | keys_of(changes)
+        self.looked_up |= keys_of(changes)
+        if former is not None:
+            self.served.keep_former(former, changes, "hosts")
+        self.disputes.note(found.plan.contested)
+        stages.done("plan")
+        there = {row.mac for row in found.plan.rows}
+        reasons = {show_mac(row.key): row.reason for row in reversed(found.plan.rows) if row.reason}
+        self.publish(
+            "hosts",
+            time.time(),
+            changes,
+            published=bool(changes),
+            report=self.report_with(silenced, found.plan.faults, reasons, map(show_mac, found.keys)),
+            stages_s=stages.seconds,
+            missing=[show_mac(mac) for mac in sorted(asked_macs - there)],
+        )
+
+    def read_closed(self, macs: list[str], names: list[str], asked: set[int]) -> Closure:
+        """What is asked for and all that it touches in what is served.  Raises InventoryDown."""
+        frame = self.frame
+        assert frame is not None
+        return read_closed(
+            self.source.read_hosts,
+            lambda inventory: plan_hosts(inventory, self.config.dhcp),
+            (frame, self.served.view(), self.disputes), macs, names, asked,
+        )  # fmt: skip
+
+    # --- refresh -------------------------------------------------------------------------------------------------
+
+    def refresh(self, force: bool) -> None:
+        if self.pinned_s and not force:
+            self.fail("pinned", self.pinned())
+            return
+        stages = Stages()
+        self.refreshing, self.touched = True, set()
+        try:
+            done = self.compile(stages)
+        except InventoryDown as down:
+            self.fail("down", str(down))
+            return
+        finally:
+            self.refreshing = False
+        if done.knows_nothing:
+            self.fail("down", f"no part of the inventory can be read: {done.doubts[0]}")
+            return
+        confirmed_s = time.time()
+        self.confirmed_boottime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.replace(done, stages, confirmed_s, force)
+
+    def compile(self, stages: Stages) -> Compilation:
+        """Read and plan, part by part; look-ups go on meanwhile.  Raises InventoryDown."""
+        reading = self.off_loop(self.source.read)
+        done = self.compiler.begin(reading.frame)
+        done.on_rows = lambda rows: self.tell(replace(self.at, rows=rows))
+        try:
+            while (batch := self.off_loop(lambda: next(reading.batches, None))) is not None:
+                done.add(batch)
+        finally:
+            self.off_loop(getattr(reading.batches, "close", lambda: None))
+        stages.done("fetch")
+        spent = {"parse": done.parse_s, "plan": done.plan_s}
+        stages.seconds["fetch"] = round(stages.seconds["fetch"] - sum(spent.values()), 4)
+        stages.seconds |= {name: round(seconds, 4) for name, seconds in spent.items()}
+        return done
+
+    def off_loop(self, work: Callable[[], T]) -> T:
+        """In the reader's thread; this one waits, and may do what control asks for."""
+        future = self.reader.submit(work)
+        self.wait(future)
+        return future.result()
+
+    def replace(self, done: Compilation, stages: Stages, confirmed_s: float, force: bool) -> None:
+        """Serve what was compiled, unless a guard says otherwise."""
+        pair = self.served.pair
+        carried = self.carried(done)
+        number = self.served.number + 1
+        self.progress("build", 0, 4)
+        networks = tuple(done.rules.networks)
+        if pair is not None and done.rules.frame.unread:  # perhaps one of a manager that cannot be read
+            networks += pair.top.networks
+        surroundings = self.surroundings(networks)
+        assembled = done.assemble(pair, carried, self.looked_up)
+        fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
+        full = Generation(fd)
+        self.progress("build", 1, 4)
+        changes = compare(pair, full)
+        self.progress("build", 2, 4)
+        held = self.held(changes, full, force)
+        if held:
+            os.close(fd)
+            assembled = done.assemble(pair, self.with_their_objects(carried | held), self.looked_up)
+            fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
+            full = Generation(fd)
+            changes = compare(pair, full)
+        stages.done("build")
+        refusal = None
+        if not force and pair is not None:
+            refusal = shrinking(self.served.view(), full, changes, self.config.dhcp.max_shrink)
+        if refusal is not None:
+            os.close(fd)
+            self.fail("shrunk", refusal)
+            return
+        self.progress("build", 3, 4)
+        former = self.served.remember()
+        try:
+            published, silenced = self.served.take(fd, full, changes, surroundings)
+        except AnsweredTwice as refused:
+            close_all(former[1] if former is not None else [])
+            self.refuse(refused, "refresh")
+            return
+        if former is not None and published:
+            self.served.keep_former(former, changes, "inventory")
+        elif former is not None:
+            close_all(former[1])
+        self.compiler.keep(done)
+        self.frame = done.rules.frame.frame()
+        # Also what a look-up only confirmed: the part itself was read before that, and perhaps otherwise.
+        self.looked_up = self.touched | (self.looked_up if done.stale else set())
+        if not done.lost and not carried:
+            self.disputes = Disputes()
+        self.disputes.note(assembled.contested)
+        self.confirmed_s = confirmed_s
+        self.quarantined = assembled.quarantined
+        self.unpin()
+        stages.done("pack")
+        self.progress("build", 4, 4)
+        kept = carried | held | done.stale_keys()
+        report = self.report_of(assembled, silenced, done.doubts, held)
+        self.report_refresh(done, report, changes, published, stages, len(kept))
+
+    def carried(self, done: Compilation) -> set[int]:
+        """Keys of the rows that stay as they are served, whatever a refresh has read."""
+        pair = self.served.pair
+        carried = set(self.touched)
+        if pair is not None and done.lost:
+            carried.update(row_key(*key) for key in pair.with_names(set(map(encoded, done.lost))))
+        if pair is not None and done.stale:
+            unread = set(map(encoded, done.unread))
+            rows = {key: pair.lookup(key) for key in self.looked_up}
+            carried.update(key for key, row in rows.items() if row is not None and row["name"] in unread)
+        return self.with_their_objects(carried)
+
+    def with_their_objects(self, keys: set[int]) -> set[int]:
+        """And all other rows of those objects: none of them may be as it was beside another as it is."""
+        if self.served.pair is None or not keys:
+            return keys
+        rows = (self.served.pair.lookup(key) for key in keys)
+        others: set[int] = self.served.view().of_objects({row["identity"] for row in rows if row is not None})
+        return keys | others
+
+    def held(self, changes: Changes, full: Generation, force: bool) -> set[int]:
+        """Keys of the rows that flip to and fro, also while they happen to agree with what is served."""
+        pair = self.served.pair
+        if force or pair is None:
+            self.flips = Flips()
+            return set()
+        return self.flips.note(keys_of(changes), pair.content_hash, full.content_hash)
+
+    def report_of(self, assembled: Assembled, silenced: Silenced, doubts: list[str], held: set[int]) -> int:
+        """The report of a refresh; who is held is a doubt, too."""
+        pair = self.served.pair
+        assert pair is not None
+        for key in sorted(held):
+            row = pair.lookup(key)
+            name = row["name"].decode("utf-8", "replace") if row else show_mac(key)
+            reason = (
+                "changes to and fro with every refresh; it stays as it is until the inventory says the same 3 times"
+            )
+            assembled.faults.blame(name, reason)
+            doubts.append(f"{name} {reason}")
+        return self.report_with(silenced, assembled.faults, assembled.reasons)
+
+    def report_refresh(
+        self, done: Compilation, report: int, changes: Changes, published: bool, stages: Stages, kept: int
+    ) -> None:
+        self.publish(
+            "inventory",
+            self.confirmed_s,
+            changes,
+            published=published,
+            report=report,
+            stages_s=stages.seconds,
+            doubts=[plain(doubt[:400]) for doubt in done.doubts[:DOUBTS_MAX]],
+            kept_hosts=kept,
+            kept_parts=done.kept_segments,
+            parts=len(done.segments),
+        )
+
+    # --- going back ----------------------------------------------------------------------------------------------
+
+    def rollback(self) -> None:
+        served = self.served
+        if self.pinned_s and self.unsaved and served.pair is not None:
+            created_s = served.pair.top.created_s
+            self.publish("rollback", created_s, NO_CHANGES, published=False, unsaved=self.keep_pinned())
+            return
+        if self.pinned_s:
+            self.fail("pinned", f"went back already: {self.pinned()}")
+            return
+        if served.former is None or served.pair is None:
+            self.fail("nothing", "there was no refresh since control's planner started that changed anything")
+            return
+        before = served.remember()
+        assert before is not None
+        try:
+            changes, silenced = served.go_back(lambda pair: self.surroundings(pair.top.networks))
+        except AnsweredTwice as refused:
+            close_all(before[1])
+            self.refuse(refused, "refresh")
+            return
+        served.keep_former(before, changes, "rollback")
+        self.pinned_s = time.time()
+        unsaved = self.keep_pinned()  # before anybody hears of it: a crash must not bring back what was left
+        report = self.report_with(silenced, Faults(), {})
+        self.publish("rollback", served.pair.top.created_s, changes, report=report, unsaved=unsaved)
+
+    def keep_pinned(self) -> str:
+        """What is served, and that it stays, on the disk; or why the disk does not take it.
+
+        No pin without its table: the disk has the one instead that somebody went away from."""
+        served = self.served
+        assert served.pair is not None
+        self.unsaved = self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s)
+        self.unsaved = self.unsaved or self.store.pin(self.pinned_s)
+        if self.unsaved:
+            log.error("%s; a restart would end the rollback", self.unsaved)
+        return self.unsaved
+
+    def pinned(self) -> str:
+        number = self.served.pair.top.number if self.served.pair is not None else 0
+        return f"pinned to generation {number} by ctl rollback; to follow the inventory again: ctl refresh --force"
+
+    def unpin(self) -> None:
+        if self.pinned_s:
+            self.pinned_s = 0.0
+            self.store.unpin()
+
+    def list_changes(self, offset: int, limit: int) -> None:
+        former = self.served.former
+        if former is None or self.served.pair is None:
+            self.fail(
+                "nothing", "there was no refresh since control's planner started that changed anything", "changes"
+            )
+            return
+        rows = describe_changes(former.pair, self.served.pair, former.changes, offset, limit)
+        fd = write_memfd(rows)
+        self.send(Listed(generation=former.generation, origin=former.origin, total=len(former.changes)), [fd])
+        os.close(fd)
+
+    # --- who said what -------------------------------------------------------------------------------------------
+
+    def find_origins(self, leases: list[tuple[int, int]]) -> None:
+        """By what the inventory says now, whatever is served."""
+        frame = self.frame
+        if frame is None:
+            self.send(OriginsFound(failed="the inventory has not been read as a whole yet"))
+            return
+        try:
+            found = found_origins(lambda macs: self.source.read_hosts(macs, [], frame), self.config.dhcp, leases)
+        except InventoryDown as down:
+            self.send(OriginsFound(failed=str(down)))
+        except Exception as bug:  # somebody wants to know something: that must not end who plans
+            log.exception("origins of %s", leases)
+            self.send(OriginsFound(failed=f"internal fault: {type(bug).__name__}: {bug}"))
+        else:
+            fd = write_memfd(found)
+            self.send(OriginsFound(), [fd])
+            os.close(fd)
+
+    # --- to control ----------------------------------------------------------------------------------------------
+
+    def fail(self, kind: str, reason: str, job: str = "refresh") -> None:
+        self.send(Failed(kind=kind, reason=plain(reason), job=job))
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Stage "bytes" is none of its own: how much of an answer or a file has come, in whatever stage it is read."""
+        if stage == "bytes":
+            self.tell(replace(self.at, bytes=done))
+        else:
+            self.tell(replace(self.at, stage=stage, done=done, total=total, bytes=0), whatever=done in (0, total))
+
+    def tell(self, at: Progress, whatever: bool = False) -> None:
+        self.at = at
+        now = time.monotonic()
+        if whatever or now >= self.progress_due_s:
+            self.progress_due_s = now + PROGRESS_EVERY_S
+            self.send(at)
+
+    def publish(
+        self,
+        origin: str,
+        confirmed_s: float,
+        changes: Changes,
+        *,
+        published: bool = True,
+        report: int | None = None,
+        **figures: Any,
+    ) -> None:
+        """Tell control first: clients wait for it.  Then the disk."""
+        pair = self.served.pair
+        assert pair is not None
+        report_fd = write_report({}, {}) if report is None else report
+        planned = Planned(
+            origin=origin,
+            generation=pair.top.number,
+            base=pair.base.number,
+            published=published,
+            confirmed_s=confirmed_s,
+            confirmed_boottime_s=self.confirmed_boottime_s,
+            hosts=pair.top.host_count,
+            quarantined=self.quarantined,
+            added=len(changes.added),
+            changed=len(changes.changed),
+            removed=len(changes.removed),
+            pinned_s=self.pinned_s,
+            **figures,
+        )
+        self.send(planned, [report_fd, *(self.served.fds() if published else [])])
+        os.close(report_fd)
+        if origin in ("inventory", "hosts"):
+            self.store.save(pair, self.served.base_fd, self.served.delta_fd, self.confirmed_s)
+
+
+def plain(text: str) -> str:
+    """An inventory's text as UTF-8 takes it: half a letter is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def write_report(faults: Faults | dict[str, list[str]], reasons: dict[str, str], answered: Iterable[str] = ()) -> int:
+    """A memfd with msgpack: {"faults": {name: [reason]}, "reasons": {mac: reason}}, of each the first lines.
+
+    answered: MACs that have no such reason any more."""
+    return write_memfd(
+        {
+            "faults": dict(list(faults.items())[:REPORT_LINES_MAX]),
+            "reasons": dict(list(reasons.items())[:REPORT_LINES_MAX]),
+            "faults_total": len(faults),
+            "answered": list(answered)[:REPORT_LINES_MAX],
+        }
+    )
+
+
+def write_memfd(content: Any) -> int:
+    fd = os.memfd_create("bootstorm-report", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        msgpack.pack(content, file, unicode_errors="backslashreplace")
+    return fd

@@ -1,0 +1,117 @@
+"""The planner's process: takes control's messages one after the other; also while a refresh waits for the inventory."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from control.config.config import MAX_FILE_BYTES, parse_accepted
+from control.planner.jobs import (
+    KINDS,
+    READY,
+    FindOrigins,
+    ListChanges,
+    LookUp,
+    PlanBegin,
+    Refresh,
+    Relink,
+    Relinked,
+    Rollback,
+)
+from control.planner.planner import Planner
+from fastpath.process.logs import configure_logging, leave
+from fastpath.protocol import Channel, ChannelClosed, close_all
+
+log = logging.getLogger("bootstorm.planner")
+
+NICE = 10  # the workers answer first, also where they share a core with us; not before they have a table
+JOBS: dict[type, str] = {Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes"}
+
+
+def main(fd: int) -> None:
+    """The process.  fd: its channel to control."""
+    configure_logging()
+    gc.disable()  # a refresh makes millions of tuples and no cycles: walking them took half of its time
+    try:
+        run(Channel.of_fd(fd, KINDS))
+    except ChannelClosed:  # control is gone, or wants another one
+        leave()
+
+
+def run(channel: Channel) -> None:
+    """Serve control until it closes the channel."""
+    begin, fds = channel.receive()
+    if not isinstance(begin, PlanBegin):
+        raise TypeError(f"planner: the first message is {type(begin).__name__}, wanted PlanBegin")
+    config_fd, *table_fds = fds
+    text = os.pread(config_fd, MAX_FILE_BYTES, 0)
+    config, _refused = parse_accepted(text, Path(begin.config_path), Path(begin.state_dir))  # control told
+    bell = os.eventfd(0, os.EFD_CLOEXEC)
+    planner = Planner(config, begin.links, channel.send)
+    poll = select.poll()  # select() ends at 1,024 descriptors, and the inventory's connections are ours, too
+    poll.register(channel.fileno(), select.POLLIN)
+    poll.register(bell, select.POLLIN)
+
+    def wait(future: Future[Any]) -> None:
+        future.add_done_callback(lambda _: os.eventfd_write(bell, 1))
+        while not future.done():
+            ready = {fd for fd, _events in poll.poll()}
+            if bell in ready:
+                os.eventfd_read(bell)
+            if channel.fileno() in ready:
+                handle(planner, channel)
+
+    planner.wait = wait
+    planner.served.number = begin.generation
+    planner.pinned_s = planner.pinned_s or begin.pinned_s
+    if table_fds and planner.take_over(table_fds):
+        planner.relink(begin.links)  # the configuration may be another one, too
+    else:
+        planner.load_from_disk()
+    channel.send(READY)
+    os.nice(NICE)
+    while True:
+        try:
+            handle(planner, channel)
+        except ChannelClosed:
+            leave()  # whatever the reader's thread still waits for
+
+
+def handle(planner: Planner, channel: Channel) -> None:
+    """One message.  During a refresh control sends look-ups and relinks only.
+
+    What an inventory says may hit a fault of ours: that is the job's outcome, and the planner goes on."""
+    message, fds = channel.receive()
+    close_all(fds)
+    try:
+        work(planner, message)
+    except ChannelClosed:
+        raise
+    except Exception as bug:
+        log.exception("%s failed", type(message).__name__)
+        job = JOBS.get(type(message))
+        if job is None:
+            raise
+        planner.fail("internal", f"internal fault, its traceback is in the log: {type(bug).__name__}: {bug}"[:500], job)
+
+
+def work(planner: Planner, message: Any) -> None:
+    if isinstance(message, Refresh):
+        planner.refresh(message.force)
+        gc.collect()
+    elif isinstance(message, LookUp):
+        planner.look_up(message.macs, message.names, message.asked)
+    elif isinstance(message, Relink):
+        planner.relink(message.links)
+        planner.send(Relinked())
+    elif isinstance(message, Rollback):
+        planner.rollback()
+    elif isinstance(message, ListChanges):
+        planner.list_changes(message.offset, message.limit)
+    elif isinstance(message, FindOrigins):
+        planner.find_origins([(mac, address) for mac, address in message.leases])

@@ -1,0 +1,296 @@
+"""The workers' event rings -> warnings with details: one a host and reason, then a count, never a flood.
+
+A worker only notes what happened (ext/page.pxd: Event); here it becomes a sentence that an operator can act on.  What
+answered hosts say of themselves is no warning: it goes to identities.py, which may find something worth one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import os
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from itertools import islice
+from typing import Any
+
+from control.service.identities import Clone, Identities, Loop, clone_words, loop_words, printable
+from control.service.served_table import ServedTable
+
+log = logging.getLogger("bootstorm.dhcp")
+
+REPEAT_S = 300.0  # the same host for the same reason: one line in this time
+LINES_PER_S = 20.0  # all hosts together, with a reserve of LINES_BURST
+LINES_BURST = 200.0
+STRANGERS_PER_S, STRANGERS_BURST = 10.0, 100.0  # MACs that the inventory does not have: anybody can make them up
+HOSTS_MAX = 10_000
+RECENT_MAX = 1_000
+SLICE = 256  # events in one turn of control's loop, from all rings: 10 ms of work on a slow machine
+SERVERS_MAX = 64
+ROLES = {"host": 0, "bmc": 1}
+MESSAGES = {1: "DISCOVER", 3: "REQUEST", 4: "DECLINE", 7: "RELEASE", 8: "INFORM"}
+SIGHTED, OTHER_SERVER = "ACKED", "IGNORED_OTHER_SERVER"
+WORDS = {
+    "IGNORED_GIADDR": "giaddr can be no relay",
+    "IGNORED_RELAY": "relay is not in dhcp.relays",
+    "IGNORED_UNKNOWN_MAC": "not in the inventory",
+    "IGNORED_DISABLED": "DHCP is not enabled",
+    "IGNORED_NO_ADDRESS": "no address is bound",
+    "IGNORED_CONFLICT": "MAC or address belongs to two objects",
+    "IGNORED_QUARANTINED": "its record is not usable",
+    "IGNORED_BMC": "an IPMI card that shares the host's MAC, and no address is bound to the card",
+    "IGNORED_OTHER_LINK": "none of its addresses fits where it asks from",
+    OTHER_SERVER: "two servers answer with different ids",
+    "IGNORED_CIADDR": "it uses an address that is not its own",
+    "IGNORED_BOOT_PORT": "asks at PXE's port 4011 for nothing that is answered there, or from another address",
+    "IGNORED_NAK_UNKNOWN_LINK": "asks for a wrong address on a link that no IP manager contains",
+    "IGNORED_NAK_STALE_TABLE": "asks for another address, and the table is older than dhcp.max_nak_age",
+    "IGNORED_NO_SERVER_ID": "this machine has no address on the interface to answer with; set dhcp.server_id",
+    "IGNORED_NO_ROOM": "the mandatory options exceed what it takes",
+    "NAKED": "asked for an address that is not its own here",
+    "NOTED_DECLINE": "declined: somebody else uses its address",
+    "ABANDONED": "its packet ended three workers",
+}
+FINDINGS = {  # what answered hosts give rise to
+    "BOOT_LOOP": "boot loop",
+    "CLONED_CLIENT_ID": "one client-id from several machines",
+}
+
+
+@dataclass(slots=True)
+class Seen:
+    logged_s: float
+    held_back: int = 0
+
+
+@dataclass(slots=True)
+class OtherServer:
+    """Another server's id that hosts of ours name.  requests: noted ones, at most one a second of each host."""
+
+    place: str
+    host: str
+    requests: int = 0
+
+
+class Ledger:
+    """What was told of hosts, or of strangers: neither kind takes the other's lines or place, however many come."""
+
+    def __init__(self, per_s: float, burst: float, now: float) -> None:
+        self.per_s, self.burst = per_s, burst
+        self.seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
+        self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT_MAX)
+        self.budget, self.budget_s = burst, now
+        self.suppressed = 0
+
+    def warn(self, key: tuple[str, str], words: dict[str, Any], now: float) -> bool:
+        """Log it unless the same was logged of late, or too much is.  False: it is no news."""
+        seen = self.seen.pop(key, None)
+        if seen is not None and now - seen.logged_s < REPEAT_S:
+            seen.held_back += 1
+            self.seen[key] = seen
+            return False
+        if not self.may_log(now):
+            self.suppressed += 1
+            if seen is not None:
+                seen.held_back += 1
+                self.seen[key] = seen
+            return True
+        repeated = f" ({seen.held_back} more since the last line)" if seen is not None and seen.held_back else ""
+        log.warning("%s%s", sentence(words), repeated)
+        self.seen[key] = Seen(now)
+        while len(self.seen) > HOSTS_MAX:
+            self.seen.popitem(last=False)
+        return True
+
+    def may_log(self, now: float) -> bool:
+        self.budget = min(self.burst, self.budget + (now - self.budget_s) * self.per_s)
+        self.budget_s = now
+        if self.budget < 1:
+            return False
+        self.budget -= 1
+        return True
+
+
+class Warnings:
+    """Reads the rings when the bell rings.  clock: monotonic seconds; server_id: what we answer with on an interface.
+
+    subscribers: called with every event as ext.page gives it, refusals and sightings; they return at once."""
+
+    def __init__(
+        self,
+        table: ServedTable,
+        bell: int,
+        interface_name: Callable[[int], str],
+        reason_of: Callable[[str], str | None],
+        clock: Callable[[], float] = time.monotonic,
+        on_unknown: Callable[[str, str, str | None], None] = lambda _mac, _interface, _relay: None,
+        server_id: Callable[[int], str | None] = lambda _ifindex: None,
+    ) -> None:
+        self.table = table
+        self.bell = bell
+        self.interface_name = interface_name
+        self.reason_of = reason_of
+        self.on_unknown = on_unknown
+        self.server_id = server_id
+        self.clock = clock
+        self.identities = Identities(table.name_of)
+        self.subscribers: list[Callable[[Mapping[str, Any]], None]] = []
+        self.hosts = Ledger(LINES_PER_S, LINES_BURST, clock())
+        self.strangers = Ledger(STRANGERS_PER_S, STRANGERS_BURST, clock())
+        self.servers: OrderedDict[str, OtherServer] = OrderedDict()
+
+    @property
+    def suppressed(self) -> int:
+        """Lines that the log was spared."""
+        return self.hosts.suppressed + self.strangers.suppressed
+
+    def watch(self) -> None:
+        asyncio.get_running_loop().add_reader(self.bell, self.on_bell)
+        self.drain()  # what waited while there was no control
+
+    def on_bell(self) -> None:
+        os.eventfd_read(self.bell)
+        self.drain()
+
+    def drain(self) -> None:
+        """A bounded share of each ring; what is left is taken in the loop's next turn."""
+        more, share = False, max(1, SLICE // max(1, len(self.table.pages)))
+        for page in self.table.pages:
+            events = page.drain(share)
+            more = more or len(events) == share
+            for event in events:
+                self.take(event)
+        if more:
+            asyncio.get_running_loop().call_soon(self.drain)
+
+    def take(self, event: dict[str, Any]) -> None:
+        for subscriber in self.subscribers:
+            try:
+                subscriber(event)
+            except Exception:  # one subscriber's fault must not cost the others and the operator their events
+                if self.strangers.may_log(self.clock()):  # never out of what hosts have
+                    log.exception("a subscriber of DHCP events failed at %s", event)
+        if event["verdict"] == SIGHTED:
+            self.take_sighting(event)
+        elif event["verdict"] == OTHER_SERVER:
+            self.take_other_server(event)
+        else:
+            words = self.describe(event)
+            known = words["host"] is not None or self.table.row(int(words["mac"].replace(":", ""), 16), ROLES["bmc"])
+            ledger = self.hosts if known else self.strangers
+            ledger.recent.append(words)
+            if event["verdict"] == "IGNORED_UNKNOWN_MAC" and words["host"] is None:
+                self.on_unknown(event["mac"], words["interface"], words["relay"])
+            ledger.warn((event["mac"], event["verdict"]), words, self.clock())
+
+    def take_sighting(self, event: dict[str, Any]) -> None:
+        for found in self.identities.take(event):
+            words = self.describe(event)
+            if isinstance(found, Loop):
+                row = self.table.row(int(found.mac.replace(":", ""), 16), ROLES[found.role])
+                words |= self.finding("BOOT_LOOP", loop_words(found, row, (event["requested"], event["ciaddr"])))
+                key = (found.mac, f"BOOT_LOOP {found.role} {found.client}")
+            elif isinstance(found, Clone):
+                words |= self.finding("CLONED_CLIENT_ID", clone_words(found, self.table.name_of))
+                key = (found.identity.hex(), "CLONED_CLIENT_ID")
+            if self.hosts.warn(key, words, self.clock()):
+                self.hosts.recent.append(words)
+
+    @staticmethod
+    def finding(name: str, text: str) -> dict[str, str]:
+        return {"verdict": name, "reason": FINDINGS[name], "text": text}
+
+    def take_other_server(self, event: dict[str, Any]) -> None:
+        """Normal beside a replica that is listed; then nothing comes here.  One line an id: all its hosts name it."""
+        words = self.describe(event)
+        theirs, ours = words["server_id"] or "0.0.0.0", self.server_id(event["ifindex"])
+        place = f"{words['interface']}{' by relay ' + words['relay'] if words['relay'] else ''}"
+        other = self.servers.pop(theirs, None) or OtherServer(place, words["mac"])
+        self.servers[theirs] = other
+        while len(self.servers) > SERVERS_MAX:
+            self.servers.popitem(last=False)
+        other.place, other.host = place, f"{words['mac']} ({words['host']})" if words["host"] else words["mac"]
+        other.requests += 1
+        words["text"] = (
+            f"two servers answer with different ids: ours {ours or 'is not known'}, the other's {theirs} "
+            f"({words['message']} of {other.host} on {place}; {other.requests} such so far); list {theirs} in "
+            "dhcp.server_ids if it is a replica or a VIP of ours, else somebody else serves DHCP on this segment"
+        )
+        if self.hosts.warn((theirs, OTHER_SERVER), words, self.clock()):
+            self.hosts.recent.append(words)
+
+    # --- for the console -----------------------------------------------------------------------------------------
+
+    def newest(self, most: int, mac: str | None = None) -> list[dict[str, Any]]:
+        """The last warnings, newest first, with their age."""
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        both = heapq.merge(
+            reversed(self.hosts.recent), reversed(self.strangers.recent), key=lambda words: -words["boottime_s"]
+        )
+        fitting = list(islice((words for words in both if mac in (None, words["mac"])), max(most, 0)))
+        return [
+            {"seconds_ago": round(now - words["boottime_s"], 3)} | {k: v for k, v in words.items() if k != "boottime_s"}
+            for words in fitting
+        ]
+
+    def identity_counts(self) -> dict[str, Any]:
+        return self.identities.counts(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+    def seen_as(self, mac: str) -> list[dict[str, Any]]:
+        """What a machine was seen as of late."""
+        return self.identities.of(mac, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+    def other_servers(self) -> dict[str, dict[str, Any]]:
+        """Server id -> who named it last, where, and how often."""
+        return {
+            server: {"requests": other.requests, "place": other.place, "host": other.host}
+            for server, other in self.servers.items()
+        }
+
+    def describe(self, event: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "mac": event["mac"],
+            "host": self.table.name_of(event["mac"]),
+            "message": MESSAGES.get(event["message_type"], str(event["message_type"])),
+            "verdict": event["verdict"],
+            "reason": WORDS.get(event["verdict"], event["verdict"]),
+            "detail": self.reason_of(event["mac"]),
+            "interface": self.interface_name(event["ifindex"]),
+            "relay": _text(event["giaddr"]),
+            "source": _text(event["source"]),
+            "ciaddr": _text(event["ciaddr"]),
+            "requested": _text(event["requested"]),
+            "server_id": _text(event["server_id"]),
+            "vendor_class": printable(event["vendor_class"]),
+            "xid": f"{event['xid']:08x}",
+            "boottime_s": event["boottime_ns"] / 1e9,
+        }
+
+
+def sentence(words: Mapping[str, Any]) -> str:
+    """One line: who, what, where, why."""
+    verdict = words["verdict"]
+    if verdict in ("CLONED_CLIENT_ID", OTHER_SERVER):  # not about one host
+        return f"{words['reason']}: {words['text']}" if verdict in FINDINGS else str(words["text"])
+    parts = ["boot loop:", words["mac"]] if verdict == "BOOT_LOOP" else [f"{words['message']} from {words['mac']}"]
+    if words["host"]:
+        parts.append(f"({words['host']})")
+    parts.append(f"on {words['interface']}")
+    if words["relay"]:
+        parts.append(f"by relay {words['relay']}")
+    if verdict == "BOOT_LOOP":
+        return " ".join([*parts, words["text"]])
+    parts.append("was refused:" if verdict == "NAKED" else "not answered:")
+    parts.append(words["reason"])
+    if words["detail"]:
+        parts.append(f"[{words['detail']}]")
+    parts += [f"{name}={words[name]}" for name in ("ciaddr", "requested", "vendor_class") if words[name]]
+    return " ".join(parts)
+
+
+def _text(address: int) -> str | None:
+    return str(IPv4Address(address)) if address else None

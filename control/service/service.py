@@ -1,0 +1,513 @@
+"""The control process: builds its parts, wires them, runs them in one loop.  The supervisor keeps its fds.
+
+Nothing in this loop blocks: the inventory is read and tables are built by the planner, a child.  When this process
+dies, the workers serve on, and the next one finds the table, the pages and the console where they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from control.config.config import (
+    MAX_FILE_BYTES,
+    NOBODY_BELIEVED,
+    Config,
+    ConfigFaults,
+    changes_needing_restart,
+    load,
+    parse_accepted,
+)
+from control.discovery.coordinator import Desk
+from control.discovery.inbox import TrapInbox
+from control.discovery.reserved import Reserved
+from control.discovery.sighting import sighting_of
+from control.mac import parse_mac, show_mac
+from control.observer.link import HOSTS_MAX, ObserverLink, ObserverSilent
+from control.planner.child import PlannerProcess
+from control.planner.jobs import Planned
+from control.service import recorder
+from control.service.discovery_commands import DiscoveryCommands
+from control.service.doors.commands import Right, Rights
+from control.service.doors.console import CommandFailed, Console, Report, caller
+from control.service.events import Warnings
+from control.service.links import LINKS_MAX, LinkAddress, watch_links
+from control.service.lookups import Lookups
+from control.service.refresh import CONFIRM_S, Refresher, RefreshFailed
+from control.service.served_table import NotAdopted, ServedTable
+from control.service.watch import wait_for_change, watched_path
+from fastpath.process.build import BUILD, VERSION
+from fastpath.process.logs import configure_logging, leave, lines_lost
+from fastpath.process.turns import Turns, show_turns
+from fastpath.protocol import (
+    Accepted,
+    Begin,
+    Channel,
+    ChannelClosed,
+    Fds,
+    Publish,
+    Rejected,
+    Reload,
+    Restarted,
+    Stop,
+    memfd,
+)
+
+if TYPE_CHECKING:
+    from control.service.doors.metrics import Endpoint
+
+log = logging.getLogger("bootstorm.control")
+
+GC_THRESHOLDS = 5_000, 4, 250
+SWITCH_INTERVAL_S = 0.0005  # the journal's thread encodes a burst; Python's 5 ms are paid at each step of an answer
+CONFIG_REFUSED_SHOWN = 20
+DIFF_ROWS_MAX = 1_000  # in one answer; the client asks for the rest
+
+
+class Stopped(Exception):
+    """The supervisor said so, or is gone."""
+
+
+class Service:
+    def __init__(self, channel: Channel, begin: Begin, fds: Fds, planner: PlannerProcess | None = None) -> None:
+        event_bell = fds.one("events")
+        self.known_fault = begin.known_fault
+        self.observer = ObserverLink(fds.one("observer")) if begin.settings.mode == "observe" else None
+        self.turns = Turns(fds.one("turns")) if fds.perhaps("turns") >= 0 else None
+        self.channel = channel
+        self.supervisor_build = begin.build
+        self.settings = begin.settings
+        self.restarts = begin.restarts
+        self.config, self.config_refused = parse_accepted(
+            os.pread(fds.one("config"), MAX_FILE_BYTES, 0),
+            Path(begin.settings.config_path),
+            Path(begin.settings.state_dir),
+        )
+        for refused in self.config_refused:
+            log.error("accepted before this upgrade, refused now, its default counts: %s", refused)
+        self.started_s = time.monotonic()
+        self.links: list[LinkAddress] = []
+        self.primary: dict[int, LinkAddress] = {}  # of each interface; an event asks for it, and there may be thousands
+        self.configured = asyncio.Event()  # another configuration is in force
+        self.table = ServedTable(fds.one("site"), fds.all("pages"), fds.one("adopted"), fds.perhaps("known"))
+        if begin.generation:
+            self.table.take_over([*fds.all("base"), *fds.all("delta")])
+        self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner)
+        self.lookups = Lookups(self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui)
+        state = self.refresher.state
+        self.warnings = Warnings(
+            self.table,
+            event_bell,
+            self.interface_name,
+            state.reasons_of,
+            on_unknown=self.on_unknown,
+            server_id=self.server_id,
+        )
+        self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
+        self.metrics_fault = ""
+        self.endpoint: Endpoint | None = None
+        self.io, self.io_reason = begin.io, begin.io_reason
+        self.reserved = Reserved()
+        self.desk = Desk(
+            self.config, self.refresher.look_up, boottime_s, word=self.word_of_address, served=self.table.name_of
+        )
+        queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
+        self.traps = TrapInbox(queue, trap_channel, self.desk.take) if queue >= 0 else None
+        self.warnings.subscribers.append(self.on_event)
+        handlers = {
+            "status": self.status,
+            "refresh": self.refresh,
+            "diff": self.diff,
+            "rollback": self.rollback,
+            "lookup": self.lookup,
+            "explain": self.explain,
+            "workers": self.workers,
+            "recent": self.recent,
+            "packets": self.packets,
+            "observed": self.observed,
+            **DiscoveryCommands(self.desk).handlers(),
+        }
+        self.console = Console(fds.one("console"), handlers, rights_of(self.config), path=begin.settings.console_path)
+
+    async def run(self) -> None:
+        """Until the supervisor says stop.  Every part is a task; one that fails ends control."""
+        loop = asyncio.get_running_loop()
+        self.channel.sock.setblocking(False)
+        stopped: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self.channel.fileno(), self.on_message, stopped)
+        self.table.watch()
+        self.warnings.watch()
+        if self.observer is not None:
+            self.observer.watch()
+        if self.traps is not None:
+            self.traps.watch()
+        if self.config.metrics.bind is not None:
+            from control.service.doors import metrics  # its libraries would cost every cold start, and few ask for it
+
+            opened = metrics.serve(self.config.metrics.bind, self.whole_status)
+            self.endpoint, self.metrics_fault = (None, opened) if isinstance(opened, str) else (opened, "")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(show_turns(self.turns, "control"), name="turns")
+                group.create_task(self.follow_links(group), name="links")
+                group.create_task(self.console.run(), name="console")
+                group.create_task(self.follow_file(), name="file")
+                group.create_task(self.desk.run(), name="discovery")
+                await stopped
+                raise Stopped
+        except* Stopped:
+            log.info("stopping")
+        finally:
+            await self.refresher.end_planner()
+        # What must outlive us is the supervisor's; taking the loop and its libraries down would only take time.
+        leave()
+
+    async def follow_links(self, group: asyncio.TaskGroup) -> None:
+        """The first word of the interfaces starts the planner; without it no reply would have a source address."""
+        refreshing = False
+        async for links in watch_links():
+            self.links = links
+            self.primary = {link.ifindex: link for link in reversed(links)}
+            self.reserved.follow((link.address, link.name) for link in links)
+            for name in set(self.config.dhcp.interfaces) - {link.name for link in links}:
+                log.warning("dhcp.interfaces names %s, which has no IPv4 address: nothing is answered there", name)
+            await self.refresher.relink(links)
+            if not refreshing:
+                refreshing = True
+                group.create_task(self.refresher.run(), name="refresh")
+                group.create_task(self.lookups.run(), name="lookups")
+
+    def on_unknown(self, mac: str, interface: str, relay: str | None = None) -> None:
+        """A file is read as soon as it changes, and a pinned table is what somebody wants: nothing to look up there."""
+        if watched_path(self.config.dhcp.api_url) is None and not self.refresher.state.pinned_s:
+            self.lookups.ask(mac, interface, relay)
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
+        if self.traps is not None or self.config.dhcp.update_ipmi:
+            self.reserved.note(event)
+            self.desk.sighted(sighting_of(event))
+
+    def word_of_address(self, address: int) -> str:
+        return self.reserved.word(address, self.config.dhcp)
+
+    async def follow_file(self) -> None:
+        """An inventory that is a file is read again when it is written or replaced."""
+        while True:
+            path = watched_path(self.config.dhcp.api_url)
+            if path is None:
+                await self.configured.wait()
+            else:
+                await wait_for_change(path, self.configured)
+                self.refresher.poke.set()
+            self.configured.clear()
+
+    def interface_name(self, ifindex: int) -> str:
+        return self.primary[ifindex].name if ifindex in self.primary else f"interface {ifindex}"
+
+    def server_id(self, ifindex: int) -> str | None:
+        """What we answer with on an interface, where no relay and no attribute says otherwise."""
+        ours = self.primary.get(ifindex)
+        found = self.config.dhcp.server_id or (IPv4Address(ours.address) if ours is not None else None)
+        return str(found) if found is not None else None
+
+    def publish(self, planned: Planned, fds: list[int]) -> None:
+        """To the supervisor, who keeps it and gives it to the workers.
+
+        Our own look comes first: it makes new hosts known to the filters, or these would be dropped as strangers."""
+        self.table.serve(fds)
+        named = dict(zip(("base", "delta"), fds, strict=False))
+        self.channel.send(Publish(generation=planned.generation, base=planned.base), named)
+
+    # --- from the supervisor -------------------------------------------------------------------------------------
+
+    def on_message(self, stopped: asyncio.Future[None]) -> None:
+        try:
+            message, _fds = self.channel.receive()
+        except BlockingIOError:
+            return
+        except ChannelClosed:
+            message = Stop()
+        if isinstance(message, Stop):
+            asyncio.get_running_loop().remove_reader(self.channel.fileno())
+            if not stopped.done():
+                stopped.set_result(None)
+        elif isinstance(message, Restarted):
+            self.restarts = message.restarts
+        elif isinstance(message, Rejected):
+            self.table.rejections[message.slot] = message.reason
+        elif isinstance(message, Reload):
+            self.reload()
+
+    def reload(self) -> None:
+        """SIGHUP: all of the new file, or nothing of it."""
+        try:
+            config = load(self.settings.config_path)
+        except ConfigFaults as faults:
+            for fault in faults.faults:
+                log.error("not reloaded: %s", fault)
+            return
+        refused = changes_needing_restart(self.config, config)
+        for sentence in refused:
+            log.error("not reloaded: %s", sentence)
+        if refused:
+            return
+        self.config, self.config_refused = config, []
+        self.lookups.relays = config.dhcp.relays
+        self.configured.set()
+        with memfd("bootstorm-config", config.text) as fd:
+            self.channel.send(Accepted(), {"config": fd})
+        self.console.allow(rights_of(config))
+        self.reloading = asyncio.get_running_loop().create_task(self.reconfigure(config))
+        log.info("configuration reloaded")
+
+    async def reconfigure(self, config: Config) -> None:
+        await self.refresher.reconfigure(config)
+        await self.desk.reconfigure(config)
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    async def status(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        return await self.whole_status()
+
+    async def whole_status(self) -> dict[str, Any]:
+        table, state = self.table, self.refresher.state
+        return {
+            "generation": table.generation,
+            "base": table.pair.base.number if table.pair else 0,
+            "digest": table.pair.top.digest if table.pair else None,
+            "hosts": table.hosts,
+            "quarantined": state.quarantined,
+            "table_age_s": table.age_s(),
+            "table_age_reason": table.age_reason if table.age_s() is None else None,
+            "table_bytes": (table.pair.base.size + (table.pair.delta.size if table.pair.delta else 0))
+            if table.pair
+            else 0,
+            "inventory": state.word(table.hosts > 0),
+            "inventory_reason": state.failure or (None if state.confirmed_s else "not read yet"),
+            "doubts": state.doubts,
+            "kept_hosts": state.kept_hosts,
+            "pinned_s": round(time.time() - state.pinned_s, 1) if state.pinned_s else None,
+            "refresh": {
+                "stage": state.stage or None,
+                "done": state.done,
+                "total": state.total,
+                "rows": state.rows,
+                "bytes": state.bytes,
+                "last_seconds": round(state.last_duration_s, 3),
+                "stages_s": state.stages_s,
+                "parts": state.parts,
+                "kept_parts": state.kept_parts,
+                "outcomes": state.outcomes,
+            },
+            "workers": table.workers(),
+            "restarts": self.restarts,
+            "counters": table.counters(),
+            "send_errors": table.send_errors(),
+            "warnings_suppressed": self.warnings.suppressed,
+            "log_lines_lost": lines_lost(),
+            "lookups": self.lookups.counts,
+            "identities": self.warnings.identity_counts(),
+            "other_servers": self.warnings.other_servers(),
+            "strangers": self.strangers_status(),
+            "traps": self.traps_status(),
+            "discovery": self.desk.status(),
+            "faults": dict(list(state.faults.items())[:20]),
+            "faults_total": state.faults_total,
+            "limits": self.limits_status(),
+            "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
+            "boot_port": self.boot_port_status(),
+            "config_refused": self.config_refused[:CONFIG_REFUSED_SHOWN],
+            "mode": self.settings.mode,
+            "slowed_down_ns": self.settings.brake_ns if any(self.settings.brake_ns) else None,  # by a bench
+            "io": self.io,
+            "io_reason": self.io_reason or None,
+            "observed": self.observer.status() if self.observer is not None else None,
+            "version": VERSION,
+            "build": BUILD,
+            "supervisor_build": self.supervisor_build,
+            "control_up_s": round(time.monotonic() - self.started_s, 1),
+        }
+
+    def limits_status(self) -> dict[str, Any]:
+        """What came to the doors, and what was refused there, by reason (docs/operations.md, Limits)."""
+        return {
+            "control": self.console.status(),
+            "metrics": self.endpoint.status() if self.endpoint is not None else None,
+            "links": {"used": len(self.links), "most": LINKS_MAX},
+        }
+
+    def boot_port_status(self) -> dict[str, Any]:
+        """Of PXE's port: {"port", "state": "open", "off" or "failed", "reason"}."""
+        port, observing = self.settings.boot_port, self.settings.mode == "observe"
+        if self.boot_fault or not port or observing:
+            reason = self.boot_fault or (
+                "nothing is sent while dhcp.mode is observe" if port else "dhcp.boot_port is 0"
+            )
+            return {"port": port, "state": "failed" if self.boot_fault else "off", "reason": reason}
+        return {"port": port, "state": "open", "reason": None}
+
+    def strangers_status(self) -> dict[str, Any]:
+        """dropped: by the kernel, so that no verdict counts them."""
+        if self.table.known is not None:
+            return {"state": "dropped beyond a budget", **self.table.known.counts()}
+        if self.known_fault:
+            return {"state": "failed", "reason": self.known_fault}
+        return {"state": "ignored by the workers", "reason": "dhcp.drop_strangers is off, or dhcp.mode is observe"}
+
+    def traps_status(self) -> dict[str, Any]:
+        if self.traps is not None:
+            return self.traps.status() | {"advice": "" if self.config.snmp.believes_somebody() else NOBODY_BELIEVED}
+        if self.traps_fault:
+            return {"state": "failed", "reason": self.traps_fault}
+        return {"state": "off", "reason": "services.conf has no section snmp"}
+
+    async def refresh(self, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
+        mac, host = arguments.get("mac"), arguments.get("host")
+        try:
+            with self.refresher.followed_by(lambda progress: report(asdict(progress))):
+                if mac is None and host is None:
+                    figures = await self.refresher.refresh(bool(arguments.get("force")))
+                else:
+                    macs = [show_mac(self.read_mac("refresh", mac))] if mac is not None else []
+                    names = [str(host)] if host is not None else []
+                    figures, _missing = await self.refresher.look_up(macs, names, asked=True)
+        except RefreshFailed as failed:
+            raise CommandFailed(str(failed)) from failed
+        if arguments.get("wait"):
+            await self.all_adopted(figures["generation"])
+        return figures
+
+    async def all_adopted(self, generation: int) -> None:
+        started = time.monotonic()
+        try:
+            await self.table.wait_adopted(generation, CONFIRM_S)
+        except NotAdopted as late:
+            raise CommandFailed(str(late)) from late
+        self.refresher.state.stages_s["ack"] = round(time.monotonic() - started, 4)
+
+    async def diff(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        offset, limit = int(arguments.get("offset", 0)), int(arguments.get("limit", DIFF_ROWS_MAX))
+        if offset < 0 or not 0 < limit <= DIFF_ROWS_MAX:
+            raise CommandFailed(f"diff: offset {offset}, limit {limit}; wanted 0 or more, and 1 to {DIFF_ROWS_MAX}")
+        try:
+            return await self.refresher.changes(offset, limit)
+        except RefreshFailed as failed:
+            raise CommandFailed(f"diff: {failed}") from failed
+
+    async def rollback(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        try:
+            figures = await self.refresher.rollback()
+        except RefreshFailed as failed:
+            raise CommandFailed(f"rollback: {failed}") from failed
+        await self.all_adopted(figures["generation"])
+        return figures
+
+    async def lookup(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        found = self.table.lookup(self.read_mac("lookup", arguments.get("mac")))
+        if found is None:
+            raise CommandFailed(
+                f"lookup: the table of generation {self.table.generation} has no host {arguments['mac']}"
+            )
+        mac = found["mac"]
+        return found | {"reason": self.refresher.state.reasons_of(mac), "seen": self.warnings.seen_as(mac)}
+
+    async def explain(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        from control.service.explaining import (  # a third of a cold start's imports, for a person's question
+            Unexplainable,
+            explain,
+        )
+
+        try:
+            may_ask = caller.get().right is Right.CHANGE
+            origins = self.refresher.origins if may_ask else None
+            return await explain(arguments, self.table, self.refresher.state.reasons_of, origins)
+        except Unexplainable as reason:
+            raise CommandFailed(f"explain: {reason}") from reason
+
+    @staticmethod
+    def read_mac(command: str, text: Any) -> int:
+        mac = parse_mac(str(text))
+        if mac is None:
+            raise CommandFailed(f"{command}: {text!r} is no MAC address, wanted one such as 00:11:22:33:44:55")
+        return mac
+
+    async def workers(self, _arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:
+        return self.table.workers()
+
+    async def recent(self, arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:
+        mac = arguments.get("mac")
+        wanted = show_mac(self.read_mac("recent", mac)) if mac is not None else None
+        return self.warnings.newest(int(arguments.get("most", 50)), wanted)
+
+    async def packets(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        mac, slot, since = arguments.get("mac"), arguments.get("slot", 0), arguments.get("since", 0)
+        if type(slot) is not int or not 0 <= slot < self.settings.workers or type(since) is not int:
+            raise CommandFailed(
+                f"packets: slot {slot!r}, since {since!r}; wanted 0 to {self.settings.workers - 1}, and a whole number"
+            )
+        wanted = self.read_mac("packets", mac) if mac is not None else None
+        told = recorder.share(self.table.pages, slot, since, recorder.RECORDS_MAX, wanted)
+        ports = self.settings.port, self.settings.boot_port
+        recorder.name(told["records"], self.interface_name, self.table.host_name, ports)
+        return told | {"port": self.settings.port, "boot_ns": wall_clock_at_boot_ns()}
+
+    async def observed(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        if self.observer is None:
+            raise CommandFailed('observed: dhcp.mode is "serve"; only a service with "observe" compares itself')
+        mac, after = arguments.get("mac"), str(arguments.get("after", ""))
+        wanted = show_mac(self.read_mac("observed", mac)) if mac is not None else None
+        try:
+            told = await self.observer.ask(wanted, after, HOSTS_MAX)
+        except ObserverSilent as silent:
+            raise CommandFailed(f"observed: {silent}") from silent
+        for host in told["hosts"]:
+            host["reason"] = self.refresher.state.reasons_of(host["mac"])
+        return told | {"mac": wanted, "now_s": time.time(), "more": wanted is None and len(told["hosts"]) == HOSTS_MAX}
+
+
+def rights_of(config: Config) -> Rights:
+    """Who may what on the control socket."""
+    control = config.control
+    changing = frozenset({0, os.geteuid(), *control.allow_uids})
+    return Rights(changing, frozenset(control.read_uids), frozenset(control.read_gids))
+
+
+def wall_clock_at_boot_ns() -> int:
+    """What to add to CLOCK_BOOTTIME.  The best of some tries: a machine may stand still between two clocks."""
+    tries = []
+    for _ in range(5):
+        before, boot, after = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
+        tries.append((after - before, (before + after) // 2 - boot))
+    return min(tries)[1]
+
+
+def boottime_s() -> float:
+    """As traps and sightings are stamped."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def main(fd: int, planner: PlannerProcess | None) -> None:
+    """The process: one message with everything, then the loop.  fd: its channel to the supervisor."""
+    configure_logging()
+    channel = Channel.of_fd(fd)
+    begin, fds = channel.receive()
+    if not isinstance(begin, Begin):
+        raise TypeError(f"control: the first message is {type(begin).__name__}, wanted Begin")
+    service = Service(channel, begin, fds, planner)
+    # A full collection among 50,000 machines of a burst, and a thread that computes, stop the loop for long.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(service.run())

@@ -1,0 +1,14 @@
+"""Which reader belongs to dhcp.api_url."""
+
+from __future__ import annotations
+
+from control.config.config import Dhcp
+from control.sources.fetch import Fetcher, Progress
+from control.sources.filesource import SCHEME, FileSource
+from control.sources.model import Source
+
+
+def open_source(dhcp: Dhcp, progress: Progress) -> Source:
+    if dhcp.api_url.startswith(SCHEME):
+        return FileSource(dhcp.api_url, progress)
+    return Fetcher(dhcp.api_url, dhcp.api_token, progress)

@@ -1,0 +1,310 @@
+"""An inventory that is a file: `dhcp.api_url` = file:///etc/bootstorm/hosts.csv, in the format of `inventory load`.
+
+The same things come out as if the file had been loaded into an inventory and read over HTTP, so the same rules decide.
+A bad row costs that row and is reported; a file that is no such file, or that changes while it is read, costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from control.clusto.drivers import DRIVERS
+from control.clusto.errors import InventoryDown
+from control.clusto.hostfile import (
+    KINDS,
+    Fault,
+    HostRow,
+    NetworkRow,
+    OptionValue,
+    PoolRow,
+    Unreadable,
+    numbered,
+    rows_of,
+)
+from control.sources.fetch import Progress
+from control.sources.model import BELOW_MAX, Attribute, Batch, Inventory, Reading, Thing, TooMany, name_of
+
+SCHEME = "file://"
+ROWS_A_BATCH = 5_000
+Row = NetworkRow | PoolRow | HostRow | Fault
+
+
+class FileSource:
+    """progress(stage, done, total) is called while the hosts are read; done and total are rows."""
+
+    def __init__(self, url: str, progress: Progress = lambda *_: None) -> None:
+        self.path = Path(unquote(urlsplit(url).path))
+        self.progress = progress
+        self.containers: dict[str, str] = {}  # name -> path
+        self.frame_faults: list[str] = []
+
+    def read(self) -> Reading:
+        version = self.version()
+        frame, networks = self.read_frame()
+        return Reading(frame, self.batches(frame, networks, version))
+
+    def version(self) -> tuple[int, int, int]:
+        """Another one is another content."""
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise InventoryDown(f"{self.path}: {error.strerror}") from error
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def rows(self, *kinds: str) -> Iterator[Row]:
+        try:
+            yield from rows_of(self.path, kinds or KINDS, lambda count: self.progress("bytes", count, 0))
+        except OSError as error:
+            raise InventoryDown(f"{self.path}: {error.strerror}") from error
+        except Unreadable as error:
+            raise InventoryDown(str(error)) from error
+
+    def lines(self) -> int:
+        """How many there are, hosts or not: what progress is measured by."""
+        try:
+            with self.path.open("rb") as file:
+                return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        except OSError as error:
+            raise InventoryDown(f"{self.path}: {error.strerror}") from error
+
+    def read_frame(self) -> tuple[Inventory, Networks]:
+        """First pass: networks and containers.  What two rows describe differently counts as one that cannot be read:
+        either may be right, and hosts that depend on it stay as they are served."""
+        frame, networks = Inventory(), Networks()
+        self.containers = {}
+        self.frame_faults = []
+        above: dict[str, tuple[str, ...]] = {}
+        first: dict[str | IPv4Network, NetworkRow | PoolRow] = {}
+        for row in self.rows("networks", "pools", "containers"):
+            if isinstance(row, NetworkRow):
+                if self.is_second(first, frame, row):
+                    continue
+                path = path_of("ipmanager", row.name)
+                frame.things[path] = Thing(path, manager_attributes(row))
+                frame.managers.append(path)
+                networks.add(path, int(row.network.network_address), row.network.prefixlen)
+            elif isinstance(row, PoolRow):
+                if self.is_second(first, frame, row):
+                    continue
+                path = self.containers[row.name] = path_of(row.driver, row.name)
+                frame.things[path] = Thing(path, dhcp_attributes(row.dhcp))
+                above[path] = above_of(row)
+                for name in row.pools:
+                    self.name_pool(name, frame)
+            elif isinstance(row, Fault):
+                self.frame_faults.append(row.text)
+        frame.parents |= {path: self.paths_of(names) for path, names in above.items()}
+        return frame, networks
+
+    def is_second(
+        self, first: dict[str | IPv4Network, NetworkRow | PoolRow], frame: Inventory, row: NetworkRow | PoolRow
+    ) -> bool:
+        """Whether another row is about the same.  first: by path, name of a container, network, the rows so far."""
+        keys: list[str | IPv4Network] = [row.name]
+        if isinstance(row, NetworkRow):
+            keys = [path_of("ipmanager", row.name), row.network]
+        other = next((first[key] for key in keys if key in first), None)
+        if other is None:
+            first.update(dict.fromkeys(keys, row))
+            return False
+        what = f"{row.name} ({row.network})" if isinstance(row, NetworkRow) else row.name
+        self.frame_faults.append(f"{row.where}: {what} is also at {other.where}; wanted one row")
+        if replace(row, where=other.where) != other:
+            path = path_of("ipmanager" if isinstance(other, NetworkRow) else other.driver, other.name)
+            frame.unread[path] = f"{what} is at {row.where} and at {other.where}; wanted one row"
+        return True
+
+    def name_pool(self, name: str, frame: Inventory) -> None:
+        """A pool that is only named is one."""
+        if name not in self.containers:
+            path = self.containers[name] = path_of("pool", name)
+            frame.things[path] = Thing(path, ())
+
+    def paths_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Of containers; one that nobody described is as good as none, the row's fault says so."""
+        return tuple(self.containers[name] for name in names if name in self.containers)
+
+    def parents_of(self, row: HostRow, faults: dict[str, list[str]]) -> tuple[str, ...]:
+        names = above_of(row)
+        for name in names:
+            if name not in self.containers:
+                faults.setdefault(row.name, []).append(f"{row.where}: container {name}: wanted one that has a row")
+        return self.paths_of(names)
+
+    def batches(self, frame: Inventory, networks: Networks, version: tuple[int, int, int]) -> Iterator[Batch]:
+        """Second pass.  The parents of a batch's hosts are in the frame for as long as the batch is the last one."""
+        if self.frame_faults:
+            faults = {self.path.name: self.frame_faults}
+            yield Batch("networks and pools", [], digest_of(faults), lambda: (), faults)
+        rows, lines = self.rows("hosts"), self.lines()
+        done = 0
+        seen: set[int] = set()  # hashes: a million names would not fit
+        self.progress("hosts", 0, lines)
+        while part := list(islice(rows, ROWS_A_BATCH)):
+            yield self.batch(part, done, frame, networks, seen)
+            for row in part:
+                if isinstance(row, HostRow):
+                    frame.parents.pop(path_of(row.driver, row.name), None)
+            done += len(part)
+            self.progress("hosts", done, lines)
+        self.check_unchanged(version)
+
+    def check_unchanged(self, version: tuple[int, int, int]) -> None:
+        if self.version() != version:
+            raise InventoryDown(f"{self.path}: was written to while it was read; once more")
+
+    def batch(self, part: list[Row], before: int, frame: Inventory, networks: Networks, seen: set[int]) -> Batch:
+        hosts: dict[str, HostRow] = {}
+        faults: dict[str, list[str]] = {}
+        for row in part:
+            if isinstance(row, HostRow):
+                path = path_of(row.driver, row.name)
+                if hash(path) in seen:
+                    faults.setdefault(row.name, []).append(f"{row.where}: this name stands twice in the file")
+                    continue
+                seen.add(hash(path))
+                hosts[path] = row
+                for name in row.pools:
+                    self.name_pool(name, frame)
+                frame.parents[path] = self.parents_of(row, faults)
+            elif isinstance(row, Fault):
+                faults.setdefault(self.path.name, []).append(row.text)
+        content = [
+            (
+                path,
+                row.mac,
+                tuple(map(int, row.addresses or ())),
+                row.hostname,
+                dict(row.dhcp),
+                {int(address): name for address, name in row.osportnames.items()},
+            )
+            for path, row in hosts.items()
+        ]
+
+        def things() -> Iterable[Thing]:
+            return [Thing(path, host_attributes(row, networks)) for path, row in hosts.items()]
+
+        return Batch(f"rows from {before + 1}", list(hosts), digest_of((content, faults)), things, faults)
+
+    def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
+        """The rows that are asked for, those below a container that is, and those that have one of their addresses;
+        containers and networks as the file has them now, whatever the frame says."""
+        version = self.version()
+        wanted_macs, wanted_names = set(macs), set(names)
+        own_frame, networks = self.read_frame()
+        above = names_below(own_frame, wanted_names) if not frame.fresh else set[str]()
+
+        def is_wanted(row: HostRow) -> bool:
+            return row.mac in wanted_macs or row.name in wanted_names or not above.isdisjoint(above_of(row))
+
+        wanted: set[IPv4Address] = set()
+        count = 0
+        for row in self.host_rows():
+            if is_wanted(row):
+                wanted.update(row.addresses or ())
+                count += row.name not in wanted_names and row.mac not in wanted_macs
+                if count > BELOW_MAX:
+                    raise TooMany
+        seen: set[int] = set()
+        for row in self.host_rows():
+            path = path_of(row.driver, row.name)
+            if hash(path) in seen:  # as in batch()
+                continue
+            seen.add(hash(path))
+            if is_wanted(row) or wanted.intersection(row.addresses or ()):
+                own_frame.things[path] = Thing(path, host_attributes(row, networks))
+                for name in row.pools:
+                    self.name_pool(name, own_frame)
+                own_frame.parents[path] = self.paths_of(above_of(row))
+                if row.mac is not None:
+                    own_frame.hosts.append(path)
+        self.check_unchanged(version)
+        own_frame.fresh = set(own_frame.things)
+        return own_frame
+
+    def host_rows(self) -> Iterator[HostRow]:
+        for row in self.rows("hosts"):
+            if isinstance(row, HostRow):
+                yield row
+
+
+def names_below(frame: Inventory, names: Iterable[str]) -> set[str]:
+    """Of containers: these, and those that are in one of them, at any depth."""
+    below = set(names)
+    inside: dict[str, list[str]] = {}
+    for path, parents in frame.parents.items():
+        for parent in parents:
+            inside.setdefault(name_of(parent), []).append(name_of(path))
+    todo = list(below)
+    while todo:
+        more = [name for name in inside.get(todo.pop(), ()) if name not in below]
+        below.update(more)
+        todo += more
+    return below
+
+
+def digest_of(content: object) -> bytes:
+    return hashlib.blake2b(repr(content).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+
+
+class Networks:
+    """Which IP managers contain an address."""
+
+    def __init__(self) -> None:
+        self.by_prefix: dict[int, dict[int, list[str]]] = {}
+
+    def add(self, path: str, first: int, prefix: int) -> None:
+        self.by_prefix.setdefault(prefix, {}).setdefault(first >> (32 - prefix), []).append(path)
+
+    def containing(self, address: int) -> list[str]:
+        return [
+            path for prefix, networks in self.by_prefix.items() for path in networks.get(address >> (32 - prefix), ())
+        ]
+
+
+def above_of(row: PoolRow | HostRow) -> tuple[str, ...]:
+    """Names of the containers that a row is in, each once."""
+    rack = (row.rack,) if isinstance(row, HostRow) and row.rack is not None else ()
+    return tuple(dict.fromkeys((*row.pools, *row.containers, *rack)))
+
+
+def path_of(driver: str, name: str) -> str:
+    return f"/{DRIVERS[driver].type}/{name}"
+
+
+def manager_attributes(row: NetworkRow) -> tuple[Attribute, ...]:
+    said = [("baseip", str(row.network.network_address)), ("netmask", str(row.network.netmask))]
+    if row.gateway is not None:
+        said.append(("gateway", str(row.gateway)))
+    return tuple(Attribute(key, "property", None, value, "string") for key, value in said)
+
+
+def dhcp_attributes(options: Mapping[str, OptionValue]) -> tuple[Attribute, ...]:
+    return tuple(
+        Attribute("dhcp", subkey, number, value, "int" if isinstance(value, int) else "string")
+        for subkey, said in options.items()
+        for number, value in numbered(said)
+    )
+
+
+def host_attributes(row: HostRow, networks: Networks) -> tuple[Attribute, ...]:
+    found = []
+    if row.mac is not None:
+        found.append(Attribute("port-nic-eth", "mac", 1, row.mac, "string"))
+    if row.hostname is not None:
+        found.append(Attribute("hostname", None, None, row.hostname, "string"))
+    for number, address in enumerate(row.addresses or ()):
+        found.append(Attribute("ip", "ipstring", number, str(address), "string"))
+        managers = networks.containing(int(address))
+        if len(managers) == 1:
+            found.append(Attribute("ip", "manager", number, managers[0], "relation"))
+        if address in row.osportnames:
+            found.append(Attribute("ip", "osportname", number, row.osportnames[address], "string"))
+    return (*found, *dhcp_attributes(row.dhcp))

@@ -1,0 +1,310 @@
+"""The observer and control's end of it: real sockets on the loopback interface, real channels, and their words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ext.builder import Builder, Surroundings
+from ext.page import SiteWords, create_site_page
+
+from control.cli.ctl import Client
+from control.cli.observed_text import only_kind, render_observed, status_line
+from control.observer import observer as observer_module
+from control.observer.link import KINDS, ObserverLink, ObserverSilent
+from control.observer.observer import LINES_BURST, REPEAT_S, Observer, SparingLog
+from fastpath.protocol import Channel, Load, Stop
+from fastpath.sockets.sniffer import channel_ends, open_tap
+from tests.ext.packets import DISCOVER, OFFER, ip, message, tlv
+
+HOST, STRANGER, SILENT = 0x02B5A0000001, 0x02B5A0000002, 0x02B5A0000003
+HOST_NAME, STRANGER_NAME = "02:b5:a0:00:00:01", "02:b5:a0:00:00:02"
+LIMIT_S = 60.0
+
+
+def table() -> int:
+    builder = Builder()
+    builder.add_host(HOST, name=b"one", leases=((ip("127.1.0.1"), 8, builder.add_template()),))
+    around = Surroundings(
+        networks=((ip("127.0.0.0"), ip("127.255.255.255")),), links=((1, ip("127.0.0.1"), 8, 65535, True),)
+    )
+    return builder.seal(1, around, created_s=5)
+
+
+class Running:
+    """An observer in a thread; `link_end` is control's end of the channel."""
+
+    def __init__(self, only: list[str]) -> None:
+        self.channel, theirs = Channel.pair()
+        observer_end, self.link_end = channel_ends()
+        site = create_site_page()
+        self.tap = socket.socket(fileno=open_tap(["lo"]))
+        self.observer = Observer(theirs, self.tap, SiteWords(site), Channel.of_fd(observer_end, KINDS), only)
+        os.close(site)
+        fd = table()
+        self.channel.send(Load(generation=1, base=1), {"base": fd})
+        os.close(fd)
+        self.thread = threading.Thread(target=self.observer.run, daemon=True)
+
+    def stop(self) -> None:
+        self.channel.send(Stop())
+        self.thread.join(LIMIT_S)
+        assert not self.thread.is_alive()
+
+
+def may() -> None:
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
+    except PermissionError:
+        pytest.skip("no CAP_NET_RAW for a packet socket; run as root, or inside `unshare -rn`")
+
+
+@pytest.fixture
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    may()
+    made = Running(getattr(request, "param", []))
+    made.thread.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def small_queue() -> Iterator[Running]:
+    """Not started yet; the kernel keeps a few datagrams for it."""
+    may()
+    made = Running([])
+    made.tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    yield made
+    made.stop()
+
+
+def say(payload: bytes, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.2", 0))
+        sock.sendto(payload, ("127.0.0.1", port))
+
+
+def exchange(mac: int, address: str) -> None:
+    say(message(DISCOVER, mac), 67)
+    say(message(OFFER, mac, tlv(54, "127.0.0.2") + tlv(51, "0.0.14.16"), op=2, yiaddr=address), 68)
+
+
+async def told(link: ObserverLink, mac: str | None, after: str = "", hosts: int = 1) -> dict[str, Any]:
+    """Asked again until it has seen what was sent: the wire has no event for that."""
+    for _ in range(2000):
+        found = await link.ask(mac, after, 10)
+        if len(found["hosts"]) >= hosts:
+            return found
+    raise AssertionError(f"wanted {hosts} hosts, found {found}")
+
+
+def asking(running: Running, question: Any) -> Any:
+    async def ask() -> Any:
+        link = ObserverLink(os.dup(running.link_end))
+        link.watch()
+        return await asyncio.wait_for(question(link), LIMIT_S)
+
+    return asyncio.run(ask())
+
+
+def test_from_the_wire_to_control(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        exchange(HOST, "127.1.0.9")
+        exchange(STRANGER, "127.1.0.2")
+
+        async def question(link: ObserverLink) -> dict[str, Any]:
+            found = await told(link, None, hosts=2)
+            assert [host["mac"] for host in found["hosts"]] == [HOST_NAME, STRANGER_NAME]
+            assert [host["mac"] for host in (await told(link, None, after=HOST_NAME))["hosts"]] == [STRANGER_NAME]
+            (host,) = (await told(link, HOST_NAME))["hosts"]
+            assert (await link.ask("02:b5:a0:00:00:99", "", 10))["hosts"] == []
+            while link.status() is None:
+                await asyncio.sleep(0)  # the tally comes once a second
+            return dict(host)
+
+        host = asking(running, question)
+    (stage,) = host["stages"]
+    assert (host["host"], stage["stage"], stage["result"]) == ("one", "DISCOVER of os on lo", "different")
+    address = next(each for each in stage["differences"] if each["kind"] == "address")
+    assert (address["theirs"], address["ours"]) == ("127.1.0.9", "127.1.0.1")
+    assert f"{HOST_NAME} (one), DISCOVER of os on lo: address: they say 127.1.0.9, we say 127.1.0.1" in caplog.text
+    assert f"{STRANGER_NAME}, DISCOVER of os on lo: they OFFER 127.1.0.2, we would be silent: " in caplog.text
+
+
+@pytest.mark.parametrize("running", [["eth77"]], indirect=True)
+def test_interfaces_that_are_not_named_are_passed_over(running: Running) -> None:
+    exchange(STRANGER, "127.1.0.2")
+
+    async def question(link: ObserverLink) -> dict[str, Any]:
+        for _ in range(2000):
+            found = await link.ask(None, "", 10)
+            if found["totals"]["passed_over"] >= 4:  # loopback shows each datagram twice
+                return found
+        raise AssertionError(found)
+
+    found = asking(running, question)
+    assert found["hosts"] == [] and found["totals"]["counts"]["requests"] == 0
+
+
+def test_a_generation_that_is_none_leaves_the_old_one(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    fd = os.memfd_create("junk")
+    os.write(fd, bytes(4096))
+    with caplog.at_level(logging.ERROR):
+        running.channel.send(Load(generation=2, base=2), {"base": fd})
+        os.close(fd)
+        exchange(HOST, "127.1.0.9")
+        asking(running, lambda link: told(link, HOST_NAME))
+    assert "generation 2 is not adopted" in caplog.text
+
+
+def test_a_burst_that_does_not_fit_is_counted(small_queue: Running) -> None:
+    for number in range(200):
+        say(message(DISCOVER, SILENT, xid=number), 67)
+    small_queue.thread.start()
+
+    async def question(link: ObserverLink) -> dict[str, Any]:
+        for _ in range(2000):
+            found = await link.ask(None, "", 10)
+            if found["totals"]["dropped"] and found["totals"]["counts"]["requests"]:
+                return found
+        raise AssertionError(found)
+
+    totals = asking(small_queue, question)["totals"]
+    assert totals["dropped"] + totals["counts"]["requests"] >= 400  # loopback shows each datagram twice
+    assert small_queue.observer.shadow.gap_s[1] > 0
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control.observer.link.ANSWER_S", 0.05)
+    one, two = channel_ends()
+
+    async def ask() -> None:
+        link = ObserverLink(one)
+        link.watch()
+        with pytest.raises(ObserverSilent, match="does not answer within"):
+            await link.ask(None, "", 10)
+        assert link.waiting == {} and link.status() is None
+
+    asyncio.run(ask())
+    os.close(two)
+
+
+def test_one_line_a_host_and_kind_and_a_budget_for_all(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    spare = SparingLog(lambda: now[0])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            spare.note("a", "address", "first")
+        spare.note("a", "message", "another kind")
+        now[0] = REPEAT_S + 1
+        spare.note("a", "address", "again")
+    assert [record.message for record in caplog.records] == ["first", "another kind", "again"]
+    assert spare.held_back == 2
+    for number in range(1000):
+        spare.note(f"h{number}", "address", "x")
+    assert len(spare.spoken) <= LINES_BURST + 2 and spare.held_back >= 800
+
+
+def test_the_log_s_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observer_module, "SPOKEN_MAX", 10)
+    now = [0.0]
+    spare = SparingLog(lambda: now[0])
+    for number in range(50):
+        now[0] += 1
+        spare.note(f"h{number}", "address", "x")
+    assert len(spare.spoken) == 10
+
+
+# --- what a person reads ---------------------------------------------------------------------------------------------
+
+COUNTS = {
+    "requests": 12034, "repeats": 34, "replies": 11876, "stray replies": 2, "no table": 0, "other order": 7,
+    "other server id": 900, "told by requests": 0, "not watched": 0, "not noted": 0, "proxied": 0, "same": 11702,
+    "different": 120, "only they": 54, "only we": 3, "both silent": 155, "not seen": 0,
+}  # fmt: skip
+TOTALS = {
+    "counts": COUNTS, "kinds": {"lease time": 98, "address": 12}, "servers": {"10.88.0.1": 11876}, "dropped": 0,
+    "hosts": {"same": 9860, "different": 12, "only they": 3, "only we": 1, "without comparison": 4}, "waiting": 0,
+}  # fmt: skip
+STAGE = {
+    "stage": "DISCOVER of uefi-x64 on eth1", "result": "different", "verdict": "OFFERED", "server": "10.88.0.1",
+    "by": "reply", "seen_s": 88.0, "times": 3, "differences": [
+        {"kind": "address", "what": "address", "ours": "10.88.0.99", "theirs": "10.88.0.12"},
+        {"kind": "lease time", "what": "option 51 lease_time", "ours": "1 h", "theirs": "2 h"},
+    ],
+}  # fmt: skip
+SILENCE = STAGE | {
+    "stage": "REQUEST of os by relay 10.9.0.1", "result": "only they", "by": "request", "times": 1, "differences": [
+        {"kind": "silence", "what": "address", "ours": "DHCP is not enabled", "theirs": "10.9.0.7"},
+    ],
+}  # fmt: skip
+TOLD = {
+    "totals": TOTALS, "mac": None, "now_s": 100.0, "more": False, "hosts": [
+        {"mac": "02:00:00:00:00:07", "host": "node7", "stages": [STAGE], "reason": None},
+        {"mac": "02:00:00:00:00:08", "host": None, "stages": [SILENCE], "reason": "dhcp enabled is off (racks)"},
+    ],
+}  # fmt: skip
+
+
+def test_what_was_observed() -> None:
+    plain = [line.replace("\x1b", "") for line in render_observed(TOLD)]
+    assert [line for line in plain if "[" not in line] == [
+        "seen        12,034 requests (34 of them again), 11,876 replies, 0 dropped",
+        "servers     10.88.0.1 (11,876)",
+        "exchanges   11,702 same, 120 different, 54 only they, 3 only we, 155 both silent, 0 not seen",
+        "differences 98 lease time, 12 address",
+        "hosts       9,860 same, 12 different, 3 only they, 1 only we, 4 without comparison",
+        "besides     900 replies under another server id (54), 7 with options in another order, "
+        "2 replies without a request",
+        "",
+        "      address: they say 10.88.0.12, we say 10.88.0.99",
+        "      option 51 lease_time: they say 2 h, we say 1 h",
+        "",
+        "      they gave it 10.9.0.7, we would be silent: DHCP is not enabled",
+        "      why: dhcp enabled is off (racks)",
+    ]
+    assert any("(3 times, last 12 s ago, server 10.88.0.1)" in line for line in plain)
+    assert any("(once, last 12 s ago, server 10.88.0.1, by what the client says)" in line for line in plain)
+
+
+def test_one_kind_and_one_machine() -> None:
+    narrowed = only_kind(TOLD, "address")
+    assert [host["mac"] for host in narrowed["hosts"]] == ["02:00:00:00:00:07"]
+    assert [each["kind"] for each in narrowed["hosts"][0]["stages"][0]["differences"]] == ["address"]
+    assert render_observed(TOLD | {"mac": "02:00:00:00:00:09", "hosts": []}) == [
+        "02:00:00:00:00:09: nothing was seen of it"
+    ]
+
+
+def test_the_line_of_the_status() -> None:
+    assert status_line(TOTALS) == (
+        "observing   12,034 requests, 11,876 replies of others: 11,702 the same, 120 different, 54 only they, "
+        "3 only we; 9,860 hosts the same, 16 not"
+    )
+    assert status_line(TOTALS | {"dropped": 1200}).endswith("16 not; 1,200 dropped")
+
+
+def test_all_hosts_are_fetched_in_as_many_answers_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[dict[str, Any]] = []
+    names = [f"02:00:00:00:00:{number:02}" for number in range(5)]
+
+    def call(_client: Client, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        assert command == "observed"
+        asked.append(arguments)
+        rest = [name for name in names if name > arguments.get("after", "")]
+        hosts = [{"mac": name, "host": None, "stages": [STAGE], "reason": None} for name in rest[:2]]
+        return TOLD | {"hosts": hosts, "more": len(hosts) == 2}
+
+    monkeypatch.setattr(Client, "call", call)
+    Client("unused", as_json=True).show_observed(None, "address")
+    assert [host["mac"] for host in json.loads(capsys.readouterr().out)["hosts"]] == names
+    assert asked == [{"mac": None}, {"mac": None, "after": names[1]}, {"mac": None, "after": names[3]}]

@@ -1,0 +1,157 @@
+"""control/config/bmc.py and its use in plan.py: rows for a server's BMC beside the server's own; switches of
+replies."""
+
+import os
+from typing import Any
+
+import pytest
+from ext.builder import TEMPLATE_FLAGS, Builder, Surroundings
+from ext.classify import ClientClass
+from ext.codec import answer
+from ext.table import Generation, Pair
+from ext.verdict import Verdict
+
+from control.config.bmc import ROLE_BIT, USUAL, Rule, rules
+from control.mac import show_mac
+from control.plan.compile import Filler
+from control.plan.plan import Plan, State
+from tests.control.inventories import At, Site, attribute, decode
+from tests.ext.packets import Parsed, discover, ip, tlv
+
+MAC, CARD = 0x001122334401, 0x001122334499
+CARD_TEXT = "00:11:22:33:44:99"
+
+
+def server(*addresses: str | At, card: str | None = None, dhcp: dict[str, Any] | None = None) -> Site:
+    site = Site()
+    extra = [attribute("port-nic-eth", "ipmi-mac", card, 1)] if card else []
+    site.host("a", *addresses, extra=extra, dhcp=dhcp)
+    return site
+
+
+def rows(site: Site, **config: Any) -> dict[int, tuple[State, list[str]]]:
+    """By key: state and addresses."""
+    plan = site.plan(**{"update_ipmi": True, **config})
+    return {row.key: (row.state, [f"{ip_text(lease[0])}" for lease in row.leases]) for row in plan.rows}
+
+
+def ip_text(address: int) -> str:
+    return ".".join(str(address >> shift & 255) for shift in (24, 16, 8, 0))
+
+
+BOTH = ("10.1.0.10", At("10.1.0.90", port="ipmi"))
+
+
+def test_a_shared_card_has_a_row_for_each_role() -> None:
+    assert rows(server(*BOTH)) == {
+        MAC: (State.SERVED, ["10.1.0.10"]),
+        MAC | ROLE_BIT: (State.SERVED, ["10.1.0.90"]),
+    }
+
+
+def test_a_recorded_card_has_a_row_as_well() -> None:
+    found = rows(server(*BOTH, card=CARD_TEXT))
+    assert found[CARD | ROLE_BIT] == found[MAC | ROLE_BIT] == (State.SERVED, ["10.1.0.90"])
+    assert CARD not in found
+
+
+def test_without_an_address_of_its_own() -> None:
+    assert rows(server("10.1.0.10")) == {MAC: (State.SERVED, ["10.1.0.10"])}
+    assert rows(server("10.1.0.10", card=CARD_TEXT))[CARD | ROLE_BIT] == (State.NO_ADDRESS, [])
+
+
+def test_off_for_the_server_is_off_for_its_bmc() -> None:
+    found = rows(server(*BOTH, card=CARD_TEXT, dhcp={"enabled": 0}))
+    assert {state for state, _ in found.values()} == {State.DISABLED}
+
+
+def test_one_role_while_update_ipmi_is_off() -> None:
+    assert rows(server(*BOTH, card=CARD_TEXT), update_ipmi=False).keys() == {MAC}
+    assert rules(False, (Rule("vendor_class", "bmc", b"x"),)) == ()
+
+
+def test_the_sites_rules_come_first() -> None:
+    own = Rule("vendor_class", "host", b"udhcp 0.9.9-installer")
+    assert rules(True, (own,)) == (own, *USUAL)
+    assert all(len(rule.text) <= 29 for rule in USUAL)
+
+
+def test_a_bmc_gets_options_but_not_the_servers_name() -> None:
+    plan = server(*BOTH, dhcp={"enabled": 1, "domain": "x.example"}).plan(update_ipmi=True)
+    host, bmc = sorted(plan.rows)
+    assert (decode(host.own)[12], 12 in decode(bmc.own)) == (b"a", False)
+    assert decode(bmc.own)[15] == decode(host.own)[15] == b"x.example"
+
+
+def test_two_servers_with_one_card() -> None:
+    site = server(*BOTH, card=CARD_TEXT)
+    site.host(
+        "b", "10.1.0.11", At("10.1.0.91", port="ipmi"), extra=[attribute("port-nic-eth", "ipmi-mac", CARD_TEXT, 1)]
+    )
+    plan = site.plan(update_ipmi=True)
+    (contested,) = [row for row in plan.rows if row.mac == CARD]
+    assert (contested.state, contested.key) == (State.CONFLICT, CARD | ROLE_BIT)
+    assert f"MAC {CARD_TEXT} belongs to a and b" in contested.reason == plan.faults["a"][0]
+
+
+def served(plan: Plan) -> Pair:
+    builder = Builder()
+    Filler(builder).add_all(plan.rows)
+    around = Surroundings(
+        networks=((ip("10.1.0.0"), ip("10.1.0.255")),),
+        links=((2, ip("10.1.0.2"), 24, 1500, True),),
+        rules=rules(True, ()),
+    )
+    fd = builder.seal(1, around, created_s=1)
+    made = Pair(Generation(fd))
+    os.close(fd)
+    return made
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in USUAL if rule.kind == "vendor_class"], ids=lambda rule: rule.text.decode()
+)
+def test_every_known_firmware_gets_the_bmcs_address(rule: Rule) -> None:
+    pair = served(server(*BOTH).plan(update_ipmi=True))
+    packet = discover(MAC, options=tlv(60, rule.text + b" 1.2"))
+    assert Parsed.of(answer(pair, packet, ifindex=2).data).yiaddr == "10.1.0.90"
+    assert Parsed.of(answer(pair, discover(MAC), ifindex=2).data).yiaddr == "10.1.0.10"
+    nothing = served(server("10.1.0.10").plan(update_ipmi=True))
+    assert answer(nothing, packet, ifindex=2).verdict == Verdict.IGNORED_BMC
+
+
+def test_show_mac_of_a_key() -> None:
+    assert show_mac(MAC | ROLE_BIT) == show_mac(MAC) == "00:11:22:33:44:01"
+
+
+# --- switches of replies ---------------------------------------------------------------------------------------------
+
+
+def flags(dhcp: dict[str, Any]) -> dict[ClientClass, int]:
+    (row,) = server("10.1.0.10", dhcp={"enabled": 1, **dhcp}).plan().rows
+    ((_address, _prefix, template),) = row.leases
+    variants = dict(template.variants)
+    return {client: variants.get(int(client), template).flags for client in ClientClass}
+
+
+@pytest.mark.parametrize(
+    "dhcp, want",
+    [
+        ({}, {}),
+        ({"overload": 0}, dict.fromkeys(ClientClass, "no-overload")),
+        ({"overload": 1}, {}),
+        ({"overload--bios-pxe": "no"}, {ClientClass.BIOS_PXE: "no-overload"}),
+        ({"overload": 0, "overload--os": 1}, dict.fromkeys(set(ClientClass) - {ClientClass.OS}, "no-overload")),
+        ({"always_broadcast--raspberry-pi": 1}, {ClientClass.RASPBERRY_PI: "broadcast"}),
+        ({"always-broadcast": "true"}, dict.fromkeys(ClientClass, "broadcast")),
+    ],
+)
+def test_switches_by_class(dhcp: dict[str, Any], want: dict[ClientClass, str]) -> None:
+    assert flags(dhcp) == {client: TEMPLATE_FLAGS[want[client]] if client in want else 0 for client in ClientClass}
+
+
+def test_a_switch_that_is_neither_on_nor_off() -> None:
+    site = server("10.1.0.10", dhcp={"enabled": 1, "overload": "maybe"})
+    plan = site.plan()
+    assert plan.faults["a"] == ["dhcp overload = 'maybe' of a: wanted 1, true, yes or 0, false, no"]
+    assert plan.rows[0].state is State.SERVED

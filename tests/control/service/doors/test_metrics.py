@@ -1,0 +1,112 @@
+"""The endpoint of `metrics.bind`: the status as Prometheus reads it, from the running service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from control.service.doors import metrics
+from tests.control.service.test_service import content
+from tests.control.serving import may_serve, serving
+from tests.ports import free_port
+
+STATUS: dict[str, Any] = {
+    "generation": 7, "digest": 99, "mode": "serve", "hosts": 3, "quarantined": 1, "kept_hosts": 0, "table_age_s": 1.5,
+    "table_bytes": 4096, "inventory": "stale", "control_up_s": 9.0, "warnings_suppressed": 2,
+    "refresh": {"last_seconds": 0.2, "outcomes": {"published": 4, "down": 1}},
+    "workers": [
+        {"slot": 0, "pid": 9, "generation": 7, "rx": 5, "tx": 4, "recovered": 0, "events_lost": 0, "sightings_lost": 0},
+        {"slot": 1, "pid": 0, "generation": 6, "rx": 6, "tx": 6, "recovered": 1, "events_lost": 2, "sightings_lost": 3},
+    ],
+    "counters": {"OFFERED": 8, "IGNORED_UNKNOWN_MAC": 1}, "send_errors": {"ENOBUFS": 1}, "restarts": {"worker": 1},
+    "lookups": {"asked": 1}, "identities": {"cloned": 1, "loops": 0}, "traps": {"state": "off", "reason": "none"},
+    "discovery": {"due": 0, "counters": {}},
+}  # fmt: skip
+
+
+def samples(found: Any) -> dict[tuple[str, tuple[str, ...]], float]:
+    return {(sample.name, tuple(sample.labels.values())): sample.value for family in found for sample in family.samples}
+
+
+def test_every_figure_of_a_status() -> None:
+    said = samples(metrics.families(STATUS))
+    assert said["bootstorm_hosts", ()] == 3 and said["bootstorm_table_age_seconds", ()] == 1.5
+    assert said["bootstorm_verdicts_total", ("OFFERED",)] == 8
+    assert said["bootstorm_received_total", ("1",)] == 6 and said["bootstorm_sightings_lost_total", ("1",)] == 3
+    assert [said["bootstorm_worker_up", (slot,)] for slot in "01"] == [1, 0]
+    assert [said["bootstorm_inventory", (state,)] for state in ("ok", "stale", "down")] == [0, 1, 0]
+    assert said["bootstorm_table_info", ("99", "serve")] == 1
+    assert not any(name.startswith("bootstorm_traps_received") for name, _labels in said), "none are received"
+
+
+def test_before_the_first_table() -> None:
+    said = samples(metrics.families(STATUS | {"table_age_s": None, "digest": None, "counters": {}}))
+    assert not any(name.startswith("bootstorm_table_age") for name, _labels in said)
+
+
+@pytest.mark.parametrize(
+    "accept, form",
+    [
+        ("", "text/plain; version=0.0.4"), ("*/*", "text/plain; version=0.0.4"), ("text/plain;q=x", "text/plain; "),
+        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.2", "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text; version=x", "application/openmetrics-text; version=1.0.0"),
+        ("Application/OpenMetrics-Text; version=\u00e9", "application/openmetrics-text; version=1.0.0"),
+    ],
+)  # fmt: skip
+def test_what_a_scraper_accepts_chooses_one_of_two_forms(accept: str, form: str) -> None:
+    """Any version was a form of its own, made anew and kept; one that is no number was a traceback."""
+
+    async def scenario() -> None:
+        async def status() -> dict[str, Any]:
+            return STATUS
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            endpoint = metrics.Endpoint(listener, status)
+            said, content_type = await endpoint.content(accept)
+            assert content_type.startswith(form) and b"bootstorm_hosts 3" in said
+            for number in range(50):
+                await endpoint.content(f"application/openmetrics-text; version=1.0.{number}")
+            assert len(endpoint.made) <= 2
+
+    asyncio.run(scenario())
+
+
+def write_inventory(folder: Path) -> str:
+    path = folder / "hosts.csv"
+    path.write_text(content(1, 2))
+    return f"file://{path}"
+
+
+@pytest.fixture(autouse=True)
+def _may() -> None:
+    may_serve()
+
+
+def test_the_running_service_is_scraped_and_says_what_ctl_says(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, write_inventory(tmp_path), metrics={"bind": f"127.0.0.1:{port}"}) as running:
+        running.wait_for(r"generation 1: 2 hosts")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            said = samples(text_string_to_metric_families(answer.read().decode()))
+        status = running.status()
+    assert said["bootstorm_hosts", ()] == status["hosts"] == 2
+    assert said["bootstorm_generation", ()] == status["generation"]
+    assert ("bootstorm_received_total", ("0",)) in said and status["metrics"] == "serving"
+
+
+def test_a_port_that_is_taken_costs_the_metrics_and_not_the_service(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        with serving(tmp_path, write_inventory(tmp_path), metrics={"bind": bind}) as running:
+            line = running.wait_for("no metrics")
+            running.wait_for(r"generation 1: 2 hosts")
+            assert f"metrics.bind {bind}" in line and bind in running.status()["metrics"], json.dumps(line)
