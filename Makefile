@@ -115,7 +115,10 @@ lint: build             ## ruff and mypy
 tidy: build             ## the house rules (tests/test_tidy.py)
 	$(PYTEST) tests/test_tidy.py
 
+house: .venv/deps       ## draws the rooms and who imports whom into docs/house.svg
+	$(V)/python -m tests.house
+
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy clean
+.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy house clean

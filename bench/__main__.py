@@ -1,4 +1,4 @@
-"""`bootstorm bench ...`: the drivers of a running server, each a command."""
+"""`bootstorm bench ...`: the benches, each a command."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import click
 
 from bench.all import main as everything
 from bench.cold import main as cold
-from bench.commands import limit_command, load_command, replay_command
 from bench.core import main as core
 from bench.demo import main as demo
 from bench.engine.crowd import main as crowd
 from bench.growth import main as growth
+from bench.limit import limit_command
+from bench.load import load_command
 from bench.overload import main as overload
 from bench.peers.run import main as peers
 from bench.perfdhcp import main as perfdhcp
 from bench.queue import main as queue
 from bench.refresh import main as refresh
+from bench.replay import replay_command
 from bench.report.compare import main as compare
 from bench.soak import main as soak
 from bench.storm import main as storm

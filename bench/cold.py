@@ -20,8 +20,8 @@ import click
 from bench.engine.crowd import Crowd
 from bench.lab.lab import Lab
 from bench.lab.site import ENVIRONMENT, RunningSite
-from bench.refresh import host_file
 from bench.report import record
+from bench.rig.host_file import host_file
 from bench.rig.options import finish, record_options, tell
 from bench.rig.stage import FIRST_ADDRESS, FIRST_MAC, HOSTS_MAX, RELAY, SERVER, Stage, two_hosts
 

@@ -24,12 +24,12 @@ from bench.lab.site import RunningSite
 from bench.peers.answers import Relay
 from bench.peers.run import impossible
 from bench.peers.table import Table
-from bench.refresh import host_file
 from bench.report import record
 from bench.report.growth_words import why
 from bench.report.machine import pinned
 from bench.report.picture import draw_growth
 from bench.rig.contest import Turn, hold
+from bench.rig.host_file import host_file
 from bench.rig.options import finish, record_options, tell
 from bench.rig.stage import (
     FIRST_ADDRESS,

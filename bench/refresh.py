@@ -9,7 +9,6 @@ import json
 import os
 import random
 import re
-import socket
 import statistics
 import sys
 import time
@@ -19,60 +18,26 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgpack
 import requests
 from ext.addresses import Index, View
 from ext.builder import Builder, Surroundings
 from ext.table import Generation, Pair
 
+from bench.lab.console import ANSWER_S, ask
 from bench.lab.lab import Host
 from bench.lab.site import ENVIRONMENT, INVENTORY, RunningSite
 from bench.report import record
 from bench.rig import load
-from bench.rig.stage import FIRST_ADDRESS, FIRST_MAC, NETWORK, SERVER, invented, two_cores, two_hosts
+from bench.rig.host_file import PARENT, host_file
+from bench.rig.stage import invented, two_cores, two_hosts
 
-POOL_HOSTS = 10_000
-PARENT = "site"
 ONE_HOST_TIMES, GENERATIONS = 20, 50
 STAGES = ("fetch", "parse", "plan", "build", "pack", "publish", "ack")
 COMPILE = STAGES[2:]
 LATE_S = 0.005
-ANSWER_S = 900.0
-
-
-def host_file(count: int, boot_file: str = "/pxelinux.0", extra: tuple[str, str] | None = None) -> Iterator[str]:
-    """CSV of `count` hosts in pools of POOL_HOSTS, all in one pool that says what they boot, and one option `extra`."""
-    option, value = extra or ("domain", "example.org")
-    yield f"base,mask,gateway\n{NETWORK.network_address},{NETWORK.netmask},{SERVER}\n\n"
-    yield f"name,pool,dhcp.enabled,dhcp.tftp_server,dhcp.tftp_filename,dhcp.{option}\n"
-    yield f"{PARENT},,1,{SERVER},{boot_file},{value}\n"
-    for number in range((count + POOL_HOSTS - 1) // POOL_HOSTS):
-        yield f"pool{number},{PARENT},,,,\n"
-    yield "\nname,mac,address,pool\n"
-    for number in range(count):
-        mac = (FIRST_MAC + number).to_bytes(6, "big").hex(":")
-        address = ".".join(map(str, (FIRST_ADDRESS + number).to_bytes(4, "big")))
-        yield f"node{number:07d},{mac},{address},pool{number // POOL_HOSTS}\n"
 
 
 # --- beside the server -----------------------------------------------------------------------------------------------
-
-
-def ask(console: str, command: str, *, answer_s: float = ANSWER_S, **arguments: Any) -> Any:
-    """One call of the control socket.  RuntimeError with the service's word when it fails, TimeoutError after a silence
-    of answer_s."""
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(answer_s)
-        sock.connect(console)
-        sock.sendall(msgpack.packb({"id": 1, "cmd": command, "args": arguments}))
-        unpacker = msgpack.Unpacker()
-        while data := sock.recv(1 << 16):
-            unpacker.feed(data)
-            for reply in unpacker:
-                if not reply["ok"]:
-                    raise RuntimeError(f"{command} {arguments}: {reply['error']}")
-                return reply["result"]
-    raise RuntimeError(f"{command}: the control socket was closed without an answer")
 
 
 class Site:

@@ -1,4 +1,4 @@
-"""Captures as traffic: what real clients said, by more hosts, faster or slower, every reply checked.
+"""`bootstorm bench replay`: captures as traffic, by more hosts, faster or slower, every reply checked.
 
 A capture's hosts become groups of hosts: copy k of every machine sends what the machine sent, with a MAC, an address
 and transaction ids of its own.  The requests are the client's own words; what names a host or a server is filled in.
@@ -11,12 +11,20 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import click
 
 from bench.engine.blast import Blast
 from bench.engine.captures import Datagram, read
 from bench.engine.forms import NAK, Form, add, captured, kind_of
 from bench.engine.target import Population, Target
-from bench.rig.load import Load
+from bench.report import record
+from bench.report.figures import milliseconds
+from bench.report.picture import draw_load
+from bench.rig.load import LIMIT_S, Load
+from bench.rig.options import Chosen, finish, place, progress, record_options, target_options, tell
+from bench.rig.stage import server_used
 
 REPLY_KINDS = {2: (1,), 5: (3, 8), NAK: (3,)}  # reply -> requests that it may answer
 
@@ -142,3 +150,52 @@ def start(
     except BaseException:
         sock.close()
         raise
+
+
+@click.command("replay")
+@click.argument("pcap", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@target_options(1)
+@record_options
+@click.option(
+    "--speed", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), help="2: twice as fast."
+)
+@click.option("--spread", default=0.0, show_default=True, help="Copies of a machine begin within so many seconds.")
+@click.option("--option-82/--no-option-82", default=True, show_default=True, help="Relays add it, replies echo it.")
+def replay_command(
+    pcap: tuple[Path, ...],
+    speed: float,
+    spread: float,
+    option_82: bool,
+    seed: int,
+    file: Path | None,
+    picture: Path | None,
+    **chosen_options: Any,
+) -> None:
+    """What a capture's clients said, by --hosts hosts at least, every reply checked.  Exit 1 unless each was right."""
+    relayed = not chosen_options["ifname"]
+    source = traffic(pcap, circuit=option_82 and relayed)
+    copies = -(-chosen_options["hosts"] // len(source.macs))
+    chosen_options["hosts"] = copies * len(source.macs)
+    chosen = Chosen(**chosen_options)
+    people = chosen.people()
+    planned = plan(source, copies, speed=speed, spread_s=spread, seed=seed)
+    scenario = chosen.scenario() | {"pcap": [path.name for path in pcap], "copies": copies, "speed": speed}
+    begun = record.begin("replay", scenario | {"spread_s": spread}, seed)
+    tell(f"{len(source.forms)} distinct requests of {len(source.macs)} machines, {copies} copies of each machine")
+    with place(chosen, people) as (target, stage, core):
+        watch, before = record.Watch(), stage.service() if stage else {}
+        with progress("replay", len(planned.due_ns)) as bar:
+            going = start(target, people, source.forms, planned, limit_s=LIMIT_S, core=core, seed=seed)
+            found = going.wait(bar)
+        begun |= server_used(stage, before) | {"disturbance": watch.figures(found.stalled_s), "best": found.record()}
+    for line in found.lines():
+        click.echo(line)
+    if source.skipped:
+        click.echo(f"left out: {source.skipped} requests without a DHCP message type of a client")
+    drawn = draw_load(found, record.resolved(picture), f"replay of {len(pcap)} captures") if picture else None
+    finish(begun, file, drawn)
+    if found.wrong or found.duplicate or found.lost:
+        raise click.ClickException(
+            f"{found.lost} requests without a reply, {found.wrong} wrong, {found.duplicate} replies too many; "
+            f"p99 {milliseconds(found.latency.percentile(99))}"
+        )

@@ -15,11 +15,11 @@ import click
 from bench.engine.target import Target
 from bench.lab.site import RunningSite
 from bench.peers.run import REPLY_BYTES, impossible
-from bench.refresh import host_file
 from bench.report import record
 from bench.report.machine import pinned
 from bench.report.picture import draw_search
 from bench.rig.contest import Turn, disturbed, hold
+from bench.rig.host_file import host_file
 from bench.rig.options import finish, record_options, tell
 from bench.rig.stage import HOSTS_MAX, SERVER, Stage, echo_server, invented, two_hosts
 

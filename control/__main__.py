@@ -1,4 +1,4 @@
-"""`python -m control ...` and the command `bootstorm`: processes start without the command line's weight."""
+"""`python -m control ...`: each process by its word, without the command line's weight; all else is `bootstorm`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m fastpath worker FD` and `python -m fastpath supervise FD`: not for people, `bootstorm` starts them."""
+"""`python -m fastpath ...`: worker FD and supervise FD, not for people: `bootstorm` starts them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ext.verdict import Verdict
 from control.cli import command_line
 from control.config import config
 from control.discovery.traps import decoders, queue
-from control.service import events
+from control.explain import sentences
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -90,18 +90,18 @@ def test_every_verdict_is_explained() -> None:
     explained = rows("docs/protocol.md", "verdicts")
     assert list(explained) == verdicts, "one row each, in the order of ext/verdict.pxd"
     warned = {name for name, cells in explained.items() if cells[-1] == "yes"}
-    assert warned == set(events.WORDS), "the last column says which verdicts become warnings"
+    assert warned == set(sentences.WORDS), "the last column says which verdicts become warnings"
 
 
 def test_every_warning_is_explained_in_its_own_words() -> None:
     explained = rows("docs/operations.md", "warnings")
-    assert {name: cells[0] for name, cells in explained.items()} == events.WORDS
+    assert {name: cells[0] for name, cells in explained.items()} == sentences.WORDS
     assert all(len(cells) == 2 and cells[1] for cells in explained.values()), "each says what to do"
 
 
 def test_every_finding_is_explained_in_its_own_words() -> None:
     explained = rows("docs/operations.md", "findings")
-    assert {name: cells[0] for name, cells in explained.items()} == events.FINDINGS
+    assert {name: cells[0] for name, cells in explained.items()} == sentences.FINDINGS
 
 
 def test_every_reason_of_the_trap_receiver_is_explained_in_its_own_words() -> None:
@@ -131,6 +131,25 @@ def test_files_exist(path: Path) -> None:
             if word not in ROOT_FILES and not any(any(place.glob(word.rstrip("/"))) for place in places):
                 missing.append(word)
     assert not missing
+
+
+def test_every_question_leads_to_a_file() -> None:
+    """The table `Where do I look?`: each row names files, by their whole paths."""
+    section = text("docs/development.md").partition("## Where do I look?\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) >= 10
+    for line in lines:
+        _question, answer = line.strip("| ").split(" | ")
+        named = [span for span in re.findall(r"`([^`]+)`", answer) if "/" in span]
+        assert named and all((ROOT / name).is_file() for name in named), line
+
+
+def test_every_room_is_explained() -> None:
+    """The table of rooms in docs/design.md has every folder of sources."""
+    explained = between("docs/design.md", "rooms")
+    folders = {path.parent for top in ("control", "fastpath", "bench") for path in (ROOT / top).rglob("__init__.py")}
+    names = {f"{path.relative_to(ROOT)}/" for path in folders if path.parent != ROOT} - {"control/clusto/"}
+    assert {name for name in names if f"`{name}`" not in explained} == set()
 
 
 def named_tests(content: str) -> list[tuple[str, str]]:

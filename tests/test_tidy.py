@@ -40,8 +40,9 @@ PXD_ORDER = [
 ]  # fmt: skip
 # Who may ask what time it is: processes and what a terminal shows, the talk with clusto, a stopwatch, a file's date.
 CLOCKS = (
-    "control/service/", "control/planner/planner.py", "control/observer/", "control/discovery/traps/receiver.py",
-    "control/cli/ctl.py", "control/clusto/", "control/sources/", "control/plan/compile.py", "control/table/file.py",
+    "control/service/", "control/planner/planner.py", "control/planner/child.py", "control/observer/",
+    "control/discovery/traps/receiver.py", "control/cli/ctl.py", "control/clusto/", "control/sources/",
+    "control/plan/compile.py", "control/table/file.py",
 )  # fmt: skip
 
 

@@ -30,9 +30,9 @@ from typing import Any
 
 from bench.faults.builds import Installed
 from bench.faults.meddler import PROXY
+from bench.lab.console import ask
 from bench.lab.lab import Host, Lab, LabError, Process
 from bench.lab.site import ENVIRONMENT, RunningSite, many_hosts
-from bench.refresh import ask
 from bench.report.machine import ROOT, members, pinned
 from bench.rig.stage import FIRST_ADDRESS, FIRST_MAC, NETWORK, SERVER, Stage, two_hosts
 

@@ -123,3 +123,8 @@ def echo_server(stage: Stage, *, bare: bool, reply_bytes: int) -> Iterator[None]
         yield
     finally:
         process.stop()
+
+
+def server_used(stage: Stage | None, before: dict[str, float]) -> dict[str, Any]:
+    """What our own server used; nothing is known of somebody else's."""
+    return {"server_used": stage.since(before)} if stage is not None else {}

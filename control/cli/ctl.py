@@ -319,7 +319,7 @@ def render_workers(workers: list[dict[str, Any]]) -> list[str]:
 
 
 def render_recent(warnings: list[dict[str, Any]]) -> list[str]:
-    from control.service.events import sentence
+    from control.explain.sentences import sentence
 
     return [f"{warning['seconds_ago']:9.1f} s ago  {sentence(warning)}" for warning in warnings] or ["nothing"]
 

@@ -1,7 +1,7 @@
 """Discovery as control has it: takes traps and DHCP sightings, has each machine registered, says how far it is.
 
 Nothing here waits: requests and factories are the registrars' (registrar/child.py), the disk is the journal's.  The
-switch of a machine is one lane's at a time, so two machines of one rack never race for a rack unit or an address.
+switch of a machine is one registrar's at a time, so two machines of one rack never race for a rack unit or an address.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from control.discovery.jobs import Granted, Outcome
 from control.discovery.journal import Journal, JournalFailed
 from control.discovery.machines import KEPT, NO_SWITCH, REPEAT_S, Machine, Machines
 from control.discovery.registrar import roles
-from control.discovery.registrar.child import FACTORY_LIMIT_S, Ended, Lane, Word
+from control.discovery.registrar.child import FACTORY_LIMIT_S, Ended, RegistrarProcess, Word
 from control.discovery.trapseen import TrapSeen
-from control.service.refresh import RefreshFailed
+from control.planner.jobs import RefreshFailed
 
 log = logging.getLogger("bootstorm.discovery")
 
-LANES: Final = 2  # connections to the inventory; the planner has four, and the original bears few
+REGISTRARS: Final = 2  # connections to the inventory; the planner has four, and the original bears few
 INBOX_MAX: Final = 50_000
 SLICE_S: Final = 0.003  # of traps, between two looks at control's other duties
 LOOKED_AT: Final = 16  # traps between two looks at the clock
@@ -45,7 +45,7 @@ JOURNAL: Final = "discovery.journal"
 LookUp = Callable[[list[str], list[str]], Awaitable[object]]
 
 
-class Desk:
+class Coordinator:
     """look_up: reads hosts by MAC and by name and publishes what changed.  clock: CLOCK_BOOTTIME's seconds.
 
     word: what has an address that the inventory has bound to nobody, "" for nothing.  served: what the table has for a
@@ -69,7 +69,7 @@ class Desk:
         self.journal = Journal(config.dhcp.state_dir / JOURNAL)
         self.inbox: deque[TrapSeen] = deque()
         self.bells: list[asyncio.Event] = []  # of who waits for news: each its own, or one would take another's
-        self.lanes = [Lane(config, self.intend, factory_limit_s, word) for _ in range(LANES)]
+        self.registrars = [RegistrarProcess(config, self.intend, factory_limit_s, word) for _ in range(REGISTRARS)]
         self.working: dict[str, str] = {}  # MAC -> switch
         self.names: dict[str, str] = {}  # that were about to be taken -> MAC, until its machine is through
         self.waiting: dict[str, list[asyncio.Future[None]]] = {}  # MAC -> who asked for its outcome
@@ -133,12 +133,12 @@ class Desk:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.feed(), name="traps")
-                for number, lane in enumerate(self.lanes):
-                    group.create_task(self.work(lane), name=f"registrar {number}")
+                for number, registrar in enumerate(self.registrars):
+                    group.create_task(self.work(registrar), name=f"registrar {number}")
                 group.create_task(self.refresh_hosts(), name="registered")
         finally:
-            for lane in self.lanes:
-                await lane.end()
+            for registrar in self.registrars:
+                await registrar.end()
             self.journal.close()
 
     def ring(self) -> None:
@@ -165,17 +165,17 @@ class Desk:
                 await asyncio.sleep(0)
             await bell.wait()
 
-    async def work(self, lane: Lane) -> None:
+    async def work(self, registrar: RegistrarProcess) -> None:
         bell, idle_since = self.bell(), self.clock()
         while True:
             bell.clear()
-            machine = self.claim(lane)
+            machine = self.claim(registrar)
             if machine is not None:
-                await self.have_done(lane, machine)
+                await self.have_done(registrar, machine)
                 idle_since = self.clock()
                 continue
-            if lane.channel is not None and self.clock() > idle_since + IDLE_S:
-                await lane.end()
+            if registrar.channel is not None and self.clock() > idle_since + IDLE_S:
+                await registrar.end()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.wakes_in()):
                     await bell.wait()
@@ -186,24 +186,25 @@ class Desk:
             return self.down_until_s - now
         return min(self.machines.wakes_in(now), IDLE_S)
 
-    def claim(self, lane: Lane) -> Machine | None:
-        """The next one; of the switch that the lane was at for a while, whose rack it remembers, then of another."""
+    def claim(self, registrar: RegistrarProcess) -> Machine | None:
+        """The next one; of the switch that the registrar was at for a while, whose rack it remembers, then of
+        another."""
         now = self.clock()
         if now < self.down_until_s:
             return None
         # What only DHCP saw has no switch to be alone on.
         busy = {switch for switch in self.working.values() if switch != NO_SWITCH}
-        machine = self.machines.next(now, busy, stay=lane.switch if lane.stayed < STAY_MAX else None)
+        machine = self.machines.next(now, busy, stay=registrar.switch if registrar.stayed < STAY_MAX else None)
         if machine is not None:
             self.working[machine.mac] = machine.queue
-            lane.stayed = lane.stayed + 1 if machine.queue == lane.switch else 1
-            lane.switch = machine.queue or None
+            registrar.stayed = registrar.stayed + 1 if machine.queue == registrar.switch else 1
+            registrar.switch = machine.queue or None
         return machine
 
-    async def have_done(self, lane: Lane, machine: Machine) -> None:
+    async def have_done(self, registrar: RegistrarProcess, machine: Machine) -> None:
         switch = self.working[machine.mac]
         try:
-            outcome = await lane.do(replace(machine.work(), served=self.served(machine.mac) or ""))
+            outcome = await registrar.do(replace(machine.work(), served=self.served(machine.mac) or ""))
         except Ended as ended:
             outcome = self.after_end(machine, switch, ended)
         finally:
@@ -213,7 +214,7 @@ class Desk:
             self.release_names(machine.mac)
 
     def after_end(self, machine: Machine, switch: str, ended: Ended) -> Outcome:
-        """A hanging factory must not take the lanes from the other racks: its switch waits longer each time."""
+        """A hanging factory must not take the registrars from the other racks: its switch waits longer each time."""
         self.counts["registrars_ended"] += 1
         if ended.by_factory:
             pace = self.machines.pace(switch)
@@ -417,9 +418,9 @@ class Desk:
         """Another configuration counts for the next machine; one that is under way is taken up again."""
         self.config = config
         self.machines.max_macs = config.snmp.max_macs_per_port
-        for lane in self.lanes:
-            lane.config = config
-            await lane.end()
+        for registrar in self.registrars:
+            registrar.config = config
+            await registrar.end()
 
 
 DHCP_SHOWN: Final = ("class", "role", "verdict", "giaddr", "ifindex", "circuit_id", "vendor_class", "client_id")

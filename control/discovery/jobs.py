@@ -1,4 +1,4 @@
-"""What the desk and its registrars say to each other: frozen dataclasses over a fastpath.protocol.Channel."""
+"""What the coordinator and its registrars say to each other: frozen dataclasses over a fastpath.protocol.Channel."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Waits(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrarBegin:
-    """Desk -> registrar, first.  fds: the text of services.conf."""
+    """Coordinator -> registrar, first.  fds: the text of services.conf."""
 
     config_path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Desk -> registrar: take one machine as far as it goes.
+    """Coordinator -> registrar: take one machine as far as it goes.
 
     places: [switch, dot1dBasePort, VLAN], the newest first; none for what only DHCP saw.
     roles: what its DHCP said it is, of "host", "boot" (a host, beyond doubt: firmware that loads a boot file), "bmc".
@@ -40,7 +40,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """Registrar -> desk: about to make a server of this name.  Answered with Granted when it is on disk."""
+    """Registrar -> coordinator: about to make a server of this name.  Answered with Granted when it is on disk."""
 
     mac: str
     name: str
@@ -48,7 +48,8 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """Desk -> registrar.  ok False: another machine is about to take that name; fault: it cannot be put on disk."""
+    """Coordinator -> registrar.  ok False: another machine is about to take that name; fault: it cannot be put on
+    disk."""
 
     ok: bool
     fault: str = ""
@@ -56,35 +57,35 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserves:
-    """Registrar -> desk: about to bind one of these addresses.  Answered with Reserved."""
+    """Registrar -> coordinator: about to bind one of these addresses.  Answered with Reserved."""
 
     addresses: list[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved:
-    """Desk -> registrar.  words: of each address what has it, "" where a server may get it."""
+    """Coordinator -> registrar.  words: of each address what has it, "" where a server may get it."""
 
     words: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Registrar -> desk: what it is at, for the reason when it hangs or dies there."""
+    """Registrar -> coordinator: what it is at, for the reason when it hangs or dies there."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Registrar -> desk, after each: how many requests to the inventory were answered since it was started."""
+    """Registrar -> coordinator, after each: how many requests to the inventory were answered since it was started."""
 
     requests: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Registrar -> desk: how far the machine came.
+    """Registrar -> coordinator: how far the machine came.
 
     state: one of STATES.  did: what was written, in words.  answered: whether a DHCP answer may have changed.
     uplinks: of the places, those whose port leads to another switch: [switch, dot1dBasePort]."""

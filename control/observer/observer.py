@@ -24,7 +24,7 @@ from ext.table import Generation, Pair, TableInvalid
 
 from control.messages.capture import RAW_IP, Datagram, dhcp_of
 from control.observer.link import KINDS, Ask, Tally, Told
-from control.observer.replay import Bystander, Seen
+from control.observer.replay import Replay, Seen
 from control.observer.shadow import Shadow
 from fastpath.process.logs import configure_logging
 from fastpath.process.oom import BEFORE_WORKERS, offer
@@ -157,7 +157,7 @@ class Observer:
             log.error("generation %d is not adopted: %s", message.generation, error)
             return
         self.indexes.clear()  # with the table come news of the interfaces
-        self.shadow.bystander = Bystander(pair)
+        self.shadow.replay = Replay(pair)
 
     # --- control -------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class Decided(NamedTuple):
     proxied: bool = False
 
 
-class Bystander:
+class Replay:
     """One table.  age_s: of the table, for NAKs."""
 
     def __init__(self, pair: Pair) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from control.explain.wording import VERDICTS, class_name
 from control.messages.dissect import Message, differences, dissect, hexadecimal, words
-from control.observer.replay import Bystander, Decided, Seen
+from control.observer.replay import Decided, Replay, Seen
 from ext import codec
 
 WAIT_S = 10.0  # for the other server's reply: some probe an address for up to 3 s before they offer it
@@ -86,7 +86,7 @@ class Shadow:
     """age_s: of the table; interface_name: of an ifindex; tell: hears of each difference, every time."""
 
     def __init__(self, age_s: Callable[[], int], interface_name: Callable[[int], str], tell: Tell) -> None:
-        self.bystander: Bystander | None = None
+        self.replay: Replay | None = None
         self.age_s = age_s
         self.interface_name = interface_name
         self.tell = tell
@@ -120,13 +120,13 @@ class Shadow:
         if key in self.pending:  # a copy of it, or the client's next try
             self.counts["repeats"] += 1
             return
-        if self.bystander is None:
+        if self.replay is None:
             self.counts["no table"] += 1
             return
         if len(self.pending) >= PENDING_MAX:
             self.counts["not watched"] += 1
             return
-        self.pending[key] = Pending(seen, request, self.bystander.decide(seen, request, 0, self.age_s()))
+        self.pending[key] = Pending(seen, request, self.replay.decide(seen, request, 0, self.age_s()))
 
     def take_reply(self, seen: Seen, theirs: Message) -> None:
         self.counts["replies"] += 1
@@ -143,9 +143,9 @@ class Shadow:
         if server in pending.servers:  # a copy: at the other side of a relay, or of a mirror port
             return
         pending.servers.append(server)
-        if pending.decided is None and self.bystander is not None:
+        if pending.decided is None and self.replay is not None:
             near = int(IPv4Address(theirs.yiaddr or theirs.ciaddr or server))
-            pending.decided = self.bystander.decide(pending.seen, pending.request, near, self.age_s())
+            pending.decided = self.replay.decide(pending.seen, pending.request, near, self.age_s())
         if pending.decided is not None:
             self.compare(pending, pending.decided, theirs, server, seen.time_s)
 
@@ -198,8 +198,8 @@ class Shadow:
         visible = whole and self.heard.get(place, -HEARD_S) + HEARD_S > when_s
         claimed = request["ciaddr"] or (request["requested"] if request["server_id"] else 0)
         ours = pending.decided
-        if not visible and request["message_type"] == 3 and claimed and self.bystander is not None:
-            ours = ours or self.bystander.decide(seen, request, claimed, self.age_s())
+        if not visible and request["message_type"] == 3 and claimed and self.replay is not None:
+            ours = ours or self.replay.decide(seen, request, claimed, self.age_s())
             if ours is not None:
                 self.infer(pending, ours, claimed, when_s)
                 return

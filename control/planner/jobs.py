@@ -139,6 +139,10 @@ class Listed:
     total: int
 
 
+class RefreshFailed(Exception):
+    """A refresh that was asked for did not happen; the old table serves on."""
+
+
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (

@@ -1,10 +1,10 @@
-"""`ctl discovered`, `adopt` and `ignore`: what the console hands over, checked, and the desk's answer."""
+"""`ctl discovered`, `adopt` and `ignore`: what the console hands over, checked, and the coordinator's answer."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from control.discovery.coordinator import Desk
+from control.discovery.coordinator import Coordinator
 from control.mac import parse_mac, show_mac
 from control.service.doors.console import CommandFailed, Handler, Report
 
@@ -12,8 +12,8 @@ ROWS_MAX: Final = 1_000  # in one answer; the client asks for the rest
 
 
 class DiscoveryCommands:
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, coordinator: Coordinator) -> None:
+        self.coordinator = coordinator
 
     def handlers(self) -> dict[str, Handler]:
         return {"discovered": self.discovered, "adopt": self.adopt, "ignore": self.ignore}
@@ -24,23 +24,23 @@ class DiscoveryCommands:
         if offset < 0 or not 0 < limit <= ROWS_MAX:
             raise CommandFailed(f"discovered: offset {offset}, limit {limit}; wanted 0 or more, and 1 to {ROWS_MAX}")
         if arguments.get("mac") is None:
-            return self.desk.listing(offset=offset, limit=limit)
+            return self.coordinator.listing(offset=offset, limit=limit)
         mac = read_mac("discovered", arguments["mac"])
-        found = self.desk.listing([mac])
+        found = self.coordinator.listing([mac])
         if not found["machines"]:
             raise CommandFailed(f"discovered: no trap and no DHCP request of {mac} was seen; is its switch set up?")
         return found
 
     async def adopt(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         mac = read_mac("adopt", arguments.get("mac"))
-        row = await self.desk.adopt(mac)
+        row = await self.coordinator.adopt(mac)
         if row is None:
             raise CommandFailed(f"adopt: {mac} was not seen by a trap; nobody knows where it is")
         return row
 
     async def ignore(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         mac = read_mac("ignore", arguments.get("mac"))
-        row = self.desk.ignore(mac)
+        row = self.coordinator.ignore(mac)
         if row is None:
             raise CommandFailed(f"ignore: {mac}: too many machines wait; see ctl discovered")
         return row

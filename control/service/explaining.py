@@ -20,7 +20,8 @@ from control.explain.offline import Interface
 from control.mac import parse_mac
 from control.messages.capture import Capture, Datagram
 from control.messages.dissect import dissect
-from control.service.refresh import Origins, RefreshFailed
+from control.planner.jobs import RefreshFailed
+from control.service.refresh import Origins
 from control.service.served_table import ServedTable
 
 ORIGINS_LIMIT_S = 3.0

@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import chain, islice
 from typing import Any
 
-from control.service.refresh import RefreshFailed
+from control.planner.jobs import RefreshFailed
 
 BATCH = 16  # MACs in one question to the inventory
 BATCH_OTHERS = 4  # of them left to those that do not look like ours, where both wait

@@ -31,6 +31,7 @@ from control.planner.jobs import (
     Planned,
     Progress,
     Refresh,
+    RefreshFailed,
     Relink,
     Relinked,
     Rollback,
@@ -63,10 +64,6 @@ class Origins:
 
 class NoProgress(Exception):
     """The planner hangs: the text says at what."""
-
-
-class RefreshFailed(Exception):
-    """A refresh that was asked for did not happen; the old table serves on."""
 
 
 @dataclass(slots=True)

@@ -28,14 +28,14 @@ from control.config.config import (
     load,
     parse_accepted,
 )
-from control.discovery.coordinator import Desk
+from control.discovery.coordinator import Coordinator
 from control.discovery.inbox import TrapInbox
 from control.discovery.reserved import Reserved
 from control.discovery.sighting import sighting_of
 from control.mac import parse_mac, show_mac
 from control.observer.link import HOSTS_MAX, ObserverLink, ObserverSilent
 from control.planner.child import PlannerProcess
-from control.planner.jobs import Planned
+from control.planner.jobs import Planned, RefreshFailed
 from control.service import recorder
 from control.service.discovery_commands import DiscoveryCommands
 from control.service.doors.commands import Right, Rights
@@ -43,7 +43,7 @@ from control.service.doors.console import CommandFailed, Console, Report, caller
 from control.service.events import Warnings
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.lookups import Lookups
-from control.service.refresh import CONFIRM_S, Refresher, RefreshFailed
+from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
 from control.service.watch import wait_for_change, watched_path
 from fastpath.process.build import BUILD, VERSION
@@ -118,11 +118,11 @@ class Service:
         self.endpoint: Endpoint | None = None
         self.io, self.io_reason = begin.io, begin.io_reason
         self.reserved = Reserved()
-        self.desk = Desk(
+        self.coordinator = Coordinator(
             self.config, self.refresher.look_up, boottime_s, word=self.word_of_address, served=self.table.name_of
         )
         queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
-        self.traps = TrapInbox(queue, trap_channel, self.desk.take) if queue >= 0 else None
+        self.traps = TrapInbox(queue, trap_channel, self.coordinator.take) if queue >= 0 else None
         self.warnings.subscribers.append(self.on_event)
         handlers = {
             "status": self.status,
@@ -135,7 +135,7 @@ class Service:
             "recent": self.recent,
             "packets": self.packets,
             "observed": self.observed,
-            **DiscoveryCommands(self.desk).handlers(),
+            **DiscoveryCommands(self.coordinator).handlers(),
         }
         self.console = Console(fds.one("console"), handlers, rights_of(self.config), path=begin.settings.console_path)
 
@@ -162,7 +162,7 @@ class Service:
                 group.create_task(self.follow_links(group), name="links")
                 group.create_task(self.console.run(), name="console")
                 group.create_task(self.follow_file(), name="file")
-                group.create_task(self.desk.run(), name="discovery")
+                group.create_task(self.coordinator.run(), name="discovery")
                 await stopped
                 raise Stopped
         except* Stopped:
@@ -196,7 +196,7 @@ class Service:
         """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
         if self.traps is not None or self.config.dhcp.update_ipmi:
             self.reserved.note(event)
-            self.desk.sighted(sighting_of(event))
+            self.coordinator.sighted(sighting_of(event))
 
     def word_of_address(self, address: int) -> str:
         return self.reserved.word(address, self.config.dhcp)
@@ -273,7 +273,7 @@ class Service:
 
     async def reconfigure(self, config: Config) -> None:
         await self.refresher.reconfigure(config)
-        await self.desk.reconfigure(config)
+        await self.coordinator.reconfigure(config)
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -321,7 +321,7 @@ class Service:
             "other_servers": self.warnings.other_servers(),
             "strangers": self.strangers_status(),
             "traps": self.traps_status(),
-            "discovery": self.desk.status(),
+            "discovery": self.coordinator.status(),
             "faults": dict(list(state.faults.items())[:20]),
             "faults_total": state.faults_total,
             "limits": self.limits_status(),

@@ -6,7 +6,7 @@ from typing import Any
 
 from ext.table import Changes, Pair
 
-from control.service.served_table import describe_row
+from control.table.rows import describe_row
 
 
 def describe_changes(old: Pair, new: Pair, changes: Changes, offset: int, limit: int) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ USUAL = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 
 
 def restored(path: Path) -> list[Machine]:
-    """As control's desk reads its journal, to the very record that is sent to a registrar and written again."""
+    """As control's coordinator reads its journal, to the very record that is sent to a registrar and written again."""
     journal = Journal(path)
     machines = journal.load(lambda record: Machine.of_record(record, 100.0))
     journal.close()

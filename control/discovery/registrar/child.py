@@ -1,4 +1,5 @@
-"""One registrar process as the desk has it: started when there is work, one machine at a time, ended when it hangs."""
+"""One registrar process as the coordinator has it: started when there is work, one machine at a time, ended when it
+hangs."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ class Ended(Exception):
         self.by_factory = by_factory
 
 
-class Lane:
+class RegistrarProcess:
     """intend: asked before a server is made; word: before an address is bound."""
 
     def __init__(

@@ -3,7 +3,8 @@
     get_factory(rack_name) -> an object, or None       get_driver(switchport) -> a driver class of control.clusto.client
     add_server(server, switchport)                     get_server(switchport) -> a server or None; may be left out
 
-It runs in a registrar, a process that the desk ends when it hangs; whatever it raises is one machine's reason to wait.
+It runs in a registrar, a process that the coordinator ends when it hangs; whatever it raises is one machine's reason to
+wait.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The registrar, a child process of control: takes one machine after the other through registration.py, over HTTP.
 
-A site's factory runs in here as well.  It may hang, raise or end the process: the desk sees that and starts another.
+A site's factory runs in here as well.  It may hang, raise or end the process: the coordinator sees that and starts
+another.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ log = logging.getLogger("bootstorm.discovery")
 
 
 class Registrar:
-    """One machine at a time.  Its channel is the desk's."""
+    """One machine at a time.  Its channel is the coordinator's."""
 
     def __init__(self, channel: Channel, config: Config) -> None:
         self.channel = channel
@@ -65,7 +66,7 @@ class Registrar:
         self.channel.send(Stage(text=text))
 
     def intend(self, name: str) -> bool:
-        """Raises Waits when the desk cannot keep the name."""
+        """Raises Waits when the coordinator cannot keep the name."""
         self.channel.send(Intent(mac=self.mac, name=name))
         granted, fds = self.channel.receive()
         close_all(fds)
@@ -87,7 +88,7 @@ class Registrar:
         return reserved.words
 
     def serve(self) -> None:
-        """Until the desk closes the channel.  Raises ChannelClosed."""
+        """Until the coordinator closes the channel.  Raises ChannelClosed."""
         while True:
             work, fds = self.channel.receive()
             close_all(fds)
@@ -111,7 +112,8 @@ class Registrar:
 
 
 def end_with(fd: int) -> None:
-    """Ends the process when the desk does: the next desk's registrar must not meet one that is still at work."""
+    """Ends the process when the coordinator does: the next coordinator's registrar must not meet one that is still at
+    work."""
     poll = select.poll()
     poll.register(fd, 0)  # POLLHUP comes unasked
     poll.poll()
@@ -119,7 +121,7 @@ def end_with(fd: int) -> None:
 
 
 def main(fd: int) -> None:
-    """The process.  fd: its channel to the desk."""
+    """The process.  fd: its channel to the coordinator."""
     configure_logging()
     os.nice(5)  # workers answer first, also where they share a core with us
     channel = Channel.of_fd(fd, KINDS)

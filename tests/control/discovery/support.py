@@ -133,7 +133,8 @@ class MortalApi(Api):
 
 
 class Hands:
-    """Registrations as a registrar makes them.  names: what the desk has on disk, MAC -> name about to be taken."""
+    """Registrations as a registrar makes them.  names: what the coordinator has on disk, MAC -> name about to be
+    taken."""
 
     def __init__(
         self, url: str, *, dies_at: int | None = None, in_one: bool = True, dry: bool = False, module: str | None = None

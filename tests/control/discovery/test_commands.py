@@ -20,7 +20,7 @@ from tests.control.refreshing import Ctl, commanded
 
 @asynccontextmanager
 async def discovering(ctl: Ctl) -> AsyncIterator[None]:
-    task = asyncio.create_task(ctl.service.desk.run())
+    task = asyncio.create_task(ctl.service.coordinator.run())
     try:
         yield
     finally:
@@ -52,11 +52,11 @@ def test_from_a_trap_and_a_dhcp_request_to_the_table(site: Inventory, tmp_path: 
         with pytest.raises(CallFailed, match="'x' is no MAC"):
             await ctl("ignore", mac="x")
         async with discovering(ctl):
-            ctl.service.desk.take([trap(MAC, 7)])
+            ctl.service.coordinator.take([trap(MAC, 7)])
             await until(ctl, MAC, "registered")
             with pytest.raises(CallFailed, match="has no host"):
                 await ctl("lookup", mac=MAC)
-            ctl.service.desk.sighted(sighting(MAC))
+            ctl.service.coordinator.sighted(sighting(MAC))
             row = await until(ctl, MAC, "confirmed")
             assert row["server"] == "s0001" and any("nic-eth 1 mac" in step for step in row["did"])
             while True:

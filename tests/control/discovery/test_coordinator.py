@@ -1,5 +1,5 @@
-"""The desk with its real registrar processes against the real inventory: bursts, kills, factories, an inventory that is
-down, restarts from the journal."""
+"""The coordinator with its real registrar processes against the real inventory: bursts, kills, factories, an inventory
+that is down, restarts from the journal."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from control.clusto.client import BasicServer, get_by_name
 from control.clusto.server.httpd import application
 from control.clusto.server.store import Store
 from control.config.config import Config, Dhcp, load
-from control.discovery import coordinator as desk_module
+from control.discovery import coordinator as coordinator_module
 from control.discovery import machines
-from control.discovery.coordinator import Desk
+from control.discovery.coordinator import Coordinator
 from control.discovery.machines import STRANGERS_MAX
-from control.discovery.registrar import child as lane_module
+from control.discovery.registrar import child as child_module
 from control.discovery.reserved import Reserved
 from control.discovery.trapseen import TrapSeen
 from tests.control.clusto.support import running, serving
@@ -35,7 +35,7 @@ from tests.control.discovery.support import MAC, MACS, attribute, make_rack, ser
 from tests.ports import free_port
 
 WAIT_S = 400.0  # a machine that is shared may take long; every wait is for an event
-Scenario = Callable[[Desk], Coroutine[Any, Any, None]]
+Scenario = Callable[[Coordinator], Coroutine[Any, Any, None]]
 
 
 def clock() -> float:
@@ -51,7 +51,7 @@ def configured(folder: Path, url: str, **snmp: Any) -> Config:
 
 
 class Refreshed:
-    """The refresher's part: what the desk wants to be looked up."""
+    """The refresher's part: what the coordinator wants to be looked up."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[list[str], list[str]]] = []
@@ -68,14 +68,14 @@ def at_the_desk(
     word: Callable[[int], str] = lambda _address: "",
     served: Callable[[str], str | None] = lambda _mac: None,
 ) -> None:
-    """A desk from its start to its end, as control runs it."""
+    """A coordinator from its start to its end, as control runs it."""
 
     async def run() -> None:
         look_up = (refreshed or Refreshed()).look_up
-        desk = Desk(config, look_up, clock, factory_limit_s=limit_s, word=word, served=served)
-        task = asyncio.create_task(desk.run())
+        coordinator = Coordinator(config, look_up, clock, factory_limit_s=limit_s, word=word, served=served)
+        task = asyncio.create_task(coordinator.run())
         try:
-            await asyncio.wait_for(scenario(desk), WAIT_S)
+            await asyncio.wait_for(scenario(coordinator), WAIT_S)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -95,11 +95,11 @@ def sighting(mac: str, class_: str = "BIOS_PXE", role: str = "host") -> dict[str
     }  # fmt: skip
 
 
-async def until(desk: Desk, mac: str, *states: str) -> dict[str, Any]:
+async def until(coordinator: Coordinator, mac: str, *states: str) -> dict[str, Any]:
     """Its row once it is in one of the states."""
     while True:
-        rows = desk.listing([mac])["machines"]
-        if rows and rows[0]["state"] in states and mac not in desk.working:
+        rows = coordinator.listing([mac])["machines"]
+        if rows and rows[0]["state"] in states and mac not in coordinator.working:
             row: dict[str, Any] = rows[0]
             return row
         await asyncio.sleep(0.02)
@@ -108,16 +108,16 @@ async def until(desk: Desk, mac: str, *states: str) -> dict[str, Any]:
 def test_from_trap_to_lease_in_the_inventory(site: Inventory, tmp_path: Path) -> None:
     refreshed = Refreshed()
 
-    async def scenario(desk: Desk) -> None:
-        desk.sighted(sighting(MAC))  # DHCP is often there before the trap
-        desk.take([trap(MAC, 7), trap(MAC, 7), trap(MAC, 7)])
-        row = await until(desk, MAC, "confirmed")
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.sighted(sighting(MAC))  # DHCP is often there before the trap
+        coordinator.take([trap(MAC, 7), trap(MAC, 7), trap(MAC, 7)])
+        row = await until(coordinator, MAC, "confirmed")
         assert (row["server"], row["switch"], row["port"], row["roles"]) == ("s0001", "r1-sw1", 7, ["boot"])
         assert row["dhcp"]["vendor_class"] == "PXEClient" and row["dhcp"]["circuit_id"] == "00:04"
-        desk.take([trap(MACS[1], 8)])
-        await until(desk, MACS[1], "registered")
-        desk.sighted(sighting(MACS[1], "OS"))
-        await until(desk, MACS[1], "confirmed")
+        coordinator.take([trap(MACS[1], 8)])
+        await until(coordinator, MACS[1], "registered")
+        coordinator.sighted(sighting(MACS[1], "OS"))
+        await until(coordinator, MACS[1], "confirmed")
         while sum(len(macs) for macs, _names in refreshed.asked) < 2:
             await asyncio.sleep(0.02)
 
@@ -133,9 +133,9 @@ def test_registrars_ask_what_the_inventory_does_not_know_of_an_address(site: Inv
     for number, verdict in ((3, "ACKED"), (4, "IGNORED_UNKNOWN_MAC"), (5, "IGNORED_RELAY")):
         reserved.note({"giaddr": int(IPv4Address(f"10.100.1.{number}")), "verdict": verdict})
 
-    async def scenario(desk: Desk) -> None:
-        desk.take([trap(MAC, 7)])
-        await until(desk, MAC, "registered")
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MAC, 7)])
+        await until(coordinator, MAC, "registered")
 
     at_the_desk(config, scenario, word=lambda address: reserved.word(address, config.dhcp))
     assert attribute(snapshot(site.store), "s0001", "ip", "ipstring", 0) == ["10.100.1.5"]
@@ -145,9 +145,9 @@ def test_registrars_are_told_who_is_served(site: Inventory, tmp_path: Path) -> N
     mac = "02:ab:cd:00:0e:0f"
     BasicServer("web7").set_port_attr("nic-eth", 1, "mac", "02:Ab:cD:00:0e:0F")
 
-    async def scenario(desk: Desk) -> None:
-        desk.take([trap(mac, 7)])
-        assert "/server/web7" in (await until(desk, mac, "waits"))["reason"]
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.take([trap(mac, 7)])
+        assert "/server/web7" in (await until(coordinator, mac, "waits"))["reason"]
 
     at_the_desk(configured(tmp_path, site.url), scenario, served={mac: "web7"}.get)
     assert servers(snapshot(site.store)) == ["web7"]
@@ -175,20 +175,20 @@ def test_addresses_that_are_somebody_s() -> None:
 def test_a_name_is_one_machine_s_until_it_is_through_also_over_a_restart(tmp_path: Path) -> None:
     config = configured(tmp_path, "http://127.0.0.1:9")
 
-    async def first(desk: Desk) -> None:
+    async def first(coordinator: Coordinator) -> None:
         for mac in MACS[:2]:
-            desk.machines.known(mac, clock())
-        assert (await desk.intend(MACS[0], "s0001")).ok
-        assert not (await desk.intend(MACS[1], "s0001")).ok
-        assert (await desk.intend(MACS[0], "s0001")).ok, "its own, again"
+            coordinator.machines.known(mac, clock())
+        assert (await coordinator.intend(MACS[0], "s0001")).ok
+        assert not (await coordinator.intend(MACS[1], "s0001")).ok
+        assert (await coordinator.intend(MACS[0], "s0001")).ok, "its own, again"
 
-    async def second(desk: Desk) -> None:
-        assert desk.machines.of_mac[MACS[0]].name == "s0001"
-        desk.machines.known(MACS[1], clock())
-        assert not (await desk.intend(MACS[1], "s0001")).ok
-        assert (await desk.intend(MACS[0], "s0002")).ok, "the first was taken by somebody else"
-        assert (await desk.intend(MACS[1], "s0001")).ok
-        assert (await desk.intend("02:00:00:00:00:99", "s0003")).fault
+    async def second(coordinator: Coordinator) -> None:
+        assert coordinator.machines.of_mac[MACS[0]].name == "s0001"
+        coordinator.machines.known(MACS[1], clock())
+        assert not (await coordinator.intend(MACS[1], "s0001")).ok
+        assert (await coordinator.intend(MACS[0], "s0002")).ok, "the first was taken by somebody else"
+        assert (await coordinator.intend(MACS[1], "s0001")).ok
+        assert (await coordinator.intend("02:00:00:00:00:99", "s0003")).fault
 
     at_the_desk(config, first)
     at_the_desk(config, second)
@@ -197,12 +197,12 @@ def test_a_name_is_one_machine_s_until_it_is_through_also_over_a_restart(tmp_pat
 def test_another_configuration_ends_a_registrar_and_its_machine_goes_on(site: Inventory, tmp_path: Path) -> None:
     config = configured(tmp_path, site.url)
 
-    async def scenario(desk: Desk) -> None:
-        desk.take([trap(MAC, 7)])
-        while MAC not in desk.working:
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MAC, 7)])
+        while MAC not in coordinator.working:
             await asyncio.sleep(0.001)
-        await desk.reconfigure(config)
-        assert (await until(desk, MAC, "registered", "waits"))["state"] == "registered"
+        await coordinator.reconfigure(config)
+        assert (await until(coordinator, MAC, "registered", "waits"))["state"] == "registered"
 
     at_the_desk(config, scenario)
     assert servers(snapshot(site.store)) == ["s0001"]
@@ -211,12 +211,12 @@ def test_another_configuration_ends_a_registrar_and_its_machine_goes_on(site: In
 def test_strangers_that_only_dhcp_saw_change_nothing_and_are_not_listed(site: Inventory, tmp_path: Path) -> None:
     before = snapshot(site.store)
 
-    async def scenario(desk: Desk) -> None:
-        desk.sighted(sighting(MACS[5]))
-        desk.sighted(sighting(MACS[6], role="host") | {"verdict": "OFFERED"})
-        while desk.machines.counts["unknown"] < 1:
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.sighted(sighting(MACS[5]))
+        coordinator.sighted(sighting(MACS[6], role="host") | {"verdict": "OFFERED"})
+        while coordinator.machines.counts["unknown"] < 1:
             await asyncio.sleep(0.02)
-        assert desk.listing()["total"] == 0 and MACS[6] not in desk.machines.of_mac
+        assert coordinator.listing()["total"] == 0 and MACS[6] not in coordinator.machines.of_mac
 
     at_the_desk(configured(tmp_path, site.url), scenario)
     assert snapshot(site.store) == before
@@ -229,14 +229,14 @@ def test_a_forged_request_in_a_known_host_s_name_records_nothing(site: Inventory
     server.set_attr("bootstrap", MACS[3], subkey="mac")
     before = snapshot(site.store)
 
-    async def scenario(desk: Desk) -> None:
+    async def scenario(coordinator: Coordinator) -> None:
         for verdict in ("IGNORED_BMC", "ACKED", "IGNORED_UNKNOWN_MAC"):  # the last: a table that is old
-            desk.sighted(sighting(MAC, "OS", "bmc") | {"verdict": verdict})
-        desk.sighted(sighting(MACS[3], "OS", "bmc"))
-        rows = [await until(desk, mac, "known", "registered") for mac in (MAC, MACS[3])]
+            coordinator.sighted(sighting(MAC, "OS", "bmc") | {"verdict": verdict})
+        coordinator.sighted(sighting(MACS[3], "OS", "bmc"))
+        rows = [await until(coordinator, mac, "known", "registered") for mac in (MAC, MACS[3])]
         assert any("not recorded as an ipmi-mac" in note for note in rows[0]["notes"]), rows[0]
         assert any(f"ctl adopt {MACS[3]}" in note for note in rows[1]["notes"]), rows[1]
-        assert await desk.adopt(MAC) is not None
+        assert await coordinator.adopt(MAC) is not None
 
     at_the_desk(configured(tmp_path, site.url), scenario)
     assert snapshot(site.store) == before
@@ -246,15 +246,15 @@ def test_a_word_for_a_machine_is_none_for_what_is_forged_in_its_name_later(site:
     get_by_name("dc").set_attr("snmp", 0, subkey="discovery")
     config = configured(tmp_path, site.url)
 
-    async def first(desk: Desk) -> None:
-        desk.take([trap(MAC, 7)])
-        await until(desk, MAC, "off")
-        assert await desk.adopt(MAC) is not None
-        desk.sighted(sighting(MAC, "OS", "bmc"))
-        while not any("asked as a BMC" in note for note in desk.listing([MAC])["machines"][0]["notes"]):
+    async def first(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MAC, 7)])
+        await until(coordinator, MAC, "off")
+        assert await coordinator.adopt(MAC) is not None
+        coordinator.sighted(sighting(MAC, "OS", "bmc"))
+        while not any("asked as a BMC" in note for note in coordinator.listing([MAC])["machines"][0]["notes"]):
             await asyncio.sleep(0.02)
         assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == []
-        row = await desk.adopt(MAC)
+        row = await coordinator.adopt(MAC)
         assert row is not None and row["state"] == "confirmed", row
 
     at_the_desk(config, first)
@@ -267,24 +267,24 @@ def test_a_bmc_that_says_so_for_an_hour_on_its_server_s_port_is_recorded(
     monkeypatch.setattr(machines, "BMC_LASTS_S", 3.0)
     config = configured(tmp_path, site.url)
 
-    async def first(desk: Desk) -> None:
-        desk.take([trap(MAC, 7)])
-        await until(desk, MAC, "registered")
-        desk.sighted(sighting(MAC, "OS", "bmc"))
-        while not desk.listing([MAC])["machines"][0]["notes"]:
+    async def first(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MAC, 7)])
+        await until(coordinator, MAC, "registered")
+        coordinator.sighted(sighting(MAC, "OS", "bmc"))
+        while not coordinator.listing([MAC])["machines"][0]["notes"]:
             await asyncio.sleep(0.02)
-        desk.sighted(sighting(MAC, "OS", "bmc"))
-        await until(desk, MAC, "registered")
+        coordinator.sighted(sighting(MAC, "OS", "bmc"))
+        await until(coordinator, MAC, "registered")
         assert attribute(snapshot(site.store), "s0001", "port-nic-eth", "ipmi-mac", 1) == []
-        await desk.journal.flush()
+        await coordinator.journal.flush()
 
-    async def second(desk: Desk) -> None:
-        machine = desk.machines.of_mac[MAC]
+    async def second(coordinator: Coordinator) -> None:
+        machine = coordinator.machines.of_mac[MAC]
         assert machine.bmc_at is not None, "an hour that began before a restart goes on"
         while clock() < machine.bmc_at[1] + 3.0:
             await asyncio.sleep(0.05)
-        desk.sighted(sighting(MAC, "OS", "bmc"))
-        await until(desk, MAC, "confirmed")
+        coordinator.sighted(sighting(MAC, "OS", "bmc"))
+        await until(coordinator, MAC, "confirmed")
 
     at_the_desk(config, first)
     at_the_desk(config, second)
@@ -294,15 +294,15 @@ def test_a_bmc_that_says_so_for_an_hour_on_its_server_s_port_is_recorded(
 def test_forged_requests_take_no_machine_s_place(site: Inventory, tmp_path: Path) -> None:
     """50,000 made-up MACs that waited for their turn left no room for a machine that a trap shows."""
 
-    async def scenario(desk: Desk) -> None:
-        desk.machines.most = 3_000
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.machines.most = 3_000
         for number in range(10_000):
-            desk.sighted(sighting((0x02AA00000000 + number).to_bytes(6, "big").hex(":")))
-        assert len(desk.machines.of_mac) <= STRANGERS_MAX
-        desk.take([trap(mac, 1 + at) for at, mac in enumerate(MACS[:12])])
+            coordinator.sighted(sighting((0x02AA00000000 + number).to_bytes(6, "big").hex(":")))
+        assert len(coordinator.machines.of_mac) <= STRANGERS_MAX
+        coordinator.take([trap(mac, 1 + at) for at, mac in enumerate(MACS[:12])])
         for mac in MACS[:12]:
-            await until(desk, mac, "registered")
-        assert desk.machines.counts["dropped_full"] == 0
+            await until(coordinator, mac, "registered")
+        assert coordinator.machines.counts["dropped_full"] == 0
 
     at_the_desk(configured(tmp_path, site.url), scenario)
 
@@ -315,12 +315,12 @@ def test_a_registrar_that_is_killed_at_each_request_in_turn(
     monkeypatch.setattr(machines, "SETTLE_S", 0.05)
     victims = range(1, 11)  # the requests of a server whose rack was just read
 
-    async def scenario(desk: Desk) -> None:
+    async def scenario(coordinator: Coordinator) -> None:
         kills = 0
         for port, at in enumerate(victims, 1):
-            site_counter.arm(at, lambda: [lane.pid for lane in desk.lanes if lane.pid])
-            desk.take([trap(MACS[port], port)])
-            row = await until(desk, MACS[port], "registered", "waits")
+            site_counter.arm(at, lambda: [registrar.pid for registrar in coordinator.registrars if registrar.pid])
+            coordinator.take([trap(MACS[port], port)])
+            row = await until(coordinator, MACS[port], "registered", "waits")
             assert row["state"] == "registered", row
             kills += site_counter.killed
         assert kills == len(victims), kills
@@ -414,15 +414,15 @@ def test_a_site_s_own_factories(site: Inventory, tmp_path: Path) -> None:
     module = tmp_path / "rackfactory.py"
     module.write_text(FACTORY)
 
-    async def scenario(desk: Desk) -> None:
+    async def scenario(coordinator: Coordinator) -> None:
         for mac, port in zip(MACS, (13, 15, 16, 17), strict=False):
-            desk.take([trap(mac, port)])
-        desk.take([trap(MACS[10], 1, switch_address(2)), trap(MACS[11], 1, switch_address(3))])
-        desk.take([trap(MACS[12], 14, switch_address(4))])
-        desk.take([trap(MACS[20 + port], port) for port in range(1, 9)])
+            coordinator.take([trap(mac, port)])
+        coordinator.take([trap(MACS[10], 1, switch_address(2)), trap(MACS[11], 1, switch_address(3))])
+        coordinator.take([trap(MACS[12], 14, switch_address(4))])
+        coordinator.take([trap(MACS[20 + port], port) for port in range(1, 9)])
         for port in range(1, 9):
-            assert (await until(desk, MACS[20 + port], "registered", "waits"))["state"] == "registered"
-        reasons = [(await until(desk, mac, "waits"))["reason"] for mac in [*MACS[:4], *MACS[10:13]]]
+            assert (await until(coordinator, MACS[20 + port], "registered", "waits"))["state"] == "registered"
+        reasons = [(await until(coordinator, mac, "waits"))["reason"] for mac in [*MACS[:4], *MACS[10:13]]]
         assert "add_server(s" in reasons[0] and "raised RuntimeError: thirteen at rackfactory.py:" in reasons[0]
         assert "raised SystemExit: 3" in reasons[1]
         assert "the registrar's process ended" in reasons[2] and "add_server(" in reasons[2]
@@ -430,7 +430,7 @@ def test_a_site_s_own_factories(site: Inventory, tmp_path: Path) -> None:
         assert "rack r2 has no factory" in reasons[4]
         assert "get_factory('r3') raised KeyError: 'r3'" in reasons[5]
         assert "took over 20 s and was ended" in reasons[6] and "add_server(" in reasons[6]
-        assert desk.machines.pace(switch_address(4)).pause_s >= 60.0
+        assert coordinator.machines.pace(switch_address(4)).pause_s >= 60.0
 
     at_the_desk(configured(tmp_path, site.url, rackfactory=str(module)), scenario, limit_s=20.0)
     found = snapshot(site.store)
@@ -444,21 +444,21 @@ def test_a_registrar_without_progress_is_replaced(
 ) -> None:
     """Each answer of the inventory is progress; a process that is stopped makes none; its machine is tried again."""
 
-    async def scenario(desk: Desk) -> None:
-        desk.take([trap(MAC, 3)])
-        await until(desk, MAC, "registered")
-        (pid,) = (lane.pid for lane in desk.lanes if lane.pid is not None)
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MAC, 3)])
+        await until(coordinator, MAC, "registered")
+        (pid,) = (registrar.pid for registrar in coordinator.registrars if registrar.pid is not None)
         os.kill(pid, signal.SIGSTOP)
-        monkeypatch.setattr(lane_module, "PROGRESS_LIMIT_S", 1.0)
-        desk.take([trap(MACS[1], 4)])
-        while desk.counts["registrars_ended"] < 1:
+        monkeypatch.setattr(child_module, "PROGRESS_LIMIT_S", 1.0)
+        coordinator.take([trap(MACS[1], 4)])
+        while coordinator.counts["registrars_ended"] < 1:
             await asyncio.sleep(0.02)
         monkeypatch.undo()
-        row = await until(desk, MACS[1], "retry", "registered")
+        row = await until(coordinator, MACS[1], "retry", "registered")
         assert row["state"] == "registered" or "made no progress for 1 s after" in row["reason"]
-        assert all(lane.pid != pid for lane in desk.lanes)
+        assert all(registrar.pid != pid for registrar in coordinator.registrars)
 
-    monkeypatch.setattr(desk_module, "LANES", 1)
+    monkeypatch.setattr(coordinator_module, "REGISTRARS", 1)
     at_the_desk(configured(tmp_path, site.url), scenario)
 
 
@@ -473,22 +473,22 @@ def test_a_slow_inventory_does_not_end_a_registrar_that_gets_on(
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}".rstrip(":"))
 
-    async def scenario(desk: Desk) -> None:
-        desk.take([trap(MACS[0], 3)])
-        await until(desk, MACS[0], "registered")
-        monkeypatch.setattr(lane_module, "PROGRESS_LIMIT_S", 2.5)
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MACS[0], 3)])
+        await until(coordinator, MACS[0], "registered")
+        monkeypatch.setattr(child_module, "PROGRESS_LIMIT_S", 2.5)
         started = clock()
-        desk.take([trap(MACS[1], 4)])
-        await until(desk, MACS[1], "registered")
-        assert clock() - started > 2.5 and desk.counts["registrars_ended"] == 0
+        coordinator.take([trap(MACS[1], 4)])
+        await until(coordinator, MACS[1], "registered")
+        assert clock() - started > 2.5 and coordinator.counts["registrars_ended"] == 0
 
     at_the_desk(configured(tmp_path, site.url), scenario)
 
 
 def test_a_module_that_is_not_there_is_the_reason(site: Inventory, tmp_path: Path) -> None:
-    async def scenario(desk: Desk) -> None:
-        desk.take([trap(MAC, 3)])
-        assert "no_such_module: import raised ModuleNotFoundError" in (await until(desk, MAC, "waits"))["reason"]
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MAC, 3)])
+        assert "no_such_module: import raised ModuleNotFoundError" in (await until(coordinator, MAC, "waits"))["reason"]
 
     at_the_desk(configured(tmp_path, site.url, rackfactory="no_such_module"), scenario)
     assert servers(snapshot(site.store)) == []
@@ -500,18 +500,18 @@ def test_an_inventory_that_is_down_is_waited_for_also_over_a_restart(made_site: 
     port = free_port()
     config = configured(tmp_path, f"http://127.0.0.1:{port}")
 
-    async def seen(desk: Desk) -> None:
-        desk.take([trap(mac, number) for number, mac in enumerate(MACS[:5], 1)])
-        row = await until(desk, MACS[0], "down")
-        assert "no answer" in row["reason"] and desk.status()["inventory_down"]
-        await desk.journal.flush()
+    async def seen(coordinator: Coordinator) -> None:
+        coordinator.take([trap(mac, number) for number, mac in enumerate(MACS[:5], 1)])
+        row = await until(coordinator, MACS[0], "down")
+        assert "no answer" in row["reason"] and coordinator.status()["inventory_down"]
+        await coordinator.journal.flush()
 
     at_the_desk(config, seen)
     store = Store(f"sqlite:///{tmp_path}/inventory.db")
 
-    async def back(desk: Desk) -> None:
+    async def back(coordinator: Coordinator) -> None:
         for mac in MACS[:5]:  # no trap comes again
-            await until(desk, mac, "registered")
+            await until(coordinator, mac, "registered")
 
     with running(store, port=port):
         at_the_desk(config, back)
@@ -524,25 +524,25 @@ def test_adopt_and_ignore_hold_over_a_restart(site: Inventory, tmp_path: Path) -
     get_by_name("dc").set_attr("snmp", 0, subkey="discovery")
     config = configured(tmp_path, site.url)
 
-    async def first(desk: Desk) -> None:
-        desk.take([trap(MACS[0], 1), trap(MACS[1], 2)])
-        await until(desk, MACS[0], "off")
-        assert await desk.adopt("02:00:00:00:00:99") is None
-        row = await desk.adopt(MACS[0])
+    async def first(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MACS[0], 1), trap(MACS[1], 2)])
+        await until(coordinator, MACS[0], "off")
+        assert await coordinator.adopt("02:00:00:00:00:99") is None
+        row = await coordinator.adopt(MACS[0])
         assert row is not None and (row["state"], row["server"]) == ("registered", "s0001"), row
-        row = desk.ignore(MACS[1])
+        row = coordinator.ignore(MACS[1])
         assert row is not None and row["state"] == "ignored"
 
-    async def second(desk: Desk) -> None:
-        desk.take([trap(MACS[1], 2), trap(MACS[2], 3)])
-        await until(desk, MACS[2], "off")
-        assert (await until(desk, MACS[1], "ignored"))["state"] == "ignored"
-        row = await desk.adopt(MACS[1])
+    async def second(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MACS[1], 2), trap(MACS[2], 3)])
+        await until(coordinator, MACS[2], "off")
+        assert (await until(coordinator, MACS[1], "ignored"))["state"] == "ignored"
+        row = await coordinator.adopt(MACS[1])
         assert row is not None and row["state"] == "registered"
-        desk.take([trap(mac, 5) for mac in MACS[10:20]])
-        crowded = await until(desk, MACS[10], "uplink")
+        coordinator.take([trap(mac, 5) for mac in MACS[10:20]])
+        crowded = await until(coordinator, MACS[10], "uplink")
         assert "more than 8 MACs on 10.0.0.1 port 5" in crowded["reason"]
-        row = await desk.adopt(MACS[10])
+        row = await coordinator.adopt(MACS[10])
         assert row is not None and (row["state"], row["server"], row["port"]) == ("registered", "s0003", 5)
 
     at_the_desk(config, first)
@@ -554,17 +554,23 @@ def test_a_burst_leaves_the_loop_responsive_and_memory_bounded(site: Inventory, 
     """20,000 traps at once, most of machines that are known to nobody: control's loop answers all the while."""
     late: list[float] = []
 
-    async def scenario(desk: Desk) -> None:
+    async def scenario(coordinator: Coordinator) -> None:
         macs = [number.to_bytes(6, "big").hex(":") for number in range(0x020000000000, 0x020000000000 + 20_000)]
-        desk.take([trap(mac, number % 4000, "10.9.0.1") for number, mac in enumerate(macs)])
-        desk.take([trap(MAC, 7)])
-        while desk.inbox or MAC in desk.working or desk.machines.of_mac[MAC].state in ("seen", "working"):
+        coordinator.take([trap(mac, number % 4000, "10.9.0.1") for number, mac in enumerate(macs)])
+        coordinator.take([trap(MAC, 7)])
+        while (
+            coordinator.inbox
+            or MAC in coordinator.working
+            or coordinator.machines.of_mac[MAC].state in ("seen", "working")
+        ):
             due = clock() + 0.005
             await asyncio.sleep(0.005)
-            desk.status()
+            coordinator.status()
             late.append(clock() - due)
-        assert desk.machines.of_mac[MAC].state == "registered", "the one that counts does not wait for 20,000 others"
-        assert len(desk.machines.of_mac) == 20_001 and desk.counts["dropped_inbox"] == 0
+        assert coordinator.machines.of_mac[MAC].state == "registered", (
+            "the one that counts does not wait for 20,000 others"
+        )
+        assert len(coordinator.machines.of_mac) == 20_001 and coordinator.counts["dropped_inbox"] == 0
 
     at_the_desk(configured(tmp_path, site.url), scenario)
     late.sort()
@@ -575,10 +581,10 @@ def test_a_burst_leaves_the_loop_responsive_and_memory_bounded(site: Inventory, 
 def test_a_dry_run_lists_what_it_would_do(site: Inventory, tmp_path: Path) -> None:
     before = snapshot(site.store)
 
-    async def scenario(desk: Desk) -> None:
-        desk.take([trap(MAC, 7)])
-        row = await until(desk, MAC, "would")
-        assert row["did"][0].startswith("make a penguinserver") and desk.status()["dry_run"]
+    async def scenario(coordinator: Coordinator) -> None:
+        coordinator.take([trap(MAC, 7)])
+        row = await until(coordinator, MAC, "would")
+        assert row["did"][0].startswith("make a penguinserver") and coordinator.status()["dry_run"]
 
     at_the_desk(configured(tmp_path, site.url, dry_run=True), scenario)
     assert snapshot(site.store) == before

@@ -1,4 +1,4 @@
-"""The desk's books without inventory and clock: repeats, hubs, loops, rates, fairness and bounds."""
+"""The coordinator's books without inventory and clock: repeats, hubs, loops, rates, fairness and bounds."""
 
 from __future__ import annotations
 

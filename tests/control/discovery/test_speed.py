@@ -1,4 +1,4 @@
-"""Many machines come up at once: the desk, its registrars and the embedded inventory, each a process of its own.
+"""Many machines come up at once: the coordinator, its registrars and the embedded inventory, each a process of its own.
 
 BOOTSTORM_RACKS=50 for 1,000 machines; 5 racks otherwise.
 """
@@ -19,7 +19,7 @@ import pytest
 
 from control.clusto.client import connect
 from control.clusto.server.store import Store
-from control.discovery.coordinator import Desk
+from control.discovery.coordinator import Coordinator
 from tests.control.discovery.support import attribute, make_site, servers, snapshot, switch_address
 from tests.control.discovery.test_coordinator import at_the_desk, configured, trap
 
@@ -58,18 +58,18 @@ def test_racks_of_new_servers(tmp_path: Path) -> None:
         }
         figures: list[str] = []
 
-        async def scenario(desk: Desk) -> None:
+        async def scenario(coordinator: Coordinator) -> None:
             started, before = time.monotonic(), cpu_s(pid)
-            desk.take([trap(mac, port, switch_address(rack)) for (rack, port), mac in macs.items()])
-            while desk.machines.counts["registered"] < len(macs):
-                assert not desk.machines.counts["waits"], desk.listing(limit=5)
+            coordinator.take([trap(mac, port, switch_address(rack)) for (rack, port), mac in macs.items()])
+            while coordinator.machines.counts["registered"] < len(macs):
+                assert not coordinator.machines.counts["waits"], coordinator.listing(limit=5)
                 await asyncio.sleep(0.1)
             took, cpu = time.monotonic() - started, cpu_s(pid) - before
-            lanes = sum(cpu_s(lane.pid) for lane in desk.lanes if lane.pid)
+            both = sum(cpu_s(registrar.pid) for registrar in coordinator.registrars if registrar.pid)
             each = 1000 / len(macs)
             figures.append(
                 f"{len(macs)} servers registered in {took:.1f} s, {len(macs) / took:.1f} a second; CPU a server: "
-                f"inventory {cpu * each:.0f} ms, both registrars {lanes * each:.0f} ms; load {os.getloadavg()[0]:.0f}"
+                f"inventory {cpu * each:.0f} ms, both registrars {both * each:.0f} ms; load {os.getloadavg()[0]:.0f}"
             )
 
         at_the_desk(configured(tmp_path, url), scenario)

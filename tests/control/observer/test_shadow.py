@@ -10,7 +10,7 @@ from ext.verdict import Verdict
 
 from control.messages.dissect import dissect
 from control.observer import shadow
-from control.observer.replay import Bystander, Seen, with_server_id, with_subnet_selection
+from control.observer.replay import Replay, Seen, with_server_id, with_subnet_selection
 from control.observer.shadow import BOTH_SILENT, DIFFERENT, NOT_SEEN, ONLY_THEY, ONLY_WE, SAME, WAIT_S, Shadow
 from ext import codec
 from tests.ext.packets import ACK, BROADCAST, DECLINE, DISCOVER, INFORM, NAK, OFFER, RELEASE, REQUEST, ip, message, tlv
@@ -29,7 +29,7 @@ class Wire:
         self.told: list[tuple[str, str, str]] = []
         self.now_s = START_S
         self.shadow = Shadow(lambda: 0, lambda ifindex: f"eth{ifindex}", lambda *said: self.told.append(said))
-        self.shadow.bystander = Bystander(self.pair)
+        self.shadow.replay = Replay(self.pair)
 
     def send(self, payload: bytes, **place: Any) -> None:
         self.now_s += 0.01
@@ -386,7 +386,7 @@ def test_options_are_put_before_the_end() -> None:
 
 def test_no_table_yet_and_none_with_addresses() -> None:
     wire = Wire()
-    wire.shadow.bystander = None
+    wire.shadow.replay = None
     wire.send(message(DISCOVER, ALICE))
     wire.reply(offer())
     assert wire.counted() == {"requests": 1, "replies": 1, "no table": 1, "stray replies": 1}
@@ -404,7 +404,7 @@ def test_the_newest_comparison_counts() -> None:
     """A difference that was repaired in the inventory is gone with the machine's next exchange."""
     wire = Wire()
     for xid, table in ((1, one_host(address="10.1.0.40")), (2, one_host(address="10.1.0.40")), (3, wire.pair)):
-        wire.shadow.bystander = Bystander(table)
+        wire.shadow.replay = Replay(table)
         wire.send(message(DISCOVER, ALICE, xid=xid))
         wire.reply(ours(message(DISCOVER, ALICE, xid=xid)))
         if xid == 2:

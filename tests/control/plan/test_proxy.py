@@ -14,8 +14,8 @@ from control.config.config import Dhcp
 from control.explain.offline import assumed
 from control.options.rendering import PXELINUX_MAGIC
 from control.plan.plan import Plan, State, Template, plan_hosts
-from control.service.served_table import describe_row
 from control.table.changes import flat
+from control.table.rows import describe_row
 from tests.control.cli.test_ctl import STATUS
 from tests.control.inventories import At, Site, decode, row_of
 from tests.control.plan.test_compile import check_quick_path, whole

@@ -14,10 +14,9 @@ import pytest
 from ext.table import Pair
 
 from control.cli.ctl import CallFailed
-from control.planner.jobs import Failed, Planned
+from control.planner.jobs import Failed, Planned, RefreshFailed
 from control.planner.planner import Planner
 from control.service.doors.commands import COMMANDS
-from control.service.refresh import RefreshFailed
 from tests.control.planner.test_doubts import many
 from tests.control.planning import LINKS, OTHER_LINKS, Control, Inventory, config, end, mac, number, refresh, site, text
 from tests.control.refreshing import Ctl, commanded, inventory_server

@@ -11,6 +11,7 @@ import pytest
 from ext.page import WorkerPage, create_worker_page
 from ext.verdict import Verdict
 
+from control.explain.sentences import WORDS, sentence
 from control.service.events import (
     HOSTS_MAX,
     LINES_BURST,
@@ -21,9 +22,7 @@ from control.service.events import (
     SLICE,
     STRANGERS_BURST,
     STRANGERS_PER_S,
-    WORDS,
     Warnings,
-    sentence,
 )
 
 MAC, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from control.planner.jobs import RefreshFailed
 from control.service import lookups
 from control.service.lookups import (
     AGAIN_S,
@@ -26,7 +27,6 @@ from control.service.lookups import (
     Asked,
     Lookups,
 )
-from control.service.refresh import RefreshFailed
 
 
 class Inventory:

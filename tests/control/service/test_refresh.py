@@ -16,10 +16,10 @@ import pytest
 from ext.codec import links_of
 
 from control.config.config import load
-from control.planner.jobs import KINDS, ListChanges
+from control.planner.jobs import KINDS, ListChanges, RefreshFailed
 from control.service import refresh
 from control.service.links import LinkAddress
-from control.service.refresh import RETRY_FIRST_S, Refresher, RefreshFailed
+from control.service.refresh import RETRY_FIRST_S, Refresher
 from control.service.served_table import NotAdopted
 from fastpath.protocol import Channel
 from tests.control.inventories import Site
