@@ -23,6 +23,7 @@ MEMORY_BYTES_MAX = 700 << 20
 CHILD = f"""
 import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_BYTES_MAX}, {MEMORY_BYTES_MAX}))
+from control.clusto.errors import InventoryDown
 from control.sources.filesource import FileSource
 from pathlib import Path
 names, faults = [], []

@@ -29,6 +29,7 @@ MEMORY_BYTES_MAX = 1_500 << 20
 CHILD = f"""
 import json, re, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_BYTES_MAX}, {MEMORY_BYTES_MAX}))
+from control.clusto.errors import InventoryDown
 from control.sources.fetch import Fetcher
 from control.sources.model import PartLost
 came = []
