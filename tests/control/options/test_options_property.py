@@ -13,25 +13,8 @@ from scapy.layers.dns import dns_get_str
 
 from control.options import rendering
 from control.options.rendering import OptionRejected, Vocabulary, encode, render, tlv
-from control.options.table import SUBOPTION_ROWS, Option, option_by_code
-
-
-def option(subkey: str) -> Option:
-    found = Vocabulary().find(subkey)
-    assert found is not None, subkey
-    return found
-
-
-def parse(blob: bytes) -> dict[int, bytes]:
-    """TLVs -> payloads, pieces of one code joined (RFC 3396); the mirror of render, for these tests only."""
-    payloads: dict[int, bytes] = {}
-    while blob:
-        code, length = blob[0], blob[1]
-        assert len(blob) >= 2 + length
-        payloads[code] = payloads.get(code, b"") + blob[2 : 2 + length]
-        blob = blob[2 + length :]
-    return payloads
-
+from control.options.table import SUBOPTION_ROWS, option_by_code
+from tests.control.options.test_options import option, parse
 
 _codes = st.integers(1, 254)
 _render_codes = _codes.filter(lambda code: code not in rendering.ENCODER_OWNED)
