@@ -124,6 +124,7 @@ class Failed:
 
     kind: (
         str  # "down", "shrunk", "contested", "pinned", "nothing", "internal": a fault of ours, or a planner that ended;
+        # "unread": a look-up by a planner that has not read the inventory as a whole yet;
         # "superseded", which only control says: of what another configuration ended
     )
     reason: str

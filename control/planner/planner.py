@@ -189,7 +189,7 @@ class Planner:
             self.fail("pinned", self.pinned(), "hosts")
             return
         if pair is None or self.frame is None:
-            self.fail("down", "the inventory has not been read as a whole yet", "hosts")
+            self.fail("unread", "the inventory has not been read as a whole yet", "hosts")
             return
         stages = Stages()
         asked_macs = {int(mac.replace(":", ""), 16) for mac in macs}

@@ -110,6 +110,10 @@ def is_superseded(reply: Reply) -> bool:
     return isinstance(reply, Failed) and reply.kind == SUPERSEDED
 
 
+def is_unread(reply: Reply) -> bool:
+    return isinstance(reply, Failed) and reply.kind == "unread"
+
+
 def reason_of(reply: Reply) -> str:
     return reply.reason if isinstance(reply, Failed) else f"the planner answered {type(reply).__name__}"
 
@@ -181,6 +185,9 @@ class Refresher:
             await self.end_planner()
             raise
         self.links_due = False
+        # It knows nothing of the inventory, and without that looks nobody up.
+        self.due_s = min(self.due_s, time.monotonic() + RETRY_FIRST_S)
+        self.rescheduled.set()
 
     async def end_planner(self) -> None:
         self.drop_channel()
@@ -414,6 +421,13 @@ class Refresher:
         async with self.looking_up:
             started = time.monotonic()
             reply = await self.give(message, "hosts")
+            if is_unread(reply) and self.job.locked():
+                async with self.job:  # it has just been started, and reads the inventory as a whole
+                    pass
+                reply = await self.give(message, "hosts")
+            if is_unread(reply) and message.asked:
+                await self.do_refresh(Refresh())
+                reply = await self.give(message, "hosts")
             if not isinstance(reply, Planned):
                 raise RefreshFailed(reason_of(reply))
             return self.figures(reply, started), reply.missing

@@ -332,7 +332,7 @@ def test_an_inventory_that_is_down_changes_nothing(planner: Planner, control: Co
 
 def test_a_look_up_before_a_whole_read_is_refused(planner: Planner, control: Control) -> None:
     planner.look_up([text(1)], [])
-    assert control.last == Failed(kind="down", reason="the inventory has not been read as a whole yet", job="hosts")
+    assert control.last == Failed(kind="unread", reason="the inventory has not been read as a whole yet", job="hosts")
 
 
 @pytest.mark.parametrize("by", ["mac", "name"])

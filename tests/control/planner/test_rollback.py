@@ -460,15 +460,20 @@ async def seen(ctl: Ctl, host: int) -> Any:
     return found["leases"][0]["address"]
 
 
-def test_a_look_up_before_the_first_refresh_has_ended(held: Held, tmp_path: Path) -> None:
+def test_a_look_up_waits_for_the_first_read_of_the_whole(held: Held, tmp_path: Path) -> None:
+    """As after an upgrade or the planner's death: a person who asks then, or a new server, is not told to come again."""
+
     async def scenario(ctl: Ctl) -> None:
         held.hold("prefetch_attrs")
         under_way = asyncio.create_task(ctl("refresh"))
         await held.wait_asked()
-        with pytest.raises(CallFailed, match="has not been read as a whole yet"):
-            await ctl("refresh", mac=text(2))
+        look_up = asyncio.create_task(ctl("refresh", mac=text(2)))
+        stranger = asyncio.create_task(ctl.service.refresher.look_up([text(3)]))
+        done, _waiting = await asyncio.wait((look_up, stranger, under_way), timeout=0.5)
+        assert not done, "it waits, and asks nothing itself"
         held.release()
         assert (await under_way)["hosts"] == 6
+        assert (await look_up)["hosts"] == 6 and (await stranger)[1] == []
         with pytest.raises(RefreshFailed):
             held.down = b""
             await ctl.service.refresher.look_up([text(2)])

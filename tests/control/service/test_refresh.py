@@ -165,6 +165,28 @@ def test_a_planner_that_died_between_two_jobs(inventory: Inventory, tmp_path: Pa
     within(inventory, tmp_path, scenario)
 
 
+def test_who_is_looked_up_by_a_planner_that_replaces_one_that_died(inventory: Inventory, tmp_path: Path) -> None:
+    """It has read nothing yet: a person's question makes it read, and a server's that has just been racked soon."""
+
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        await control.refresher.refresh()
+        control.kill()
+        with pytest.raises(RefreshFailed, match="the planner ended"):
+            await control.refresher.look_up(["00:11:22:33:44:01"], asked=True)
+        figures, missing = await control.refresher.look_up(["00:11:22:33:44:01"], asked=True)
+        assert figures["hosts"] == 3 and missing == []
+        control.refresher.due_s = time.monotonic() + 3600
+        control.kill()
+        with pytest.raises(RefreshFailed, match="the planner ended"):
+            await control.refresher.look_up(["00:11:22:33:44:01"])
+        with pytest.raises(RefreshFailed, match="not been read as a whole yet"):
+            await control.refresher.look_up(["00:11:22:33:44:01"])
+        assert control.refresher.due_s < time.monotonic() + 2 * RETRY_FIRST_S
+
+    within(inventory, tmp_path, scenario)
+
+
 def test_one_planner_whoever_needs_it_first(
     inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
