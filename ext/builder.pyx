@@ -267,9 +267,9 @@ cdef class Builder:
         memcpy(&identity, <const char *>self.heap + self.leases[lease].own_at - IDENTITY_BYTES, IDENTITY_BYTES)
         return identity
 
-    def append(self, Builder other not None, skip=frozenset(), objects=frozenset()):
-        """Take over the rows and claims of another builder, except the rows whose keys are in `skip` and those of some
-        objects.  objects: identities.  Neither builder has a base."""
+    def append(self, Builder other not None, skip=frozenset(), objects=frozenset(), claimants=frozenset()):
+        """Take over the rows and claims of another builder, except the rows whose keys are in `skip`, those of some objects
+        and the claims of some.  objects, claimants: identities.  Neither builder has a base."""
         cdef uint32_t heap_at = len(self.heap), at = 0, i
         cdef const Lease *first
         cdef Lease *copy
@@ -303,6 +303,8 @@ cdef class Builder:
             self.claim_room = self.claim_count + other.claim_count
             for i in range(other.claim_count):
                 claim = other.claims[i]
+                if claimants and claim.identity in claimants:
+                    continue
                 claim.name_at += heap_at
                 self.claims[self.claim_count] = claim
                 self.claim_count += 1

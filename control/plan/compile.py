@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ext.builder import Builder
+from ext.builder import Builder, identity_of_object
 from ext.table import Pair, row_key
 
 from control.config.config import Dhcp
 from control.mac import show_mac
 from control.plan.contexts import Context, Faults
-from control.plan.plan import Contested, Row, Rules, State, Template, conflicts
+from control.plan.plan import Claims, Contested, Row, Rules, State, Template, conflicts
 from control.sources.model import Batch, Inventory, PartLost, name_of
 
 REPORT_LINES_MAX = 10_000
@@ -203,10 +203,8 @@ class Compilation:
         digest.update(b"\0".join(parts))
         return digest.digest()
 
-    def assemble(self, served: Pair | None, carried: set[int], looked_up: Iterable[int] = ()) -> Assembled:
-        """All segments as one; the rows of the keys in `carried` exactly as they are served now, or not at all.
-
-        looked_up: keys of rows about which a look-up had a younger word than the last read of their part."""
+    def assemble(self, served: Pair | None, carried: set[int], younger: Younger | None = None) -> Assembled:
+        """All segments as one; the rows of the keys in `carried` exactly as they are served now, or not at all."""
         faults = self.rules.all_faults()
         reasons: dict[str, str] = {}
         for segment in (*self.segments.values(), *self.stale.values()):
@@ -216,7 +214,7 @@ class Compilation:
         if self.lost and served is not None:
             # What they contested is not in the table: who is in conflict stays so.
             carried = carried.union(row_key(mac, role) for mac, role in served.in_state("conflict"))
-        merge = Merge(self, served, carried, frozenset(looked_up))
+        merge = Merge(self, served, carried, younger or Younger())
         builder = merge.rows(frozenset())
         contested = read_contested(builder)
         losers = conflicts(contested, faults)
@@ -233,21 +231,36 @@ class Compilation:
         return Assembled(builder, faults, reasons, sum(segment.quarantined for segment in parts), contested)
 
 
+@dataclass(slots=True)
+class Younger:
+    """What look-ups have read after the last read of the parts that it is in.
+
+    rows: keys.  claims: of the objects that were read; touched: of those among them that were read during this refresh,
+    so that what it has read of them may be older, too."""
+
+    rows: Collection[int] = frozenset()
+    claims: Claims = field(default_factory=dict)
+    touched: Claims = field(default_factory=dict)
+
+
 class Merge:
     """Rows of many segments in one Builder.  An object never has a row as it was beside another as it is, or two
     machines could be answered with its address: what is carried stays as it is served, with all other rows of those
-    objects, and a part as it was gives no row of an object that is read in another part.
+    objects, and a part as it was gives no row of an object that is read in another part.  Nor has it a claim of before
+    beside a row of after."""
 
-    looked_up: keys of rows that were read singly after the last read of their part."""
-
-    def __init__(self, done: Compilation, served: Pair | None, carried: set[int], looked_up: frozenset[int]) -> None:
+    def __init__(self, done: Compilation, served: Pair | None, carried: set[int], younger: Younger) -> None:
         self.done = done
         self.served = served
         self.carried = carried
         rows = [] if served is None else [(key, served.lookup(key)) for key in sorted(carried)]
         self.kept = [key for key, row in rows if row is not None]
         self.objects = {row["identity"] for _key, row in rows if row is not None}
-        self.looked_up = looked_up
+        self.looked_up = frozenset(younger.rows)
+        of_stale = {path: claims for path, claims in younger.claims.items() if name_of(path) in done.unread}
+        self.claims: Claims = of_stale | dict(younger.touched)
+        self.claimants = {identity_of(path) for path in self.claims}
+        self.touched = {identity_of(path) for path in younger.touched}
         self.elsewhere: set[int] = set()  # objects that are in a part as it was, and in another as it is
         if done.stale:
             stale = set[int]().union(*(segment.rows.objects() for segment in done.stale.values()))
@@ -257,11 +270,13 @@ class Merge:
         builder = Builder()
         skipped = left_out.union(self.carried)
         for segment in self.done.segments.values():
-            builder.append(segment.rows, skipped, self.objects)
+            builder.append(segment.rows, skipped, self.objects, self.touched)
         for part, segment in self.done.stale.items():
-            builder.append(
-                segment.rows, skipped.union(self.done.gone[part], self.looked_up), self.objects | self.elsewhere
-            )
+            gone = skipped.union(self.done.gone[part], self.looked_up)
+            builder.append(segment.rows, gone, self.objects | self.elsewhere, self.claimants)
+        for claims in self.claims.values():
+            for address, name, path in claims:
+                builder.add_claim(address, encoded(name), told_apart(path))
         for key in self.kept:
             if key not in left_out and self.served is not None:
                 builder.copy_host(self.served.holder_of(key), key)
@@ -313,6 +328,11 @@ def encoded(name: str) -> bytes:
 def told_apart(thing: str | int) -> bytes | int | None:
     """Row.thing as Builder takes it."""
     return (thing.encode("utf-8", "backslashreplace") or None) if isinstance(thing, str) else thing
+
+
+def identity_of(path: str) -> int:
+    """As rows and claims bear it."""
+    return int(identity_of_object(path.encode("utf-8", "backslashreplace")))
 
 
 def decoded(name: bytes) -> str:

@@ -131,6 +131,7 @@ class Plan:
 
 
 Claim = tuple[int, str, str]  # address, name and path of who has it without being answered with it
+Claims = Mapping[str, Sequence[Claim]]  # path -> all that this object has so
 # The key of the row that hands an address out, None for who only has it; the name; which object (Row.thing)
 Owner = tuple[int | None, str, str | int]
 

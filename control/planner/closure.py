@@ -18,7 +18,7 @@ from ext.table import Pair
 
 from control.mac import show_mac
 from control.plan.compile import decoded, encoded, told_apart
-from control.plan.plan import Contested, Plan, Row, State
+from control.plan.plan import Claim, Claims, Contested, Plan, Row, State
 from control.sources.model import Inventory, name_of
 
 DISPUTES_MAX = 10_000  # beyond that many conflicts the next refresh, not a look-up, finds out that one is over
@@ -75,11 +75,13 @@ class Disputes:
 @dataclass(slots=True)
 class Closure:
     """What a look-up found.  keys: of the rows that it decides about: who has no row among `rows` (by key) is not in
-    the inventory any more.  plan: of all that was read, and of what stands above."""
+    the inventory any more.  plan: of all that was read, and of what stands above.  claims: by path of each object that
+    was read, what it has without being answered with it."""
 
     keys: set[int]
     rows: dict[int, Row]
     plan: Plan
+    claims: Claims
 
 
 Read = Callable[[list[str], list[str], Inventory], Inventory]  # control.sources.model.Source.read_hosts
@@ -120,7 +122,11 @@ def read_closed(
     # All of an object was read: a row of it that was not planned is gone, whoever asked for that.
     keys |= rows.keys() | view.of_objects(identities(paths))
     unsure = view.of_objects(identities(plan.unsure))  # what cannot be read stays as it is served
-    return Closure(keys - unsure, {key: row for key, row in rows.items() if key not in unsure}, plan)
+    claims: dict[str, list[Claim]] = {path: [] for path in paths.difference(plan.unsure)}
+    for claim in plan.claims:
+        if claim[2] in claims:
+            claims[claim[2]].append(claim)
+    return Closure(keys - unsure, {key: row for key, row in rows.items() if key not in unsure}, plan, claims)
 
 
 def paths_read(inventory: Inventory, frame: Inventory) -> set[str]:

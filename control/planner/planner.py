@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -22,11 +22,11 @@ from ext.table import Changes, Generation, Keys, TableInvalid, compare, row_key
 from control.clusto.errors import InventoryDown
 from control.config.config import Config
 from control.mac import show_mac
-from control.plan.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, encoded
+from control.plan.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Younger, encoded
 from control.plan.contexts import Faults
 from control.plan.guards import Flips, shrinking
 from control.plan.origins import found_origins
-from control.plan.plan import plan_hosts
+from control.plan.plan import Claim, plan_hosts
 from control.plan.site_facts import surroundings
 from control.planner.closure import Closure, Disputes, read_closed
 from control.planner.jobs import Failed, Listed, OriginsFound, Planned, Progress
@@ -95,6 +95,8 @@ class Planner:
         self.refreshing = False
         self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
         self.looked_up: set[int] = set()  # keys of rows that may be younger than the last read of their part
+        self.touched_claims: dict[str, Sequence[Claim]] = {}  # of objects, as `touched`
+        self.looked_up_claims: dict[str, Sequence[Claim]] = {}  # as `looked_up`
         self.disputes = Disputes()
         self.progress_due_s = 0.0
         self.at = Progress(stage="begin", done=0, total=0)
@@ -216,7 +218,9 @@ class Planner:
         changes = Changes(changes.added, Keys([*changes.changed.packed, *late.packed]), changes.removed)
         if self.refreshing:
             self.touched |= found.keys | keys_of(changes)
+            self.touched_claims.update(found.claims)
         self.looked_up |= keys_of(changes)
+        self.looked_up_claims.update(found.claims)
         if former is not None:
             self.served.keep_former(former, changes, "hosts")
         self.disputes.note(found.plan.contested)
@@ -250,7 +254,7 @@ class Planner:
             self.fail("pinned", self.pinned())
             return
         stages = Stages()
-        self.refreshing, self.touched = True, set()
+        self.refreshing, self.touched, self.touched_claims = True, set(), {}
         try:
             done = self.compile(stages)
         except InventoryDown as down:
@@ -297,7 +301,8 @@ class Planner:
         if pair is not None and done.rules.frame.unread:  # perhaps one of a manager that cannot be read
             networks += pair.top.networks
         surroundings = self.surroundings(networks)
-        assembled = done.assemble(pair, carried, self.looked_up)
+        younger = Younger(self.looked_up, self.looked_up_claims, self.touched_claims)
+        assembled = done.assemble(pair, carried, younger)
         fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
         full = Generation(fd)
         self.progress("build", 1, 4)
@@ -306,7 +311,7 @@ class Planner:
         held = self.held(changes, full, force)
         if held:
             os.close(fd)
-            assembled = done.assemble(pair, self.with_their_objects(carried | held), self.looked_up)
+            assembled = done.assemble(pair, self.with_their_objects(carried | held), younger)
             fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
             full = Generation(fd)
             changes = compare(pair, full)
@@ -334,6 +339,7 @@ class Planner:
         self.frame = done.rules.frame.frame()
         # Also what a look-up only confirmed: the part itself was read before that, and perhaps otherwise.
         self.looked_up = self.touched | (self.looked_up if done.stale else set())
+        self.looked_up_claims = (self.looked_up_claims if done.stale else {}) | self.touched_claims
         if not done.lost and not carried:
             self.disputes = Disputes()
         self.disputes.note(assembled.contested)

@@ -27,7 +27,7 @@ MACS, ADDRESSES = st.integers(1, 6), st.integers(20, 24)
 MACHINES = st.builds(
     Machine,
     mac=MACS,
-    addresses=st.lists(ADDRESSES, min_size=1, max_size=1),
+    addresses=st.lists(ADDRESSES, min_size=1, max_size=2, unique=True),
     enabled=st.sampled_from([True, True, True, False]),
     proxy=st.sampled_from([False, False, False, False, True]),
     part=st.sampled_from(["p", "q"]),
@@ -208,6 +208,36 @@ class Moves(RuleBasedStateMachine):
         self.inventory.before_part, self.inventory.lost, self.inventory.missing = before, lost, missing
         self.planner.refresh(force)
         self.inventory.before_part, self.inventory.lost, self.inventory.missing = (lambda _part: None), set(), set()
+
+    @rule(part=st.sampled_from(["p", "q"]), change=EDITS, torn=ADDRESSES)
+    def edit_and_look_up_amid_a_refresh(self, part: str, change: Any, torn: int) -> None:
+        """The refresh has read some before the edit, and one of them with half of another edit that is undone by then.
+        What was looked up after it is answered as the inventory says, once the refresh is through."""
+        what, name, value = change
+        hosts = self.inventory.hosts
+        self.planner.refresh(True)
+        if name not in hosts or what in ("part", "delete", "rename", "give", "type"):
+            return
+        other = value if what == "swap" and value in hosts else name
+        whole = list(hosts[other].addresses)
+        if torn not in whole:
+            hosts[other].addresses = [*whole, torn]  # no address that is answered: there is one in this network
+
+        def before(reading: str) -> None:
+            if reading == part:
+                hosts[other].addresses = list(whole)
+                edit(hosts, what, name, value)
+                self.look_up("name", name.partition("#")[0])
+                self.check_published()
+
+        self.inventory.before_part = before
+        self.planner.refresh(True)
+        self.inventory.before_part = lambda _part: None
+        assert self.planner.served.pair is not None
+        want, have = fresh(self.inventory, self.config.dhcp), rows_of(self.planner.served.pair)
+        for key, row in want.items():
+            if row["name"].decode() == name.partition("#")[0] and addresses_of(row):
+                assert addresses_of(have.get(key)) == addresses_of(row), f"{key:x}: {have.get(key)}, wanted {row}"
 
     @rule()
     def refresh_well(self) -> None:

@@ -461,7 +461,7 @@ async def seen(ctl: Ctl, host: int) -> Any:
 
 
 def test_a_look_up_waits_for_the_first_read_of_the_whole(held: Held, tmp_path: Path) -> None:
-    """As after an upgrade or the planner's death: a person who asks then, or a new server, is not told to come again."""
+    """As after an upgrade or the planner's death: a person who asks then, or a new server, need not come again."""
 
     async def scenario(ctl: Ctl) -> None:
         held.hold("prefetch_attrs")
