@@ -4,10 +4,11 @@ Pure: no I/O, no clock, no allocation.  The worker, the tests, the fuzzer, the b
 """
 
 from ext.classify cimport classify
-from ext.encode cimport Reply, encode_reply
-from ext.judge cimport Decision, Packet, check_place, judge
+from ext.encode cimport encode_reply
+from ext.judge cimport Decision, check_place, judge
 from ext.leases cimport FLAG_BOOTP, Site
 from ext.overload cimport patience_ns
+from ext.packet cimport Packet, Reply
 from ext.parse cimport Request, parse_request
 from ext.roles cimport find_host
 from ext.verdict cimport *

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from ext.answer cimport answer as c_answer
 from ext.classify cimport classify
 from ext.classify import ClientClass
-from ext.encode cimport Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
-from ext.judge cimport Decision, Packet, told_link
+from ext.judge cimport Decision, told_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
 from ext.notes cimport Acquaintance, count_ack
 from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
+from ext.packet cimport Packet, Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.parse cimport Request, parse_request
 from ext.table cimport Pair
 from ext.table import STATES

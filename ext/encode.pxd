@@ -7,18 +7,13 @@ patches what belongs to this packet.  Only when that exceeds what the client tak
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from ext.judge cimport Decision, Packet, is_connected, primary_link
+from ext.judge cimport Decision, is_connected, primary_link
 from ext.leases cimport *
+from ext.packet cimport *
 from ext.parse cimport Request
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
 from ext.wire cimport *
-
-
-cdef enum Route:
-    ROUTE_UDP                      # the kernel routes it: relays, clients behind a router
-    ROUTE_FRAME                    # an Ethernet frame to one MAC: the client cannot answer ARP yet
-    ROUTE_BROADCAST                # an Ethernet broadcast out of the interface that the request came in on
 
 
 cdef packed struct Times:          # three options as they stand on the wire (RFC 2132 sections 9.2, 9.11, 9.12)
@@ -34,19 +29,6 @@ cdef packed struct Opening:        # the first two options of every reply (RFC 2
     uint8_t type_code, type_bytes, type
     uint8_t id_code, id_bytes
     uint32_t id_be
-
-
-cdef struct Reply:
-    uint8_t *data                  # IP_UDP_BYTES of headroom stand before it
-    size_t capacity
-    size_t length
-    Route route
-    uint32_t ifindex               # ROUTE_FRAME, ROUTE_BROADCAST
-    uint32_t destination_be
-    uint16_t port_be
-    uint32_t source_be
-    uint8_t mac[6]                 # ROUTE_FRAME
-    bint from_boot_port            # by port 4011, not by 67
 
 
 cdef inline void choose_route(const Site *site, const Packet *packet, const Request *request,

@@ -6,8 +6,7 @@ RFC 791, RFC 768, RFC 1071.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from ext.encode cimport ROUTE_FRAME, ROUTE_UDP, Reply
-from ext.judge cimport Packet
+from ext.packet cimport ROUTE_FRAME, ROUTE_UDP, Packet, Reply
 from ext.rfc2131 cimport IP_UDP_BYTES
 from ext.wire cimport load32, swap16
 

@@ -8,23 +8,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from ext.classify cimport OS, ClientClass
 from ext.leases cimport *
+from ext.packet cimport Packet
 from ext.parse cimport Request
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
 from ext.wire cimport is_broadcast_of, is_host_address, same_network
-
-
-cdef struct Packet:                # one received datagram
-    const uint8_t *data
-    size_t length
-    bint truncated
-    uint32_t ifindex
-    uint32_t source_be
-    uint16_t source_port_be
-    uint32_t destination_be        # of the IP header
-    uint32_t local_be              # ours: equal to destination_be when the datagram was unicast to us
-    int64_t waited_ns              # in our queue; 0 while we keep up
-    bint at_boot_port              # came to PXE's port 4011, not to 67
 
 
 cdef struct Decision:

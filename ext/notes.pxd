@@ -7,8 +7,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ext.classify cimport OS, classify
-from ext.judge cimport Decision, Packet
+from ext.judge cimport Decision
 from ext.leases cimport ROLE_HOST, Site, key_of, prefetch, slot_of
+from ext.packet cimport Packet
 from ext.page cimport *
 from ext.parse cimport Request, Span
 from ext.roles cimport role_of

@@ -4,9 +4,9 @@ from libc.errno cimport errno as c_errno
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
-from ext.encode cimport ROUTE_FRAME, Reply
 from ext.frames cimport put_ip_udp
 from ext.net cimport *
+from ext.packet cimport ROUTE_FRAME, Reply
 from ext.page cimport BATCH, CONTROL_BYTES, Page
 from ext.rfc2131 cimport IP_UDP_BYTES
 from ext.wire cimport swap16

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ext.mapping cimport map_shared
 from ext.net cimport full_fence, munmap
-from ext.encode cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.leases cimport ROLE_BMC
+from ext.packet cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.page cimport *
 from ext.record cimport RECORDED_BYTES, RECORDS, Record
 from ext.classify import ClientClass

@@ -14,9 +14,8 @@ from libc.string cimport memcpy, memset
 import os
 
 from ext.answer cimport answer
-from ext.encode cimport ROUTE_UDP, Reply
 from ext.frames cimport HEADER_BYTES, UDP_BYTES, is_intact, neighbour_of, put_ethernet, put_ip_udp, read_headers
-from ext.judge cimport Decision, Packet, local_of
+from ext.judge cimport Decision, local_of
 from ext.leases cimport *
 from ext.mapping cimport Mapping, base_of, map_generation, map_shared, unmap
 from ext.mapping import GenerationRejected
@@ -25,6 +24,7 @@ from ext.page cimport *
 from ext.notes cimport Notebook, may_record, note, prefetch_known, sight
 from ext.outbox cimport Outbox, error_index, prepare_frames, prepare_udp, queue_frame, queue_udp, send
 from ext.overload cimport Shares, Waits, is_over_share, note_turn, relay_of, share_out, wait_of
+from ext.packet cimport ROUTE_UDP, Packet, Reply
 from ext.parse cimport Request
 from ext.record cimport record
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES

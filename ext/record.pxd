@@ -7,9 +7,8 @@ sequence, so a reader that sees the same even one before and after its copy has 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
 
-from ext.encode cimport Reply
-from ext.judge cimport Packet
 from ext.net cimport store_fence, store_release
+from ext.packet cimport Packet, Reply
 from ext.verdict cimport Verdict, is_answer
 
 

@@ -35,7 +35,7 @@ ONE_FILE = {  # library -> the file that knows it
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [
-    "rfc2131", "wire", "verdict", "net", "mapping", "parse", "classify", "overload", "leases", "roles", "judge",
+    "rfc2131", "wire", "verdict", "net", "mapping", "packet", "parse", "classify", "overload", "leases", "roles", "judge",
     "encode", "frames", "answer", "record", "page", "outbox", "xsk", "notes", "table",
 ]  # fmt: skip
 # Who may ask what time it is: processes and what a terminal shows, the talk with clusto, a stopwatch, a file's date.

@@ -11,9 +11,9 @@ from array import array
 
 from bench.engine.wire cimport now_ns
 from ext.answer cimport answer
-from ext.encode cimport Reply
-from ext.judge cimport Decision, Packet
+from ext.judge cimport Decision
 from ext.leases cimport Site, prefetch_lease, prefetch_slot
+from ext.packet cimport Packet, Reply
 from ext.parse cimport Request
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
 from ext.table cimport Pair

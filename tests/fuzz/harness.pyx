@@ -25,9 +25,9 @@ from libc.stdlib cimport abort, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from ext.answer cimport answer
-from ext.encode cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP, Reply
-from ext.judge cimport Decision, Packet
+from ext.judge cimport Decision
 from ext.leases cimport *
+from ext.packet cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP, Packet, Reply
 from ext.parse cimport Request
 from ext.roles cimport role_of
 from ext.rfc2131 cimport *
