@@ -28,19 +28,19 @@ cdef inline Verdict answer(const Site *site, const Packet *packet, Request *requ
     if packet.truncated:
         return IGNORED_TRUNCATED
     verdict = parse_request(request, packet.data, packet.length)
-    if verdict != VERDICT_COUNT:
+    if verdict != GO_ON:
         return verdict
     if packet.waited_ns != 0 and packet.waited_ns > patience_ns(request, classify(request)):
         return IGNORED_LATE
     if request.message_type == 0 and not site.own.flags & FLAG_BOOTP:
         return IGNORED_BOOTP
     verdict = check_place(site, packet, request)
-    if verdict != VERDICT_COUNT:
+    if verdict != GO_ON:
         return verdict
     if request.mac == NULL:
         return IGNORED_UNKNOWN_MAC
     verdict = find_host(site, request, &decision.host)
-    if verdict != VERDICT_COUNT:
+    if verdict != GO_ON:
         return verdict
     decision.client_class = classify(request)
     verdict = judge(site, packet, request, decision)

@@ -16,7 +16,7 @@ from ext.packet cimport Packet, Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, R
 from ext.parse cimport Request, parse_request
 from ext.table cimport Pair
 from ext.table import STATES
-from ext.verdict cimport VERDICT_COUNT, Verdict as CVerdict, is_answer
+from ext.verdict cimport GO_ON, Verdict as CVerdict, is_answer
 from ext.verdict import Verdict
 from ext.wire cimport swap16, swap32
 
@@ -62,7 +62,7 @@ def parse(bytes datagram not None) -> dict:
     """What parse_request() makes of a UDP payload; {"verdict": ...} alone when it cannot be understood."""
     cdef Request request
     cdef CVerdict verdict = parse_request(&request, <const uint8_t *><const char *>datagram, len(datagram))
-    if verdict != VERDICT_COUNT:
+    if verdict != GO_ON:
         return {"verdict": Verdict(<int>verdict)}
     return fields_of(&request)
 

@@ -185,7 +185,7 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
 
 cdef inline Verdict check_place(const Site *site, const Packet *packet, const Request *request) noexcept nogil:
     """Refuse before any look-up what may never be answered: closed interfaces, impossible relays.
-    Returns VERDICT_COUNT when the place is good."""
+    Returns GO_ON when the place is good."""
     cdef uint32_t giaddr = request.bootp.giaddr_be
     cdef uint32_t i
     cdef bint served = (site.own.flags & FLAG_INTERFACES_LIMITED) == 0
@@ -202,7 +202,7 @@ cdef inline Verdict check_place(const Site *site, const Packet *packet, const Re
             return IGNORED_GIADDR
         if not is_allowed_relay(site, giaddr):
             return IGNORED_RELAY
-    return VERDICT_COUNT
+    return GO_ON
 
 
 cdef inline Verdict refuse(const Site *site, const Packet *packet, const Request *request, Decision *decision) noexcept nogil:

@@ -14,6 +14,7 @@ from ext.leases cimport ROLE_BMC
 from ext.packet cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.page cimport *
 from ext.record cimport RECORDED_BYTES, RECORDS, Record
+from ext.verdict cimport GO_ON, VERDICT_COUNT
 from ext.classify import ClientClass
 from ext.verdict import Verdict
 from ext.wire cimport swap16, swap32
@@ -178,7 +179,7 @@ cdef class WorkerPage:
     def verdicts(self) -> dict:
         """Verdict name -> count, all verdicts."""
         return {verdict.name: self.page.by_verdict[<int>verdict] for verdict in Verdict
-                if verdict != VERDICT_COUNT}
+                if verdict != GO_ON}
 
     def send_errors(self) -> dict:
         """errno name -> replies that the kernel did not take, only those that happened."""
@@ -203,7 +204,7 @@ cdef class WorkerPage:
         self.page.sightings_lost = count("totals", "sightings_lost")
         self.page.records_left_out = count("totals", "records_left_out")
         for verdict in Verdict:
-            if verdict != VERDICT_COUNT:
+            if verdict != GO_ON:
                 self.page.by_verdict[<int>verdict] = count("verdicts", verdict.name)
         for i, name in enumerate(SEND_ERROR_NAMES):
             self.page.send_errors[i] = count("send_errors", name)

@@ -160,7 +160,7 @@ cdef inline void parse_options(Request *request, const uint8_t *at, const uint8_
 
 
 cdef inline Verdict parse_request(Request *request, const uint8_t *data, size_t length) noexcept nogil:
-    """RFC 2131 section 2.  Returns VERDICT_COUNT when the request can be judged, else why not."""
+    """RFC 2131 section 2.  Returns GO_ON when the request can be judged, else why not."""
     cdef const Bootp *bootp = <const Bootp *>data
     cdef uint8_t overload
     memset(request, 0, <const uint8_t *>request.joined - <const uint8_t *>request)
@@ -186,4 +186,4 @@ cdef inline Verdict parse_request(Request *request, const uint8_t *data, size_t 
     find_mac(request)
     if request.message_type not in (0, DHCPDISCOVER, DHCPREQUEST, DHCPDECLINE, DHCPRELEASE, DHCPINFORM):
         return IGNORED_MESSAGE_TYPE
-    return VERDICT_COUNT
+    return GO_ON

@@ -42,16 +42,16 @@ cdef inline uint8_t role_of(const Site *site, const Request *request) noexcept n
 
 
 cdef inline Verdict find_host(const Site *site, const Request *request, Host *host) noexcept nogil:
-    """The row of who asks.  VERDICT_COUNT when there is one, else why not.
+    """The row of who asks.  GO_ON when there is one, else why not.
 
     A BMC never gets the address of the host whose card it shares; a MAC that the inventory knows as a BMC's alone is the
     BMC's, whatever it says of itself, unless it is firmware that boots: that is a host which shares the BMC's card."""
     if role_of(site, request) == ROLE_BMC:
         if find_lease(site, request.mac, ROLE_BMC, host):
-            return VERDICT_COUNT
+            return GO_ON
         return IGNORED_BMC if find_lease(site, request.mac, ROLE_HOST, host) else IGNORED_UNKNOWN_MAC
     if find_lease(site, request.mac, ROLE_HOST, host):
-        return VERDICT_COUNT
+        return GO_ON
     if site.rule_count != 0 and classify(request) == OS and find_lease(site, request.mac, ROLE_BMC, host):
-        return VERDICT_COUNT
+        return GO_ON
     return IGNORED_UNKNOWN_MAC

@@ -1,4 +1,6 @@
-"""Every way out of answer(): a verdict's value is the index of its counter."""
+"""Every way out of answer(): a verdict's value is the index of its counter.
+
+Each step of the way returns one of them, or GO_ON for the next step."""
 
 
 cpdef enum Verdict:
@@ -41,7 +43,11 @@ cpdef enum Verdict:
     IGNORED_LATE                   # waited in our queue until its client asked anew, and more waits behind it
     IGNORED_SHARE                  # its relay has had its share, and others want theirs
     IGNORED_CHECKSUM               # its UDP checksum does not fit; seen with dhcp.io = xdp alone, else the kernel looks
-    VERDICT_COUNT                  # size of the counter array, never returned
+    GO_ON                          # no way out: the next step decides; answer() never returns it
+
+
+cdef enum:
+    VERDICT_COUNT = GO_ON          # size of the counter array
 
 
 cdef inline bint is_answer(Verdict verdict) noexcept nogil:

@@ -17,7 +17,7 @@ KINDS = {
 }
 OF_PROXIED = {Verdict.OFFERED_PROXY, Verdict.ACKED_INFORM, Verdict.ACKED_BOOT}
 # answer() returns none of these: the worker gives up and shares out before it asks.
-NEVER = {Verdict.VERDICT_COUNT, Verdict.ABANDONED, Verdict.IGNORED_SHARE, Verdict.IGNORED_CHECKSUM}
+NEVER = {Verdict.GO_ON, Verdict.ABANDONED, Verdict.IGNORED_SHARE, Verdict.IGNORED_CHECKSUM}
 
 
 def mask(prefix: int) -> int:

@@ -123,7 +123,7 @@ def limit(packet: bytes, ifindex: int, capacity: int) -> int:
 
 def check(packet: bytes, place: dict[str, Any], reply: Reply, pair_addresses: dict[int, list[str]]) -> None:
     """Every promise about one packet and its reply."""
-    assert reply.verdict in set(Verdict) - {Verdict.VERDICT_COUNT, Verdict.ABANDONED, Verdict.IGNORED_NO_TABLE}
+    assert reply.verdict in set(Verdict) - {Verdict.GO_ON, Verdict.ABANDONED, Verdict.IGNORED_NO_TABLE}
     if reply.verdict > Verdict.NAKED:
         assert (reply.data, reply.route) == (b"", "")
         return
