@@ -7,7 +7,7 @@ and never the address: one machine has one address in all of its stages.
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcmp
 
-from ext.parse cimport Request, Span
+from ext.request cimport Request, Span
 
 
 cpdef enum ClientClass:

@@ -6,14 +6,14 @@ from libc.string cimport memset
 from dataclasses import dataclass
 
 from ext.answer cimport answer as c_answer
-from ext.classify cimport classify
 from ext.classify import ClientClass
 from ext.judge cimport Decision, told_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
 from ext.notes cimport Acquaintance, count_ack
 from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
 from ext.packet cimport Packet, Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
-from ext.parse cimport Request, parse_request
+from ext.parse cimport parse_request
+from ext.request cimport Request
 from ext.table cimport Pair
 from ext.table import STATES
 from ext.verdict cimport GO_ON, Verdict as CVerdict, is_answer
@@ -82,7 +82,7 @@ cdef dict fields_of(const Request *request):
         "parameter_list": span(request.parameter_list.at, request.parameter_list.length),
         "vendor_class": span(request.vendor_class.at, request.vendor_class.length),
         "mac": span(request.mac, 6) if request.mac != NULL else b"",
-        "client_class": ClientClass(<int>classify(request)),
+        "client_class": ClientClass(request.client_class),
         "relay_agent": span(request.relay_agent.at, request.relay_agent.length),
     }
 

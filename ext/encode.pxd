@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from ext.judge cimport Decision, is_connected, primary_link
 from ext.leases cimport *
 from ext.packet cimport *
-from ext.parse cimport Request
+from ext.request cimport Request
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
 from ext.wire cimport *

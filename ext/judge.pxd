@@ -6,10 +6,10 @@ table alone answers both, so a restarted or a second server says the same.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from ext.classify cimport OS, ClientClass
+from ext.classify cimport OS
 from ext.leases cimport *
 from ext.packet cimport Packet
-from ext.parse cimport Request
+from ext.request cimport Request
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
 from ext.wire cimport is_broadcast_of, is_host_address, same_network
@@ -22,7 +22,6 @@ cdef struct Decision:
     bint to_ciaddr                 # the client has its address configured and wants the answer there
     bint of_boot_service           # by the rules of PXE: 97 comes back
     const Template *template       # of that lease, for the client's class
-    ClientClass client_class
     uint32_t server_id_be
     uint32_t source_be             # an address of this machine
 
@@ -133,8 +132,8 @@ cdef inline const Lease *lease_at(const Lease *first, uint32_t address_be) noexc
     return NULL
 
 
-cdef inline const Template *template_for(const Host *host, const Lease *lease, ClientClass client) noexcept nogil:
-    return host.table.templates + host.table.templates[lease.template_index].variants[<int>client]
+cdef inline const Template *template_for(const Host *host, const Lease *lease, uint8_t client) noexcept nogil:
+    return host.table.templates + host.table.templates[lease.template_index].variants[client]
 
 
 cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const Request *request,
@@ -144,7 +143,7 @@ cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const
     if id_be == site.own.server_id_be or id_be == relay_server_id(request):
         return True
     for i in range(decision.host.lease.lease_count):       # it is the first: any of them may have been offered
-        if id_be == template_for(&decision.host, decision.host.lease + i, decision.client_class).server_id_be:
+        if id_be == template_for(&decision.host, decision.host.lease + i, request.client_class).server_id_be:
             return True
     if id_be == packet.destination_be and packet.local_be == packet.destination_be:
         return True
@@ -160,7 +159,7 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
     cdef const Lease *lease = decision.host.lease
     cdef const Link *link
     cdef uint32_t ours
-    decision.template = template_for(&decision.host, lease, decision.client_class)
+    decision.template = template_for(&decision.host, lease, request.client_class)
     if packet.local_be == packet.destination_be:
         ours = packet.destination_be
     else:
@@ -181,28 +180,6 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
     if decision.server_id_be != ours and not packet.at_boot_port and is_ours(site, decision.server_id_be):
         decision.source_be = decision.server_id_be         # at the boot port clients wait for a reply from where they asked
     return decision.server_id_be != 0 and decision.source_be != 0
-
-
-cdef inline Verdict check_place(const Site *site, const Packet *packet, const Request *request) noexcept nogil:
-    """Refuse before any look-up what may never be answered: closed interfaces, impossible relays.
-    Returns GO_ON when the place is good."""
-    cdef uint32_t giaddr = request.bootp.giaddr_be
-    cdef uint32_t i
-    cdef bint served = (site.own.flags & FLAG_INTERFACES_LIMITED) == 0
-    for i in range(site.link_count):
-        if site.links[i].ifindex == packet.ifindex and site.links[i].flags & LINK_SERVED:
-            served = True
-        if giaddr != 0 and (site.links[i].address_be == giaddr
-                            or is_broadcast_of(giaddr, site.links[i].address_be, site.links[i].prefix)):
-            return IGNORED_GIADDR
-    if not served:
-        return IGNORED_INTERFACE
-    if giaddr != 0:
-        if not is_host_address(giaddr):
-            return IGNORED_GIADDR
-        if not is_allowed_relay(site, giaddr):
-            return IGNORED_RELAY
-    return GO_ON
 
 
 cdef inline Verdict refuse(const Site *site, const Packet *packet, const Request *request, Decision *decision) noexcept nogil:
@@ -291,10 +268,10 @@ cdef inline Verdict judge_at_boot_port(const Site *site, const Packet *packet, c
     """PXE 2.1: who has an address by now asks what to boot.  Relays never come here; the answer goes to the sender."""
     cdef const Lease *lease = decision.host.lease
     if ((request.message_type != DHCPREQUEST and request.message_type != DHCPINFORM) or request.bootp.giaddr_be != 0
-            or decision.client_class == OS or not is_sender(site, packet, request.bootp.ciaddr_be)):
+            or request.client_class == OS or not is_sender(site, packet, request.bootp.ciaddr_be)):
         return IGNORED_BOOT_PORT
     if lease.state == PROXIED:
-        if not template_for(&decision.host, lease, decision.client_class).flags & TEMPLATE_BOOTS:
+        if not template_for(&decision.host, lease, request.client_class).flags & TEMPLATE_BOOTS:
             return IGNORED_PROXY
     else:
         lease = lease_at(lease, request.bootp.ciaddr_be)
@@ -309,7 +286,7 @@ cdef inline Verdict judge_at_boot_port(const Site *site, const Packet *packet, c
 cdef inline Verdict judge_proxied(const Site *site, const Packet *packet, const Request *request,
                                   Decision *decision) noexcept nogil:
     """A host whose address another server gives: what it boots is ours to say, on whatever link, and nothing else."""
-    if not template_for(&decision.host, decision.host.lease, decision.client_class).flags & TEMPLATE_BOOTS:
+    if not template_for(&decision.host, decision.host.lease, request.client_class).flags & TEMPLATE_BOOTS:
         return IGNORED_PROXY
     decision.of_boot_service = True
     if request.message_type == DHCPDISCOVER:
@@ -373,4 +350,6 @@ cdef inline Verdict judge(const Site *site, const Packet *packet, const Request 
             return IGNORED_CONFLICT                        # with this very machine
         if not choose_ids(site, packet, request, decision):
             return IGNORED_NO_SERVER_ID
+        if is_broadcast_of(request.bootp.giaddr_be, decision.host.lease.address_be, decision.host.lease.prefix):
+            return IGNORED_GIADDR                          # only the host's row says how long its network's prefix is
     return verdict

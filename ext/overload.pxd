@@ -5,8 +5,8 @@ relay sends beyond its share.  Both go by how long datagrams wait; while waits a
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from ext.classify cimport IPXE, IPXE_HTTP, OS, ClientClass
-from ext.parse cimport Request
+from ext.classify cimport IPXE, IPXE_HTTP, OS
+from ext.request cimport Request
 from ext.rfc2131 cimport DHCPREQUEST
 from ext.wire cimport load32
 
@@ -63,14 +63,14 @@ cdef struct Shares:                # of one worker, in this window
     int32_t urgent[RELAYS]         # of those given: REQUESTs
 
 
-cdef inline int64_t patience_ns(const Request *request, ClientClass client) noexcept nogil:
+cdef inline int64_t patience_ns(const Request *request) noexcept nogil:
     """How long a client waits before it asks again, less a tenth for the answer's way.  An answer after that meets a client
     that has another request under way, which stands in our queue behind this one.
 
     iPXE: 1 s, and 0.25 s for REQUEST; PXE and UEFI ROMs: 4 s by the book, 3.6 s measured; of systems the least is 2 s."""
-    if client == IPXE or client == IPXE_HTTP:
+    if request.client_class == IPXE or request.client_class == IPXE_HTTP:
         return 225000000 if request.message_type == DHCPREQUEST else 900000000
-    return 1800000000 if client == OS else 3200000000
+    return 1800000000 if request.client_class == OS else 3200000000
 
 
 cdef inline bint note_turn(Waits *waits, int64_t now_ns, bint more_urgent, bint more_plain) noexcept nogil:

@@ -25,7 +25,7 @@ from ext.notes cimport Notebook, may_record, note, prefetch_known, sight
 from ext.outbox cimport Outbox, error_index, prepare_frames, prepare_udp, queue_frame, queue_udp, send
 from ext.overload cimport Shares, Waits, is_over_share, note_turn, relay_of, share_out, wait_of
 from ext.packet cimport ROUTE_UDP, Packet, Reply
-from ext.parse cimport Request
+from ext.request cimport Request
 from ext.record cimport record
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
 from ext.verdict cimport *

@@ -6,9 +6,9 @@ The rules are control's (control/config/bmc.py), compiled into the generation; w
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
-from ext.classify cimport OS, classify
+from ext.classify cimport OS
 from ext.leases cimport *
-from ext.parse cimport Request, Span
+from ext.request cimport Request, Span
 from ext.verdict cimport *
 
 
@@ -52,6 +52,6 @@ cdef inline Verdict find_host(const Site *site, const Request *request, Host *ho
         return IGNORED_BMC if find_lease(site, request.mac, ROLE_HOST, host) else IGNORED_UNKNOWN_MAC
     if find_lease(site, request.mac, ROLE_HOST, host):
         return GO_ON
-    if site.rule_count != 0 and classify(request) == OS and find_lease(site, request.mac, ROLE_BMC, host):
+    if site.rule_count != 0 and request.client_class == OS and find_lease(site, request.mac, ROLE_BMC, host):
         return GO_ON
     return IGNORED_UNKNOWN_MAC

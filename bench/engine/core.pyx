@@ -14,7 +14,7 @@ from ext.answer cimport answer
 from ext.judge cimport Decision
 from ext.leases cimport Site, prefetch_lease, prefetch_slot
 from ext.packet cimport Packet, Reply
-from ext.parse cimport Request
+from ext.request cimport Request
 from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
 from ext.table cimport Pair
 from ext.verdict cimport VERDICT_COUNT, Verdict as CVerdict

@@ -28,7 +28,7 @@ from ext.answer cimport answer
 from ext.judge cimport Decision
 from ext.leases cimport *
 from ext.packet cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP, Packet, Reply
-from ext.parse cimport Request
+from ext.request cimport Request
 from ext.roles cimport role_of
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
