@@ -1,13 +1,15 @@
-"""Which stage of which machine's boot asks: a ClientClass for each request, from what firmware says of itself.
+"""Who asks, by what the request itself says: the class of the client, and where a REQUEST's client stands.
 
-Options 60 (RFC 2132), 77 (RFC 3004), 93 and 97 (RFC 4578), 175 (iPXE).  A class chooses among the variants of a template
-and never the address: one machine has one address in all of its stages.
+A ClientClass is the stage of a machine's boot, as its firmware shows it in options 60 (RFC 2132), 77 (RFC 3004), 93 and 97
+(RFC 4578), 175 (iPXE).  It chooses among the variants of a template and never the address: one machine has one address in
+all of its stages.
 """
 
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp
 
 from ext.request cimport Request, Span
+from ext.rfc2131 cimport DHCPREQUEST
 
 
 cpdef enum ClientClass:
@@ -24,6 +26,15 @@ cpdef enum ClientClass:
 
 cdef enum:
     CLASS_COUNT = 9
+
+
+cpdef enum ClientState:            # of who sends a REQUEST: RFC 2131 section 4.3.2, figure 5
+    NO_STATE                       # it is no REQUEST
+    SELECTING                      # takes an offer
+    INIT_REBOOT                    # remembers an address, and asks whether it still holds here
+    RENEWING                       # uses its address and asks the server that gave it
+    REBINDING                      # uses its address and asks any server
+    NAMELESS                       # names neither an address nor a server: no state of the RFC
 
 
 cdef inline bint begins(const Span *span, const char *text, uint16_t length) noexcept nogil:
@@ -96,3 +107,17 @@ cdef inline ClientClass classify(const Request *request) noexcept nogil:
     if 15 <= arch <= 19:
         return HTTP_BOOT
     return OS
+
+
+cdef inline ClientState client_state(const Request *request, bint unicast) noexcept nogil:
+    """unicast: it came to an address of ours.  Told by what the client filled in (RFC 2131 table 4); some that renew say
+    their address in option 50 as well."""
+    cdef uint32_t ciaddr_be = request.bootp.ciaddr_be
+    if request.message_type != DHCPREQUEST:
+        return NO_STATE
+    if ciaddr_be != 0 and (request.requested_be == 0
+                           or (request.requested_be == ciaddr_be and request.server_id_be == 0)):
+        return RENEWING if unicast and request.bootp.giaddr_be == 0 else REBINDING
+    if request.server_id_be != 0:
+        return SELECTING
+    return INIT_REBOOT if request.requested_be != 0 else NAMELESS

@@ -6,8 +6,8 @@ from libc.string cimport memset
 from dataclasses import dataclass
 
 from ext.answer cimport answer as c_answer
-from ext.classify import ClientClass
-from ext.judge cimport Decision, told_link
+from ext.classify cimport client_state
+from ext.judge cimport Decision, is_unicast, told_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
 from ext.notes cimport Acquaintance, count_ack
 from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
@@ -15,6 +15,7 @@ from ext.packet cimport Packet, Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, R
 from ext.parse cimport parse_request
 from ext.request cimport Request
 from ext.table cimport Pair
+from ext.classify import ClientClass, ClientState
 from ext.table import STATES
 from ext.verdict cimport GO_ON, Verdict as CVerdict, is_answer
 from ext.verdict import Verdict
@@ -58,16 +59,18 @@ cdef bytes span(const uint8_t *at, uint16_t length):
     return (<const char *>at)[:length] if length else b""
 
 
-def parse(bytes datagram not None) -> dict:
-    """What parse_request() makes of a UDP payload; {"verdict": ...} alone when it cannot be understood."""
+def parse(bytes datagram not None, *, bint unicast=False) -> dict:
+    """What parse_request() makes of a UDP payload; {"verdict": ...} alone when it cannot be understood.
+
+    unicast: it was sent to an address of ours, which tells RENEWING from REBINDING."""
     cdef Request request
     cdef CVerdict verdict = parse_request(&request, <const uint8_t *><const char *>datagram, len(datagram))
     if verdict != GO_ON:
         return {"verdict": Verdict(<int>verdict)}
-    return fields_of(&request)
+    return fields_of(&request, unicast)
 
 
-cdef dict fields_of(const Request *request):
+cdef dict fields_of(const Request *request, bint unicast):
     return {
         "message_type": request.message_type, "xid": swap32(request.bootp.xid_be),
         "chaddr": span(request.bootp.chaddr, request.bootp.hlen), "htype": request.bootp.htype,
@@ -83,6 +86,7 @@ cdef dict fields_of(const Request *request):
         "vendor_class": span(request.vendor_class.at, request.vendor_class.length),
         "mac": span(request.mac, 6) if request.mac != NULL else b"",
         "client_class": ClientClass(request.client_class),
+        "client_state": ClientState(<int>client_state(request, unicast)),
         "relay_agent": span(request.relay_agent.at, request.relay_agent.length),
     }
 
@@ -133,10 +137,10 @@ def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t s
                      (<const char *>reply.mac)[:6])
     else:
         said = Reply(Verdict(<int>verdict), b"", "", 0, 0, 0, 0, b"")
-    return trace_of(said, &request, &decision)
+    return trace_of(said, &packet, &request, &decision)
 
 
-cdef object trace_of(said, const Request *request, const Decision *decision):
+cdef object trace_of(said, const Packet *packet, const Request *request, const Decision *decision):
     cdef bint understood = request.bootp != NULL and said.verdict not in NOT_UNDERSTOOD
     cdef bint found = decision.host.lease != NULL and decision.host.lease.state != TOMBSTONE
     cdef uint32_t link_be = told_link(request) if understood else 0
@@ -146,7 +150,7 @@ cdef object trace_of(said, const Request *request, const Decision *decision):
             told_by = "link selection"
         else:
             told_by = "subnet selection" if link_be == request.subnet_selection_be else "giaddr"
-    fields = fields_of(request) if understood else {}
+    fields = fields_of(request, is_unicast(packet)) if understood else {}
     if not found:
         return Trace(said, fields, told_by, swap32(link_be), 0, "", b"", "", 0, 0, 0)
     lease = decision.host.lease

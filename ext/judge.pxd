@@ -6,7 +6,7 @@ table alone answers both, so a restarted or a second server says the same.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from ext.classify cimport OS
+from ext.classify cimport OS, REBINDING, RENEWING, ClientState, client_state
 from ext.leases cimport *
 from ext.packet cimport Packet
 from ext.request cimport Request
@@ -50,9 +50,13 @@ cdef inline bint is_connected(const Site *site, uint32_t ifindex, uint32_t addre
     return False
 
 
+cdef inline bint is_unicast(const Packet *packet) noexcept nogil:
+    return packet.local_be == packet.destination_be
+
+
 cdef inline bint is_local(const Site *site, const Packet *packet) noexcept nogil:
     """True when the sender stands on the link that the packet came in on, not behind a router."""
-    return (packet.source_be == 0 or packet.local_be != packet.destination_be
+    return (packet.source_be == 0 or not is_unicast(packet)
             or is_connected(site, packet.ifindex, packet.source_be))
 
 
@@ -145,7 +149,7 @@ cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const
     for i in range(decision.host.lease.lease_count):       # it is the first: any of them may have been offered
         if id_be == template_for(&decision.host, decision.host.lease + i, request.client_class).server_id_be:
             return True
-    if id_be == packet.destination_be and packet.local_be == packet.destination_be:
+    if id_be == packet.destination_be and is_unicast(packet):
         return True
     for i in range(site.server_id_count):
         if site.server_ids_be[i] == id_be:
@@ -160,7 +164,7 @@ cdef inline bint choose_ids(const Site *site, const Packet *packet, const Reques
     cdef const Link *link
     cdef uint32_t ours
     decision.template = template_for(&decision.host, lease, request.client_class)
-    if packet.local_be == packet.destination_be:
+    if is_unicast(packet):
         ours = packet.destination_be
     else:
         link = link_in(site, packet.ifindex, lease.address_be, lease.prefix)
@@ -192,26 +196,29 @@ cdef inline Verdict refuse(const Site *site, const Packet *packet, const Request
     return NAKED
 
 
+cdef inline Verdict confirm_lease(const Site *site, const Request *request, Decision *decision) noexcept nogil:
+    """The client uses ciaddr already and has the answer sent there; a wrong one is not refused, its lease will end."""
+    cdef const Lease *lease = lease_at(decision.host.lease, request.bootp.ciaddr_be)
+    if lease == NULL or is_ours(site, request.bootp.ciaddr_be):
+        return IGNORED_CIADDR
+    decision.host.lease = lease
+    decision.to_ciaddr = True
+    return ACKED
+
+
 cdef inline Verdict judge_request(const Site *site, const Packet *packet, const Request *request,
                                   Decision *decision) noexcept nogil:
-    """DHCPREQUEST in its four states (RFC 2131 section 4.3.2), told apart by what the client filled in."""
-    cdef const Lease *first = decision.host.lease
+    """DHCPREQUEST by the state of its client (RFC 2131 section 4.3.2)."""
+    cdef ClientState state = client_state(request, is_unicast(packet))
     cdef const Lease *lease
-    cdef uint32_t ciaddr = request.bootp.ciaddr_be
     if request.server_id_be != 0 and not accepts_server_id(site, packet, request, decision, request.server_id_be):
         return IGNORED_OTHER_SERVER
     decision.reply_type = DHCPACK
     decision.with_address = True
-    if ciaddr != 0 and (request.requested_be == 0 or (request.requested_be == ciaddr and request.server_id_be == 0)):
-        # RENEWING, REBINDING; some say their address in option 50 as well
-        lease = lease_at(first, ciaddr)
-        if lease == NULL or is_ours(site, ciaddr):
-            return IGNORED_CIADDR
-        decision.host.lease = lease
-        decision.to_ciaddr = True
-        return ACKED
-    # SELECTING, INIT-REBOOT; and a client that names no address at all gets the one that we would have offered.
-    lease = lease_here(site, packet, request, first, request.requested_be)
+    if state == RENEWING or state == REBINDING:
+        return confirm_lease(site, request, decision)
+    # SELECTING, INIT_REBOOT; and who names no address at all gets the one that we would have offered.
+    lease = lease_here(site, packet, request, decision.host.lease, request.requested_be)
     if lease != NULL:
         decision.host.lease = lease
         return ACKED
@@ -222,13 +229,9 @@ cdef inline Verdict judge_request(const Site *site, const Packet *packet, const 
 
 
 cdef inline Verdict judge_inform(const Site *site, const Request *request, Decision *decision) noexcept nogil:
-    cdef const Lease *lease = lease_at(decision.host.lease, request.bootp.ciaddr_be)
-    if lease == NULL or is_ours(site, request.bootp.ciaddr_be):
-        return IGNORED_CIADDR
-    decision.host.lease = lease
+    cdef Verdict verdict = confirm_lease(site, request, decision)
     decision.reply_type = DHCPACK
-    decision.to_ciaddr = True
-    return ACKED_INFORM
+    return ACKED_INFORM if verdict == ACKED else verdict
 
 
 cdef inline Verdict judge_bootp(const Site *site, const Packet *packet, const Request *request,

@@ -6,8 +6,8 @@ Both go into the page's ring (ext/page.pxd: Event), each once in a while for the
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ext.classify cimport OS
-from ext.judge cimport Decision
+from ext.classify cimport NO_STATE, OS, client_state
+from ext.judge cimport Decision, is_unicast
 from ext.leases cimport ROLE_HOST, Site, key_of, prefetch, slot_of
 from ext.packet cimport Packet
 from ext.page cimport *
@@ -93,6 +93,7 @@ cdef inline void describe(Event *event, int64_t now_ns, const Packet *packet, co
     event.message_type = request.message_type
     event.htype = request.bootp.htype
     event.client_class = request.client_class
+    event.client_state = <uint8_t>(NO_STATE if packet.at_boot_port else client_state(request, is_unicast(packet)))
     event.role = ROLE_HOST
     event.vendor_bytes = <uint8_t>min(<uint16_t>sizeof(event.vendor), request.vendor_class.length)
     memcpy(event.vendor, request.vendor_class.at, event.vendor_bytes)
@@ -178,7 +179,7 @@ cdef inline bint sight(Page *page, Notebook *notebook, int64_t now_ns, const Pac
         return False
     describe(&event, now_ns, packet, request, ACKED)
     event.role = decision.host.lease.role
-    event.repeats = <uint16_t>min(known.acks, <uint32_t>0xffff) if looping else 0
+    event.repeats = <uint8_t>min(known.acks, <uint32_t>0xff) if looping else 0
     pushed = push_event(page, &event, EVENTS // 2, &page.sightings_lost)
     if pushed != LOST:
         known.said = said

@@ -14,7 +14,7 @@ from ext.verdict cimport VERDICT_COUNT
 
 cdef enum:
     PAGE_MAGIC = 0x67617062        # "bpag"
-    PAGE_VERSION = 5
+    PAGE_VERSION = 6
     APART = 1 << 16
     BATCH = 64
     RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
@@ -44,7 +44,8 @@ cdef packed struct Event:          # 128 bytes: a host that waits for an answer 
     uint8_t vendor[18]             # beginning of option 60
     uint8_t client_class
     uint8_t role
-    uint16_t repeats               # a sighting: ACKs of this host in this class within LOOP_S
+    uint8_t client_state           # of a REQUEST, one of ext.classify.ClientState
+    uint8_t repeats                # a sighting: ACKs of this host in this class within LOOP_S, as far as a byte counts
     uint8_t client_id_bytes
     uint8_t relay_agent_bytes
     uint8_t client_id[28]          # beginning of option 61: a DUID with its UUID, and the IAID before it, whole

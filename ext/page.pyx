@@ -15,9 +15,14 @@ from ext.packet cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.page cimport *
 from ext.record cimport RECORDED_BYTES, RECORDS, Record
 from ext.verdict cimport GO_ON, VERDICT_COUNT
-from ext.classify import ClientClass
+from ext.classify import ClientClass, ClientState
 from ext.verdict import Verdict
 from ext.wire cimport swap16, swap32
+
+
+def state_name(number):
+    """As RFC 2131 writes a ClientState, "INIT-REBOOT"; None for what has none."""
+    return ClientState(number).name.replace("_", "-") if number != ClientState.NO_STATE else None
 
 
 cdef size_t offsetof_heartbeat() noexcept:
@@ -228,7 +233,7 @@ cdef class WorkerPage:
                 "source": swap32(event.source_be), "htype": event.htype,
                 "vendor_class": PyBytes_FromStringAndSize(<char *>event.vendor, event.vendor_bytes),
                 "class": ClientClass(event.client_class).name, "role": "bmc" if event.role == ROLE_BMC else "host",
-                "repeats": event.repeats,
+                "state": state_name(event.client_state), "repeats": event.repeats,
                 "client_id": PyBytes_FromStringAndSize(<char *>event.client_id, event.client_id_bytes),
                 "relay_agent": PyBytes_FromStringAndSize(<char *>event.relay_agent, event.relay_agent_bytes),
             })

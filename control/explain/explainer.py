@@ -68,12 +68,11 @@ class Explainer:
         trace = codec.trace(self.pair, payload, **place)
         request = trace.request
         if self.pair is None:
-            parsed = codec.parse(payload)
+            parsed = codec.parse(payload, unicast=place.get("destination", BROADCAST) != BROADCAST)
             request = {} if "verdict" in parsed else parsed
-        unicast = place.get("destination", BROADCAST) != BROADCAST
         stage = "a datagram", "not understood as a request of DHCP"
         if request:
-            stage = stage_of(request, unicast, place.get("at_boot_port", False))
+            stage = stage_of(request, place.get("at_boot_port", False))
         message = dissect(payload)
         said: dict[str, Any] = {
             "stage": stage[0],

@@ -39,12 +39,17 @@ FINDINGS = {
 }
 
 
+def asked(words: Mapping[str, Any]) -> str:
+    """The message, of a REQUEST with the state of its client as RFC 2131 section 4.3.2 names it: "REQUEST (RENEWING)"."""
+    return f"{words['message']} ({words['state']})" if words.get("state") else str(words["message"])
+
+
 def sentence(words: Mapping[str, Any]) -> str:
     """One line: who, what, where, why."""
     verdict = words["verdict"]
     if verdict in ("CLONED_CLIENT_ID", OTHER_SERVER):  # not about one host
         return f"{words['reason']}: {words['text']}" if verdict in FINDINGS else str(words["text"])
-    parts = ["boot loop:", words["mac"]] if verdict == "BOOT_LOOP" else [f"{words['message']} from {words['mac']}"]
+    parts = ["boot loop:", words["mac"]] if verdict == "BOOT_LOOP" else [f"{asked(words)} from {words['mac']}"]
     if words["host"]:
         parts.append(f"({words['host']})")
     parts.append(f"on {words['interface']}")

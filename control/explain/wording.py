@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ext.classify import ClientClass
+from ext.classify import ClientClass, ClientState
 from ext.verdict import Verdict
 
 # Verdict -> (what it means, what to do; "" when there is nothing to do).
@@ -172,7 +172,16 @@ def class_name(client: ClientClass) -> str:
     return str(client.name).lower().replace("_", "-")
 
 
-def stage_of(request: dict[str, Any], unicast: bool, at_boot_port: bool = False) -> tuple[str, str]:
+STATES: Final[dict[ClientState, tuple[str, str]]] = {  # of who sends a REQUEST, RFC 2131 figure 5
+    ClientState.SELECTING: ("REQUEST, selecting", "takes an offer"),
+    ClientState.INIT_REBOOT: ("REQUEST, init-reboot", "has booted and wants the address that it had"),
+    ClientState.RENEWING: ("REQUEST, renewing", "asks its server to prolong its lease"),
+    ClientState.REBINDING: ("REQUEST, rebinding", "asks any server to prolong its lease"),
+    ClientState.NAMELESS: ("REQUEST", "asks for an address without naming one"),
+}
+
+
+def stage_of(request: dict[str, Any], at_boot_port: bool = False) -> tuple[str, str]:
     """(name, words) of where a client stands, as it says itself.  request: ext.codec.Trace.request."""
     kind = request["message_type"]
     if at_boot_port and kind in (3, 8):
@@ -185,14 +194,6 @@ def stage_of(request: dict[str, Any], unicast: bool, at_boot_port: bool = False)
         return "RELEASE", "gives its address back"
     if kind == 8:
         return "INFORM", "has an address, asks for the rest"
-    if kind != 3:
-        return f"message type {kind}", "no client's message"
-    if request["server_id"]:
-        return "REQUEST, selecting", "takes an offer"
-    if request["ciaddr"] and unicast:
-        return "REQUEST, renewing", "asks its server to prolong its lease"
-    if request["ciaddr"]:
-        return "REQUEST, rebinding", "asks any server to prolong its lease"
-    if request["requested"]:
-        return "REQUEST, init-reboot", "has booted and wants the address that it had"
-    return "REQUEST", "asks for an address without naming one"
+    if kind == 3:
+        return STATES[request["client_state"]]
+    return f"message type {kind}", "no client's message"

@@ -232,6 +232,7 @@ class Warnings:
             "mac": event["mac"],
             "host": self.table.name_of(event["mac"]),
             "message": MESSAGES.get(event["message_type"], str(event["message_type"])),
+            "state": event["state"],
             "verdict": event["verdict"],
             "reason": WORDS.get(event["verdict"], event["verdict"]),
             "detail": self.reason_of(event["mac"]),

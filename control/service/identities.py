@@ -23,6 +23,7 @@ STAGES_MAX = 18  # of one host: every class as host and as BMC
 CLONES_MAX = LOOPS_MAX = 1_000
 SHOWN_MAX = 16  # machines of one clone in the status
 CLIENT_ID_BYTES = 28  # an event's room: one that fills it may have been longer
+COUNTED_MAX = 255  # of ACKs in a row, which an event has a byte for
 LOOP_LASTS_NS = 120_000_000_000  # a loop is told anew within a minute and a round of a minute
 CLONE_WITHIN_NS = 86_400_000_000_000  # a card that was moved, or a disk, is no clone of the machine that it came from
 COMPARED_MAX = 8
@@ -261,7 +262,8 @@ def loop_words(loop: Loop, row: Mapping[str, Any] | None, addresses: tuple[int, 
     row: of ext.table.Pair.lookup; addresses: those that it asked for, to tell its leases apart."""
     client = ClientClass[loop.client]
     name = class_name(client)
-    head = f"asked {loop.repeats} times in a row within a minute of each other as {name} ({CLASSES[name]})"
+    times = f"{loop.repeats} or more" if loop.repeats == COUNTED_MAX else str(loop.repeats)
+    head = f"asked {times} times in a row within a minute of each other as {name} ({CLASSES[name]})"
     file, server = boot_file(row, client, addresses)
     if not file:
         return f"{head} and is given no boot file: set dhcp tftp_filename for it or for a container of it"

@@ -9,7 +9,7 @@ from control.discovery.sighting import circuit_id, sighting_of
 EVENT: dict[str, Any] = {
     "boottime_ns": 5_500_000_000, "verdict": "ACKED", "message_type": 3, "mac": "02:00:00:00:00:01", "xid": 7,
     "ifindex": 2, "giaddr": 0x0A090001, "ciaddr": 0, "requested": 0, "server_id": 0, "source": 0, "htype": 1,
-    "vendor_class": b"PXE", "class": "IPXE", "role": "host", "repeats": 0,
+    "vendor_class": b"PXE", "class": "IPXE", "role": "host", "repeats": 0, "state": None,
     "client_id": b"\1abcdef", "relay_agent": b"\2\1x\1\5eth 7",
 }  # fmt: skip
 

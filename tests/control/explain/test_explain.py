@@ -306,13 +306,24 @@ def test_the_same_reply_is_no_difference(tmp_path: Path) -> None:
     assert "in frame 2 10.88.0.1 answers OFFER: the same as ours" in explained(file, "--hosts", HOSTS)
 
 
-def test_the_stages() -> None:
-    nothing = {"message_type": 3, "server_id": 0, "ciaddr": 0, "requested": 0}
-    assert stage_of(nothing | {"server_id": 1, "requested": 1}, False)[0] == "REQUEST, selecting"
-    assert stage_of(nothing | {"requested": 1}, False)[0] == "REQUEST, init-reboot"
-    assert stage_of(nothing | {"ciaddr": 1}, True)[0] == "REQUEST, renewing"
-    assert stage_of(nothing | {"ciaddr": 1}, False)[0] == "REQUEST, rebinding"
-    assert [stage_of({"message_type": kind}, False)[0] for kind in (1, 4, 7, 8)] == [
+@pytest.mark.parametrize(
+    ("asked", "unicast", "stage"),
+    [
+        ({"requested": "10.1.0.50", "server_id": "10.1.0.1"}, False, "REQUEST, selecting"),
+        ({"requested": "10.1.0.50"}, False, "REQUEST, init-reboot"),
+        ({"ciaddr": "10.1.0.50"}, True, "REQUEST, renewing"),
+        ({"ciaddr": "10.1.0.50"}, False, "REQUEST, rebinding"),
+        ({}, False, "REQUEST"),
+    ],
+)
+def test_a_request_s_stage_is_the_state_by_which_it_is_judged(
+    asked: dict[str, Any], unicast: bool, stage: str
+) -> None:
+    assert stage_of(codec.parse(packets.request(ALICE, **asked), unicast=unicast))[0] == stage
+
+
+def test_the_other_stages() -> None:
+    assert [stage_of({"message_type": kind})[0] for kind in (1, 4, 7, 8)] == [
         "DISCOVER", "DECLINE", "RELEASE", "INFORM",
     ]  # fmt: skip
 

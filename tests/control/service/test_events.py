@@ -67,7 +67,7 @@ def event(mac: str = MAC, verdict: str = "IGNORED_UNKNOWN_MAC", **fields: Any) -
     plain = {
         "boottime_ns": 5_000_000_000, "verdict": verdict, "message_type": 1, "mac": mac, "xid": 0xABC, "ifindex": 2,
         "giaddr": 0, "ciaddr": 0, "requested": 0, "server_id": 0, "source": 0, "htype": 1, "vendor_class": b"",
-        "class": "OS", "role": "host", "repeats": 0, "client_id": b"", "relay_agent": b"",
+        "class": "OS", "role": "host", "repeats": 0, "state": None, "client_id": b"", "relay_agent": b"",
     }  # fmt: skip
     return plain | fields
 
@@ -207,10 +207,13 @@ def test_memory_is_bounded(clock: Clock, caplog: pytest.LogCaptureFixture) -> No
             id="host-with-detail",
         ),
         pytest.param(
-            {"message_type": 3, "giaddr": 0x0A090001, "requested": 0x0A010063, "verdict": "NAKED"},
+            {
+                "message_type": 3, "state": "INIT-REBOOT", "giaddr": 0x0A090001, "requested": 0x0A010063,
+                "verdict": "NAKED",
+            },
             {},
-            f"REQUEST from {MAC} (alice) on eth2 by relay 10.9.0.1 was refused: asked for an address that is not its "
-            "own here requested=10.1.0.99",
+            f"REQUEST (INIT-REBOOT) from {MAC} (alice) on eth2 by relay 10.9.0.1 was refused: asked for an address that "
+            "is not its own here requested=10.1.0.99",
             id="refused-by-relay",
         ),
         pytest.param(

@@ -47,7 +47,7 @@ def sighting(number: int = 1, client_id: bytes = b"", **fields: Any) -> dict[str
     plain = {
         "boottime_ns": 1000 * S, "verdict": "ACKED", "message_type": 3, "mac": mac(number), "xid": 7, "ifindex": 2,
         "giaddr": 0, "ciaddr": 0, "requested": 0, "server_id": 0, "source": 0, "htype": 1, "vendor_class": b"",
-        "class": "OS", "role": "host", "repeats": 0, "client_id": client_id, "relay_agent": b"",
+        "class": "OS", "role": "host", "repeats": 0, "state": None, "client_id": client_id, "relay_agent": b"",
     }  # fmt: skip
     return plain | fields
 

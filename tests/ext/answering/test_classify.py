@@ -1,8 +1,9 @@
-"""ext/classify.pxd: which stage of a boot asks, by synthetic requests and by what real firmware sent."""
+"""ext/classify.pxd: which stage of a boot asks, by synthetic requests and by what real firmware sent; and the state of
+a REQUEST's client."""
 
 import pytest
 from ext.builder import Builder
-from ext.classify import ClientClass
+from ext.classify import ClientClass, ClientState
 from ext.codec import parse
 from ext.table import Pair
 from hypothesis import given
@@ -60,6 +61,31 @@ def arch(*numbers: int) -> bytes:
 )
 def test_class(options: bytes, client: ClientClass) -> None:
     assert parse(message(DISCOVER, ALICE, options))["client_class"] is client
+
+
+@pytest.mark.parametrize(
+    ("asked", "unicast", "state"),
+    [
+        ({"requested": "10.1.0.50", "server_id": "10.1.0.1"}, False, ClientState.SELECTING),
+        ({"requested": "10.1.0.50", "server_id": "10.1.0.1"}, True, ClientState.SELECTING),
+        ({"server_id": "10.1.0.1"}, False, ClientState.SELECTING),
+        ({"requested": "10.1.0.50"}, False, ClientState.INIT_REBOOT),
+        ({"requested": "10.1.0.51", "ciaddr": "10.1.0.50"}, False, ClientState.INIT_REBOOT),
+        ({"ciaddr": "10.1.0.50"}, True, ClientState.RENEWING),
+        ({"ciaddr": "10.1.0.50", "requested": "10.1.0.50"}, True, ClientState.RENEWING),
+        ({"ciaddr": "10.1.0.50", "server_id": "10.1.0.1"}, True, ClientState.RENEWING),
+        ({"ciaddr": "10.1.0.50"}, False, ClientState.REBINDING),
+        ({"ciaddr": "10.1.0.50", "giaddr": "10.9.0.1"}, True, ClientState.REBINDING),
+        ({}, False, ClientState.NAMELESS),
+    ],
+)
+def test_state_of_a_request(asked: dict[str, str], unicast: bool, state: ClientState) -> None:
+    """RFC 2131 section 4.3.2 and table 4; how lenient it is beyond them stands in docs/protocol.md."""
+    assert parse(request(ALICE, **asked), unicast=unicast)["client_state"] is state
+
+
+def test_other_messages_have_no_state() -> None:
+    assert parse(message(DISCOVER, ALICE))["client_state"] is ClientState.NO_STATE
 
 
 # What each capture's firmware and clients are; all others are operating systems.
