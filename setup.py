@@ -64,7 +64,7 @@ extensions = [
         "ext.layout5",
         "ext.mapping",
         "ext.page",
-        "ext.known",
+        "ext.mac_bloom",
         "ext.codec",
         "ext.xsk",
         "ext.pump",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ext.answer cimport answer as c_answer
 from ext.classify cimport client_state
-from ext.judge cimport Decision, is_unicast, told_link
+from ext.judge cimport Decision, is_unicast, client_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
-from ext.notes cimport Acquaintance, count_ack
+from ext.sightings cimport ClientHistory, count_ack
 from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
 from ext.packet cimport Packet, Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.parse cimport parse_request
@@ -143,7 +143,7 @@ def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t s
 cdef object trace_of(said, const Packet *packet, const Request *request, const Decision *decision):
     cdef bint understood = request.bootp != NULL and said.verdict not in NOT_UNDERSTOOD
     cdef bint found = decision.host.lease != NULL and decision.host.lease.state != TOMBSTONE
-    cdef uint32_t link_be = told_link(request) if understood else 0
+    cdef uint32_t link_be = client_link(request) if understood else 0
     told_by = ""
     if link_be != 0:
         if link_be == request.link_selection_be and request.bootp.giaddr_be != 0:
@@ -181,9 +181,9 @@ def fair_share(wanted, uint32_t capacity) -> int:
 
 
 def loop_rounds(acks) -> list:
-    """What ext/notes.pxd makes of one machine's ACKs in one stage of its boot, [(seconds, xid), ...]: the numbers of
+    """What ext/sightings.pxd makes of one machine's ACKs in one stage of its boot, [(seconds, xid), ...]: the numbers of
     those at which a boot loop is told."""
-    cdef Acquaintance known
+    cdef ClientHistory known
     memset(&known, 0, sizeof(known))
     told = []
     for number, (at_s, xid) in enumerate(acks):

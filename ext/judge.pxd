@@ -26,7 +26,7 @@ cdef struct Decision:
     uint32_t source_be             # an address of this machine
 
 
-cdef inline uint32_t told_link(const Request *request) noexcept nogil:
+cdef inline uint32_t client_link(const Request *request) noexcept nogil:
     """The address that names the client's link, in the order of RFC 3527, 3011, 2131; 0: the interface is the link."""
     if request.link_selection_be != 0 and request.bootp.giaddr_be != 0:     # a relay's word, not a client's
         return request.link_selection_be
@@ -96,7 +96,7 @@ cdef inline uint32_t local_of(const Site *site, const Packet *packet) noexcept n
 
 cdef inline bint fits(const Site *site, const Packet *packet, const Request *request, const Lease *lease) noexcept nogil:
     """True when the lease's network is the client's link."""
-    cdef uint32_t link = told_link(request)
+    cdef uint32_t link = client_link(request)
     if link != 0:
         return same_network(link, lease.address_be, lease.prefix)
     return (link_in(site, packet.ifindex, lease.address_be, lease.prefix) != NULL
@@ -104,7 +104,7 @@ cdef inline bint fits(const Site *site, const Packet *packet, const Request *req
 
 
 cdef inline bint link_is_known(const Site *site, const Packet *packet, const Request *request) noexcept nogil:
-    cdef uint32_t link = told_link(request)
+    cdef uint32_t link = client_link(request)
     cdef uint32_t i
     if link != 0:
         return in_networks(site, link)

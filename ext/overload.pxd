@@ -6,6 +6,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from ext.classify cimport IPXE, IPXE_HTTP, OS
+from ext.packet cimport PLAIN, QUEUES, URGENT
 from ext.request cimport Request
 from ext.rfc2131 cimport DHCPREQUEST
 from ext.wire cimport load32
@@ -30,12 +31,6 @@ cdef enum:
     WORRY_NS = 20000000            # no end of the queue seen for so long: arrivals are stamped (180 ns each, so not always)
     TURN_MAX_NS = 20000000         # a longer turn of the loop means that we stood still
     CALM_NS = 1000000000           # without worry for so long: no stamps any more
-
-
-cdef enum Queue:                   # of a worker: its two sockets
-    PLAIN
-    URGENT_ONES
-    QUEUES
 
 
 cdef struct Waits:                 # of one worker
@@ -85,7 +80,7 @@ cdef inline bint note_turn(Waits *waits, int64_t now_ns, bint more_urgent, bint 
     cdef int queue
     cdef bint worried = False
     waits.turn_ns = now_ns
-    more[<int>PLAIN], more[<int>URGENT_ONES] = more_plain, more_urgent
+    more[<int>PLAIN], more[<int>URGENT] = more_plain, more_urgent
     for queue in range(QUEUES):
         waits.longest_ns[queue] = waits.busy_ns[queue] + min(took_ns, <int64_t>TURN_MAX_NS)
         waits.busy_ns[queue] = waits.longest_ns[queue] if more[queue] else 0
@@ -100,7 +95,7 @@ cdef inline bint note_turn(Waits *waits, int64_t now_ns, bint more_urgent, bint 
 
 cdef inline int64_t wait_of(const Waits *waits, int64_t since_stamp_ns, bint urgent) noexcept nogil:
     """Of a datagram of this turn, by its stamp; one that has none is taken for new."""
-    return max(0, min(since_stamp_ns, waits.longest_ns[<int>URGENT_ONES if urgent else <int>PLAIN]))
+    return max(0, min(since_stamp_ns, waits.longest_ns[<int>URGENT if urgent else <int>PLAIN]))
 
 
 cdef inline uint32_t relay_of(const Shares *shares, const uint8_t *data, uint32_t ifindex) noexcept nogil:
@@ -113,11 +108,11 @@ cdef inline uint32_t relay_of(const Shares *shares, const uint8_t *data, uint32_
 cdef inline bint is_over_share(Shares *shares, uint32_t relay, bint urgent, int64_t waited_ns) noexcept nogil:
     """Counts one datagram.  True: what we take out has waited long, and its relay has had its share of this window; REQUESTs
     count against REQUESTs alone.  Long in one queue is long: who floods with REQUESTs keeps everybody's DISCOVERs waiting."""
-    cdef int queue = <int>URGENT_ONES if urgent else <int>PLAIN
+    cdef int queue = <int>URGENT if urgent else <int>PLAIN
     shares.wanted[relay] += 1
     shares.lately_ns[queue] = waited_ns
     shares.waited_ns[queue] = max(shares.waited_ns[queue], waited_ns)
-    if (max(shares.lately_ns[<int>PLAIN], shares.lately_ns[<int>URGENT_ONES]) > PRESSING_NS
+    if (max(shares.lately_ns[<int>PLAIN], shares.lately_ns[<int>URGENT]) > PRESSING_NS
             and (shares.urgent[relay] if urgent else shares.given[relay]) >= <int64_t>shares.level):
         return True
     shares.answered += 1
@@ -179,7 +174,7 @@ cdef inline uint32_t next_level(Shares *shares, int64_t now_ns, int64_t took_ns)
 
     While it may be a storm, in which all want much alike, only who wants far more than most is held to a share: to refuse
     what the clients have the patience for would help nobody."""
-    cdef int64_t waited_ns = max(shares.waited_ns[<int>PLAIN], shares.waited_ns[<int>URGENT_ONES])
+    cdef int64_t waited_ns = max(shares.waited_ns[<int>PLAIN], shares.waited_ns[<int>URGENT])
     cdef double room, load
     cdef uint32_t level, usual
     cdef int i, relays = 0

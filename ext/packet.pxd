@@ -3,6 +3,12 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 
+cdef enum Queue:                   # of a worker: its two sockets, of each way in
+    PLAIN
+    URGENT                         # REQUESTs, as far as their first option says so: they are nearer to done
+    QUEUES
+
+
 cdef struct Packet:                # one received datagram
     const uint8_t *data
     size_t length

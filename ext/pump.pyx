@@ -21,7 +21,7 @@ from ext.mapping cimport Mapping, base_of, map_generation, map_shared, unmap
 from ext.mapping import GenerationRejected
 from ext.net cimport *
 from ext.page cimport *
-from ext.notes cimport Notebook, may_record, note, prefetch_known, sight
+from ext.sightings cimport Notebook, may_record, note, prefetch_known, sight
 from ext.outbox cimport Outbox, error_index, prepare_frames, prepare_udp, queue_frame, queue_udp, send
 from ext.overload cimport Shares, Waits, is_over_share, note_turn, relay_of, share_out, wait_of
 from ext.packet cimport ROUTE_UDP, Packet, Reply

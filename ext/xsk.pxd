@@ -9,6 +9,7 @@ holds the pool's lock, and does not wait for it.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ext.net cimport MSG_DONTWAIT, getsockopt, load_acquire32, sendto, store_release32, take32
+from ext.packet cimport PLAIN, Queue
 
 
 cdef extern from *:
@@ -49,11 +50,6 @@ cdef enum:
     SENDING_AT = 22                # of a frame: the payload then begins at a multiple of 64
     KICKS = 16                     # the kernel takes 32 frames at a call, and a batch has 64
     STAMP_BYTES = 8                # before a received frame: when the XDP program saw it, CLOCK_BOOTTIME; 0: no stamp
-
-
-cdef enum Which:
-    PLAIN
-    HURRIED                        # REQUESTs, by their first option
 
 
 cdef struct Lane:                  # what a worker has done with its two rings: one writer, one cache line
@@ -106,17 +102,17 @@ cdef struct Port:                  # one pool, as one worker has it
     uint32_t next                  # place to look for a free frame
 
 
-cdef inline uint32_t waiting(const Port *port, Which which) noexcept nogil:
-    return load_acquire32(port.received[<int>which].producer) - port.lane.taken[<int>which]
+cdef inline uint32_t waiting(const Port *port, Queue queue) noexcept nogil:
+    return load_acquire32(port.received[<int>queue].producer) - port.lane.taken[<int>queue]
 
 
-cdef inline const xdp_desc *received(const Port *port, Which which, uint32_t index) noexcept nogil:
-    cdef const Ring *ring = &port.received[<int>which]
+cdef inline const xdp_desc *received(const Port *port, Queue queue, uint32_t index) noexcept nogil:
+    cdef const Ring *ring = &port.received[<int>queue]
     return <const xdp_desc *>ring.entries + (index & ring.mask)
 
 
-cdef inline uint8_t *frame_of(const Port *port, Which which, uint32_t index) noexcept nogil:
-    return port.umem + received(port, which, index).addr
+cdef inline uint8_t *frame_of(const Port *port, Queue queue, uint32_t index) noexcept nogil:
+    return port.umem + received(port, queue, index).addr
 
 
 cdef inline uint8_t *free_frame(Port *port) noexcept nogil:
@@ -156,16 +152,16 @@ cdef inline uint32_t launch(Port *port) noexcept nogil:
     return port.posted - load_acquire32(port.sending.consumer)
 
 
-cdef inline void refill(Port *port, int which, uint32_t count) noexcept nogil:
+cdef inline void refill(Port *port, int queue, uint32_t count) noexcept nogil:
     """With the lock: the frames of the oldest `count` answered requests go back to the kernel, in one store."""
-    cdef Ring *ring = &port.received[which]
+    cdef Ring *ring = &port.received[queue]
     cdef uint64_t *places = <uint64_t *>port.fill.entries
     cdef uint32_t i, from_index = ring.consumer[0], to_index = port.fill.producer[0]
-    port.pool.returning_ring = which
+    port.pool.returning_ring = queue
     port.pool.returning_from = to_index
     store_release32(&port.pool.returning, count)
     for i in range(count):
-        places[(to_index + i) & port.fill.mask] = received(port, <Which>which, from_index + i).addr & ~<uint64_t>(FRAME_BYTES - 1)
+        places[(to_index + i) & port.fill.mask] = received(port, <Queue>queue, from_index + i).addr & ~<uint64_t>(FRAME_BYTES - 1)
     store_release32(port.fill.producer, to_index + count)
     store_release32(ring.consumer, from_index + count)
     store_release32(&port.pool.returning, 0)
@@ -192,16 +188,16 @@ cdef inline void reclaim(Port *port) noexcept nogil:
 cdef inline void give_back(Port *port) noexcept nogil:
     """Frames of answered requests to the fill ring, sent frames to their owners; later, when another one is at it."""
     cdef uint32_t[2] count
-    cdef int which
-    for which in range(2):
-        count[which] = port.lane.answered[which] - port.received[which].consumer[0]
+    cdef int queue
+    for queue in range(2):
+        count[queue] = port.lane.answered[queue] - port.received[queue].consumer[0]
     if count[0] + count[1] == 0 and load_acquire32(port.done.producer) == load_acquire32(port.done.consumer):
         return
     if not take32(&port.pool.lock, port.slot + 1):
         return
-    for which in range(2):
-        if count[which]:
-            refill(port, which, count[which])
+    for queue in range(2):
+        if count[queue]:
+            refill(port, queue, count[queue])
     reclaim(port)
     store_release32(&port.pool.lock, 0)
 
@@ -211,10 +207,10 @@ cdef inline uint64_t lost(const Port *port) noexcept nogil:
     cdef xdp_statistics counts
     cdef unsigned int length
     cdef uint64_t total = 0
-    cdef int which
-    for which in range(2):
+    cdef int queue
+    for queue in range(2):
         length = sizeof(counts)
-        if getsockopt(port.fds[which], SOL_XDP, XDP_STATISTICS, &counts, &length) == 0:
+        if getsockopt(port.fds[queue], SOL_XDP, XDP_STATISTICS, &counts, &length) == 0:
             total += counts.rx_dropped + counts.rx_ring_full
     return total
 
@@ -231,5 +227,5 @@ cdef inline void finish_for_the_dead(Port *port) noexcept nogil:
     store_release32(&pool.lock, 0)
 
 
-cdef int open_port(Port *port, int pool_fd, int plain_fd, int hurried_fd, uint32_t slot) except -1
+cdef int open_port(Port *port, int pool_fd, int plain_fd, int urgent_fd, uint32_t slot) except -1
 cdef void close_port(Port *port) noexcept

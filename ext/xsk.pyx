@@ -54,7 +54,7 @@ cdef int map_ring(Ring *ring, int fd, uint64_t at, const xdp_ring_offset *offset
     return 0
 
 
-cdef int open_port(Port *port, int pool_fd, int plain_fd, int hurried_fd, uint32_t slot) except -1:
+cdef int open_port(Port *port, int pool_fd, int plain_fd, int urgent_fd, uint32_t slot) except -1:
     """Map everything; the sockets are bound already, perhaps long since by another process.  Raises OSError."""
     cdef xdp_mmap_offsets offsets
     cdef uint32_t length = sizeof(offsets)
@@ -70,10 +70,10 @@ cdef int open_port(Port *port, int pool_fd, int plain_fd, int hurried_fd, uint32
     port.lane = &port.pool.lanes[slot]
     port.flights = port.pool.flights[slot]
     port.slot = slot
-    port.fds[0], port.fds[1] = plain_fd, hurried_fd
+    port.fds[0], port.fds[1] = plain_fd, urgent_fd
     flights = completions(port.pool.workers)
     map_ring(&port.received[0], plain_fd, XDP_PGOFF_RX_RING, &offsets.rx, port.pool.receiving, sizeof(xdp_desc))
-    map_ring(&port.received[1], hurried_fd, XDP_PGOFF_RX_RING, &offsets.rx, port.pool.receiving, sizeof(xdp_desc))
+    map_ring(&port.received[1], urgent_fd, XDP_PGOFF_RX_RING, &offsets.rx, port.pool.receiving, sizeof(xdp_desc))
     map_ring(&port.sending, plain_fd, XDP_PGOFF_TX_RING, &offsets.tx, SENDING, sizeof(xdp_desc))
     map_ring(&port.fill, plain_fd, XDP_UMEM_PGOFF_FILL_RING, &offsets.fr, port.pool.receiving, sizeof(uint64_t))
     map_ring(&port.done, plain_fd, XDP_UMEM_PGOFF_COMPLETION_RING, &offsets.cr, flights, sizeof(uint64_t))

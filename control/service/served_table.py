@@ -9,7 +9,7 @@ import time
 from functools import cache
 from typing import Any
 
-from ext.known import KnownMacs, KnownOuis
+from ext.mac_bloom import KnownMacs, KnownOuis
 from ext.page import SiteWords, WorkerPage
 from ext.table import Generation, Pair, TableInvalid
 

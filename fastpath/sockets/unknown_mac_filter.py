@@ -1,6 +1,6 @@
 """An eBPF socket filter in the classic one's place: the same steering, and beyond a budget no datagrams of strangers.
 
-It asks the known MACs (ext/known.pyx), which control keeps in the memory of a BPF map.  Loaded once by the supervisor,
+It asks the known MACs (ext/mac_bloom.pyx), which control keeps in the memory of a BPF map.  Loaded once by the supervisor,
 while it still may; from then on nobody needs a privilege for it.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from ext.known import (
+from ext.mac_bloom import (
     KNOWN_BITS_AT,
     KNOWN_BITS_MASK,
     KNOWN_BUDGET_AT,
@@ -189,7 +189,7 @@ def judge(known_fd: int) -> list[Line]:
 
 
 def _mixed() -> list[Line]:
-    """R8 := hash of R8, as ext/known.pyx makes it."""
+    """R8 := hash of R8, as ext/mac_bloom.pyx makes it."""
     first, second = KNOWN_MIX
     return [
         load_wide(R1, first),

@@ -1,11 +1,11 @@
-"""ext/known.pyx's KnownOuis: which makers' cards the inventory has."""
+"""ext/mac_bloom.pyx's KnownOuis: which makers' cards the inventory has."""
 
 from __future__ import annotations
 
 import os
 
 from ext.builder import Builder, Surroundings
-from ext.known import KnownOuis
+from ext.mac_bloom import KnownOuis
 from ext.table import Generation, Pair
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from ext.builder import Builder
-from ext.known import KnownMacs
+from ext.mac_bloom import KnownMacs
 from ext.table import Pair
 
 from fastpath.sockets import bpf, sockets, unknown_mac_filter

@@ -27,7 +27,7 @@ cdef enum:
     STRANGERS_PER_S = 8            # and in each second of it
 
 
-cdef packed struct Acquaintance:   # a host in one stage of its boot, as it last was ACKed; 32 bytes, a set two cache lines
+cdef packed struct ClientHistory:   # a host in one stage of its boot, as it last was ACKed; 32 bytes, a set two cache lines
     uint64_t key
     uint32_t said                  # hash of what it said of itself
     uint32_t told_s                # when control last heard of it, CLOCK_BOOTTIME and TOLD_S; 0 never
@@ -40,7 +40,7 @@ cdef packed struct Acquaintance:   # a host in one stage of its boot, as it last
 cdef struct Notebook:              # a worker's own; nothing in it decides about an answer
     uint64_t seen_key[SEEN]
     int64_t seen_s[SEEN]
-    Acquaintance known[KNOWN][STAGES]
+    ClientHistory known[KNOWN][STAGES]
     int64_t strangers_s            # when `strangers` was last filled up
     int64_t strangers              # that may still be recorded
 
@@ -129,27 +129,27 @@ cdef inline bint note(Page *page, Notebook *notebook, int64_t now_ns, const Site
 
 
 cdef inline void prefetch_known(const Notebook *notebook, const uint8_t *mac) noexcept nogil:
-    cdef const Acquaintance *places = notebook.known[slot_of(key_of(mac, ROLE_HOST), KNOWN)]
+    cdef const ClientHistory *places = notebook.known[slot_of(key_of(mac, ROLE_HOST), KNOWN)]
     prefetch(places)
     prefetch(places + STAGES // 2)
 
 
-cdef inline Acquaintance *acquaintance(Notebook *notebook, const uint8_t *mac, uint64_t key) noexcept nogil:
+cdef inline ClientHistory *client_history(Notebook *notebook, const uint8_t *mac, uint64_t key) noexcept nogil:
     """The host's own, or the place of whom control heard of longest ago, cleared for it."""
-    cdef Acquaintance *places = notebook.known[slot_of(key_of(mac, ROLE_HOST), KNOWN)]
-    cdef Acquaintance *oldest = places
+    cdef ClientHistory *places = notebook.known[slot_of(key_of(mac, ROLE_HOST), KNOWN)]
+    cdef ClientHistory *oldest = places
     cdef int i
     for i in range(STAGES):
         if places[i].key == key:
             return places + i
         if places[i].told_s < oldest.told_s:
             oldest = places + i
-    memset(oldest, 0, sizeof(Acquaintance))
+    memset(oldest, 0, sizeof(ClientHistory))
     oldest.key = key
     return oldest
 
 
-cdef inline bint count_ack(Acquaintance *known, uint32_t xid_be, uint32_t now_s) noexcept nogil:
+cdef inline bint count_ack(ClientHistory *known, uint32_t xid_be, uint32_t now_s) noexcept nogil:
     """True: a loop, not told within the last LOOP_S.  A repeated REQUEST is no round of its own; how long a round takes is
     the firmware's affair: a minute for big UEFI machines."""
     if now_s - known.last_s > LOOP_S:
@@ -170,7 +170,7 @@ cdef inline bint sight(Page *page, Notebook *notebook, int64_t now_ns, const Pac
     cdef Pushed pushed
     cdef uint32_t now_s = <uint32_t>(now_ns // 1000000000 + TOLD_S)        # so that "never" lies TOLD_S ago at boot, too
     cdef uint64_t key = key_of(request.mac, decision.host.lease.role) ^ (<uint64_t>request.client_class << 52)
-    cdef Acquaintance *known = acquaintance(notebook, request.mac, key)
+    cdef ClientHistory *known = client_history(notebook, request.mac, key)
     cdef uint32_t said = <uint32_t>hash_of(&request.client_id, hash_of(&request.vendor_class, request.bootp.giaddr_be))
     cdef bint looping
     looping = (count_ack(known, request.bootp.xid_be, now_s) and request.client_class != OS
