@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 from ext.classify cimport IPXE, IPXE_HTTP, OS
 from ext.packet cimport PLAIN, QUEUES, URGENT
 from ext.request cimport Request
-from ext.rfc2131 cimport DHCPREQUEST
+from ext.rfc2131 cimport DHCPREQUEST, GIADDR_AT
 from ext.wire cimport load32
 
 
@@ -16,7 +16,6 @@ cdef enum:
     RELAYS = 1024                  # power of two: relays are told apart by a hash of giaddr
     RELAYS_SHIFT = 22              # 32 less its bits
     WINDOW_NS = 50000000
-    GIADDR_AT = 24
     SALT_WINDOWS = 20
     STORM_NS = 2000000000          # for so long a long queue may be a storm, which ends: then it is better waited than refused
     STORM_SLACK = 8                # datagrams a window, for relays of few

@@ -19,7 +19,7 @@ cdef enum:
     BATCH = 64
     RX_BYTES = 1536                # one Ethernet MTU; more is IGNORED_TRUNCATED
     CONTROL_BYTES = 128            # IP_PKTINFO and a time stamp with room to spare
-    URGENT = 48                    # of a batch, at most: REQUESTs, which are nearer to done
+    URGENT_SHARE = 48              # of a batch, at most: REQUESTs, which are nearer to done
     BOOT_SHARE = 8                 # of a batch, at most: what came to the boot port, looked at in every 16th turn only
     EVENTS = 4096                  # power of two; sightings and strangers leave half of it to refused hosts
     COUNTERS = 64                  # by verdict, with room for more

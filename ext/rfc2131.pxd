@@ -23,6 +23,8 @@ cdef packed struct Bootp:          # RFC 2131 section 2, with the cookie of RFC 
 
 cdef enum:
     BOOTP_BYTES = 240              # header with cookie
+    GIADDR_AT = 24
+    CHADDR_AT = 28
     REPLY_BYTES_MIN = 300          # RFC 1542 section 2.1: no BOOTP message is shorter
     CLIENT_MTU_MIN = 576           # RFC 2131 section 2: what every client takes, IP and UDP headers included
     IP_UDP_BYTES = 28

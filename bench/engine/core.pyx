@@ -15,7 +15,7 @@ from ext.judge cimport Decision
 from ext.leases cimport Site, prefetch_lease, prefetch_slot
 from ext.packet cimport Packet, Reply
 from ext.request cimport Request
-from ext.rfc2131 cimport Bootp, IP_UDP_BYTES
+from ext.rfc2131 cimport CHADDR_AT, Bootp, IP_UDP_BYTES
 from ext.table cimport Pair
 from ext.verdict cimport VERDICT_COUNT, Verdict as CVerdict
 from ext.wire cimport swap16, swap32
@@ -23,7 +23,6 @@ from ext.wire cimport swap16, swap32
 cdef enum:
     BATCH = 64                     # a worker's
     RX_BYTES = 1536
-    CHADDR_AT = 28
     REQUEST_BYTES = 512
 
 

@@ -78,7 +78,7 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "batch not recovered",
-        (Spot("ext/pump.pyx", "            self.adopt()\n            self.recover()\n", "            self.adopt()\n"),),
+        (Spot("ext/pump.pyx", "                WAYS[way].recover(&self.loop)\n", "                pass\n"),),
         fault("worker killed amid a batch"),
         r"\d+ lost",
         ("ext.pump",),
@@ -171,9 +171,9 @@ PLANTED: tuple[Planted, ...] = (
         (
             Spot(
                 "ext/pump.pyx",
-                "        self.page.pid = os.getpid()\n        self.running = True\n",
-                "        self.page.pid = os.getpid()\n        self.running = True\n"
-                "        memset(<void *>self.page.by_verdict, 0, sizeof(self.page.by_verdict))\n",
+                "        self.loop.page.pid = os.getpid()\n        self.running = True\n",
+                "        self.loop.page.pid = os.getpid()\n        self.running = True\n"
+                "        memset(<void *>self.loop.page.by_verdict, 0, sizeof(self.loop.page.by_verdict))\n",
             ),
         ),
         fault("upgrade, same build"),
