@@ -17,9 +17,10 @@ from typing import Any, Final
 from control.config.config import Config
 from control.discovery.jobs import Granted, Outcome
 from control.discovery.journal import Journal, JournalFailed
-from control.discovery.machines import KEPT, NO_SWITCH, REPEAT_S, Machine, Machines
+from control.discovery.machines import NO_SWITCH, REPEAT_S, Machine, Machines
 from control.discovery.registrar import roles
 from control.discovery.registrar.child import FACTORY_LIMIT_S, Ended, RegistrarProcess, Word
+from control.discovery.states import AGAIN, KEPT, TRANSITIONS, Event, State
 from control.discovery.trapseen import TrapSeen
 from control.planner.jobs import RefreshFailed
 
@@ -102,12 +103,12 @@ class Coordinator:
             machine = self.machines.stranger(mac, now)
             if machine is None:
                 return
-            machine.state = "unknown"
+            machine.move(Event.STRANGER)
         elif mac in self.machines.strangers:
             self.machines.stranger(mac, now)
         machine.seen_s = now
         machine.sighting = sighting
-        if machine.state == "ignored":
+        if machine.state is State.IGNORED:
             return
         new = role not in machine.roles
         machine.roles |= {role}
@@ -116,13 +117,14 @@ class Coordinator:
             new = machine.says_bmc(now) or new
             if machine.bmc_at != before and not new:
                 self.keep(machine)
-        if machine.state == "working":
+        unknown = machine.state is State.UNKNOWN
+        if machine.state is State.WORKING:
             machine.again = machine.again or new
-        elif machine.due_s is None and (new or (machine.state == "unknown" and now > machine.settled_s + REPEAT_S)):
-            if machine.state != "unknown":
-                self.machines.start(machine, now)
-            else:
+        elif machine.due_s is None and (new or (unknown and now > machine.settled_s + REPEAT_S)):
+            if unknown:
                 self.machines.schedule(machine, now)
+            else:
+                self.machines.start(machine, now)
             self.keep(machine)
             self.ring()
 
@@ -195,6 +197,9 @@ class Coordinator:
         # What only DHCP saw has no switch to be alone on.
         busy = {switch for switch in self.working.values() if switch != NO_SWITCH}
         machine = self.machines.next(now, busy, stay=registrar.switch if registrar.stayed < STAY_MAX else None)
+        if machine is not None and machine.mac in self.working:  # ignored and adopted while it is in hand
+            machine.again = True
+            return None
         if machine is not None:
             self.working[machine.mac] = machine.queue
             registrar.stayed = registrar.stayed + 1 if machine.queue == registrar.switch else 1
@@ -221,21 +226,18 @@ class Coordinator:
             pace.pause_s = min(PAUSE_MAX_S, 2 * pace.pause_s or PAUSE_FIRST_S)
             pace.paused_s, pace.reason = self.clock() + pace.pause_s, str(ended)
             log.warning("discovery: %s; switch %s waits for %.0f s", ended, switch, pace.pause_s)
-            return Outcome(mac=machine.mac, state="waits", reason=str(ended))
-        return Outcome(mac=machine.mac, state="retry", reason=str(ended))
+            return Outcome(mac=machine.mac, state=State.WAITS, reason=str(ended))
+        return Outcome(mac=machine.mac, state=State.RETRY, reason=str(ended))
 
     def settle(self, machine: Machine, outcome: Outcome) -> None:
         now = self.clock()
-        before = (machine.state, machine.reason) if machine.state != "working" else ("", machine.reason)
-        if outcome.state == "down":
+        before = machine.reason
+        if outcome.state == State.DOWN:
             self.down_s = min(DOWN_MAX_S, 2 * self.down_s or DOWN_FIRST_S)
             self.down_until_s, self.down_reason = now + self.down_s, outcome.reason
         else:
             self.down_s, self.down_reason = 0.0, ""
-        ignored = machine.state == "ignored"  # by a person, meanwhile
         self.machines.settle(machine, outcome, now)
-        if ignored:
-            machine.state, machine.due_s = "ignored", None
         self.keep(machine)
         if outcome.answered:
             self.to_look_up[machine.mac] = machine.server
@@ -245,9 +247,9 @@ class Coordinator:
                 future.set_result(None)
         self.ring()
 
-    def say(self, machine: Machine, outcome: Outcome, before: tuple[str, str]) -> None:
+    def say(self, machine: Machine, outcome: Outcome, before: str) -> None:
         """A line for each machine that got somewhere, and one for each new reason; many at once are counted only."""
-        changed = bool(outcome.did) or (outcome.state in ("waits", "retry", "down") and outcome.reason != before[1])
+        changed = bool(outcome.did) or (outcome.state in (State.WAITS, *AGAIN) and outcome.reason != before)
         if not changed:
             return
         now = self.clock()
@@ -316,8 +318,8 @@ class Coordinator:
             self.machines.of_mac[machine.mac] = machine
             if machine.name:
                 self.names[machine.name] = machine.mac
-            if machine.state not in ("ignored", "registered"):
-                machine.state = "seen"
+            if machine.state in TRANSITIONS[Event.RECALL][0]:
+                machine.move(Event.RECALL)
                 self.machines.schedule(machine, now)
 
     # --- commands ------------------------------------------------------------------------------------------------
@@ -347,7 +349,7 @@ class Coordinator:
         """For `ctl discovered`: rows of the latest seen first."""
         now = self.clock()
         only = list(macs)
-        states = Counter(machine.state for machine in self.machines.of_mac.values() if machine.state != "unknown")
+        states = Counter(machine.state for machine in self.machines.of_mac.values() if machine.state is not State.UNKNOWN)
         if only:
             found = [self.machines.of_mac[mac] for mac in only if mac in self.machines.of_mac]
         else:
@@ -356,7 +358,7 @@ class Coordinator:
         return {
             "machines": [self.row(machine, now) for machine in found],
             "total": sum(states.values()),
-            "states": dict(states),
+            "states": {str(state): count for state, count in states.items()},
             "uplinks": uplinks[:1000],
         }
 
@@ -364,7 +366,7 @@ class Coordinator:
         sighting = machine.sighting or {}
         return {
             "mac": machine.mac,
-            "state": machine.state,
+            "state": str(machine.state),
             "reason": machine.reason or None,
             "server": machine.server or None,
             "switch": machine.switch or None,
@@ -391,10 +393,10 @@ class Coordinator:
             return None
         machine.adopted = True
         machine.bmc_word = roles.BMC in machine.roles  # of what comes later, by whomever, nothing is said
-        if machine.state == "working":
+        if machine.state is State.WORKING:
             machine.again = True
         else:
-            self.machines.start(machine, self.clock())
+            self.machines.start(machine, self.clock(), Event.ADOPT)
             self.keep(machine)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.setdefault(mac, []).append(future)
@@ -409,7 +411,8 @@ class Coordinator:
         machine = self.machines.known(mac, self.clock())
         if machine is None:
             return None
-        machine.state, machine.reason, machine.due_s, machine.adopted = "ignored", "by ctl ignore", None, False
+        machine.move(Event.IGNORE)
+        machine.reason, machine.adopted = "by ctl ignore", False
         machine.bmc_word = False
         self.keep(machine)
         return self.row(machine, self.clock())

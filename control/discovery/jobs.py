@@ -87,7 +87,7 @@ class Progress:
 class Outcome:
     """Registrar -> coordinator: how far the machine came.
 
-    state: one of STATES.  did: what was written, in words.  answered: whether a DHCP answer may have changed.
+    state: one of states.OUTCOMES.  did: what was written, in words.  answered: whether a DHCP answer may have changed.
     uplinks: of the places, those whose port leads to another switch: [switch, dot1dBasePort]."""
 
     mac: str
@@ -101,12 +101,6 @@ class Outcome:
     answered: bool = False
     uplinks: list[list[str | int]] = field(default_factory=list)
 
-
-# down: the inventory does not answer; retry: it refused in a way that may pass.
-# registered: a server is there, its MAC not confirmed by DHCP yet; confirmed: the MAC stands on its port;
-# known: nothing to do; waits: for a person; off: no discovery there; uplink: every place
-# leads to a switch; unknown: only DHCP saw it, and the inventory has no such MAC; would: dry run.
-STATES = ("registered", "confirmed", "known", "waits", "down", "retry", "off", "uplink", "unknown", "would")
 
 KINDS: dict[str, type] = {
     kind.__name__: kind

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Final
 
 from control.discovery.jobs import Outcome, Work
+from control.discovery.states import AGAIN, FORGETTABLE, KEPT, TRANSITIONS, WAITING, Event, State, done, moved
 from control.discovery.trapseen import TrapSeen
 
 MACHINES_MAX: Final = 50_000
@@ -41,11 +42,6 @@ _MAC: Final = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 Place = tuple[str, int]  # switch, dot1dBasePort
 
-WAITING: Final = frozenset({"waits", "off"})
-AGAIN: Final = frozenset({"down", "retry"})
-FORGETTABLE: Final = frozenset({"known", "confirmed", "unknown", "off", "uplink", "would"})
-KEPT: Final = frozenset({"seen", "working", "registered", "waits", "down", "retry", "ignored"})  # in the journal
-
 
 @dataclass(slots=True)
 class Machine:
@@ -54,7 +50,7 @@ class Machine:
     Of tens of thousands at a time: nearly all share the empty tuples, and the garbage collector walks the rest."""
 
     mac: str
-    state: str = "seen"
+    state: State = State.SEEN
     reason: str = ""
     places: dict[Place, tuple[float, int]] = field(default_factory=dict)
     roles: frozenset[str] = frozenset()
@@ -77,6 +73,10 @@ class Machine:
     bmc_at: tuple[Place, float] | None = None  # where it was when it first said that it is a BMC, and when
     lasting: bool = False  # it said so again there, long after
     bmc_word: bool = False  # and a person, who had heard it, says so
+
+    def move(self, event: Event) -> None:
+        """Whatever it was waiting for, it is not any more."""
+        self.state, self.due_s = moved(self.state, event), None
 
     @property
     def place(self) -> Place | None:
@@ -117,7 +117,7 @@ class Machine:
     def record(self) -> dict[str, Any]:
         """For the journal."""
         places = [[switch, port, vlan] for (switch, port), (_since, vlan) in self.places.items()]
-        kept = {"state": self.state, "reason": self.reason, "places": places, "roles": sorted(self.roles)}
+        kept = {"state": str(self.state), "reason": self.reason, "places": places, "roles": sorted(self.roles)}
         named = {"server": self.server, "switch": self.switch, "port": self.port, "name": self.name}
         bmc = [*self.bmc_at[0], self.bmc_at[1]] if self.bmc_at is not None else None
         return kept | named | {"adopted": self.adopted, "bmc_at": bmc, "bmc_word": self.bmc_word}
@@ -133,7 +133,7 @@ class Machine:
         texts = [record.get(name) for name in ("reason", "server", "switch", "name")]
         if not all(isinstance(text, str) and len(text.encode()) <= TEXT_BYTES_MAX for text in texts):
             raise ValueError("a reason, server, switch or name that is no text, or a long one")
-        made = cls(mac=mac, state=state, seen_s=now, settled_s=now, port=port)  # type: ignore[arg-type]
+        made = cls(mac=mac, state=State(state), seen_s=now, settled_s=now, port=port)  # type: ignore[arg-type]
         made.reason, made.server, made.switch, made.name = texts  # type: ignore[assignment]
         made.adopted, made.bmc_word = record.get("adopted") is True, record.get("bmc_word") is True
         made.places = {(switch, port): (now, vlan) for switch, port, vlan in _places(record.get("places"))}
@@ -234,19 +234,20 @@ class Machines:
             del machine.places[old]
         while len(machine.places) > PLACES_MAX:
             del machine.places[min(machine.places, key=lambda one: machine.places[one][0])]
-        if machine.state == "ignored":
+        if machine.state is State.IGNORED:
             self.counts["ignored"] += 1
+            return False
+        if machine.state is State.WORKING:
+            machine.again = machine.again or new
             return False
         if len(machine.moved) == MOVES_MAX and machine.moved[0] > now - MOVES_S:
             self.counts["looping"] += 1
-            machine.state, machine.due_s, machine.settled_s = "waits", None, now
+            machine.move(Event.LOOPING)
+            machine.settled_s = now
             machine.reason = f"seen on other ports {MOVES_MAX} times within {MOVES_S:.0f} s: a loop?"
             self.schedule(machine, now + MOVES_S)
             return True
-        if machine.state == "working":
-            machine.again = machine.again or new
-            return False
-        if machine.due_s is not None and machine.state == "seen":
+        if machine.due_s is not None and machine.state is State.SEEN:
             self.counts["repeated"] += not new
             return new
         if not new and now < machine.settled_s + REPEAT_S:
@@ -255,8 +256,9 @@ class Machines:
         self.start(machine, now + SETTLE_S)
         return True
 
-    def start(self, machine: Machine, due_s: float) -> None:
-        machine.state, machine.reason, machine.tries = "seen", "", 0
+    def start(self, machine: Machine, due_s: float, event: Event = Event.NEWS) -> None:
+        machine.move(event)
+        machine.reason, machine.tries = "", 0
         self.schedule(machine, due_s)
 
     def gone(self, mac: str, place: Place) -> None:
@@ -298,12 +300,12 @@ class Machines:
             self.uplinks.popitem(last=False)
         for mac in self.of_port.pop(place, {}):
             machine = self.of_mac.get(mac)
-            if machine is None or machine.state == "working":
+            if machine is None or machine.state is State.WORKING:
                 continue
             if (seen := machine.places.pop(place, None)) is not None:
                 machine.left = (place, seen[1])
-            if not machine.places and machine.state in ("seen", *WAITING, *AGAIN):
-                machine.state, machine.due_s = "uplink", None
+            if not machine.places and machine.state in TRANSITIONS[Event.CROWDED][0]:
+                machine.move(Event.CROWDED)
                 machine.reason = f"more than {self.max_macs} MACs on {place[0]} port {place[1]}: a hub or an uplink"
 
     def known(self, mac: str, now: float) -> Machine | None:
@@ -325,14 +327,14 @@ class Machines:
         while len(self.strangers) > STRANGERS_MAX:
             oldest, _none = self.strangers.popitem(last=False)
             gone = self.of_mac.get(oldest)
-            if gone is not None and not gone.places and gone.state in ("seen", "unknown"):
+            if gone is not None and not gone.places and gone.state in (State.SEEN, State.UNKNOWN):
                 del self.of_mac[oldest]
                 self.counts["strangers_forgotten"] += 1
         return self.known(mac, now)
 
     def make_room(self) -> bool:
         for mac, machine in islice(self.of_mac.items(), 64):
-            if (machine.state in FORGETTABLE and machine.due_s is None) or machine.state == "off":
+            if (machine.state in FORGETTABLE and machine.due_s is None) or machine.state is State.OFF:
                 del self.of_mac[mac]
                 return True
         return False
@@ -374,11 +376,12 @@ class Machines:
         while queue:
             mac, _none = queue.popitem(last=False)
             machine = self.of_mac.get(mac)
-            if machine is None or machine.due_s is None or machine.state in ("working", "ignored"):
+            if machine is None or machine.due_s is None or machine.state in (State.WORKING, State.IGNORED):
                 continue
             if queue:
                 self.ready[switch] = queue  # behind the others
-            machine.due_s, machine.state, machine.again = None, "working", False
+            machine.move(Event.TAKEN)
+            machine.again = False
             return machine
         return None
 
@@ -399,27 +402,33 @@ class Machines:
 
     def settle(self, machine: Machine, outcome: Outcome, now: float) -> None:
         """Takes the outcome over, and says when it is looked at again."""
-        machine.state, machine.reason, machine.settled_s = outcome.state, outcome.reason, now
+        said = State(outcome.state)
+        left = machine.state is not State.WORKING  # meanwhile, by a person
+        machine.state, machine.settled_s = done(machine.state, said), now
+        if not left:
+            machine.reason = outcome.reason
         machine.switch, machine.port = outcome.switch or machine.switch, outcome.port or machine.port
         machine.server = outcome.server or machine.server
         machine.did = (*machine.did, *outcome.did)[-40:]
         machine.notes = tuple(outcome.notes[:10])
-        self.counts[outcome.state] += 1
+        self.counts[said] += 1
         for switch, port in outcome.uplinks:
             self.mark_uplink((str(switch), int(port)), now)
-        if outcome.state not in ("waits", *AGAIN):
+        if said not in (State.WAITS, *AGAIN):
             machine.name = ""
+        if left:
+            return
         if machine.again:
             machine.again = False
             self.start(machine, now + SETTLE_S)
-        elif outcome.state in AGAIN:
+        elif said in AGAIN:
             machine.tries += 1
             self.schedule(machine, now + min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(machine.tries - 1, 10)))
-        elif outcome.state in WAITING:
+        elif said in WAITING:
             machine.tries += 1
             self.schedule(machine, now + min(WAIT_MAX_S, WAIT_FIRST_S * 2 ** min(machine.tries - 1, 10)))
 
     def rows(self, offset: int, limit: int, only: Sequence[str] = ()) -> Iterator[Machine]:
         """The latest seen first, without the strangers that only DHCP saw."""
-        shown = (m for m in reversed(self.of_mac.values()) if m.state != "unknown" and (not only or m.mac in only))
+        shown = (m for m in reversed(self.of_mac.values()) if m.state is not State.UNKNOWN and (not only or m.mac in only))
         return islice(shown, offset, offset + limit)

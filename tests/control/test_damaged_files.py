@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from control.discovery.journal import LOST, Journal
-from control.discovery.machines import KEPT, Machine
+from control.discovery.machines import Machine
+from control.discovery.states import KEPT
 from control.discovery.traps.identity import FILE, Identity
 from control.table.file import TableStore
 from tests.control.serving import may_serve, serving

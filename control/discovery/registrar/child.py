@@ -22,6 +22,7 @@ from control.discovery.jobs import (
     Stage,
     Work,
 )
+from control.discovery.states import OUTCOMES
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
 # Without a request that was answered, each of which is given up after 40 s at most.
@@ -81,6 +82,8 @@ class RegistrarProcess:
                     message = await self.messages.get()
                 heard_s = loop.time()
                 if isinstance(message, Outcome):
+                    if message.state not in OUTCOMES:
+                        raise ChannelClosed(f"it said that {message.mac} is {str(message.state)[:40]!r}")
                     return message
                 if isinstance(message, Stage):
                     self.stage, self.staged_s = message.text, heard_s

@@ -34,6 +34,7 @@ from control.discovery.registrar.facts import Facts
 from control.discovery.registrar.inventory import Inventory
 from control.discovery.registrar.names import Names
 from control.discovery.registrar.registration import Registration
+from control.discovery.states import State
 from fastpath.process.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
@@ -100,7 +101,7 @@ class Registrar:
     def outcome(self, work: Work) -> Outcome:
         if self.api_url.startswith("file:"):
             reason = f"dhcp.api_url is {self.api_url}: a file that is only read; add the server to it by hand"
-            return Outcome(mac=work.mac, state="waits", reason=reason)
+            return Outcome(mac=work.mac, state=State.WAITS, reason=reason)
         try:
             return self.registration.run(work)
         except (ChannelClosed, KeyboardInterrupt):
@@ -108,7 +109,7 @@ class Registrar:
         except Exception as bug:  # one machine's fault must not stop the others, and must not pass silently
             log.exception("discovery: %s", work.mac)
             reason = f"internal fault, see the log: {type(bug).__name__}: {str(bug)[:200]}"
-            return Outcome(mac=work.mac, state="waits", reason=reason)
+            return Outcome(mac=work.mac, state=State.WAITS, reason=reason)
 
 
 def end_with(fd: int) -> None:

@@ -19,6 +19,7 @@ from control.discovery.registrar.factories import Builder, Factories
 from control.discovery.registrar.facts import Facts, Switch
 from control.discovery.registrar.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, setting
 from control.discovery.registrar.names import Intend, Names, untouched
+from control.discovery.states import State
 from control.mac import same_mac
 
 KEY: Final = f"port-{NIC}"
@@ -46,7 +47,7 @@ class Spot:
 class Progress:
     """What becomes the outcome."""
 
-    state: str = ""
+    state: State | None = None
     server: str = ""
     made: bool = False  # just now
     spot: Spot | None = None
@@ -54,7 +55,7 @@ class Progress:
     notes: list[str] = field(default_factory=list)
     uplinks: list[list[str | int]] = field(default_factory=list)
 
-    def outcome(self, mac: str, state: str, reason: str = "", answered: bool = False) -> Outcome:
+    def outcome(self, mac: str, state: State, reason: str = "", answered: bool = False) -> Outcome:
         return Outcome(
             mac=mac,
             state=state,
@@ -94,13 +95,13 @@ class Registration:
             elif owners:
                 raise Waits(f"{work.mac} stands at {', '.join(owners)}; wanted one; correct the inventory")
             if not progress.server:
-                return progress.outcome(work.mac, progress.state or "unknown")
+                return progress.outcome(work.mac, progress.state or State.UNKNOWN)
             return self.record_roles(work, progress)
         except Waits as waits:
-            return progress.outcome(work.mac, progress.state or "waits", str(waits))
+            return progress.outcome(work.mac, progress.state or State.WAITS, str(waits))
         except ClustoError as error:
             self.facts.forget()  # what was read may be as wrong as what failed
-            state = "down" if error.status is None else "retry" if error.status >= 500 else "waits"
+            state = State.DOWN if error.status is None else State.RETRY if error.status >= 500 else State.WAITS
             return progress.outcome(work.mac, state, str(error))
 
     def owners_by_name(self, work: Work) -> list[str]:
@@ -119,7 +120,7 @@ class Registration:
         if not spots:
             if faults:
                 raise Waits("; ".join(faults))
-            progress.state = "off" if off else "uplink"
+            progress.state = State.OFF if off else State.UPLINK
             raise Waits("; ".join(off) if off else "the port leads to another switch")
         spot = progress.spot = spots[0]
         if spot.far.path is not None:
@@ -173,7 +174,7 @@ class Registration:
             )
         if name_of(server) == work.name:  # an earlier try came so far, and perhaps no farther
             self.build(self.builder_of(spot), server, spot, progress)
-            progress.state = "registered"
+            progress.state = State.REGISTERED
         elif not owners:
             entity = self.existing(server)
             known = len(entity.all(BOOTSTRAP, "mac"))
@@ -204,7 +205,7 @@ class Registration:
             self.check_occupant(work, self.existing(occupant), spot, builder.nic(spot.switch.name, spot.port))
         if self.inventory.dry:
             progress.did += self.would(work, builder, spot, occupant)
-            progress.state = "would"
+            progress.state = State.WOULD
             return ""
         if occupant:
             # Found by its rack unit again, so its place comes first: a MAC on a server whose other NIC is connected
@@ -306,13 +307,13 @@ class Registration:
         """known: the server as it was just made."""
         if self.inventory.dry:
             progress.did += [f"complete {server}", *builder.would(spot.switch.name, spot.port)]
-            progress.state = "would"
+            progress.state = State.WOULD
             return ""
         progress.server = server
         vlan = self.vlan_steps(spot, progress, overwrite=True)
         self.build(builder, server, spot, progress, vlan, known)
         self.tell_vlan(vlan, spot, progress)
-        progress.state = "registered"
+        progress.state = State.REGISTERED
         return server
 
     def build(
@@ -386,9 +387,11 @@ class Registration:
             progress.did += did
             progress.notes += notes
         done = roles.confirmed(server, work.mac)
-        state = "known" if done and not progress.did else "confirmed" if done else progress.state or "registered"
+        state = progress.state or State.REGISTERED
+        if done:
+            state = State.CONFIRMED if progress.did else State.KNOWN
         if self.inventory.dry and progress.did:
-            state = "would"
+            state = State.WOULD
         answered = bool(progress.did) and bool(server.all(KEY, "mac", 1) or server.all(KEY, "ipmi-mac", 1))
         return progress.outcome(work.mac, state, answered=answered)
 
