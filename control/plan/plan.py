@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from control.plan.contexts import (
     Contexts,
     Faults,
     Merged,
+    Payloads,
     Reader,
     is_enabled,
     is_proxied,
@@ -156,6 +158,38 @@ def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
     plan.faults.include(rules.all_faults())
     plan.rows = sorted(without_conflicts(plan))
     return plan
+
+
+@dataclass
+class OwnAttributes:
+    """The `dhcp` attributes of a host itself, split once: what decides about its template, and what goes to it alone.
+
+    said: all of them; shared: the keys that are fields of a template, or said to a class by anybody, so that they stand
+    in its template; names_host: option 12 is set, by it or a container; encode: makes `payloads`, and blames."""
+
+    said: Merged
+    shared: frozenset[str]
+    names_host: bool
+    encode: Callable[[], Payloads]
+
+    @cached_property
+    def payloads(self) -> Payloads:
+        """None: it cannot be sent, which is reported when somebody wants to know."""
+        return self.encode()
+
+    def alone(self) -> dict[int, bytes]:
+        """By option code: what stands in no template."""
+        return {int(key): data for key, data in self.payloads.items() if data is not None and key not in self.shared}
+
+
+def decides_about_template(identity: str, classed: Collection[str]) -> bool:
+    """identity: of an attribute, without its class; classed: those that somebody says to a class."""
+    return (
+        identity in classed
+        or identity == URL_KEY
+        or identity in SWITCHES
+        or (identity.isdigit() and int(identity) in _APART)
+    )
 
 
 class Rules:
@@ -297,19 +331,20 @@ class Rules:
             reason = f"dhcp enabled is off ({enabled.origin})" if enabled else "dhcp enabled is set nowhere"
             return Row(mac, State.DISABLED, thing.name, b"", (), reason)
         proxy = is_proxied(own, context)
+        attributes = self.split(own, context)
         if proxy is not None:
             reason = f"dhcp proxy is on ({proxy.origin}): another server gives its address, we say what it boots"
-            options = self.own_options(thing, own, context, proxied=True)
+            options = self.own_options(thing, attributes, proxied=True)
             check_size(options)
-            lease = (0, 32, self.template(own, context, None))
+            lease = (0, 32, self.template(attributes, context, None))
             return Row(mac, State.PROXIED, thing.name, options, (lease,), reason)
-        leases, refused = self.leases(thing, own, context)
+        leases, refused = self.leases(thing, attributes, context)
         if not leases:
             reason = "; ".join(refused) or "no address bound"
             return Row(mac, State.QUARANTINED if refused else State.NO_ADDRESS, thing.name, b"", (), reason)
         if len(leases) > LEASES_MAX:
             raise BadRecord(f"addresses in {len(leases)} networks; a host has at most {LEASES_MAX}")
-        options = self.own_options(thing, own, context)
+        options = self.own_options(thing, attributes)
         check_size(options)
         return Row(mac, State.SERVED, thing.name, options, leases)
 
@@ -318,16 +353,11 @@ class Rules:
         was recorded.  A shared MAC without an address for the BMC has no row: the worker knows why it is silent."""
         recorded = [mac for text in thing.ipmi_mac() if (mac := parse_mac(text)) is not None]
         own = self.reader.own(thing)
-        leases, refused = self.leases(thing, own, context, bmc=True)
+        attributes = self.split(own, context)
+        leases, refused = self.leases(thing, attributes, context, bmc=True)
         enabled = is_enabled(own.get("enabled", context.enabled))
         if enabled and leases:
-            options = render(
-                {
-                    int(key): data
-                    for key, data in self.reader.payloads(own, self.faults.blame).items()
-                    if data is not None and key not in self.in_template(own, context)
-                }
-            )
+            options = render(attributes.alone())
             check_size(options)
             return [
                 Row(mac | ROLE_BIT, State.SERVED, thing.name, options, leases)
@@ -339,7 +369,7 @@ class Rules:
         return [Row(mac | ROLE_BIT, state, thing.name, b"", (), reason) for mac in dict.fromkeys(recorded)]
 
     def leases(
-        self, thing: Thing, own: Merged, context: Context, bmc: bool = False
+        self, thing: Thing, attributes: OwnAttributes, context: Context, bmc: bool = False
     ) -> tuple[tuple[tuple[int, int, Template], ...], list[str]]:
         """One address a network, the one bound first (lowest number), and why others are not used.
 
@@ -363,7 +393,7 @@ class Rules:
                     f"address {IPv4Address(value)} is not used: {first} in the same network was bound first",
                 )
                 continue
-            chosen[network] = (value, manager.network.prefixlen, self.template(own, context, manager))
+            chosen[network] = (value, manager.network.prefixlen, self.template(attributes, context, manager))
         return tuple(chosen.values()), refused
 
     def usable(self, address: Address) -> tuple[int, Manager]:
@@ -375,95 +405,80 @@ class Rules:
 
     # --- options -------------------------------------------------------------------------------------------------
 
-    def own_options(self, thing: Thing, own: Merged, context: Context, proxied: bool = False) -> bytes:
+    def split(self, own: Merged, context: Context) -> OwnAttributes:
+        keys = (*own, *context.merged)
+        classed = {key.partition(SEPARATOR)[0] for key in keys if SEPARATOR in key}
+        shared = frozenset(key for key in own if decides_about_template(key.partition(SEPARATOR)[0], classed))
+        names_host = any(key.partition(SEPARATOR)[0] == str(_HOST_NAME) for key in keys)
+        return OwnAttributes(own, shared, names_host, lambda: self.reader.payloads(own, self.faults.blame))
+
+    def own_options(self, thing: Thing, attributes: OwnAttributes, proxied: bool = False) -> bytes:
         """What goes to this host alone, whatever class asks: its name, unless somebody set another, and its own
         attributes that nobody says to a class.
 
         proxied: who gives the address names the host, and says all about its network."""
-        shared = self.in_template(own, context)
-        payloads = {
-            int(key): data
-            for key, data in self.reader.payloads(own, self.faults.blame).items()
-            if data is not None and key not in shared
-        }
+        payloads = attributes.alone()
         if proxied:
             return render({code: data for code, data in payloads.items() if code not in ADDRESS_SERVER_S})
-        if not self.name_is_set(own, context):
+        if not attributes.names_host:
             try:
                 payloads[_HOST_NAME] = host_name(thing)
             except OptionRejected as fault:
                 self.faults.blame(thing.name, str(fault))
         return render(payloads)
 
-    @staticmethod
-    def name_is_set(own: Merged, context: Context) -> bool:
-        return any(key.partition(SEPARATOR)[0] == str(_HOST_NAME) for key in (*own, *context.merged))
-
-    @staticmethod
-    def in_template(own: Merged, context: Context) -> set[str]:
-        """The keys of a host's own attributes that decide about its template, and are not in its own options."""
-        classed = {key.partition(SEPARATOR)[0] for key in (*own, *context.merged) if SEPARATOR in key}
-        return {
-            key
-            for key in own
-            if (identity := key.partition(SEPARATOR)[0]) in classed
-            or identity == URL_KEY
-            or identity in SWITCHES
-            or (identity.isdigit() and int(identity) in _APART)
-        }
-
-    def template(self, own: Merged, context: Context, manager: Manager | None) -> Template:
+    def template(self, attributes: OwnAttributes, context: Context, manager: Manager | None) -> Template:
         """What this host shares with others of its containers and its network, less what it overrides.
 
         manager None: another server gives the address."""
-        if manager is not None and not own and not self.name_is_set(own, context):
+        own, shared = attributes.said, attributes.shared
+        if manager is not None and not own and not attributes.names_host:
             key: Any = manager.key
         else:
-            shared = self.in_template(own, context)
             apart = tuple((key, own[key].values) for key in sorted(shared))
             hidden = tuple(sorted(own.keys() - shared))
             magic = pxelinux_magic(values.subkey for values in own.values())
             key = (manager.key if manager is not None else None, apart, hidden, magic)
         known: Template | None = context.templates.get(key)
         if known is None:
-            known = self.make_template(own, context, manager)
+            known = make_template(attributes, context, manager)
             context.templates[key] = known
         return known
 
-    def make_template(self, own: Merged, context: Context, manager: Manager | None) -> Template:
-        """For everybody, and variants for the classes that get something else.  Raises BadRecord."""
-        shared = self.in_template(own, context)
-        theirs = self.reader.payloads(own, self.faults.blame)
-        hidden = {key for key in own if key not in shared and key.isdigit()}
-        made: dict[tuple[int, tuple[tuple[int, bytes], ...]], Template] = {}
-        layers = ({key: theirs.get(key) for key in own if key in shared}, context.payloads)
-        subkeys = [values.subkey for values in (*context.merged.values(), *own.values())]
-        magic = pxelinux_magic(subkeys)
-        variants = {}
-        for client in ClientClass:
-            payloads = manager.options() if manager is not None else {}
-            said = resolve(client, layers)
-            for key, data in said.items():
-                if key.isdigit():
-                    payloads[int(key)] = data
-            url = said.get(URL_KEY)
-            flags = flags_of(said)
-            if manager is not None:
-                manners(client, payloads, url)
-            else:
-                flags |= BROADCAST | (BOOTS if boot_service_manners(client, payloads, url) else 0)
-            if magic and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
-                payloads[_MAGIC] = MAGIC
-            for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
-                if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):
-                    payloads.pop(int(key), None)
-            content = (flags, tuple(sorted(payloads.items())))
-            if content not in made:
-                made[content] = rendered(payloads)._replace(flags=content[0])
-            variants[client] = made[content]
-        everybody = variants[ClientClass.OS]
-        others = tuple((int(client), variant) for client, variant in variants.items() if variant is not everybody)
-        return everybody._replace(variants=others)
+
+def make_template(attributes: OwnAttributes, context: Context, manager: Manager | None) -> Template:
+    """For everybody, and variants for the classes that get something else.  Raises BadRecord."""
+    own, theirs = attributes.said, attributes.payloads
+    hidden = {key for key in own if key not in attributes.shared and key.isdigit()}
+    made: dict[tuple[int, tuple[tuple[int, bytes], ...]], Template] = {}
+    layers = ({key: theirs.get(key) for key in own if key in attributes.shared}, context.payloads)
+    subkeys = [values.subkey for values in (*context.merged.values(), *own.values())]
+    magic = pxelinux_magic(subkeys)
+    variants = {}
+    for client in ClientClass:
+        payloads = manager.options() if manager is not None else {}
+        said = resolve(client, layers)
+        for key, data in said.items():
+            if key.isdigit():
+                payloads[int(key)] = data
+        url = said.get(URL_KEY)
+        flags = flags_of(said)
+        if manager is not None:
+            manners(client, payloads, url)
+        else:
+            flags |= BROADCAST | (BOOTS if boot_service_manners(client, payloads, url) else 0)
+        if magic and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
+            payloads[_MAGIC] = MAGIC
+        for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
+            if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):
+                payloads.pop(int(key), None)
+        content = (flags, tuple(sorted(payloads.items())))
+        if content not in made:
+            made[content] = rendered(payloads)._replace(flags=content[0])
+        variants[client] = made[content]
+    everybody = variants[ClientClass.OS]
+    others = tuple((int(client), variant) for client, variant in variants.items() if variant is not everybody)
+    return everybody._replace(variants=others)
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
