@@ -13,14 +13,13 @@ import os
 import platform
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
-_PROG_LOAD, _PROG_TEST_RUN, _MAP_UPDATE_BATCH, _LINK_CREATE = 5, 10, 26, 28
+_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _LINK_CREATE = 0, 2, 5, 28
 # BTF: bytes behind the 12 of each type, once and for each member, by kind (Documentation/bpf/btf.rst).
 _BTF_FUNCTION = 12
 _BTF_ONCE = {1: 4, 3: 12, 14: 4, 17: 4}
@@ -29,13 +28,13 @@ _ATTR_BYTES = 128
 _LOG_BYTES = 1 << 20
 LICENSE = b"GPL"  # what the kernel asks of programs that call certain helpers; says nothing about this service
 
-MAP_HASH, MAP_ARRAY, MAP_XSKMAP = 1, 2, 17  # map types
-MAP_NO_PREALLOC, MAP_MMAPABLE = 1 << 0, 1 << 10  # map flags
+MAP_ARRAY, MAP_XSKMAP = 2, 17  # map types
+MAP_MMAPABLE = 1 << 10  # a map flag
 PROGRAM_SOCKET_FILTER, PROGRAM_XDP = 1, 6  # program types
 XDP_HAS_FRAGS, XDP_DEVICE_BOUND = 1 << 5, 1 << 6  # program flags
 ATTACH_XDP = 37  # where link() attaches
 XDP_NATIVE = 1 << 2  # and how: in the driver
-SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF = 50, 52
+_SO_ATTACH_BPF = 50
 CALL_REDIRECT_MAP, CALL_ADJUST_META, CALL_BOOTTIME_NS = 51, 54, 125  # helpers
 
 _SIZES = {"u8": 0x10, "u16": 0x08, "u32": 0x00, "u64": 0x18}
@@ -227,7 +226,7 @@ def _encode(at: int, line: Instruction, labels: dict[str, int]) -> bytes:
 # --- bpf(2) ------------------------------------------------------------------------------------------------------
 
 
-def _bpf(command: int, attributes: bytes, what: str) -> tuple[int, bytes]:
+def call_bpf(command: int, attributes: bytes, what: str) -> tuple[int, bytes]:
     """(result, attributes as the kernel left them).  Raises BpfFailed."""
     number = _SYSCALL.get(platform.machine())
     if number is None:
@@ -240,56 +239,21 @@ def _bpf(command: int, attributes: bytes, what: str) -> tuple[int, bytes]:
     return int(result), buffer.raw
 
 
-def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
+def address_of(buffer: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buffer)
 
 
 def create_map(kind: int, key_bytes: int, value_bytes: int, entries: int, *, name: str, flags: int = 0) -> int:
     """The new map's fd, close-on-exec as all of bpf(2).  Raises BpfFailed."""
     attributes = struct.pack("=IIIIIII16s", kind, key_bytes, value_bytes, entries, flags, 0, 0, name.encode()[:15])
-    return _bpf(_MAP_CREATE, attributes, f"cannot create the BPF map {name}")[0]
+    return call_bpf(_MAP_CREATE, attributes, f"cannot create the BPF map {name}")[0]
 
 
 def update(map_fd: int, key: bytes, value: bytes) -> None:
     """Put or replace one element.  key and value must have the map's sizes: the kernel reads as many bytes."""
     keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
-    attributes = struct.pack("=IIQQQ", map_fd, 0, _address(keys), _address(values), 0)
-    _bpf(_MAP_UPDATE, attributes, f"cannot put {key.hex()} into the BPF map behind fd {map_fd}")
-
-
-def update_many(map_fd: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-    """Put or replace many with one call; not atomic.  Hash and array maps."""
-    if not keys:
-        return
-    joined_keys, joined_values = b"".join(keys), b"".join(values)
-    all_keys = ctypes.create_string_buffer(joined_keys, len(joined_keys))
-    all_values = ctypes.create_string_buffer(joined_values, len(joined_values))
-    attributes = struct.pack("=QQQQIIQQ", 0, 0, _address(all_keys), _address(all_values), len(keys), map_fd, 0, 0)
-    _bpf(_MAP_UPDATE_BATCH, attributes, f"cannot put {len(keys)} elements into the BPF map behind fd {map_fd}")
-
-
-def delete(map_fd: int, key: bytes) -> bool:
-    """False when the map did not have the key."""
-    keys = ctypes.create_string_buffer(key, len(key))
-    try:
-        _bpf(_MAP_DELETE, struct.pack("=IIQ", map_fd, 0, _address(keys)), f"cannot delete {key.hex()} of fd {map_fd}")
-    except BpfFailed as failed:
-        if failed.errno == errno.ENOENT:
-            return False
-        raise
-    return True
-
-
-def look_up(map_fd: int, key: bytes, value_bytes: int) -> bytes | None:
-    keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value_bytes)
-    try:
-        attributes = struct.pack("=IIQQQ", map_fd, 0, _address(keys), _address(values), 0)
-        _bpf(_MAP_LOOKUP, attributes, f"cannot look up {key.hex()} in the BPF map behind fd {map_fd}")
-    except BpfFailed as failed:
-        if failed.errno == errno.ENOENT:
-            return None
-        raise
-    return values.raw
+    attributes = struct.pack("=IIQQQ", map_fd, 0, address_of(keys), address_of(values), 0)
+    call_bpf(_MAP_UPDATE, attributes, f"cannot put {key.hex()} into the BPF map behind fd {map_fd}")
 
 
 def load_program(kind: int, program: Iterable[Line], *, name: str, flags: int = 0, ifindex: int = 0) -> int:
@@ -313,34 +277,26 @@ def load_program(kind: int, program: Iterable[Line], *, name: str, flags: int = 
 def _load(kind: int, code: bytes, name: str, flags: int, ifindex: int, said: ctypes.Array[ctypes.c_char] | None) -> int:
     instructions = ctypes.create_string_buffer(code, len(code))
     license_text = ctypes.create_string_buffer(LICENSE)
-    log = (1, len(said), _address(said)) if said is not None else (0, 0, 0)
+    log = (1, len(said), address_of(said)) if said is not None else (0, 0, 0)
     attributes = struct.pack(
         "=IIQQIIQII16sI",
         kind,
         len(code) // 8,
-        _address(instructions),
-        _address(license_text),
+        address_of(instructions),
+        address_of(license_text),
         *log,
         0,
         flags,
         name.encode()[:15],
         ifindex,
     )
-    return _bpf(_PROG_LOAD, attributes, f"cannot load the BPF program {name}")[0]
-
-
-def run_once(program_fd: int, packet: bytes) -> int:
-    """What the program returns for the packet, without any interface (BPF_PROG_TEST_RUN; an Ethernet frame)."""
-    data, out = ctypes.create_string_buffer(packet, len(packet)), ctypes.create_string_buffer(len(packet) + 512)
-    attributes = struct.pack("=IIIIQQII", program_fd, 0, len(packet), len(out), _address(data), _address(out), 1, 0)
-    _result, filled = _bpf(_PROG_TEST_RUN, attributes, f"cannot run the BPF program behind fd {program_fd}")
-    return int(struct.unpack_from("=I", filled, 4)[0])
+    return call_bpf(_PROG_LOAD, attributes, f"cannot load the BPF program {name}")[0]
 
 
 def link(program_fd: int, ifindex: int, flags: int = 0, *, where: int = ATTACH_XDP) -> int:
     """Attach to an interface; the kernel detaches when the last copy of the returned fd is closed."""
     attributes = struct.pack("=IIII", program_fd, ifindex, where, flags)
-    return _bpf(_LINK_CREATE, attributes, f"cannot attach the BPF program to interface {ifindex}")[0]
+    return call_bpf(_LINK_CREATE, attributes, f"cannot attach the BPF program to interface {ifindex}")[0]
 
 
 def kernel_function(name: str, path: str = "/sys/kernel/btf/vmlinux") -> int:
@@ -366,6 +322,6 @@ def kernel_function(name: str, path: str = "/sys/kernel/btf/vmlinux") -> int:
     raise BpfFailed(errno.ENOENT, f"this kernel has no function {name} for BPF programs")
 
 
-def attach_socket(sock: socket.socket, program_fd: int, option: int = SO_ATTACH_BPF) -> None:
-    """A socket filter, or with SO_ATTACH_REUSEPORT_EBPF the program of its group.  The program's fd may be closed."""
-    sock.setsockopt(socket.SOL_SOCKET, option, program_fd)
+def attach_socket(sock: socket.socket, program_fd: int) -> None:
+    """As the socket's filter.  The program's fd may be closed."""
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, program_fd)

@@ -15,6 +15,7 @@ from ext.table import Pair
 from fastpath.sockets import bpf, sockets, unknown_mac_filter
 from tests.ext.packets import discover, request
 from tests.ext.sites import ALICE, STATES, generation, one_host, site
+from tests.fastpath.sockets import inside
 
 BUDGET = 3
 
@@ -122,7 +123,7 @@ def test_steering_is_the_classic_one(known: int, workers: int) -> None:
             )
             frame = b"\xff" * 6 + bytes(6) + b"\x88\xb5" + bytes(8) + packet
             wanted = worker_of(packet, workers)
-            taken = [index for index, program in enumerate(programs) if bpf.run_once(program, frame)]
+            taken = [index for index, program in enumerate(programs) if inside.run_once(program, frame)]
             assert taken == [wanted]
     finally:
         for program in programs:

@@ -14,6 +14,7 @@ import pytest
 
 from fastpath.sockets import bpf
 from fastpath.sockets.xdp_program import XDP_PASS, XDP_REDIRECT, Place, taking
+from tests.fastpath.sockets import inside
 
 OURS, OTHER, EVERYBODY = bytes.fromhex("02aabbccddee"), bytes.fromhex("02aabbccddef"), b"\xff" * 6
 ADDRESS, SUBNET, WORKERS = IPv4Address("10.20.0.2"), IPv4Address("10.20.255.255"), 4
@@ -67,7 +68,7 @@ class Program:
             if at == index:
                 bpf.update(self.sockets, key, struct.pack("=I", sock.fileno()))
             else:
-                bpf.delete(self.sockets, key)
+                inside.delete(self.sockets, key)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def program() -> Iterator[Program]:
     ],
 )
 def test_taken(program: Program, frame: Frame) -> None:
-    assert bpf.run_once(program.fd, frame.raw()) == XDP_REDIRECT
+    assert inside.run_once(program.fd, frame.raw()) == XDP_REDIRECT
 
 
 @pytest.mark.parametrize(
@@ -139,17 +140,17 @@ def test_taken(program: Program, frame: Frame) -> None:
     ],
 )
 def test_left_alone(program: Program, frame: Frame) -> None:
-    assert bpf.run_once(program.fd, frame.raw()) == XDP_PASS
+    assert inside.run_once(program.fd, frame.raw()) == XDP_PASS
 
 
 def test_every_cut_passes(program: Program) -> None:
     whole = Frame().raw()
-    assert {bpf.run_once(program.fd, whole[:length]) for length in range(14, len(whole))} == {XDP_PASS}
+    assert {inside.run_once(program.fd, whole[:length]) for length in range(14, len(whole))} == {XDP_PASS}
 
 
 def test_without_a_socket_it_passes(program: Program) -> None:
     program.keep_only(-1)
-    assert bpf.run_once(program.fd, Frame().raw()) == XDP_PASS
+    assert inside.run_once(program.fd, Frame().raw()) == XDP_PASS
 
 
 def worker_of(mac: bytes, xid: int = 0) -> int:
@@ -168,18 +169,18 @@ def test_the_worker_is_the_sockets_own(program: Program, step: int, message: int
         worker = worker_of(mac)
         seen.add(worker)
         program.keep_only(worker + (WORKERS if message == 3 else 0))
-        assert bpf.run_once(program.fd, Frame(chaddr=mac, message=message).raw()) == XDP_REDIRECT, mac.hex()
+        assert inside.run_once(program.fd, Frame(chaddr=mac, message=message).raw()) == XDP_REDIRECT, mac.hex()
     assert len(seen) == WORKERS
 
 
 def test_without_a_hardware_address_the_xid_spreads(program: Program) -> None:
     for xid in range(1 << 16, 24 << 16, 1 << 16):
         program.keep_only(worker_of(bytes(6), xid))
-        assert bpf.run_once(program.fd, Frame(chaddr=bytes(6), xid=xid).raw()) == XDP_REDIRECT
+        assert inside.run_once(program.fd, Frame(chaddr=bytes(6), xid=xid).raw()) == XDP_REDIRECT
 
 
 def test_a_request_behind_other_options_waits_with_the_rest(program: Program) -> None:
     plain = Frame(message=3).raw()
     moved = plain.replace(b"\x63\x82\x53\x63\x35\x01\x03", b"\x63\x82\x53\x63\x00\x35\x01\x03")[: len(plain)]
     program.keep_only(worker_of(MAC))
-    assert bpf.run_once(program.fd, moved) == XDP_REDIRECT
+    assert inside.run_once(program.fd, moved) == XDP_REDIRECT
