@@ -16,7 +16,6 @@ from typing import Any
 import click
 
 from bench.engine.blast import Blast
-from bench.engine.captures import Datagram, read
 from bench.engine.forms import NAK, Form, add, captured, kind_of
 from bench.engine.target import Population, Target
 from bench.report import record
@@ -25,8 +24,33 @@ from bench.report.picture import draw_load
 from bench.rig.load import LIMIT_S, Load
 from bench.rig.options import Chosen, finish, place, progress, record_options, target_options, tell
 from bench.rig.stage import server_used
+from control.messages.capture import CaptureBroken, read_capture
 
+PORTS = (67, 68)
+BROADCAST = 0xFFFFFFFF
+COOKIE = b"\x63\x82\x53\x63"
 REPLY_KINDS = {2: (1,), 5: (3, 8), NAK: (3,)}  # reply -> requests that it may answer
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One DHCP message of a capture: seconds since 1970, BOOTP payload, whether it was sent to one host alone."""
+
+    time_s: float
+    payload: bytes
+    unicast: bool
+
+    @property
+    def is_request(self) -> bool:
+        return self.payload[0] == 1
+
+    @property
+    def mac(self) -> bytes:
+        return self.payload[28:34]
+
+    @property
+    def xid(self) -> int:
+        return int.from_bytes(self.payload[4:8], "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +76,26 @@ class Traffic:
         return self.said[-1].time_s if self.said else 0.0
 
 
+def messages_of(path: Path) -> list[Captured]:
+    """DHCP over Ethernet hardware, in order; everything else in the file is left out.  ValueError for no capture."""
+    try:
+        datagrams = read_capture(path).datagrams
+    except CaptureBroken as broken:
+        raise ValueError(str(broken)) from broken
+    return [
+        Captured(each.time_s, each.payload, each.destination != BROADCAST)
+        for each in datagrams
+        if each.destination_port in PORTS and each.payload[1:3] == b"\x01\x06" and each.payload[236:240] == COOKIE
+    ]
+
+
 def traffic(paths: Sequence[Path], *, circuit: bool = False) -> Traffic:
     """Several captures, all from the same moment on.  ValueError when no DHCP request is in them."""
     forms: dict[Form, int] = {}
     machines: dict[bytes, int] = {}
     said, skipped = [], 0
     for path in paths:
-        datagrams = read(path)
+        datagrams = messages_of(path)
         requests = [i for i, datagram in enumerate(datagrams) if datagram.is_request]
         for i in requests:
             datagram = datagrams[i]
@@ -75,7 +112,7 @@ def traffic(paths: Sequence[Path], *, circuit: bool = False) -> Traffic:
     return Traffic(list(forms), list(machines), sorted(said, key=lambda each: each.time_s), skipped)
 
 
-def _refused(datagrams: Sequence[Datagram], at: int) -> bool:
+def _refused(datagrams: Sequence[Captured], at: int) -> bool:
     """The next reply to this request was a NAK."""
     asked = datagrams[at]
     for later in datagrams[at + 1 :]:

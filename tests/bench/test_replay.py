@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from bench import replay
-from bench.engine import captures
 from bench.engine.forms import ACK, DISCOVER, INFORM, NAK, OFFER, RELEASE, REQUEST, Form, captured, form, kind_of
 from bench.engine.target import Target, population
 from tests.bench.responders import FIRST_ADDRESS, FIRST_MAC, responder, right
@@ -26,15 +25,15 @@ def test_every_capture_is_read_as_the_index_says() -> None:
     assert len(indexed) > 30
     for path in indexed:
         mine = [row for row in rows if row[0] == path.name and row[10]]
-        found = [(kind_of(each.payload), each.xid, each.mac.hex(":")) for each in captures.read(path)]
+        found = [(kind_of(each.payload), each.xid, each.mac.hex(":")) for each in replay.messages_of(path)]
         assert found == [(int(row[10]), int(row[11], 16), row[18].split(",")[0]) for row in mine], path.name
 
 
 def test_what_is_no_capture_is_said(tmp_path: Path) -> None:
     other = tmp_path / "other"
-    other.write_bytes(b"\x0a\x0d\x0d\x0a" + bytes(40))
-    with pytest.raises(captures.CaptureUnreadable, match="pcapng: convert it"):
-        captures.read(other)
+    other.write_bytes(b"\x7fELF" + bytes(40))
+    with pytest.raises(ValueError, match="begins with 7f454c46, wanted a pcap or pcapng capture"):
+        replay.messages_of(other)
     with pytest.raises(ValueError, match="no DHCP request"):
         replay.traffic([capture("snmp-trap-v2c")])
 
@@ -47,7 +46,7 @@ def test_two_hundred_machines_with_one_client_are_two_forms() -> None:
 
 
 def test_what_a_relay_added_is_taken_off_and_ours_put_on() -> None:
-    asked = next(each for each in captures.read(capture("relay82")) if each.is_request)
+    asked = next(each for each in replay.messages_of(capture("relay82")) if each.is_request)
     bare, ours = captured(asked.payload), captured(asked.payload, circuit=True)
     assert bare is not None and ours is not None
     assert bare.circuit_at == 0 and bare.data[24:28] == bytes(4) and bare.data[3] == 0
