@@ -11,7 +11,7 @@ help:                   ## this list
 demo: setup             ## a real DHCP client gets the document's address from the inventory, in private namespaces
 	$(V)/python -m bench.demo
 
-test: setup             ## sets everything up and runs all tests: what may share the machine at once, then the rest
+test: setup dev         ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
@@ -24,6 +24,10 @@ packages:               # Debian packages that tests and demo profit from: insta
 .venv/deps: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(V)/pip install --quiet --upgrade pip 'setuptools>=77' 'Cython>=3.3,<3.4'
+	BOOTSTORM_BUILD=none $(V)/pip install --quiet --no-build-isolation --editable .
+	touch $@
+
+.venv/dev: .venv/deps   # what tests, benches and lint need on top: 430 MB that the service and the demo do without
 	BOOTSTORM_BUILD=none $(V)/pip install --quiet --no-build-isolation --editable '.[dev]'
 	touch $@
 
@@ -31,94 +35,96 @@ build: .venv/deps       ## compile the extensions in place (BOOTSTORM_BUILD=rele
 	@rm -f bench/*.so  # of before the engines had a folder: bench/core.*.so would hide bench/core.py
 	$(V)/python setup.py --quiet build_ext --inplace
 
-debug:                  ## the same, with asserts that abort and bounds that are checked
+dev: build .venv/dev    ## build, and what tests, benches and lint need
+
+debug:                  ## the same as build, with asserts that abort and bounds that are checked
 	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
 
-test-unit: build        ## everything that needs no namespaces and no sanitizer
+test-unit: dev          ## everything that needs no namespaces and no sanitizer
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer'
 
-test-netns: build       ## real clients in network namespaces
+test-netns: dev         ## real clients in network namespaces
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
 	$(PYTEST) -m '(faults or alone) and not machines and not long'
 
-test-faults: build      ## every fault of bench/faults under load, then a table: fault, requests, lost, wrong, longest wait
+test-faults: dev        ## every fault of bench/faults under load, then a table: fault, requests, lost, wrong, longest wait
 	$(PYTEST) -p tests.netns.under_load.faulttable -m faults tests/netns
 
-test-inventory: build   ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
+test-inventory: dev     ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
 	$(PYTEST) tests/control/clusto/server/test_recordings.py -q -s -rs
 
-test-clients: build     ## all real clients and many emulated machines, then a table client x case x result x time
+test-clients: dev       ## all real clients and many emulated machines, then a table client x case x result x time
 	$(PYTEST) -p tests.netns.clients.table -m client tests/netns
 
-asan: build             ## the packet path's tests under AddressSanitizer and UBSan
+asan: dev               ## the packet path's tests under AddressSanitizer and UBSan
 	$(PYTEST) -m sanitizer
 
 FUZZ_RUNS ?= 1000000
 
-fuzz: build             ## libFuzzer over the packet path under ASan and UBSan, FUZZ_RUNS=1000000 inputs; needs clang
+fuzz: dev               ## libFuzzer over the packet path under ASan and UBSan, FUZZ_RUNS=1000000 inputs; needs clang
 	@command -v clang >/dev/null || sh tests/packages.sh tests/fuzz/packages.txt
 	$(V)/python -m tests.fuzz --runs $(FUZZ_RUNS)
 
-bench: build            ## all benches in about 10 minutes: ours, the machine's limit and other DHCP servers in one table
+bench: dev              ## all benches in about 10 minutes: ours, the machine's limit and other DHCP servers in one table
 	@sh tests/packages.sh bench/peers/packages.txt
 	$(V)/python -m bench all
 
-bench-peers: build      ## Kea, ISC dhcpd, dnsmasq, coredhcp and FreeRADIUS beside ours and the machine's limit
+bench-peers: dev        ## Kea, ISC dhcpd, dnsmasq, coredhcp and FreeRADIUS beside ours and the machine's limit
 	@sh tests/packages.sh bench/peers/packages.txt
 	$(V)/python -m bench peers --json peers.json --picture peers.svg
 
-bench-growth: build     ## cost of a reply as hosts, workers, relays and replies grow, with why a curve bends
+bench-growth: dev       ## cost of a reply as hosts, workers, relays and replies grow, with why a curve bends
 	$(V)/python -m bench growth --json growth.json --picture growth.svg
 
-bench-perfdhcp: build   ## replies a second on one core, and Kea's in the same run (perfdhcp, 10,000 hosts)
+bench-perfdhcp: dev     ## replies a second on one core, and Kea's in the same run (perfdhcp, 10,000 hosts)
 	$(V)/python -m bench.perfdhcp
 
-bench-load: build       ## the highest rate that our server sustains on one core, open loop, every reply checked
+bench-load: dev         ## the highest rate that our server sustains on one core, open loop, every reply checked
 	$(V)/python -m bench load --json load.json --picture load.svg
 
-bench-storm: build      ## 10,000 machines switched on at once, until the last ACK
+bench-storm: dev        ## 10,000 machines switched on at once, until the last ACK
 	$(V)/python -m bench storm --json storm.json --picture storm.svg
 
-bench-overload: build   ## three times what a slowed-down worker can answer, a flooding relay, strangers
+bench-overload: dev     ## three times what a slowed-down worker can answer, a flooding relay, strangers
 	$(V)/python -m bench overload --json overload.json --picture overload.svg
 
-bench-limit: build      ## the machine's own limit: echo and bare echo, and our server beside them
+bench-limit: dev        ## the machine's own limit: echo and bare echo, and our server beside them
 	$(V)/python -m bench limit --json limit.json --picture limit.svg
 
-bench-core: build       ## the packet path without I/O: ns and instructions a packet, 1,000 to 1,000,000 hosts
+bench-core: dev         ## the packet path without I/O: ns and instructions a packet, 1,000 to 1,000,000 hosts
 	$(V)/python -m bench core --json core.json --picture core.svg
 
-bench-replay: build     ## real clients' captures by 1,000 hosts, ten times as fast
+bench-replay: dev       ## real clients' captures by 1,000 hosts, ten times as fast
 	$(V)/python -m bench replay tests/data/pcaps/udhcpc.pcap tests/data/pcaps/dhclient.pcap tests/data/pcaps/dhcpcd.pcap tests/data/pcaps/ipxe-bios.pcap --hosts 1000 --speed 10 --spread 1 --json replay.json --picture replay.svg
 
 SOAK_S ?= 3600
 SEED ?= 0
 SOAK_RATE ?= 20000
 
-test-planted: build     ## plants faults in a copy of the tree, one after the other: each has to be found (tests/planted/faults.py)
+test-planted: dev       ## plants faults in a copy of the tree, one after the other: each has to be found (tests/planted/faults.py)
 	$(V)/python -m tests.planted
 
-soak: build             ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
+soak: dev               ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
 	$(V)/python -m bench soak --seconds $(SOAK_S) --seed $(SEED) --rate $(SOAK_RATE) --json soak.json --picture docs/performance/soak.svg
 
-bench-xdp: build        ## CPU of a reply by sockets and by AF_XDP in one run, relayed and direct, the echo beside them
+bench-xdp: dev          ## CPU of a reply by sockets and by AF_XDP in one run, relayed and direct, the echo beside them
 	$(V)/python -m bench xdp --json xdp.json --picture xdp.svg
 
-bench-refresh: build    ## a change's way into all workers by stage, at 10,000 to 1,000,000 hosts, and under load
+bench-refresh: dev      ## a change's way into all workers by stage, at 10,000 to 1,000,000 hosts, and under load
 	$(V)/python -m bench.refresh
 
-lint: build             ## ruff and mypy
+lint: dev               ## ruff and mypy
 	$(V)/ruff check .
 	$(V)/ruff format --check .
 	$(V)/mypy
 
-tidy: build             ## the house rules (tests/test_tidy.py)
+tidy: dev               ## the house rules (tests/test_tidy.py)
 	$(PYTEST) tests/test_tidy.py
 
-house: .venv/deps       ## draws the rooms and who imports whom into docs/house.svg
+house: .venv/dev        ## draws the rooms and who imports whom into docs/house.svg
 	$(V)/python -m tests.house
 
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build debug test-unit test-netns test-inventory test-clients test-faults test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy house clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-inventory test-clients test-faults test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy house clean

@@ -41,13 +41,13 @@ checked = MODE in ("debug", "asan")
 WARNINGS = [
     "-Wall",
     "-Wextra",
-    "-Werror",
-    "-Wno-error=unused-parameter",
     "-Wno-unused-parameter",
     "-Wno-unused-function",
     "-Wno-missing-field-initializers",
     "-Wno-sign-compare",
 ]
+if checked or os.environ.get("CI"):  # a newer compiler's new warning must not keep a site from building
+    WARNINGS.append("-Werror")
 extensions = [
     Extension(
         name,
