@@ -349,7 +349,9 @@ class Coordinator:
         """For `ctl discovered`: rows of the latest seen first."""
         now = self.clock()
         only = list(macs)
-        states = Counter(machine.state for machine in self.machines.of_mac.values() if machine.state is not State.UNKNOWN)
+        states = Counter(
+            machine.state for machine in self.machines.of_mac.values() if machine.state is not State.UNKNOWN
+        )
         if only:
             found = [self.machines.of_mac[mac] for mac in only if mac in self.machines.of_mac]
         else:

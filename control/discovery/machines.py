@@ -430,5 +430,7 @@ class Machines:
 
     def rows(self, offset: int, limit: int, only: Sequence[str] = ()) -> Iterator[Machine]:
         """The latest seen first, without the strangers that only DHCP saw."""
-        shown = (m for m in reversed(self.of_mac.values()) if m.state is not State.UNKNOWN and (not only or m.mac in only))
+        shown = (
+            m for m in reversed(self.of_mac.values()) if m.state is not State.UNKNOWN and (not only or m.mac in only)
+        )
         return islice(shown, offset, offset + limit)

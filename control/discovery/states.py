@@ -82,5 +82,5 @@ def moved(state: State, event: Event) -> State:
 
 
 def done(state: State, outcome: State) -> State:
-    """Where an outcome leads to.  Of whom a person disposed meanwhile (ignored, perhaps adopted after that) it is old."""
+    """Where an outcome leads to.  It is old where a person has ignored the machine since, or adopted it again."""
     return outcome if state is State.WORKING else state

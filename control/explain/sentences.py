@@ -40,7 +40,7 @@ FINDINGS = {
 
 
 def asked(words: Mapping[str, Any]) -> str:
-    """The message, of a REQUEST with the state of its client as RFC 2131 section 4.3.2 names it: "REQUEST (RENEWING)"."""
+    """The message, of a REQUEST with the state of its client (RFC 2131 section 4.3.2): "REQUEST (RENEWING)"."""
     return f"{words['message']} ({words['state']})" if words.get("state") else str(words["message"])
 
 

@@ -17,7 +17,8 @@ from ext.table import Pair, row_key
 from control.config.config import Dhcp
 from control.mac import show_mac
 from control.plan.contexts import Context, Faults
-from control.plan.plan import Claims, Contested, Row, Rules, State, Template, conflicts
+from control.plan.plan import Claims, Contested, Row, Rules, State, conflicts
+from control.plan.templates import Template
 from control.sources.model import Batch, Inventory, PartLost, name_of
 
 REPORT_LINES_MAX = 10_000

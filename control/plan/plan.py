@@ -9,40 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cached_property
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address
 from typing import Any, NamedTuple
-
-from ext.builder import TEMPLATE_FLAGS
-from ext.classify import ClientClass
-from ext.table import OWN_BYTES_MAX
 
 from control.config.bmc import ROLE_BIT
 from control.config.config import Dhcp
 from control.mac import parse_mac, show_mac
-from control.options.rendering import PXELINUX_MAGIC as MAGIC
 from control.options.rendering import OptionRejected, Vocabulary, encode, pxelinux_magic, render
 from control.options.table import option_by_code
-from control.plan.classes import ADDRESS_SERVER_S, SEPARATOR, URL_KEY, boot_service_manners, manners, resolve
+from control.plan.classes import ADDRESS_SERVER_S, SEPARATOR
 from control.plan.contexts import (
-    ALWAYS_BROADCAST,
-    OVERLOAD,
-    SWITCHES,
     Context,
     Contexts,
     Faults,
     Merged,
-    Payloads,
     Reader,
     is_enabled,
     is_proxied,
 )
 from control.plan.networks import (
-    ROUTER,
-    SUBNET_MASK,
     BadRecord,
     Manager,
     check_usable,
@@ -53,23 +41,20 @@ from control.plan.networks import (
     quote,
     read_manager,
 )
+from control.plan.templates import (
+    OwnAttributes,
+    Template,
+    check_size,
+    decides_about_template,
+    make_template,
+)
 from control.sources.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing, name_of
 
-LEASE_S, RENEWAL_S, REBINDING_S = 3600, 1600, 3150
-INFINITE_S = 0xFFFFFFFF
-FILE_BYTES_MAX = 127
 LEASES_MAX = 255
 HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
-NO_OVERLOAD, BROADCAST, BOOTS = (TEMPLATE_FLAGS[name] for name in ("no-overload", "broadcast", "boots"))
-ON = b"\1"
 REASON_CHARS_MAX = 300
-_HOST_NAME, _SERVER_ID = 12, 54
-_LEASE, _RENEWAL, _REBINDING, _TFTP_SERVER, _TFTP_FILENAME, _MAGIC = 51, 58, 59, 66, 67, 208
-_TIMES = (_LEASE, _RENEWAL, _REBINDING)
-_VENDOR_SPECIFIC, _VENDOR_CLASS, _IPXE = 43, 60, 175
-# Fields of the template, or what classes have manners about: in the template wherever the attribute stands.
-_APART = {*_TIMES, _SERVER_ID, _TFTP_SERVER, _TFTP_FILENAME, _VENDOR_SPECIFIC, _VENDOR_CLASS, _IPXE}
+_HOST_NAME = 12
 
 
 class State(IntEnum):
@@ -81,24 +66,6 @@ class State(IntEnum):
     CONFLICT = 3
     QUARANTINED = 4
     PROXIED = 5
-
-
-class Template(NamedTuple):
-    """What many hosts share; the fields of ext.builder.Builder.add_template.  variants: (ClientClass, Template)."""
-
-    options: bytes
-    file: bytes
-    siaddr: int
-    server_id: int
-    lease_s: int
-    renewal_s: int
-    rebinding_s: int
-    flags: int = 0
-    variants: tuple[tuple[int, Template], ...] = ()
-
-    def fields(self) -> dict[str, Any]:
-        """As add_template takes them."""
-        return self._asdict() | {"variants": {client: variant.fields() for client, variant in self.variants}}
 
 
 class Row(NamedTuple):
@@ -158,38 +125,6 @@ def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
     plan.faults.include(rules.all_faults())
     plan.rows = sorted(without_conflicts(plan))
     return plan
-
-
-@dataclass
-class OwnAttributes:
-    """The `dhcp` attributes of a host itself, split once: what decides about its template, and what goes to it alone.
-
-    said: all of them; shared: the keys that are fields of a template, or said to a class by anybody, so that they stand
-    in its template; names_host: option 12 is set, by it or a container; encode: makes `payloads`, and blames."""
-
-    said: Merged
-    shared: frozenset[str]
-    names_host: bool
-    encode: Callable[[], Payloads]
-
-    @cached_property
-    def payloads(self) -> Payloads:
-        """None: it cannot be sent, which is reported when somebody wants to know."""
-        return self.encode()
-
-    def alone(self) -> dict[int, bytes]:
-        """By option code: what stands in no template."""
-        return {int(key): data for key, data in self.payloads.items() if data is not None and key not in self.shared}
-
-
-def decides_about_template(identity: str, classed: Collection[str]) -> bool:
-    """identity: of an attribute, without its class; classed: those that somebody says to a class."""
-    return (
-        identity in classed
-        or identity == URL_KEY
-        or identity in SWITCHES
-        or (identity.isdigit() and int(identity) in _APART)
-    )
 
 
 class Rules:
@@ -446,41 +381,6 @@ class Rules:
         return known
 
 
-def make_template(attributes: OwnAttributes, context: Context, manager: Manager | None) -> Template:
-    """For everybody, and variants for the classes that get something else.  Raises BadRecord."""
-    own, theirs = attributes.said, attributes.payloads
-    hidden = {key for key in own if key not in attributes.shared and key.isdigit()}
-    made: dict[tuple[int, tuple[tuple[int, bytes], ...]], Template] = {}
-    layers = ({key: theirs.get(key) for key in own if key in attributes.shared}, context.payloads)
-    subkeys = [values.subkey for values in (*context.merged.values(), *own.values())]
-    magic = pxelinux_magic(subkeys)
-    variants = {}
-    for client in ClientClass:
-        payloads = manager.options() if manager is not None else {}
-        said = resolve(client, layers)
-        for key, data in said.items():
-            if key.isdigit():
-                payloads[int(key)] = data
-        url = said.get(URL_KEY)
-        flags = flags_of(said)
-        if manager is not None:
-            manners(client, payloads, url)
-        else:
-            flags |= BROADCAST | (BOOTS if boot_service_manners(client, payloads, url) else 0)
-        if magic and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
-            payloads[_MAGIC] = MAGIC
-        for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
-            if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):
-                payloads.pop(int(key), None)
-        content = (flags, tuple(sorted(payloads.items())))
-        if content not in made:
-            made[content] = rendered(payloads)._replace(flags=content[0])
-        variants[client] = made[content]
-    everybody = variants[ClientClass.OS]
-    others = tuple((int(client), variant) for client, variant in variants.items() if variant is not everybody)
-    return everybody._replace(variants=others)
-
-
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
@@ -543,36 +443,6 @@ def all_of(names: Sequence[str]) -> str:
     )
 
 
-def flags_of(said: Mapping[str, bytes]) -> int:
-    """Of a template, ext/leases.pxd: TEMPLATE_..."""
-    flags = NO_OVERLOAD if said.get(OVERLOAD, ON) != ON else 0
-    return flags | (BROADCAST if said.get(ALWAYS_BROADCAST) == ON else 0)
-
-
-def rendered(payloads: dict[int, bytes]) -> Template:
-    """Raises BadRecord for what no table can hold."""
-    lease, renewal, rebinding = lease_times(*(payloads.pop(code, None) for code in _TIMES))
-    server_id = payloads.pop(_SERVER_ID, b"")
-    file = payloads.get(_TFTP_FILENAME, b"").rstrip(b"\0")
-    options = render(payloads)
-    check_size(options)
-    return Template(
-        options=options,
-        file=file if len(file) <= FILE_BYTES_MAX else b"",
-        siaddr=literal_address(payloads.get(_TFTP_SERVER, b"")),
-        server_id=int.from_bytes(server_id, "big"),
-        lease_s=lease,
-        renewal_s=renewal,
-        rebinding_s=rebinding,
-    )
-
-
-def check_size(options: bytes) -> None:
-    """Raises BadRecord for what no table can hold; no packet could carry it either."""
-    if len(options) > OWN_BYTES_MAX:
-        raise BadRecord(f"{len(options)} bytes of DHCP options; a host has at most {OWN_BYTES_MAX}")
-
-
 def host_name(thing: Thing) -> bytes:
     """Raises OptionRejected for a name that cannot be sent."""
     option = option_by_code(_HOST_NAME)
@@ -580,25 +450,3 @@ def host_name(thing: Thing) -> bytes:
     if len(payload) > HOST_NAME_BYTES_MAX:
         raise OptionRejected(option, f"{len(payload)} bytes", f"at most {HOST_NAME_BYTES_MAX}")
     return payload
-
-
-def lease_times(lease: bytes | None, renewal: bytes | None, rebinding: bytes | None) -> tuple[int, int, int]:
-    """Seconds.  T1 and T2 that are not below the lease become 1/2 and 7/8 of it (RFC 2131 section 4.4.5)."""
-    lease_s = int.from_bytes(lease, "big") if lease else LEASE_S
-    renewal_s = int.from_bytes(renewal, "big") if renewal else RENEWAL_S
-    rebinding_s = int.from_bytes(rebinding, "big") if rebinding else REBINDING_S
-    if lease_s == INFINITE_S:
-        return lease_s, min(renewal_s, rebinding_s), rebinding_s
-    if rebinding_s >= lease_s:
-        rebinding_s = lease_s * 7 // 8
-    if renewal_s >= lease_s or renewal_s > rebinding_s:
-        renewal_s = lease_s // 2
-    return lease_s, renewal_s, rebinding_s
-
-
-def literal_address(payload: bytes) -> int:
-    """siaddr is an address; a name goes out as option 66 only, for who can resolve it."""
-    try:
-        return int(IPv4Address(payload.rstrip(b"\0").decode()))
-    except (AddressValueError, UnicodeDecodeError):
-        return 0

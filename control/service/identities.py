@@ -1,8 +1,8 @@
 """What answered machines say of themselves: who was seen as what, who is in a boot loop, who shares an identifier.
 
-Pure; fed with the workers' sightings (ext/sightings.pxd), whose clock it goes by.  An address hangs on the MAC alone, so
-nothing in here decides about an answer: one machine that shows two vendor classes or client-ids in one boot is as usual
-as can be, two machines that show one client-id are worth a word.
+Pure; fed with the workers' sightings (ext/sightings.pxd), whose clock it goes by.  An address hangs on the MAC alone,
+so nothing in here decides about an answer: one machine that shows two vendor classes or client-ids in one boot is as
+usual as can be, two machines that show one client-id are worth a word.
 """
 
 from __future__ import annotations

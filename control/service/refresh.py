@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgpack
@@ -36,6 +36,7 @@ from control.planner.jobs import (
     Relinked,
     Rollback,
 )
+from control.service.inventory_state import InventoryState
 from control.service.links import LinkAddress
 from control.service.served_table import NotAdopted, ServedTable
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
@@ -50,10 +51,6 @@ RETRY_FIRST_S, RETRY_MAX_S = 2.0, 60.0
 FIRST_WORD_PAUSES_S = 0.0, 0.0, 0.1, 0.2, 0.5, 1.0
 CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 
-INVENTORY_STATES = ("ok", "stale", "down")  # State.word()
-# How refreshes ended: counters of `ctl status`.  doubtful: published, but for what could not be read or believed.
-OUTCOMES = ("published", "unchanged", "doubtful", "down", "shrunk", "contested", "pinned", "internal")
-
 
 @dataclass(frozen=True, slots=True)
 class Origins:
@@ -64,40 +61,6 @@ class Origins:
 
 class NoProgress(Exception):
     """The planner hangs: the text says at what."""
-
-
-@dataclass(slots=True)
-class InventoryState:
-    """What `ctl status` says of the inventory."""
-
-    failure: str = ""
-    confirmed_s: float = 0.0  # since 1970
-    last_duration_s: float = 0.0
-    stage: str = ""
-    done: int = 0
-    total: int = 0
-    rows: int = 0
-    bytes: int = 0
-    stages_s: dict[str, float] = field(default_factory=dict)
-    quarantined: int = 0
-    faults: dict[str, list[str]] = field(default_factory=dict)
-    faults_total: int = 0
-    reasons: dict[str, str] = field(default_factory=dict)  # mac -> why it is not answered
-    doubts: list[str] = field(default_factory=list)  # what the last refresh could not read or believe
-    kept_hosts: int = 0  # that stay as they were for that
-    parts: int = 0
-    kept_parts: int = 0
-    pinned_s: float = 0.0  # since 1970; 0: nothing holds the table
-    outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
-
-    def reasons_of(self, mac: str) -> str | None:
-        return self.reasons.get(mac)
-
-    def word(self, hosts: bool) -> str:
-        """ok; stale: the last try failed and an older table serves; down: it failed and there is nothing to serve."""
-        if not self.failure and self.confirmed_s:
-            return "ok"
-        return "stale" if hosts else "down"
 
 
 Reply = Planned | Failed | tuple[Listed, list[dict[str, Any]]] | Origins

@@ -1,7 +1,7 @@
 """An eBPF socket filter in the classic one's place: the same steering, and beyond a budget no datagrams of strangers.
 
-It asks the known MACs (ext/mac_bloom.pyx), which control keeps in the memory of a BPF map.  Loaded once by the supervisor,
-while it still may; from then on nobody needs a privilege for it.
+It asks the known MACs (ext/mac_bloom.pyx), which control keeps in the memory of a BPF map.  Loaded once by the
+supervisor, while it still may; from then on nobody needs a privilege for it.
 """
 
 from __future__ import annotations

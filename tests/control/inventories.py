@@ -18,7 +18,8 @@ from sqlalchemy import delete, insert
 
 from control.clusto.server.store import Store, attributes, counters, entities
 from control.config.config import Dhcp
-from control.plan.plan import Plan, Row, State, Template, plan_hosts
+from control.plan.plan import Plan, Row, State, plan_hosts
+from control.plan.templates import Template
 from control.sources.model import Attribute, Inventory, Thing
 
 DRIVERS = {

@@ -377,7 +377,7 @@ class Registration:
 
     def record_roles(self, work: Work, progress: Progress) -> Outcome:
         if progress.made and not work.roles:
-            return progress.outcome(work.mac, "registered")
+            return progress.outcome(work.mac, State.REGISTERED)
         server = self.existing(progress.server)
         spot = progress.spot
         if work.roles and not self.inventory.dry:

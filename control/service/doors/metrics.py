@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from control.service.doors.door import Door, Refused
-from control.service.refresh import INVENTORY_STATES
+from control.service.inventory_state import INVENTORY_STATES
 
 log = logging.getLogger("bootstorm.metrics")
 

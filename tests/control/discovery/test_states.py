@@ -34,7 +34,7 @@ def test_every_event_has_a_row_and_every_state_can_be_reached() -> None:
 
 
 def test_a_state_is_kept_on_disk_or_may_be_forgotten() -> None:
-    assert KEPT | FORGETTABLE == set(State) and not KEPT & FORGETTABLE
+    assert set(State) == KEPT | FORGETTABLE and not KEPT & FORGETTABLE
     assert WAITING | AGAIN <= OUTCOMES
 
 

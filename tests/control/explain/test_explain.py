@@ -316,9 +316,7 @@ def test_the_same_reply_is_no_difference(tmp_path: Path) -> None:
         ({}, False, "REQUEST"),
     ],
 )
-def test_a_request_s_stage_is_the_state_by_which_it_is_judged(
-    asked: dict[str, Any], unicast: bool, stage: str
-) -> None:
+def test_a_request_s_stage_is_the_state_by_which_it_is_judged(asked: dict[str, Any], unicast: bool, stage: str) -> None:
     assert stage_of(codec.parse(packets.request(ALICE, **asked), unicast=unicast))[0] == stage
 
 

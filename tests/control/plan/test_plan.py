@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from control.mac import parse_mac, show_mac
-from control.plan.plan import INFINITE_S, Plan, State, lease_times
+from control.plan.plan import Plan, State
+from control.plan.templates import INFINITE_S, lease_times
 from tests.control.inventories import Site, attribute, look
 
 ROUTER, NAME_SERVER, HOST_NAME, DOMAIN, NTP, TFTP_SERVER, TFTP_FILENAME, MAGIC = 3, 6, 12, 15, 42, 66, 67, 208

@@ -13,7 +13,8 @@ from control.cli.ctl import render_lookup, render_status
 from control.config.config import Dhcp
 from control.explain.offline import assumed
 from control.options.rendering import PXELINUX_MAGIC
-from control.plan.plan import Plan, State, Template, plan_hosts
+from control.plan.plan import Plan, State, plan_hosts
+from control.plan.templates import Template
 from control.table.changes import flat
 from control.table.rows import describe_row
 from tests.control.cli.test_ctl import STATUS

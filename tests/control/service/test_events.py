@@ -208,12 +208,15 @@ def test_memory_is_bounded(clock: Clock, caplog: pytest.LogCaptureFixture) -> No
         ),
         pytest.param(
             {
-                "message_type": 3, "state": "INIT-REBOOT", "giaddr": 0x0A090001, "requested": 0x0A010063,
+                "message_type": 3,
+                "state": "INIT-REBOOT",
+                "giaddr": 0x0A090001,
+                "requested": 0x0A010063,
                 "verdict": "NAKED",
             },
             {},
-            f"REQUEST (INIT-REBOOT) from {MAC} (alice) on eth2 by relay 10.9.0.1 was refused: asked for an address that "
-            "is not its own here requested=10.1.0.99",
+            f"REQUEST (INIT-REBOOT) from {MAC} (alice) on eth2 by relay 10.9.0.1 was refused: asked for an address "
+            "that is not its own here requested=10.1.0.99",
             id="refused-by-relay",
         ),
         pytest.param(

@@ -18,6 +18,7 @@ from ext.codec import links_of
 from control.config.config import load
 from control.planner.jobs import KINDS, ListChanges, RefreshFailed
 from control.service import refresh
+from control.service.inventory_state import OUTCOMES
 from control.service.links import LinkAddress
 from control.service.refresh import RETRY_FIRST_S, Refresher
 from control.service.served_table import NotAdopted
@@ -477,7 +478,7 @@ def test_a_new_configuration_is_read_once(inventory: Inventory, tmp_path: Path) 
         await control.refresher.reconfigure(load(path))
         await control.wait_published(1)
         await asyncio.sleep(0.5)
-        assert control.refresher.state.outcomes == dict.fromkeys(refresh.OUTCOMES, 0) | {"published": 1}
+        assert control.refresher.state.outcomes == dict.fromkeys(OUTCOMES, 0) | {"published": 1}
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -12,7 +12,8 @@ from control.planner import child
 from control.planner.child import PlannerProcess
 from control.planner.jobs import Failed, Planned
 from control.service import refresh
-from control.service.refresh import RETRY_FIRST_S, RETRY_MAX_S, InventoryState, Refresher
+from control.service.inventory_state import InventoryState
+from control.service.refresh import RETRY_FIRST_S, RETRY_MAX_S, Refresher
 from fastpath.process import turns
 
 

@@ -4,7 +4,7 @@ import struct
 from typing import Any
 
 import pytest
-from ext.classify import ClientClass
+from ext.classify import ClientClass, ClientState
 from ext.codec import parse
 from ext.verdict import Verdict
 
@@ -42,6 +42,7 @@ def test_every_field_by_hex() -> None:
         "subnet_selection": 0,
         "mac": bytes.fromhex("02e2e0000011"),
         "client_class": ClientClass.OS,
+        "client_state": ClientState.NO_STATE,
         "max_size": 1472,
         "relay_port": False,
         "client_id": bytes.fromhex("0102e2e0000011"),

@@ -16,7 +16,9 @@ def delete(map_fd: int, key: bytes) -> bool:
     """False when the map did not have the key."""
     keys = ctypes.create_string_buffer(key, len(key))
     try:
-        call_bpf(_MAP_DELETE, struct.pack("=IIQ", map_fd, 0, address_of(keys)), f"cannot delete {key.hex()} of fd {map_fd}")
+        call_bpf(
+            _MAP_DELETE, struct.pack("=IIQ", map_fd, 0, address_of(keys)), f"cannot delete {key.hex()} of fd {map_fd}"
+        )
     except BpfFailed as failed:
         if failed.errno == errno.ENOENT:
             return False
