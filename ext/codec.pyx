@@ -150,7 +150,9 @@ cdef object trace_of(said, const Packet *packet, const Request *request, const D
             told_by = "link selection"
         else:
             told_by = "subnet selection" if link_be == request.subnet_selection_be else "giaddr"
-    fields = fields_of(request, is_unicast(packet)) if understood else {}
+    # Of a capture it may have been sent to another server than us.
+    cdef bint alone = is_unicast(packet) or packet.destination_be != <uint32_t>0xffffffff
+    fields = fields_of(request, alone) if understood else {}
     if not found:
         return Trace(said, fields, told_by, swap32(link_be), 0, "", b"", "", 0, 0, 0)
     lease = decision.host.lease

@@ -473,7 +473,7 @@ def test_a_free_slot_that_only_the_installed_code_can_fill_begins_the_upgrade(
     replace_the_spare(world)
     os.kill(world.of("worker")[0].pid, signal.SIGKILL)
     world.until(lambda: len(upgrades) == 3, "tried again")
-    assert upgrades[1] - upgrades[0] >= 0.25
+    assert upgrades[2] - upgrades[0] >= 0.3, "two pauses, less what the first trial may have taken longer"
     assert caplog.text.count("a worker is missing") == 1
     assert caplog.text.count("not upgraded: the new code cannot be executed") == 1
     assert len(world.of("worker")) == WORKERS - 1, "nobody of the other build has its slot"
