@@ -267,13 +267,19 @@ cdef class Builder:
         memcpy(&identity, <const char *>self.heap + self.leases[lease].own_at - IDENTITY_BYTES, IDENTITY_BYTES)
         return identity
 
-    def append(self, Builder other not None, skip=frozenset(), objects=frozenset(), claimants=frozenset()):
-        """Take over the rows and claims of another builder, except the rows whose keys are in `skip`, those of some objects
-        and the claims of some.  objects, claimants: identities.  Neither builder has a base."""
+    def append(self, Builder other not None, skip=frozenset(), held=frozenset(), objects=frozenset(),
+               outdated=frozenset()):
+        """Take over the rows and claims of another builder.  Neither has a base.
+
+        Left out are rows whose keys are in `skip`, and rows and claims of `outdated` objects (identities): as if they were
+        not there.  Rows whose keys are in `held`, or of some `objects`, are left out, too, and what they would have been
+        answered with becomes a claim: it is nobody else's."""
         cdef uint32_t heap_at = len(self.heap), at = 0, i
         cdef const Lease *first
         cdef Lease *copy
         cdef Claim claim
+        cdef uint64_t key, identity
+        cdef bint whole = not (skip or held or objects or outdated)
         cdef list indexes = [self.add_template(**other.template(index)) for index in range(len(other.templates))]
         if self.base is not None or other.base is not None:
             raise TableInvalid("rows of a delta cannot be taken over: they count against its base")
@@ -281,9 +287,15 @@ cdef class Builder:
         self.is_converted |= other.is_converted
         while at < other.lease_count:
             first = other.leases + at
-            if (skip and row_key(first) in skip) or (objects and other.identity_at(at) in objects):
-                at += first.lease_count
-                continue
+            if not whole:
+                key, identity = row_key(first), other.identity_at(at)
+                if key in skip or identity in outdated:
+                    at += first.lease_count
+                    continue
+                if key in held or identity in objects:
+                    self.claim_leases(other, at)
+                    at += first.lease_count
+                    continue
             at += first.lease_count
             copy = self.new_leases(first.lease_count)
             memcpy(copy, first, first.lease_count * sizeof(Lease))
@@ -294,29 +306,47 @@ cdef class Builder:
                     copy[i].template_index = indexes[copy[i].template_index]
             self.host_rows += 1
             self.host_count += is_served_host(first)
-            if skip or objects:
+            if not whole:
                 self.digest += self.row_hash(<uint32_t>(copy - self.leases))
-        if not (skip or objects):
+        if whole:
             self.digest += other.digest
         if other.claim_count:
             self.claims = <Claim *>room_for(self.claims, self.claim_count + other.claim_count, sizeof(Claim))
             self.claim_room = self.claim_count + other.claim_count
             for i in range(other.claim_count):
                 claim = other.claims[i]
-                if claimants and claim.identity in claimants:
+                if outdated and claim.identity in outdated:
                     continue
                 claim.name_at += heap_at
                 self.claims[self.claim_count] = claim
                 self.claim_count += 1
 
-    def keys_of_others(self, names) -> set:
-        """Keys (the MAC, and above bit 48 the role) of the rows whose object is none of these.  names: a set of bytes."""
-        cdef uint32_t at = 0
-        found = set()
+    cdef int claim_leases(self, Builder other, uint32_t at) except -1:
+        """What a row of another builder would be answered with."""
+        cdef const Lease *first = other.leases + at
+        cdef uint32_t i
+        if first.state == SERVED:
+            for i in range(first.lease_count):
+                self.add_claim(swap32(first[i].address_be), other.name_of(first.name_at, first.name_bytes),
+                               other.identity_at(at))
+        return 0
+
+    def holdings(self, objects) -> list:
+        """[(address, name, identity)]: what some objects (identities) are answered with or have without that."""
+        cdef uint32_t at = 0, i
+        cdef const Lease *first
+        found = []
         while at < self.lease_count:
-            if self.name_of(self.leases[at].name_at, self.leases[at].name_bytes) not in names:
-                found.add(row_key(&self.leases[at]))
-            at += self.leases[at].lease_count
+            first = self.leases + at
+            identity = self.identity_at(at)
+            if first.state == SERVED and identity in objects:
+                name = self.name_of(first.name_at, first.name_bytes)
+                found += [(swap32(first[i].address_be), name, identity) for i in range(first.lease_count)]
+            at += first.lease_count
+        for i in range(self.claim_count):
+            if self.claims[i].identity in objects:
+                name = self.name_of(self.claims[i].name_at, self.claims[i].name_bytes)
+                found.append((self.claims[i].address, name, self.claims[i].identity))
         return found
 
     def objects(self, among=None) -> set:

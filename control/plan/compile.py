@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ext.builder import Builder, identity_of_object
+from ext.layout5 import identity_of_name
 from ext.table import Pair, row_key
 
 from control.config.config import Dhcp
@@ -19,9 +20,10 @@ from control.mac import show_mac
 from control.plan.contexts import Context, Faults
 from control.plan.plan import Claims, Contested, Row, Rules, State, conflicts
 from control.plan.templates import Template
-from control.sources.model import Batch, Inventory, PartLost, name_of
+from control.sources.model import CONTAINERS, Batch, Inventory, PartLost, name_of
 
 REPORT_LINES_MAX = 10_000
+Holding = tuple[int, bytes, int]  # address, name and identity of who has it
 ROWS_TOLD = 1_000  # planned between two words of progress
 
 
@@ -34,7 +36,6 @@ class Segment:
     faults: Faults = field(default_factory=Faults)
     reasons: dict[str, str] = field(default_factory=dict)
     quarantined: int = 0
-    lost: list[str] = field(default_factory=list)  # names whose records could not be read
 
 
 @dataclass(slots=True)
@@ -74,10 +75,10 @@ class Compilation:
         self.digest = rules.digest
         self.segments: dict[str, Segment] = {}
         self.stale: dict[str, Segment] = {}  # of parts that could not be read: as they were at the last read
-        self.gone: dict[str, set[int]] = {}  # keys of rows in those that are not even listed there any more
-        self.unread: set[str] = set()  # names that those are about
-        self.lost: set[str] = set()  # names that could not be read, and nothing is remembered of them
-        self.hosts = self.kept_segments = self.planned = 0
+        self.unread: set[str] = set()  # paths of what could not be read itself
+        self.undecided: set[str] = set()  # and of what depends on what could not
+        self.remembered: list[Holding] = []  # what those of the stale parts had at the last read
+        self.hosts = self.kept_segments = self.planned = self.parts_lost = 0
         self.decided = 0  # things that were planned, and do not depend on what cannot be read
         self.below = dict.fromkeys(rules.frame.unread, 0)  # what cannot be read -> objects that depend on it
         self.doubts = [""] * len(self.below)  # what could not be read, with the reason, and what that costs
@@ -102,27 +103,29 @@ class Compilation:
             missing, plan_s = self.fill(segment, batch)
         except PartLost as lost:
             self.doubts.append(f"{lost}; its {len(batch.paths)} objects stay as they were")
+            self.unread.update(batch.paths)
+            self.parts_lost += 1
             if known is not None:
                 self.stale[batch.key] = known
-                self.unread.update(map(name_of, batch.paths))
-                self.gone[batch.key] = known.rows.keys_of_others({encoded(name_of(path)) for path in batch.paths})
-            else:
-                self.lost.update(map(name_of, batch.paths))
+                self.remembered += known.rows.holdings(identities(batch.paths))
             return
         self.segments[batch.key] = segment
         segment.faults.include(batch.faults)
         if missing:
-            self.note_missing(batch, segment, missing)
+            self.note_missing(batch, segment, missing, known)
         self.plan_s += plan_s
         self.parse_s += time.monotonic() - started - plan_s
 
-    def stale_keys(self) -> set[int]:
-        """Of the hosts that stay as they were when their part was read the last time."""
-        return {
-            key
-            for part, segment in self.stale.items()
-            for key in segment.rows.keys_of_others(frozenset()) - self.gone[part]
-        }
+    @property
+    def lost(self) -> set[str]:
+        """Paths of what stays as it is served."""
+        return self.unread | self.undecided
+
+    def objects_lost(self) -> set[int]:
+        """Identities of what stays as it is served.  Not what was listed in a lost part and read in another one."""
+        unread = identities(self.unread)
+        read = [segment.rows.objects(unread) for segment in self.segments.values()] if unread else []
+        return unread.difference(*read) | identities(self.undecided)
 
     def fill(self, segment: Segment, batch: Batch) -> tuple[set[str], float]:
         """Each thing as it is parsed, while the caches have it.  What is missing, and the seconds of planning."""
@@ -145,7 +148,7 @@ class Compilation:
                 self.decided += 1
             else:
                 rows, claims = rules.undecided(thing, unread)
-                self.note_undecided(segment, thing.name, unread)
+                self.note_undecided(segment, thing.path, unread)
             for row in rows:
                 filler.add(row)
                 if row.reason:
@@ -158,18 +161,19 @@ class Compilation:
         rules.faults = Faults()  # or this part's would be told before those of the parts ahead of it
         return missing, plan_s
 
-    def note_undecided(self, segment: Segment, name: str, unread: str) -> None:
+    def note_undecided(self, segment: Segment, path: str, unread: str) -> None:
         """It stays as it is served, and is planned anew next time."""
         segment.digest = b""
-        self.lost.add(name)
+        self.undecided.add(path)
         self.below[unread] += 1
         self.say_unread(unread)
 
     @property
     def knows_nothing(self) -> bool:
-        """Not one part could be read, or everybody in them depends on what could not."""
+        """Not one part could be read, besides the containers, or everybody in them depends on what could not."""
         undecided = any(self.below.values()) and not self.decided and not self.kept_segments
-        return bool(self.doubts) and (not self.segments or undecided)
+        nothing = not self.segments or (self.parts_lost > 0 and self.segments.keys() <= {CONTAINERS})
+        return bool(self.doubts) and (nothing or undecided)
 
     def say_unread(self, path: str) -> None:
         """With the reason, and what that costs so far."""
@@ -178,12 +182,17 @@ class Compilation:
             f"{self.below[path]} objects that depend on it stay as they were"
         )
 
-    def note_missing(self, batch: Batch, segment: Segment, missing: set[str]) -> None:
-        """Listed and then not given: an error of that record's, or it moved while we read.  The next read will tell."""
+    def note_missing(self, batch: Batch, segment: Segment, missing: set[str], known: Segment | None) -> None:
+        """Listed and then not given: an error of that record's, or it moved while we read.  The next read will tell.
+
+        Until then what it had is nobody else's."""
         segment.digest = b""
-        segment.lost = sorted(map(name_of, missing))
-        self.lost.update(segment.lost)
-        name = next((name for name in segment.lost if name in batch.faults), segment.lost[0])
+        self.unread |= missing
+        if known is not None:
+            for address, holder, identity in known.rows.holdings(identities(missing)):
+                segment.rows.add_claim(address, holder, identity)
+        names = sorted(map(name_of, missing))
+        name = next((name for name in names if name in batch.faults), names[0])
         reason = batch.faults.get(name, ["listed but not given"])[0]
         self.doubts.append(f"{len(missing)} objects of {batch.key} stay as they were: {name} {reason}")
 
@@ -223,8 +232,8 @@ class Compilation:
             builder = merge.rows(frozenset(losers))
             Filler(builder).add_all(losers.values())
             reasons = {show_mac(row.key): row.reason for row in losers.values()} | reasons
-        if served is not None and any(self.below.values()):
-            for key in carried:  # undecided, and answered as they were
+        if served is not None:
+            for key in carried:  # of what was not read, or is not decided about, and is answered as it was
                 row = served.lookup(key)
                 if row is not None and row["state"] == "served":
                     reasons.pop(show_mac(key), None)
@@ -236,8 +245,8 @@ class Compilation:
 class Younger:
     """What look-ups have read after the last read of the parts that it is in.
 
-    rows: keys.  claims: of the objects that were read; touched: of those among them that were read during this refresh,
-    so that what it has read of them may be older, too."""
+    claims: by path, of all objects that were read.  touched: of those among them that were read during this refresh;
+    rows: the keys that those look-ups decided about.  What the refresh has read of these may be older."""
 
     rows: Collection[int] = frozenset()
     claims: Claims = field(default_factory=dict)
@@ -247,37 +256,33 @@ class Younger:
 class Merge:
     """Rows of many segments in one Builder.  An object never has a row as it was beside another as it is, or two
     machines could be answered with its address: what is carried stays as it is served, with all other rows of those
-    objects, and a part as it was gives no row of an object that is read in another part.  Nor has it a claim of before
-    beside a row of after."""
+    objects.  What was read of it and does not count, and what it had where it cannot be read, are claims."""
 
     def __init__(self, done: Compilation, served: Pair | None, carried: set[int], younger: Younger) -> None:
         self.done = done
         self.served = served
-        self.carried = carried
         rows = [] if served is None else [(key, served.lookup(key)) for key in sorted(carried)]
         self.kept = [key for key, row in rows if row is not None]
         self.objects = {row["identity"] for _key, row in rows if row is not None}
-        self.looked_up = frozenset(younger.rows)
-        of_stale = {path: claims for path, claims in younger.claims.items() if name_of(path) in done.unread}
-        self.claims: Claims = of_stale | dict(younger.touched)
-        self.claimants = {identity_of(path) for path in self.claims}
-        self.touched = {identity_of(path) for path in younger.touched}
-        self.elsewhere: set[int] = set()  # objects that are in a part as it was, and in another as it is
-        if done.stale:
-            stale = set[int]().union(*(segment.rows.objects() for segment in done.stale.values()))
-            self.elsewhere = set[int]().union(*(segment.rows.objects(stale) for segment in done.segments.values()))
+        self.older = frozenset(younger.rows)
+        self.held = frozenset(carried) - self.older
+        of_unread = {path: claims for path, claims in younger.claims.items() if path in done.unread}
+        self.claims: Claims = of_unread | dict(younger.touched)
+        self.touched = identities(younger.touched)
+        known = identities(self.claims)  # better than by the last read of their part
+        lost = done.objects_lost()
+        self.remembered = [each for each in done.remembered if each[2] in lost and each[2] not in known]
 
     def rows(self, left_out: frozenset[int]) -> Builder:
         builder = Builder()
-        skipped = left_out.union(self.carried)
+        skipped = left_out | self.older
         for segment in self.done.segments.values():
-            builder.append(segment.rows, skipped, self.objects, self.touched)
-        for part, segment in self.done.stale.items():
-            gone = skipped.union(self.done.gone[part], self.looked_up)
-            builder.append(segment.rows, gone, self.objects | self.elsewhere, self.claimants)
+            builder.append(segment.rows, skipped, self.held, self.objects, self.touched)
+        for address, name, identity in self.remembered:
+            builder.add_claim(address, name, identity)
         for claims in self.claims.values():
-            for address, name, path in claims:
-                builder.add_claim(address, encoded(name), told_apart(path))
+            for address, holder, path in claims:
+                builder.add_claim(address, encoded(holder), told_apart(path))
         for key in self.kept:
             if key not in left_out and self.served is not None:
                 builder.copy_host(self.served.holder_of(key), key)
@@ -331,9 +336,13 @@ def told_apart(thing: str | int) -> bytes | int | None:
     return (thing.encode("utf-8", "backslashreplace") or None) if isinstance(thing, str) else thing
 
 
-def identity_of(path: str) -> int:
-    """As rows and claims bear it."""
-    return int(identity_of_object(path.encode("utf-8", "backslashreplace")))
+def identities(paths: Iterable[str]) -> set[int]:
+    """Of objects, as rows bear them; those of the layout before, that knew names alone, too."""
+    found = set[int]()
+    for path in paths:
+        found.add(identity_of_object(path.encode("utf-8", "backslashreplace")))
+        found.add(identity_of_name(encoded(name_of(path))))
+    return found
 
 
 def decoded(name: bytes) -> str:

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ext.addresses import View
-from ext.builder import identity_of_object
-from ext.layout5 import identity_of_name
 from ext.table import Pair
 
 from control.mac import show_mac
-from control.plan.compile import decoded, encoded, told_apart
+from control.plan.compile import decoded, identities
 from control.plan.plan import Claim, Claims, Contested, Plan, Row, State
 from control.sources.model import Inventory, name_of
 
@@ -139,15 +137,6 @@ def names_of_others(contested: Contested, read: Collection[str]) -> set[str]:
     parties = [party for found in contested.macs.values() for party in found]
     parties += [(name, thing) for owners in contested.addresses.values() for _key, name, thing in owners]
     return {name for name, thing in parties if thing not in read}
-
-
-def identities(paths: Iterable[str]) -> set[int]:
-    """Of objects, as rows bear them; those of the layout before, that knew names alone, too."""
-    found = set[int]()
-    for path in paths:
-        found.add(identity_of_object(told_apart(path)))
-        found.add(identity_of_name(encoded(name_of(path))))
-    return found
 
 
 def rows_of(plan: Plan, read: Collection[str]) -> dict[int, Row]:

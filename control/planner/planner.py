@@ -94,9 +94,8 @@ class Planner:
         self.frame: Inventory | None = None  # containers and managers as last read
         self.refreshing = False
         self.touched: set[int] = set()  # keys of rows that were looked up while a refresh was reading: the younger word
-        self.looked_up: set[int] = set()  # keys of rows that may be younger than the last read of their part
         self.touched_claims: dict[str, Sequence[Claim]] = {}  # of objects, as `touched`
-        self.looked_up_claims: dict[str, Sequence[Claim]] = {}  # as `looked_up`
+        self.looked_up_claims: dict[str, Sequence[Claim]] = {}  # that may be younger than the last read of their part
         self.disputes = Disputes()
         self.progress_due_s = 0.0
         self.at = Progress(stage="begin", done=0, total=0)
@@ -219,7 +218,6 @@ class Planner:
         if self.refreshing:
             self.touched |= found.keys | keys_of(changes)
             self.touched_claims.update(found.claims)
-        self.looked_up |= keys_of(changes)
         self.looked_up_claims.update(found.claims)
         if former is not None:
             self.served.keep_former(former, changes, "hosts")
@@ -301,7 +299,7 @@ class Planner:
         if pair is not None and done.rules.frame.unread:  # perhaps one of a manager that cannot be read
             networks += pair.top.networks
         surroundings = self.surroundings(networks)
-        younger = Younger(self.looked_up, self.looked_up_claims, self.touched_claims)
+        younger = Younger(self.touched, self.looked_up_claims, self.touched_claims)
         assembled = done.assemble(pair, carried, younger)
         fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
         full = Generation(fd)
@@ -338,8 +336,7 @@ class Planner:
         self.compiler.keep(done)
         self.frame = done.rules.frame.frame()
         # Also what a look-up only confirmed: the part itself was read before that, and perhaps otherwise.
-        self.looked_up = self.touched | (self.looked_up if done.stale else set())
-        self.looked_up_claims = (self.looked_up_claims if done.stale else {}) | self.touched_claims
+        self.looked_up_claims = (self.looked_up_claims if done.unread else {}) | self.touched_claims
         if not done.lost and not carried:
             self.disputes = Disputes()
         self.disputes.note(assembled.contested)
@@ -348,7 +345,7 @@ class Planner:
         self.unpin()
         stages.done("pack")
         self.progress("build", 4, 4)
-        kept = carried | held | done.stale_keys()
+        kept = carried | held
         report = self.report_of(assembled, silenced, done.doubts, held)
         self.report_refresh(done, report, changes, published, stages, len(kept))
 
@@ -357,11 +354,7 @@ class Planner:
         pair = self.served.pair
         carried = set(self.touched)
         if pair is not None and done.lost:
-            carried.update(row_key(*key) for key in pair.with_names(set(map(encoded, done.lost))))
-        if pair is not None and done.stale:
-            unread = set(map(encoded, done.unread))
-            rows = {key: pair.lookup(key) for key in self.looked_up}
-            carried.update(key for key, row in rows.items() if row is not None and row["name"] in unread)
+            carried |= self.served.view().of_objects(done.objects_lost())
         return self.with_their_objects(carried)
 
     def with_their_objects(self, keys: set[int]) -> set[int]:

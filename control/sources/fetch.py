@@ -18,7 +18,17 @@ from control.clusto.answers import BULK_BYTES_MAX, FIRST_PER_MEMBER_S, FIRST_S, 
 from control.clusto.errors import InventoryDown
 from control.sources.asking import BY_NAME, Asker, Progress, Shown, distinct_parents
 from control.sources.bulk import scan_members
-from control.sources.model import Batch, Inventory, InventoryMalformed, PartLost, Reading, Thing, name_of, parse_show
+from control.sources.model import (
+    CONTAINERS,
+    Batch,
+    Inventory,
+    InventoryMalformed,
+    PartLost,
+    Reading,
+    Thing,
+    name_of,
+    parse_show,
+)
 from control.sources.singles import SingleReader
 
 __all__ = ["Fetcher", "Progress"]
@@ -158,7 +168,7 @@ class Fetcher(Asker):
         """In order, some ahead of who takes them.  The containers that are hosts themselves are read already."""
         if containers:
             digest = _digest(repr(containers).encode("utf-8", "backslashreplace"))
-            yield Batch("containers", [thing.path for thing in containers], digest, lambda: containers)
+            yield Batch(CONTAINERS, [thing.path for thing in containers], digest, lambda: containers)
         if doubled:
             yield Batch(
                 "names that stand twice", doubled, b"", lambda: (), {name_of(path): [TWICE] for path in doubled}

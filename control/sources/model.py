@@ -157,6 +157,9 @@ class Inventory:
             level = [parent for p in level for parent in self.parents.get(p, ())]
 
 
+CONTAINERS = "containers"  # key of the batch of those that are hosts, or have addresses, themselves
+
+
 @dataclass(slots=True)
 class Batch:
     """A part of the inventory, the same part at every read.

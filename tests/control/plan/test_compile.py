@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 from ext.builder import Builder
-from ext.table import Generation, Pair
+from ext.table import Generation, Pair, row_key
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from control.config.config import Dhcp
 from control.plan import compile as compile_module
-from control.plan.compile import Assembled, Compiler, Filler, encoded
+from control.plan.compile import Assembled, Compiler, Filler
 from control.plan.networks import claimed
 from control.plan.plan import Plan, Rules, State, plan_hosts
-from control.sources.model import Attribute, Batch, Inventory, Thing
+from control.sources.model import CONTAINERS, Attribute, Batch, Inventory, Thing
 from tests.control.inventories import OFFSET, At, Site, attribute
 from tests.control.plan.test_plan_property import sites
 from tests.control.readings import Parts, sealed, states
@@ -139,7 +139,8 @@ def test_faults_and_reasons_of_a_part_that_is_kept_are_told_again() -> None:
 def refreshed(compiler: Compiler, parts: Parts, served: Pair) -> tuple[Generation, Any]:
     """As planner/planner.py does it: what could not be read stays as it is served."""
     done = parts.compile(compiler)
-    carried = {mac for mac, _role in served.with_names({encoded(name) for name in done.lost})}
+    lost = done.objects_lost()
+    carried = {row_key(*key) for key in served.keys() if served.lookup(*key)["identity"] in lost}  # noqa: SIM118
     return sealed(done.assemble(served, carried), 2), done
 
 
@@ -154,7 +155,7 @@ def test_a_part_that_is_lost_stays_exactly_as_served_while_the_others_change() -
         assert made.lookup(macs[name]) == served.lookup(macs[name])
     assert made.lookup(macs[b"c"])["leases"][0]["template"]["file"] == b"/new"
     assert made.lookup(macs[b"e"])["state"] == "disabled" and len(made) == 5
-    assert done.lost == set() and set(done.stale) == {"p"}
+    assert done.lost == {"/server/a", "/server/b"} and set(done.stale) == {"p"}
     assert done.doubts == ["GET /query/get_by_name: status 500; its 2 objects stay as they were"]
     parts.lost.clear()
     made, done = refreshed(compiler, parts, Pair(made))
@@ -166,7 +167,7 @@ def test_a_part_that_was_never_read_has_nothing_to_stay_as() -> None:
     parts = Parts(site(), SPLIT)
     parts.lost["p"] = "no"
     made, done = refreshed(Compiler(Dhcp()), parts, Pair(sealed(Builder())))
-    assert states(made).keys() == {b"c", b"d", b"e"} and done.lost == {"a", "b"}
+    assert states(made).keys() == {b"c", b"d", b"e"} and done.lost == {"/server/a", "/server/b"}
 
 
 @pytest.mark.parametrize("missing", ["a", "e"], ids=["of-a-part", "all-of-a-part"])
@@ -191,7 +192,7 @@ def test_a_reader_s_own_fault_of_a_missing_host_is_its_reason() -> None:
     batch = Batch("single hosts", ["/server/a", "/server/b"], b"x", list, {"b": ["cannot be read: status 500"]})
     done.add(batch)
     assert done.assemble(None, NOBODY).faults == {"b": ["cannot be read: status 500"]}
-    assert done.lost == {"a", "b"}
+    assert done.lost == {"/server/a", "/server/b"}
     assert done.doubts == ["2 objects of single hosts stay as they were: b cannot be read: status 500"]
 
 
@@ -263,6 +264,68 @@ def test_the_address_of_a_switch_in_a_part_that_is_lost_is_still_the_switch_s() 
     parts.lost["switches"] = "no"
     made, _done = refreshed(compiler, parts, served)
     assert states(made)[b"thief"] == "conflict"
+
+
+@pytest.mark.parametrize("what", ["switch", "disabled", "second"])
+def test_what_somebody_has_who_is_listed_and_not_given_is_still_his(what: str) -> None:
+    """The last read knew it: an address that he is not answered with is in no table."""
+    compiler = Compiler(Dhcp())
+    content = site()
+    if what == "switch":
+        content.host("z", "10.1.0.60", mac=(), type_="networkswitch", dhcp={})
+    elif what == "disabled":
+        content.host("z", "10.1.0.60", dhcp={"enabled": 0})
+    else:
+        content.host("z", "10.1.0.59", "10.1.0.60")
+    split = SPLIT | {"single": ["e", "z"]}
+    served = Pair(sealed(assembled(Parts(content, split), compiler)))
+    content.host("thief", "10.1.0.60")
+    for _again in range(2):
+        parts = Parts(content, split | {"thief": ["thief"]})
+        parts.missing.add(content.path("z"))
+        made, _done = refreshed(compiler, parts, served)
+        assert states(made)[b"thief"] == "conflict"
+    made, _done = refreshed(compiler, Parts(content, split | {"thief": ["thief"]}), served)
+    assert states(made)[b"thief"] == "conflict"
+
+
+def test_an_address_in_conflict_is_nobody_s_while_somebody_unrelated_cannot_be_read() -> None:
+    """Who is in conflict stays so then; what they have is not free for a third one."""
+    compiler = Compiler(Dhcp())
+    content = site()
+    content.host("f", "10.1.0.10", pools=["p"], dhcp={})
+    split = SPLIT | {"f": ["f"]}
+    served = Pair(sealed(assembled(Parts(content, split), compiler)))
+    content.host("third", "10.1.0.10")
+    parts = Parts(content, split | {"third": ["third"]})
+    parts.missing.add("/server/e")
+    made, _done = refreshed(compiler, parts, served)
+    assert {states(made)[name] for name in (b"a", b"f", b"third")} == {"conflict"}
+
+
+def test_a_lost_part_stays_as_it_is_served_and_not_as_it_was_read() -> None:
+    """It was rolled back, or looked up, or what was read of it last was incomplete."""
+    compiler = Compiler(Dhcp())
+    served = Pair(sealed(assembled(Parts(site(), SPLIT), compiler)))
+    mistake = Parts(site(p={"enabled": 0}), SPLIT)
+    mistake.missing.add("/server/b")
+    mistake.compile(compiler)
+    parts = Parts(site(), SPLIT)
+    parts.lost["p"] = "no"
+    made, _done = refreshed(compiler, parts, served)
+    assert states(made) == dict.fromkeys((b"a", b"b", b"c", b"d", b"e"), "served")
+    assert made.digest == served.top.digest
+
+
+def test_containers_alone_are_no_inventory() -> None:
+    """All parts are lost, but for those who contain others and have addresses themselves: nothing is confirmed."""
+    content = site()
+    content.host("sw", "10.1.0.60", mac=(), type_="networkswitch", dhcp={})
+    parts = Parts(content, {CONTAINERS: ["sw"]} | SPLIT)
+    parts.lost = dict.fromkeys(SPLIT, "no")
+    assert parts.compile(Compiler(Dhcp()), keep=False).knows_nothing
+    del parts.lost["q"]
+    assert not parts.compile(Compiler(Dhcp()), keep=False).knows_nothing
 
 
 # --- conflicts between parts -----------------------------------------------------------------------------------------

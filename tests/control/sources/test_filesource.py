@@ -27,7 +27,7 @@ from control.sources import filesource
 from control.sources.by_url import open_source
 from control.sources.fetch import Fetcher
 from control.sources.filesource import FileSource
-from control.sources.model import Inventory, Source, Thing
+from control.sources.model import Inventory, Source, Thing, name_of
 from fastpath.protocol import close_all
 from tests.control.clusto.support import new_store
 from tests.control.readings import sealed, states
@@ -396,7 +396,7 @@ def test_two_rows_of_one_pool_or_network_leave_who_depends_on_them_as_they_are(
         done = compiled(source)
         told = done.assemble(None, set())
         assert ["is also at hosts.yaml: " in reason for reason in told.faults["hosts.yaml"]] == [True]
-        assert {name[:1] for name in done.lost} >= set(lost) and len(done.doubts) == bool(lost)
+        assert {name_of(path)[:1] for path in done.lost} >= set(lost) and len(done.doubts) == bool(lost)
         assert all("cannot be read: " in doubt and "wanted one row" in doubt for doubt in done.doubts)
         assert source.read_hosts([], ["d"], Inventory()).unread.keys() == done.below.keys()
         if not lost:
