@@ -218,6 +218,8 @@ class Moves(RuleBasedStateMachine):
         self.planner.refresh(True)
         if name not in hosts or what in ("part", "delete", "rename", "give", "type"):
             return
+        if what == "put" and (value.type_, value.part) != (hosts[name].type_, hosts[name].part):
+            return  # another object, or the same in another part: listed, and not given where the refresh looks for it
         other = value if what == "swap" and value in hosts else name
         whole = list(hosts[other].addresses)
         if torn not in whole:
@@ -227,8 +229,10 @@ class Moves(RuleBasedStateMachine):
             if reading == part:
                 hosts[other].addresses = list(whole)
                 edit(hosts, what, name, value)
-                self.look_up("name", name.partition("#")[0])
-                self.check_published()
+                # One that is not answered stands in no table: that it gave an address up, only its own reading tells.
+                for each in dict.fromkeys((name, other)):
+                    self.look_up("name", each.partition("#")[0])
+                    self.check_published()
 
         self.inventory.before_part = before
         self.planner.refresh(True)
