@@ -122,6 +122,8 @@ def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
         rows, claims = rules.plan(thing) if unread is None else rules.undecided(thing, unread)
         plan.rows += rows
         plan.claims += claims
+    for path, addresses in inventory.unheard():  # nobody may be given what the inventory says somebody else has
+        plan.claims += [(address, name_of(path), path) for address in sorted(addresses)]
     plan.faults.include(rules.all_faults())
     plan.rows = sorted(without_conflicts(plan))
     return plan

@@ -115,6 +115,9 @@ def read_closed(
         more.things = inventory.things | more.things
         more.parents = inventory.parents | more.parents
         more.lost = inventory.lost | more.lost
+        more.fresh = inventory.fresh | more.fresh
+        for path, addresses in inventory.claimed.items():
+            more.claimed.setdefault(path, set()).update(addresses)
         plan = planned(more)
         rows = rows_of(plan, paths)
     # All of an object was read: a row of it that was not planned is gone, whoever asked for that.

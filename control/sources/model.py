@@ -119,11 +119,19 @@ class Inventory:
     unread: dict[str, str] = field(default_factory=dict)  # containers and managers that cannot be read -> why
     lost: dict[str, str] = field(default_factory=dict)  # of a look-up: what cannot be read itself -> why
     fresh: set[str] = field(default_factory=set)  # of a look-up: what was read for it, readable or not
+    # Of a look-up: path -> addresses that the inventory's answer to "who has this address" says it has.
+    claimed: dict[str, set[int]] = field(default_factory=dict)
 
     def frame(self) -> Inventory:
         """Of a Reading's frame what a look-up of single hosts needs: without the hosts' parents, which are many."""
         parents = {path: self.parents[path] for path in self.things if path in self.parents}
         return Inventory(things=self.things, parents=parents, managers=self.managers)
+
+    def unheard(self) -> Iterator[tuple[str, set[int]]]:
+        """Of `claimed`, whoever was not read as he is now, and so cannot say himself what he has."""
+        for path, addresses in self.claimed.items():
+            if path in self.lost or path not in self.fresh:
+                yield path, addresses
 
     def doubt(self, thing: Thing) -> str | None:
         """The path of what decides about a thing and cannot be read: nobody may guess what it would have said."""
@@ -217,7 +225,8 @@ class Source(Protocol):
         """Single hosts and who else has one of their addresses, with their containers and managers as they are now.
 
         macs: lower case with colons.  names: of hosts, or of containers for all that hangs below.  What does not exist
-        is not in the answer; what cannot be read is in `lost` and `unread`.  frame: of the last full read, or another
+        is not in the answer; what cannot be read is in `lost` and `unread`, and in `claimed` with its address, where it
+        was found by that.  frame: of the last full read, or another
         answer of the same job: of that nothing is read twice, and names are of objects alone.  Raises InventoryDown."""
 
 

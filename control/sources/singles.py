@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ class SingleReader:
         self.found.fresh = set(frame.fresh)
         self.found.unread = {path: why for path, why in frame.unread.items() if path in frame.fresh}
         self.found.lost = dict(frame.lost)
+        self.found.claimed = {path: set(addresses) for path, addresses in frame.claimed.items()}
 
     def read(self, macs: Iterable[str], names: Iterable[str]) -> Inventory:
         """Raises InventoryDown, also when nothing of what somebody asked for can be read.
@@ -51,8 +52,11 @@ class SingleReader:
             lost = [self.found.lost[path] for path in paths if path in self.found.lost]
             if self.first and lost and len(lost) == len(paths):
                 raise InventoryDown(lost[0])
-            for path in self.claimants(path for path in paths if path not in self.found.lost):
+            addresses = self.addresses(path for path in paths if path not in self.found.lost)
+            claimants = self.claimants(addresses)
+            for path in claimants:
                 self.add(path)
+            self.claim(addresses, self.found.lost.keys() & claimants)
         except InventoryMalformed as error:
             raise InventoryDown(f"{self.asker.url}: {error}") from error
         return self.found
@@ -71,15 +75,17 @@ class SingleReader:
     def named(self, names: Sequence[str]) -> list[str]:
         return self.listed(self.asker.entities(names=names)) if names else []
 
-    def claimants(self, paths: Iterable[str]) -> list[str]:
-        """Who has one of the addresses of these, themselves among them."""
-        addresses = {a.text for path in paths for a in self.found.things[path].addresses()}
+    def addresses(self, paths: Iterable[str]) -> list[str]:
+        return sorted({a.text for path in paths for a in self.found.things[path].addresses()})
+
+    def claimants(self, addresses: Sequence[str]) -> list[str]:
+        """Who has one of these, whoever they were asked for among them."""
         claims: list[dict[str, Any]] = []
-        for text in sorted(addresses):
+        for text in addresses:
             claims.append({"key": "ip", "subkey": "ipstring", "value": text})
             number = _as_number(text)
             if number is not None:
-                claims.append({"key": "ip", "subkey": None, "value": number})
+                claims.append({"key": "ip", "subkey": None, "value": number - CLUSTO_INT_OFFSET})
         return self.having(claims)
 
     def having(self, conditions: Sequence[dict[str, Any]]) -> list[str]:
@@ -94,6 +100,22 @@ class SingleReader:
             if count > 1:
                 self.found.lost[path] = f"{path}: its name stands twice in the inventory"
         return list(dict.fromkeys(paths))
+
+    def claim(self, addresses: Sequence[str], paths: Collection[str]) -> None:
+        """Note which of the addresses these paths have, which do not say so themselves.
+
+        The answer about many addresses does not tell which of them: it is halved until it does."""
+        if not paths:
+            return
+        if len(addresses) == 1:
+            number = _as_number(addresses[0])
+            if number is not None:
+                for path in paths:
+                    self.found.claimed.setdefault(path, set()).add(number)
+            return
+        middle = len(addresses) // 2
+        for half in (addresses[:middle], addresses[middle:]):
+            self.claim(half, set(paths).intersection(self.claimants(half)))
 
     # --- what they are -------------------------------------------------------------------------------------------
 
@@ -188,8 +210,8 @@ def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def _as_number(text: str) -> int | None:
-    """As clusto keeps an address: minus 2147483648.  None for what is no address."""
+    """None for what is no address."""
     try:
-        return int(IPv4Address(text)) - CLUSTO_INT_OFFSET
+        return int(IPv4Address(text))
     except AddressValueError:
         return None

@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 from typing import Any
 
 from ext.builder import Surroundings
@@ -139,6 +140,7 @@ class Moving:
         inventory = Inventory(dict(frame.things), dict(frame.parents), [], frame.managers)
         inventory.lost, inventory.unread = dict(frame.lost), dict(frame.unread)
         first, inventory.fresh = not frame.fresh, frame.fresh | {""}
+        inventory.claimed = {path: set(claimed) for path, claimed in frame.claimed.items()}
         found = [thing for _part, thing in self.things().values()]
         wanted = [thing for thing in found if macs & {*thing.mac(), *thing.ipmi_mac()} or thing.name in names]
         readable = [thing for thing in wanted if thing.path not in self.unreadable]
@@ -149,7 +151,14 @@ class Moving:
         for thing in found:
             if thing in wanted or addresses & {address.text for address in thing.addresses()}:
                 self.take(inventory, thing, inside.get(thing.path, ()))
+                self.note_claims(inventory, thing, addresses)
         return inventory
+
+    def note_claims(self, inventory: Inventory, thing: Thing, asked: set[str]) -> None:
+        """What of the addresses that were asked for it has, if it does not say so itself."""
+        shared = asked & {address.text for address in thing.addresses()}
+        if shared and (thing.path in inventory.lost or thing.path not in inventory.fresh):
+            inventory.claimed.setdefault(thing.path, set()).update(int(IPv4Address(text)) for text in shared)
 
     def take(self, inventory: Inventory, thing: Thing, above: Sequence[str]) -> None:
         """Into the answer about single hosts, with what it is in, as far as that can be read."""
@@ -162,6 +171,7 @@ class Moving:
         if thing.path in self.unreadable:
             inventory.lost[thing.path] = f"{thing.path} cannot be read"
             return
+        inventory.fresh.add(thing.path)
         inventory.things[thing.path] = thing
         inventory.parents[thing.path] = above
         if thing.has_mac():

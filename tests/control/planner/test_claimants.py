@@ -1,0 +1,93 @@
+"""Who has something together with a host that is looked up: known by name though it cannot be read, read only for that,
+or not read at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from control.planner.planner import Planner
+from tests.control.inventories import Site
+from tests.control.moving import addresses_of, check, rows_of
+from tests.control.planning import Control, Inventory, refresh, site, text
+from tests.control.spoiling import http
+
+OOPS = http("Traceback\nKeyError: 'x'", "500 Oops")
+
+
+def states(control: Control) -> dict[str, tuple[str, list[int]]]:
+    """Name -> state and last octets of the addresses."""
+    rows = rows_of(control.pair()).values()
+    return {row["name"].decode(): (row["state"], [address & 255 for address in addresses_of(row)]) for row in rows}
+
+
+# --- who cannot be read -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(OOPS, id="status-500"),
+        pytest.param(http('{"object": "/'), id="cut-off"),
+        pytest.param(http(json.dumps({"object": "/server/other", "attrs": [], "parents": []})), id="another-object"),
+        pytest.param(http(json.dumps({"object": "/networkswitch/z", "attrs": 5})), id="malformed"),
+    ],
+)
+@pytest.mark.parametrize("owner", ["switch", "disabled"])
+def test_an_address_of_who_is_known_by_name_alone(
+    planner: Planner, control: Control, inventory: Inventory, owner: str, answer: bytes
+) -> None:
+    """In no table, and its document fails: the answer to the question who has the address names it."""
+
+    def content(*addresses: str) -> Site:
+        made = site()
+        of_owner: dict[str, Any] = {"mac": (), "type_": "networkswitch"} if owner == "switch" else {"mac": text(99)}
+        made.host("z", "10.1.0.70", dhcp={"enabled": 0}, **of_owner)
+        if addresses:
+            made.host("new", *addresses, mac=text(50), pools=["boot"], dhcp={})
+        return made
+
+    refresh(planner, inventory, content())
+    content("10.1.0.70").store_in(inventory.store)
+    inventory.spoiled = {"name=z": answer}
+    planner.look_up([text(50)], [])
+    assert states(control)["new"] == ("conflict", [])
+    assert control.report()["reasons"][text(50)] == "address 10.1.0.70 belongs to new and z"
+    assert "cannot be read" in " ".join(control.report()["faults"]["z"])
+    inventory.spoiled = {}
+    content("10.1.0.71").store_in(inventory.store)
+    planner.look_up([text(50)], [])
+    assert states(control)["new"] == ("served", [71])
+
+
+def test_who_cannot_be_read_has_the_addresses_that_were_asked_for_and_no_others(
+    planner: Planner, control: Control, inventory: Inventory
+) -> None:
+    """Of all hosts below a container only the one is in conflict."""
+    content = site()
+    content.host("z", "10.1.0.14", mac=(), type_="networkswitch", dhcp={})
+    refresh(planner, inventory, site())
+    content.store_in(inventory.store)
+    inventory.spoiled = {"name=z": OOPS}
+    planner.look_up([], ["boot"])
+    found = states(control)
+    assert found.pop("h4") == ("conflict", [])
+    assert found == {f"h{n}": ("served", [10 + n]) for n in (1, 2, 3, 5, 6)}
+    check(control.pair())
+
+
+def test_whose_name_stands_twice_has_its_address(planner: Planner, control: Control, inventory: Inventory) -> None:
+    refresh(planner, inventory, site())
+    content = site()
+    content.host("new", "10.1.0.70", mac=text(50), pools=["boot"], dhcp={})
+    content.store_in(inventory.store)
+
+    def twice(target: str) -> None:
+        asked = "get_entities" in target and "10.1.0.70" in target
+        inventory.spoiled = {"get_entities": http(json.dumps(["/server/new", "/x/z", "/x/z"]))} if asked else {}
+
+    inventory.on_request = twice
+    planner.look_up([text(50)], [])
+    assert states(control)["new"] == ("conflict", [])
