@@ -16,7 +16,7 @@ from ext.table import Pair
 
 from control.mac import show_mac
 from control.plan.compile import decoded, identities
-from control.plan.plan import Claim, Claims, Contested, Plan, Row, State
+from control.plan.plan import Claim, Claims, Contested, Plan, Row, State, conflicts
 from control.sources.model import Inventory, name_of
 
 DISPUTES_MAX = 10_000  # beyond that many conflicts the next refresh, not a look-up, finds out that one is over
@@ -69,6 +69,12 @@ class Disputes:
         found += [each for name in names for each in self.by_name.get(name, ())]
         return found + [self.by_address[address] for address in addresses if address in self.by_address]
 
+    def names_at(self, key: int, row: Mapping[str, Any]) -> list[str]:
+        """Of the objects that a row of the table is of: a MAC that several have shows all their names in one."""
+        shown = decoded(row["name"])
+        known = (sorted(dispute.names) for dispute in self.by_key.get(key, ()))
+        return next((names for names in known if ", ".join(names) == shown), [shown])
+
 
 @dataclass(slots=True)
 class Closure:
@@ -119,6 +125,7 @@ def read_closed(
         for path, addresses in inventory.claimed.items():
             more.claimed.setdefault(path, set()).update(addresses)
         plan = planned(more)
+        leave_to_the_unread(plan, paths, known, {*macs, *more_macs}, {*names, *more_names})
         rows = rows_of(plan, paths)
     # All of an object was read: a row of it that was not planned is gone, whoever asked for that.
     keys |= rows.keys() | view.of_objects(identities(paths))
@@ -145,6 +152,35 @@ def names_of_others(contested: Contested, read: Collection[str]) -> set[str]:
 def rows_of(plan: Plan, read: Collection[str]) -> dict[int, Row]:
     """What a look-up may publish: rows of what was read for it, and conflicts with those.  read: paths."""
     return {row.key: row for row in plan.rows if row.thing in read or row.state is State.CONFLICT}
+
+
+def leave_to_the_unread(
+    plan: Plan, read: Collection[str], known: tuple[Inventory, View, Disputes], macs: Collection[str], names: set[str]
+) -> None:
+    """A row that would replace that of an object which was not read becomes a conflict of the two, in the plan.
+
+    The second question reads objects whose MACs, as they are now, nobody asked about: whoever is served with one of
+    them has it still, for all that is known.  read: paths; known: as in read_closed(); macs, names: all that was asked
+    for: who was, and was not found, is gone."""
+    _frame, view, disputes = known
+    sure = identities({*read, *plan.unsure})
+    found: dict[int, list[tuple[str, str | int]]] = {}
+    for key, row in rows_of(plan, read).items():
+        served = None if show_mac(key) in macs else view.pair.lookup(key)
+        if served is None or served["identity"] in sure or decoded(served["name"]) in names:
+            continue
+        if isinstance(row.thing, str) and row.thing and served["identity"] in identities([row.thing]):
+            continue  # of a container, whose row is in a conflict with somebody
+        parties = list(plan.contested.macs.get(key, [(row.name, row.thing)]))
+        others = disputes.names_at(key, served)
+        if len(others) > 1:
+            parties += [(name, "") for name in others if name not in {party for party, _thing in parties}]
+        else:
+            parties.append((others[0], served["identity"]))
+        found[key] = parties
+    losers = conflicts(Contested(found), plan.faults)
+    plan.rows = [losers.get(row.key, row) for row in plan.rows]
+    plan.contested = Contested({**plan.contested.macs, **found}, plan.contested.addresses)
 
 
 def close_over(

@@ -91,3 +91,76 @@ def test_whose_name_stands_twice_has_its_address(planner: Planner, control: Cont
     inventory.on_request = twice
     planner.look_up([text(50)], [])
     assert states(control)["new"] == ("conflict", [])
+
+
+# --- who was not read -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["served", "disabled"])
+def test_a_mac_of_a_third_host_that_nobody_read(
+    planner: Planner, control: Control, inventory: Inventory, state: str
+) -> None:
+    """h1 takes the address of h2, which moved on, and bears the MAC of h3 by a typo."""
+    refresh(planner, inventory, site())
+    content = site(gone={1, 2})
+    content.host("h1", "10.1.0.12", mac=text(1), pools=["boot"], dhcp={})
+    content.host("h2", "10.1.0.77", mac=text(3), pools=["boot"], dhcp={} if state == "served" else {"enabled": 0})
+    content.store_in(inventory.store)
+    planner.look_up([text(1)], [])
+    found = states(control)
+    assert found["h1"] == ("served", [12]) and found["h2, h3"] == ("conflict", [])
+    assert "h2" not in found and "h3" not in found
+    assert control.report()["reasons"][text(3)] == f"MAC {text(3)} belongs to h2 and h3"
+    assert control.report()["faults"].keys() >= {"h2", "h3"}
+    check(control.pair())
+    by_look_up = rows_of(control.pair())
+    planner.refresh(True)
+    assert rows_of(planner.served.pair) == by_look_up
+
+
+def test_the_conflict_with_it_ends_by_a_look_up(planner: Planner, control: Control, inventory: Inventory) -> None:
+    refresh(planner, inventory, site())
+    content = site(gone={1, 2})
+    content.host("h1", "10.1.0.12", mac=text(1), pools=["boot"], dhcp={})
+    content.host("h2", "10.1.0.77", mac=text(3), pools=["boot"], dhcp={})
+    content.store_in(inventory.store)
+    planner.look_up([text(1)], [])
+    assert states(control)["h2, h3"] == ("conflict", [])
+    content = site(gone={1, 2})
+    content.host("h1", "10.1.0.12", mac=text(1), pools=["boot"], dhcp={})
+    content.host("h2", "10.1.0.77", mac=text(2), pools=["boot"], dhcp={})
+    content.store_in(inventory.store)
+    planner.look_up([text(2)], [])
+    found = states(control)
+    assert found["h2"] == ("served", [77]) and found["h3"] == ("served", [13])
+
+
+def test_a_mac_of_who_is_gone_is_free(planner: Planner, control: Control, inventory: Inventory) -> None:
+    """As h3 before, but the look-up has asked for it by name, and it is not there any more."""
+    refresh(planner, inventory, site())
+    content = site(gone={1, 2, 3})
+    content.host("h1", "10.1.0.12", "10.1.0.13", mac=text(1), pools=["boot"], dhcp={})
+    content.host("h2", "10.1.0.77", mac=text(3), pools=["boot"], dhcp={})
+    content.store_in(inventory.store)
+    planner.look_up([], ["h1"])
+    found = states(control)
+    assert found["h2"] == ("served", [77]) and "h3" not in found
+
+
+def test_a_mac_of_several_that_were_in_conflict_before(
+    planner: Planner, control: Control, inventory: Inventory
+) -> None:
+    """The third and the fourth host have one MAC already; neither was read, and both stay named."""
+
+    def content(first: str, second: str, second_mac: int) -> Site:
+        made = site(gone={1, 2})
+        made.host("h1", first, mac=text(1), pools=["boot"], dhcp={})
+        made.host("h2", second, mac=text(second_mac), pools=["boot"], dhcp={})
+        made.host("twin", "10.1.0.90", mac=text(3), pools=["boot"], dhcp={})
+        return made
+
+    refresh(planner, inventory, content("10.1.0.11", "10.1.0.12", 2))
+    content("10.1.0.12", "10.1.0.77", 3).store_in(inventory.store)
+    planner.look_up([text(1)], [])
+    assert states(control)["h2, h3, twin"] == ("conflict", [])
+    assert control.report()["reasons"][text(3)] == f"MAC {text(3)} belongs to h2 and h3 and twin"
