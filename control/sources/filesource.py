@@ -212,12 +212,8 @@ class FileSource:
                 count += row.name not in wanted_names and row.mac not in wanted_macs
                 if count > BELOW_MAX:
                     raise TooMany
-        seen: set[int] = set()
-        for row in self.host_rows():
-            path = path_of(row.driver, row.name)
-            if hash(path) in seen:  # as in batch()
-                continue
-            seen.add(hash(path))
+        others: set[IPv4Address] = set()
+        for path, row in self.first_rows():
             if is_wanted(row) or wanted.intersection(row.addresses or ()):
                 own_frame.things[path] = Thing(path, host_attributes(row, networks))
                 for name in row.pools:
@@ -225,9 +221,25 @@ class FileSource:
                 own_frame.parents[path] = self.paths_of(above_of(row))
                 if row.mac is not None:
                     own_frame.hosts.append(path)
+                    others.update(row.addresses or ())
+        others -= wanted
+        # The rows of whoever has one of these are published, too: with no address that is somebody else's.
+        for path, row in self.first_rows() if others else ():
+            shared = others.intersection(row.addresses or ())
+            if shared and path not in own_frame.things:
+                own_frame.claimed[path] = set(map(int, shared))
         self.check_unchanged(version)
         own_frame.fresh = set(own_frame.things)
         return own_frame
+
+    def first_rows(self) -> Iterator[tuple[str, HostRow]]:
+        """By path; of two of one name the first, as in batch()."""
+        seen: set[int] = set()
+        for row in self.host_rows():
+            path = path_of(row.driver, row.name)
+            if hash(path) not in seen:
+                seen.add(hash(path))
+                yield path, row
 
     def host_rows(self) -> Iterator[HostRow]:
         for row in self.rows("hosts"):

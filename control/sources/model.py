@@ -119,8 +119,10 @@ class Inventory:
     unread: dict[str, str] = field(default_factory=dict)  # containers and managers that cannot be read -> why
     lost: dict[str, str] = field(default_factory=dict)  # of a look-up: what cannot be read itself -> why
     fresh: set[str] = field(default_factory=set)  # of a look-up: what was read for it, readable or not
-    # Of a look-up: path -> addresses that the inventory's answer to "who has this address" says it has.
+    # Of a look-up: path -> addresses that the inventory's answer to "who has this address" says it has; and the
+    # addresses, as they are written, that somebody was asked about so.
     claimed: dict[str, set[int]] = field(default_factory=dict)
+    asked_about: set[str] = field(default_factory=set)
 
     def frame(self) -> Inventory:
         """Of a Reading's frame what a look-up of single hosts needs: without the hosts' parents, which are many."""
@@ -130,7 +132,7 @@ class Inventory:
     def unheard(self) -> Iterator[tuple[str, set[int]]]:
         """Of `claimed`, whoever was not read as he is now, and so cannot say himself what he has."""
         for path, addresses in self.claimed.items():
-            if path in self.lost or path not in self.fresh:
+            if path in self.lost or path in self.unread or path not in self.fresh:
                 yield path, addresses
 
     def doubt(self, thing: Thing) -> str | None:
@@ -225,9 +227,10 @@ class Source(Protocol):
         """Single hosts and who else has one of their addresses, with their containers and managers as they are now.
 
         macs: lower case with colons.  names: of hosts, or of containers for all that hangs below.  What does not exist
-        is not in the answer; what cannot be read is in `lost` and `unread`, and in `claimed` with its address, where it
-        was found by that.  frame: of the last full read, or another
-        answer of the same job: of that nothing is read twice, and names are of objects alone.  Raises InventoryDown."""
+        is not in the answer; what cannot be read is in `lost` and `unread`, and in `claimed` where it was found by an
+        address.  Who else has another address of somebody that was read for one is in `claimed` alone.  frame: of the
+        last full read, or another answer of the same job: of that nothing is read twice, and names are of objects
+        alone.  Raises InventoryDown."""
 
 
 def shown(value: Any) -> str:

@@ -33,6 +33,8 @@ class SingleReader:
         self.found.fresh = set(frame.fresh)
         self.found.unread = {path: why for path, why in frame.unread.items() if path in frame.fresh}
         self.found.lost = dict(frame.lost)
+        self.found.asked_about = set(frame.asked_about)
+        self.before = frame.things.keys()
         self.found.claimed = {path: set(addresses) for path, addresses in frame.claimed.items()}
 
     def read(self, macs: Iterable[str], names: Iterable[str]) -> Inventory:
@@ -57,6 +59,10 @@ class SingleReader:
             for path in claimants:
                 self.add(path)
             self.claim(addresses, self.found.lost.keys() & claimants)
+            # Their rows are published, too: with no address that is somebody else's.  He is not read, or it never ends.
+            others = [text for text in self.addresses(self.published()) if text not in self.found.asked_about]
+            if others:
+                self.claim(others, [path for path in self.claimants(others) if not self.is_read(path)])
         except InventoryMalformed as error:
             raise InventoryDown(f"{self.asker.url}: {error}") from error
         return self.found
@@ -78,8 +84,19 @@ class SingleReader:
     def addresses(self, paths: Iterable[str]) -> list[str]:
         return sorted({a.text for path in paths for a in self.found.things[path].addresses()})
 
+    def published(self) -> Iterator[str]:
+        """All whose rows may be published: closure.paths_read().  Somebody's container, which may be new, too."""
+        things = self.found.things
+        for path in {*self.found.hosts, *(things.keys() - self.before)}:
+            if self.is_read(path) and things[path].has_mac():
+                yield path
+
+    def is_read(self, path: str) -> bool:
+        return path in self.found.things and path in self.found.fresh and path not in self.found.lost
+
     def claimants(self, addresses: Sequence[str]) -> list[str]:
         """Who has one of these, whoever they were asked for among them."""
+        self.found.asked_about.update(addresses)
         claims: list[dict[str, Any]] = []
         for text in addresses:
             claims.append({"key": "ip", "subkey": "ipstring", "value": text})

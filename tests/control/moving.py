@@ -152,6 +152,10 @@ class Moving:
             if thing in wanted or addresses & {address.text for address in thing.addresses()}:
                 self.take(inventory, thing, inside.get(thing.path, ()))
                 self.note_claims(inventory, thing, addresses)
+        read = [thing for path, thing in inventory.things.items() if path in inventory.hosts]
+        others = {address.text for thing in read for address in thing.addresses()} - addresses
+        for thing in found:
+            self.note_claims(inventory, thing, others)
         return inventory
 
     def note_claims(self, inventory: Inventory, thing: Thing, asked: set[str]) -> None:

@@ -4,14 +4,16 @@ or not read at all."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from control.planner.planner import Planner
-from tests.control.inventories import Site
+from tests.control.inventories import At, Site
 from tests.control.moving import addresses_of, check, rows_of
-from tests.control.planning import Control, Inventory, refresh, site, text
+from tests.control.planning import LINKS, Control, Inventory, config, end, refresh, site, text
 from tests.control.spoiling import http
 
 OOPS = http("Traceback\nKeyError: 'x'", "500 Oops")
@@ -164,3 +166,72 @@ def test_a_mac_of_several_that_were_in_conflict_before(
     planner.look_up([text(1)], [])
     assert states(control)["h2, h3, twin"] == ("conflict", [])
     assert control.report()["reasons"][text(3)] == f"MAC {text(3)} belongs to h2 and h3 and twin"
+
+
+# --- who was read only as an owner ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_bmcs(inventory: Inventory, control: Control, tmp_path: Path) -> Iterator[Planner]:
+    made = Planner(config(inventory, tmp_path, update_ipmi=True), LINKS, control.send)
+    yield made
+    end(made)
+
+
+def test_another_address_of_an_owner_is_asked_about_too(
+    with_bmcs: Planner, control: Control, inventory: Inventory
+) -> None:
+    """x is read because of its BMC's address; its own has changed, and is that of an object without a MAC."""
+
+    def content(x: str, *new: str) -> Site:
+        made = site()
+        made.host("z", "10.1.0.31", mac=())
+        made.host("x", x, At("10.1.0.20", port="ipmi"), mac=text(40), pools=["boot"], dhcp={})
+        if new:
+            made.host("new", *new, mac=text(50), pools=["boot"], dhcp={})
+        return made
+
+    refresh(with_bmcs, inventory, content("10.1.0.30"))
+    assert [row["state"] for row in rows_of(control.pair()).values() if row["name"] == b"x"] == ["served"] * 2
+    content("10.1.0.31", "10.1.0.20").store_in(inventory.store)
+    with_bmcs.look_up([text(50)], [])
+    rows = rows_of(control.pair())
+    assert [row["state"] for row in rows.values() if row["name"] in (b"x", b"new")] == ["conflict"] * 3
+    assert "address 10.1.0.31 belongs to x and z" in control.report()["faults"]["x"]
+    with_bmcs.refresh(True)
+    assert with_bmcs.served.pair is not None and rows_of(with_bmcs.served.pair) == rows
+
+
+def test_an_owner_that_the_second_question_reads(planner: Planner, control: Control, inventory: Inventory) -> None:
+    """h1 takes the address of h2, which took one of h3, which took that of z besides."""
+
+    def content(h1: int, h2: int, *h3: int) -> Site:
+        made = site(gone={1, 2, 3})
+        made.host("z", "10.1.0.31", mac=())
+        for number, last in enumerate([(h1,), (h2,), h3], 1):
+            made.host(f"h{number}", *(f"10.1.0.{each}" for each in last), mac=text(number), pools=["boot"], dhcp={})
+        return made
+
+    refresh(planner, inventory, content(11, 12, 13))
+    content(12, 13, 31, 13).store_in(inventory.store)
+    planner.look_up([text(1)], [])
+    found = states(control)
+    assert found["h1"] == ("served", [12])
+    assert found["h2"] == found["h3"] == ("conflict", [])
+    assert "address 10.1.0.31 belongs to h3 and z" in control.report()["faults"]["h3"]
+
+
+@pytest.mark.parametrize("number, count", [(99, 1), (1, 5), (50, 6)])
+def test_how_many_requests_a_look_up_takes(
+    planner: Planner, control: Control, inventory: Inventory, number: int, count: int
+) -> None:
+    """A stranger; a host that is alone with its address; one that is not, while the other has no other address."""
+    content = site()
+    refresh(planner, inventory, content)
+    if number == 50:
+        content.host("thief", "10.1.0.11", mac=text(50), pools=["boot"], dhcp={})
+        content.store_in(inventory.store)
+    asked: list[str] = []
+    inventory.on_request = asked.append
+    planner.look_up([text(number)], [])
+    assert len(asked) == count, asked

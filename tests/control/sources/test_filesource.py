@@ -561,3 +561,19 @@ def test_reasons_that_come_by_several_ways_are_counted_once() -> None:
     for faults in (part, other, part, other, {"b": ["once"]}):
         whole.include(faults)
     assert whole["b"] == ["once"] and whole["a"] == [*(f"reason {n}" for n in range(10)), "... and 27 more"]
+
+
+def test_another_address_of_who_was_read_for_one(tmp_path: Path) -> None:
+    """x1 is read because a's address is also e's; who has e's other address is known by name, and is not read."""
+    more = (
+        "- {name: x1, mac: '02:00:00:00:00:71', addresses: [10.1.0.11, 10.1.0.31], pool: racks}\n"
+        "- {name: x2, mac: '02:00:00:00:00:72', address: 10.1.0.31, pool: racks}\n"
+    )
+    path = write(tmp_path, YAML + more)
+    for frame in (Inventory(), source_of(path).read().frame.frame()):
+        found = source_of(path).read_hosts([], ["a"], frame)
+        assert sorted(thing.name for thing in hosts_of(found)) == ["a", "x1"]
+        assert dict(found.unheard()) == {"/server/x2": {0x0A01001F}}
+        faults = plan_hosts(found, CONFIG).faults
+        assert "address 10.1.0.31 belongs to x1 and x2" in faults["x1"]
+    assert not source_of(path).read_hosts([], ["a", "x2"], Inventory()).claimed
