@@ -18,6 +18,7 @@ from control.config.bmc import Rule
 MAX_WORKERS = 64
 ANY_COMMUNITY = "*"  # of snmp.communities
 _UNIX_PATH_MAX = 107  # sun_path of unix(7), less its NUL
+_LABEL_MAX = 63  # RFC 1035 2.3.4
 
 
 class Wrong(Exception):
@@ -155,7 +156,17 @@ def _take_host(value: Any) -> str:
         # all digits and dots is a mistyped address, never a name
         if re.fullmatch(r"[0-9.]*", value) or not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", value):
             raise Wrong() from None
-        return value
+    _check_labels(value)
+    return value
+
+
+def _check_labels(name: str) -> None:
+    """Of a host name: what no name server can be asked, Python refuses with an error of its own."""
+    labels = name.split(".")
+    if "" in labels:
+        raise Wrong(step="take out the dot that has no label before it")
+    if (longest := max(map(len, labels))) > _LABEL_MAX:
+        raise Wrong(f"a host name with a label of {longest} characters", f"at most {_LABEL_MAX} between two dots")
 
 
 def take_host_port(value: Any) -> tuple[str, int]:
@@ -208,6 +219,8 @@ def take_url(value: Any) -> str:
         raise Wrong(step=f"write http://{value}" if "//" not in value else "use http:// or https://")
     if not parts.hostname or port == 0 or parts.query or parts.fragment or value.endswith(("?", "#")):
         raise Wrong()
+    if ":" not in parts.hostname:  # no IPv6 address
+        _check_labels(parts.hostname.removesuffix("."))
     return value.rstrip("/")
 
 

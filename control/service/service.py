@@ -151,11 +151,6 @@ class Service:
             self.observer.watch()
         if self.traps is not None:
             self.traps.watch()
-        if self.config.metrics.bind is not None:
-            from control.service.doors import metrics  # its libraries would cost every cold start, and few ask for it
-
-            opened = metrics.serve(self.config.metrics.bind, self.whole_status)
-            self.endpoint, self.metrics_fault = (None, opened) if isinstance(opened, str) else (opened, "")
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(show_turns(self.turns, "control"), name="turns")
@@ -163,6 +158,7 @@ class Service:
                 group.create_task(self.console.run(), name="console")
                 group.create_task(self.follow_file(), name="file")
                 group.create_task(self.coordinator.run(), name="discovery")
+                group.create_task(self.open_metrics(), name="metrics")
                 await stopped
                 raise Stopped
         except* Stopped:
@@ -171,6 +167,17 @@ class Service:
             await self.refresher.end_planner()
         # What must outlive us is the supervisor's; taking the loop and its libraries down would only take time.
         leave()
+
+    async def open_metrics(self) -> None:
+        """Beside everything else: who serves addresses waits for no name server."""
+        if self.config.metrics.bind is None:
+            return
+        host, port = self.config.metrics.bind
+        self.metrics_fault = f"metrics.bind {host}:{port}: not open yet; the name is being looked up"
+        from control.service.doors import metrics  # its libraries would cost every cold start, and few ask for it
+
+        opened = await metrics.serve((host, port), self.whole_status)
+        self.endpoint, self.metrics_fault = (None, opened) if isinstance(opened, str) else (opened, "")
 
     async def follow_links(self, group: asyncio.TaskGroup) -> None:
         """The first word of the interfaces starts the planner; without it no reply would have a source address."""

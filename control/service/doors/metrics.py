@@ -7,6 +7,7 @@ is made from one status, the same that `ctl status` gives, so that the two can n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections import Counter
@@ -29,7 +30,9 @@ SHARED_S = 0.25  # one answer for all who ask within that time: making it costs 
 REQUEST_S = 5.0  # for the request to come
 DRAINED_MAX = 16  # times as much, after the answer
 REPLY_S = 10.0  # for the reply to be taken
+RESOLVE_S = 10.0  # for a name server to say which address a name has
 PREFIX = "bootstorm_"
+Address = tuple[int, int, int, str, Any]  # as getaddrinfo says it
 Status = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
 
 # (name, help, label) of a counter of which the status has a dict; where it stands there.
@@ -245,9 +248,18 @@ class Endpoint:
         return head.partition(b"\r\n\r\n")[0]
 
 
-def listen(host: str, port: int) -> socket.socket:
+async def resolve(host: str, port: int) -> Address:
+    """Raises OSError, among them TimeoutError; UnicodeError for what no name server can be asked."""
+    with contextlib.suppress(socket.gaierror):  # an address needs neither a name server nor a thread
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
+    async with asyncio.timeout(RESOLVE_S):
+        loop = asyncio.get_running_loop()
+        return (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+
+
+def listen(found: Address) -> socket.socket:
     """Raises OSError."""
-    family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    family, kind, protocol, _name, address = found
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -259,14 +271,16 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(bind: tuple[str, int], status: Status) -> Endpoint | str:
+async def serve(bind: tuple[str, int], status: Status) -> Endpoint | str:
     """Open the endpoint, in the loop that `status` runs in; or why it cannot be opened: machines need addresses whether
     somebody watches or not."""
     host, port = bind
     try:
-        endpoint = Endpoint(listen(host, port), status)
-    except OSError as error:
-        why = error.strerror or str(error)
+        endpoint = Endpoint(listen(await resolve(host, port)), status)
+    except (OSError, UnicodeError, RuntimeError) as error:  # RuntimeError: no thread for the name
+        why = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, TimeoutError):
+            why = f"no name server answered for {host} within {RESOLVE_S:g} s"
         fault = f"metrics.bind {host}:{port}: {why}; name an address of this machine and a free port over 1023"
         log.error("no metrics: %s", fault)
         return fault

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,48 @@ def test_what_a_scraper_accepts_chooses_one_of_two_forms(accept: str, form: str)
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("fault", ["hangs", "idna", "gai", "thread"])
+def test_a_name_that_cannot_be_resolved_costs_the_metrics_and_no_turn_of_the_loop(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was asked for before anything else, in the loop: the supervisor ended control for it, time after time."""
+    answered = threading.Event()
+
+    def ask(_host: str, _port: int, _family: int = 0, type: int = 0, _proto: int = 0, flags: int = 0) -> Any:
+        if fault == "idna":
+            raise UnicodeError("label empty or too long")
+        if flags != socket.AI_NUMERICHOST and fault == "hangs":
+            answered.wait(30)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> None:
+        async def status() -> dict[str, Any]:
+            return STATUS
+
+        opening = asyncio.get_running_loop().create_task(metrics.serve(("host.example", 9100), status))
+        turns = 0
+        while not opening.done():
+            turns += 1
+            await asyncio.sleep(0.01)
+        answered.set()
+        told = await opening
+        monkeypatch.undo()
+        assert isinstance(told, str) and "metrics.bind host.example:9100: " in told
+        says = {"hangs": "no name server answered for host.example within 0.2 s", "idna": "label empty",
+                "gai": "Name or service not known", "thread": "can't start new thread"}  # fmt: skip
+        assert says[fault] in told and caplog.text.count("no metrics") == 1
+        assert turns > 10 or fault != "hangs"
+
+    monkeypatch.setattr(metrics, "RESOLVE_S", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    if fault == "thread":
+        monkeypatch.setattr(threading.Thread, "start", start)
+    asyncio.run(scenario())
+
+
 def write_inventory(folder: Path) -> str:
     path = folder / "hosts.csv"
     path.write_text(content(1, 2))
@@ -110,3 +153,9 @@ def test_a_port_that_is_taken_costs_the_metrics_and_not_the_service(tmp_path: Pa
             line = running.wait_for("no metrics")
             running.wait_for(r"generation 1: 2 hosts")
             assert f"metrics.bind {bind}" in line and bind in running.status()["metrics"], json.dumps(line)
+
+
+def test_a_name_that_nobody_knows_costs_the_metrics_and_not_the_service(tmp_path: Path) -> None:
+    with serving(tmp_path, write_inventory(tmp_path), metrics={"bind": "nobody.invalid:9100"}) as running:
+        running.wait_for(r"generation 1: 2 hosts")
+        assert running.status()["metrics"].startswith("metrics.bind nobody.invalid:9100: ")
