@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from control.config.config import NOBODY_BELIEVED, Config, ConfigFaults, load, load_first, resolve_workers, search_path
+from control.config.places import faults_on_disk
 from fastpath.process.build import BUILD_NAME
 from fastpath.process.escape import shown, shown_all
 from fastpath.process.logs import configure_logging, flush_logs, log_at_once
@@ -94,6 +95,11 @@ def serve(path: str | None) -> None:
 def check(path: str | None) -> None:
     """Check the configuration; every fault is listed, exit 2 when there is one."""
     config = read_config(path)
+    faults = faults_on_disk(config.dhcp.state_dir, config.control.socket)
+    for fault in faults:
+        click.echo(f"bootstorm: {config.path}: {fault}", err=True)
+    if faults:
+        sys.exit(WRONG)
     click.echo(f"{config.path}: good; inventory {config.dhcp.api_url}, state in {config.dhcp.state_dir}")
     if config.receives_traps and not config.snmp.believes_somebody():
         click.echo(f"{config.path}: warning: {NOBODY_BELIEVED}", err=True)

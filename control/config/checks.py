@@ -51,6 +51,26 @@ def show(value: object, secret: bool = False) -> str:
     return text if len(text) <= 70 else f"{text[:60]}... ({len(text)} characters)"
 
 
+def check_encodable(value: Any, secret: bool = False, at: str = "") -> None:
+    """Raises Wrong for a text that is none: JSON can write half a character ("\\ud800"), and no file, process or packet
+    can have it."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as fault:
+            shown = "a text (not shown)" if secret else f"{show(value)}, a text"
+            found = f"{shown} with half a character, the {fault.start + 1}. of it"
+            step = "write the character itself, or both halves of its \\u form"
+            raise Wrong(found, "whole characters", step, at) from None
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            check_encodable(item, secret, f"{at}[{number}]")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            check_encodable(name, secret, at)
+            check_encodable(item, secret, f"{at}.{name}" if re.fullmatch(r"[\w-]{1,60}", name) else at)
+
+
 def integer(low: int, high: int) -> Check:
     def take(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
@@ -241,6 +261,10 @@ def take_workers(value: Any) -> Any:
     return value if value == "auto" else integer(1, MAX_WORKERS).take(value)
 
 
+# Subkeys of key `dhcp` that say how a host is answered (control/plan/contexts.py): an option of that name hides it.
+OWN_ATTRIBUTES = ("enabled", "proxy", "overload", "always_broadcast", "bootfile_url")
+
+
 def take_extra_options(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise Wrong()
@@ -254,6 +278,9 @@ def take_extra_options(value: Any) -> dict[str, str]:
             wrong.append(Wrong(f"the key {show(code)}", "a decimal option number 1..254 as text", at=at))
         elif not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             wrong.append(Wrong(show(name), "a name of letters, digits, '_', '-' and '.'", at=at))
+        elif same in OWN_ATTRIBUTES:
+            found = f"{show(name)}, which is an attribute that the service itself reads"
+            wrong.append(Wrong(found, f"another name than {', '.join(OWN_ATTRIBUTES)}", at=at))
         elif same in by_name:
             found = f"{show(name)}, which option {by_name[same]} is called already"
             wrong.append(Wrong(found, "another name ('-' and '_', capitals and small letters are the same)", at=at))

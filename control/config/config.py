@@ -24,6 +24,7 @@ from control.config import checks
 from control.config.bmc import Rule
 from control.config.checks import MAX_WORKERS as MAX_WORKERS
 from control.config.checks import SnmpUser as SnmpUser
+from control.config.places import clash
 
 MAX_FILE_BYTES = 1 << 20
 MAX_FAULTS = 100
@@ -424,6 +425,7 @@ def _take(faults: _Faults, section: str, key: dataclasses.Field[Any], found: Any
     if isinstance(found, _Object):
         faults.add_double(f"{section}.{key.name}", found)
     try:
+        checks.check_encodable(found, key.metadata["secret"])
         return key.metadata["check"].take(found)
     except checks.Wrong as wrong:
         faults.add_wrong(section, key, found, wrong)
@@ -481,6 +483,12 @@ def _parse(content: bytes, path: Path) -> tuple[Config, list[str]]:
         beside = (taken["dhcp"].get("state_dir") or Dhcp().state_dir) / _STATE_SOCKET
         socket = _take(faults, "control", key, str(beside))
         taken["control"]["socket"] = beside if socket is _REFUSED else socket
+    else:
+        state_dir = taken["dhcp"].get("state_dir") or Dhcp().state_dir
+        if found := clash(taken["control"]["socket"], state_dir):
+            shown, beside = _plain(taken["control"]["socket"]), state_dir / _STATE_SOCKET
+            faults.add(f"control.socket: found {shown}, {found}; wanted a place of its own; write {_plain(beside)}")
+            taken["control"]["socket"] = beside
     if taken["dhcp"].get("io") == "xdp" and not taken["dhcp"].get("interfaces"):
         faults.add(
             'dhcp.io: found "xdp" without dhcp.interfaces; wanted the interfaces to take requests from; name them'

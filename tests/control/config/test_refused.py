@@ -1,12 +1,20 @@
 """What `bootstorm check` once called good, and a process of ours then died of."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from control.cli.command_line import main
+from control.config import checks
 from control.config.config import Config, ConfigFaults, parse
+from control.discovery.coordinator import JOURNAL
+from control.discovery.traps import identity
+from control.plan import classes, contexts
+from control.table.file import TableStore
 
 FILE = Path("services.conf")
 LONG = 64 * "a"
@@ -41,3 +49,91 @@ def test_a_host_name_that_can_be_asked_for() -> None:
     assert parsed("metrics", "bind", name + ":9100").metrics.bind == (name, 9100)
     assert parsed("dhcp", "api_url", "http://host.example.:9996/").dhcp.api_url == "http://host.example.:9996"
     assert parsed("dhcp", "api_url", "http://[::1]:9996/").dhcp.api_url == "http://[::1]:9996"
+
+
+# --- half a character ------------------------------------------------------------------------------------------------
+
+HALF = "wrong-\ud800-password"
+TEXTS: list[tuple[str, str, Any, str]] = [
+    ("snmp", "users", [{"name": "u", "auth": "sha", "auth_password": HALF}], "snmp.users[0].auth_password"),
+    ("snmp", "users", [{"name": "u", "auth": "sha", HALF: "x"}], "snmp.users[0]"),
+    ("snmp", "communities", ["public", HALF], "snmp.communities[1]"),
+    ("snmp", "rackfactory", f"/{HALF}.py", "snmp.rackfactory"),
+    ("dhcp", "api_token", HALF, "dhcp.api_token"),
+    ("dhcp", "state_dir", f"/{HALF}", "dhcp.state_dir"),
+    ("dhcp", "extra_options", {"150": HALF}, "dhcp.extra_options.150"),
+    ("dhcp", "bmc_rules", [{"vendor_class": HALF}], "dhcp.bmc_rules[0].vendor_class"),
+    ("control", "socket", f"/{HALF}", "control.socket"),
+]
+
+
+@pytest.mark.parametrize("section, key, value, where", TEXTS, ids=[where for *_, where in TEXTS])
+def test_a_text_that_no_process_can_be_given(section: str, key: str, value: Any, where: str) -> None:
+    """The receiver of traps ended at each start, when it encoded a password."""
+    (line,) = faults_of(section, key, value)
+    assert line.startswith(f"services.conf: {where}: found ")
+    assert "with half a character, the 7. of it; wanted whole characters" in line or "the 8. of it" in line
+    assert ("password-" not in line and "wrong-" not in line) or section == "dhcp" or key in ("rackfactory", "socket")
+
+
+def test_both_halves_of_a_character_are_one() -> None:
+    password = "\U0001f600-password"
+    (user,) = parsed("snmp", "users", [{"name": "u", "auth": "sha", "auth_password": password}]).snmp.users
+    assert user.auth_password == password
+
+
+# --- names that are the service's own --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["enabled", "Enabled", "proxy", "overload", "always-broadcast", "bootfile_url"])
+def test_an_extra_option_that_would_hide_what_the_service_reads(name: str) -> None:
+    """Every host was disabled by {"150": "enabled"}."""
+    (line,) = faults_of("dhcp", "extra_options", {"150": name})
+    assert f'dhcp.extra_options["150"]: found "{name}", which is an attribute that the service itself reads' in line
+
+
+def test_every_attribute_that_the_service_reads_is_one() -> None:
+    ours = {contexts.ENABLED, contexts.PROXY, classes.URL_KEY, *contexts.SWITCHES}
+    assert {name.replace("-", "_") for name in ours} == set(checks.OWN_ATTRIBUTES)
+
+
+def own_files() -> list[str]:
+    store = TableStore(Path("/s"))
+    paths = store.base_path, store.delta_path, store.pin_path
+    return ["lock", JOURNAL, JOURNAL + ".new", identity.FILE, identity.FILE + ".new", *(path.name for path in paths)]
+
+
+@pytest.mark.parametrize("socket", ["/s", "/s/", "/s/../s", "/", *(f"/s/{name}" for name in own_files()), "/s/table.x"])
+def test_a_control_socket_in_the_place_of_something_else(socket: str) -> None:
+    content = {"dhcp": {"state_dir": "/s"}, "control": {"socket": socket}}
+    with pytest.raises(ConfigFaults) as caught:
+        parse(json.dumps(content).encode(), FILE)
+    (line,) = caught.value.faults
+    assert line.startswith("services.conf: control.socket: found ") and line.endswith('; write "/s/control.sock"')
+
+
+@pytest.mark.parametrize("socket", ["/s/control.sock", "/s/ctl", "/run/lock", "/s/below/lock"])
+def test_a_control_socket_in_a_place_of_its_own(socket: str) -> None:
+    content = {"dhcp": {"state_dir": "/s"}, "control": {"socket": socket}}
+    assert str(parse(json.dumps(content).encode(), FILE).control.socket) == socket
+
+
+def checked(folder: Path, **sections: Any) -> tuple[int, str]:
+    (folder / "services.conf").write_text(json.dumps(sections))
+    result = CliRunner().invoke(main, ["check", "-c", str(folder / "services.conf")])
+    return result.exit_code, result.output
+
+
+def test_check_sees_what_stands_in_the_place_of_the_state_folder_or_the_socket(tmp_path: Path) -> None:
+    state, file = tmp_path / "state", tmp_path / "file"
+    file.touch()
+    for path, found in ((file, "a plain file"), (file / "below", "a path below a file")):
+        code, said = checked(tmp_path, dhcp={"state_dir": str(path)}, control={"socket": str(tmp_path / "ctl")})
+        assert code == 2 and f'dhcp.state_dir: found "{path}", {found}; wanted a folder, or nothing yet; remove' in said
+    for path, found in ((file, "a plain file"), (tmp_path, "a folder")):
+        code, said = checked(tmp_path, dhcp={"state_dir": "/nowhere/state"}, control={"socket": str(path)})
+        assert code == 2 and f'control.socket: found "{path}", {found}; wanted a socket, or nothing yet; remove' in said
+    assert checked(tmp_path, dhcp={"state_dir": str(state)})[0] == 0
+    state.mkdir()
+    os.symlink("nowhere", state / "control.sock")
+    assert checked(tmp_path, dhcp={"state_dir": str(state)})[0] == 0
