@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, delete, insert, select, text, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from control.clusto.drivers import DRIVERS, POOL_DRIVERS, driver_of
 from control.clusto.hostfile import (
@@ -57,7 +57,8 @@ from control.clusto.server.reading import (
     ip_managers,
     memberships,
 )
-from control.clusto.server.store import ID_TYPE, Store, among, attributes, counters, entities
+from control.clusto.server.store import Store, among, attributes, counters, entities
+from control.clusto.server.taken import LOADED, taken
 from control.clusto.server.writing import insert_rows
 
 Progress = Callable[[str, int, int], None]
@@ -69,17 +70,6 @@ _COLUMN_OF: Final = {"int": INT, "string": STRING, "relation": TARGET_NAME}
 
 dump_file = dumping.dump_file
 
-# Who is in the file, for what can only be judged when all of it has been read.
-_loaded: Final = Table(
-    "loaded",
-    MetaData(),
-    Column("entity_id", ID_TYPE, primary_key=True),
-    Column("sequence", Integer, nullable=False),
-    Column("place", Text, nullable=False),
-    Column("has_mac", Integer, nullable=False),
-    Column("has_addresses", Integer, nullable=False),
-    prefixes=["TEMPORARY"],
-)
 _ATTRIBUTE_COLUMNS: Final = (
     "entity_id",
     "key",
@@ -206,7 +196,7 @@ class _Loading:
 
     def load(self, stream: TextIO, path: Path) -> None:
         """Twice through the file: hosts may stand before what they are in."""
-        _loaded.create(self.db)
+        LOADED.create(self.db)
         frame = HostFile()
         for row in read_rows(stream, path.name, ("networks", "pools", "containers")):
             frame.add(row)
@@ -227,10 +217,9 @@ class _Loading:
         if self.db.dialect.name == "postgresql":
             # Its planner knows nothing yet of what has just come in, and would compare every row with every other.
             self.db.execute(text("ANALYZE entities, attributes, loaded"))
-        self._refuse_taken("mac", "has_mac", "string_value", NIC_KEY, "mac", 1)
-        self._refuse_taken("address", "has_addresses", "int_value", "ip", None, None)
+        self.report.errors += taken(self.db)
         self._refuse_shared_units()
-        _loaded.drop(self.db)
+        LOADED.drop(self.db)
 
     def _error(self, row: Row, text: str) -> None:
         self.report.errors.append(f"{row.where}: {text}")
@@ -293,7 +282,7 @@ class _Loading:
         self._error(row, f"name {row.name} is also at {place}; wanted one row a name")
 
     def _places(self, ids: list[int]) -> dict[int, str]:
-        statement = select(_loaded.c.entity_id, _loaded.c.place).where(among(self.db, _loaded.c.entity_id, ids))
+        statement = select(LOADED.c.entity_id, LOADED.c.place).where(among(self.db, LOADED.c.entity_id, ids))
         return {row.entity_id: row.place for row in self.db.execute(statement)}
 
     def _look_up(self, targets: list[_Target]) -> None:
@@ -480,7 +469,7 @@ class _Loading:
             self.sequence += 1
             mac, bound = getattr(target.row, "mac", None), getattr(target.row, "addresses", None)
             loaded.append((target.entity.id, self.sequence, target.row.where, int(bool(mac)), int(bool(bound))))
-        insert_rows(self.db, _loaded, tuple(column.name for column in _loaded.c), loaded)
+        insert_rows(self.db, LOADED, tuple(column.name for column in LOADED.c), loaded)
 
     def _take_numbers(self, container: Entity, count: int) -> int:
         """The first of so many numbers of a container's counter (CLUSTO-HTTPD 1.5)."""
@@ -494,36 +483,11 @@ class _Loading:
 
     # What only the whole file tells -----------------------------------------------------------------------------------
 
-    def _refuse_taken(
-        self, what: str, flag: str, column: str, key: str, subkey: str | None, number: int | None
-    ) -> None:
-        """One MAC and one address belong to one host, in the file and in the store."""
-        mine, other, owner, theirs = attributes.alias(), attributes.alias(), entities.alias(), _loaded.alias()
-
-        def like(attribute: Any) -> Any:
-            this = (attribute.c.key == key) & (attribute.c.subkey == subkey)
-            return this if number is None else this & (attribute.c.number == number)
-
-        statement = (
-            select(mine.c[column], _loaded.c.place, owner.c.name, theirs.c.place)
-            .select_from(_loaded)
-            .join(mine, (mine.c.entity_id == _loaded.c.entity_id) & like(mine))
-            .join(other, (other.c[column] == mine.c[column]) & like(other) & (other.c.entity_id != mine.c.entity_id))
-            .join(owner, owner.c.id == other.c.entity_id)
-            .outerjoin(theirs, (theirs.c.entity_id == other.c.entity_id) & (theirs.c[flag] == 1))
-            .where(_loaded.c[flag] == 1, theirs.c.sequence.is_(None) | (theirs.c.sequence < _loaded.c.sequence))
-            .order_by(_loaded.c.sequence, owner.c.id)
-        )
-        for value, place, name, also in self.db.execute(statement):
-            shown = IPv4Address(value + ADDRESS_BIAS) if isinstance(value, int) else value
-            taken = f"belongs to {name}; wanted a free one" if also is None else f"is also of {name}; wanted one host"
-            self.report.errors.append(f"{place}: {what} {shown} {taken}")
-
     def _refuse_shared_units(self) -> None:
         mine, other, owner, rack = attributes.alias(), attributes.alias(), entities.alias(), entities.alias()
         statement = (
-            select(mine.c.number, _loaded.c.place, owner.c.name, rack.c.name)
-            .join_from(mine, _loaded, mine.c.relation_id == _loaded.c.entity_id)
+            select(mine.c.number, LOADED.c.place, owner.c.name, rack.c.name)
+            .join_from(mine, LOADED, mine.c.relation_id == LOADED.c.entity_id)
             .join(
                 other,
                 (other.c.entity_id == mine.c.entity_id)

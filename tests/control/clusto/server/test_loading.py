@@ -127,6 +127,48 @@ hosts:
     assert not report.written
 
 
+def test_what_is_taken_in_another_spelling_is_taken(tmp_path: Path, store: Store) -> None:
+    """Two hosts with one MAC or one address were loaded, and the service answered neither."""
+    load_file(store, write(tmp_path, "networks.yaml", "networks: [{base: 10.88.0.0, mask: 255.255.255.0}]"))
+    with running(store) as url:
+        connect(url)
+        for number, spelling in enumerate(("02-00-00-00-00-01", "0200.0000.0002", "02:00:00:00:00:0A"), 1):
+            BasicServer(f"mac{number}").set_port_attr("nic-eth", 1, "mac", spelling)
+        card = BasicServer("card")
+        card.set_port_attr("nic-eth", 1, "ipmi-mac", "02:00:00:00:00:04")
+        card.set_port_attr("nic-eth", 1, "mac", "02:00:00:00:00:05")
+        BasicServer("dashed").set_port_attr("nic-eth", 1, "ipmi-mac", "02-00-00-00-00-06")
+        BasicServer("text").set_attr("ip", "10.88.0.7", subkey="ipstring", number=0)
+        own = BasicServer("own")
+        own.set_port_attr("nic-eth", 1, "mac", "02-00-00-00-00-08")
+        own.set_attr("ip", "10.88.0.8", subkey="ipstring", number=0)
+    rows = [f"{{name: n{at}, mac: '02:00:00:00:00:0{at}'}}" for at in (1, 2, "a", 4, 6)]
+    rows += ["{name: n7, addresses: [10.88.0.7]}"]
+    report = load_file(store, write(tmp_path, "taken.yaml", f"hosts: [{', '.join(rows)}]"))
+    assert [line.partition(" ")[2].partition(": ")[2] for line in report.errors] == [
+        "mac 02:00:00:00:00:04 belongs to card as its ipmi-mac; wanted a free one",
+        "mac 02:00:00:00:00:01 belongs to mac1; wanted a free one",
+        "mac 02:00:00:00:00:02 belongs to mac2; wanted a free one",
+        "mac 02:00:00:00:00:0a belongs to mac3; wanted a free one",
+        "mac 02:00:00:00:00:06 belongs to dashed as its ipmi-mac; wanted a free one",
+        "address 10.88.0.7 belongs to text; wanted a free one",
+    ]
+    good = """hosts:
+  - {name: own, mac: "02:00:00:00:00:08", addresses: [10.88.0.8]}
+  - {name: card, mac: "02:00:00:00:00:04"}
+  - {name: text, addresses: [10.88.0.9]}
+  - {name: free, mac: "02:00:00:00:00:05", addresses: [10.88.0.7]}
+"""
+    assert load_file(store, write(tmp_path, "good.yaml", good)).errors == []
+    report = load_file(
+        store, write(tmp_path, "twin.yaml", "hosts: [{name: mine, mac: '02:00:00:00:00:08'}, {name: own}]")
+    )
+    assert "(mine): mac 02:00:00:00:00:08 belongs to own; wanted a free one" in "".join(report.errors)
+    both = "hosts: [{name: own, mac: '02:00:00:00:00:08'}, {name: mine, mac: '02:00:00:00:00:08'}]"
+    report = load_file(store, write(tmp_path, "both.yaml", both))
+    assert len(report.errors) == 1 and "mac 02:00:00:00:00:08 is also of own; wanted one host" in report.errors[0]
+
+
 def test_what_is_dumped_loads_into_the_same(tmp_path: Path, store: Store) -> None:
     load_fixture(store)
     dumped, lost = tmp_path / "dump.yaml", []
