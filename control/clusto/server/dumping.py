@@ -6,8 +6,11 @@ that says half of it would make a later load delete the other half.
 """
 
 import logging
+import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
@@ -61,6 +64,7 @@ log = logging.getLogger("bootstorm.inventory")
 
 ROWS_PER_PIECE: Final = 1_000
 NAMED_MAX: Final = 20
+_OPEN_ALREADY: Final = "/dev/std", "/dev/fd/", "/proc/"  # by whoever started us, who would look into the old file
 
 _IN_FILE: Final = POOL_DRIVERS | CONTAINER_DRIVERS
 _RACK_UNITS: Final = range(
@@ -71,14 +75,52 @@ _RACK_UNITS: Final = range(
 def dump_file(store: Store, path: Path, on_lost: Callable[[str], None] = log.warning) -> int:
     """Writes networks, containers and hosts as YAML; how many.  on_lost: called with a line a kind of what is missing.
 
-    Raises OSError when the file cannot be written.
+    Raises OSError when the file cannot be written: then what was there before is still there.
     """
-    with store.read() as db, path.open("w", encoding="utf-8") as stream:
+    with store.read() as db, _replaced(path) as stream:
         dump = _Dump(db)
         dump.write(stream)
     for line in dump.lost.lines():
         on_lost(f"{path}: {line}")
     return dump.rows
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[TextIO]:
+    """What is written becomes the file when all of it is on the disk; a device or a pipe is written as it is."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        there = None
+    if (there is not None and not stat.S_ISREG(there.st_mode)) or os.path.abspath(path).startswith(_OPEN_ALREADY):
+        with path.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    target = path.resolve()  # a link stays one
+    aside = target.with_name(f".bootstorm-dump-{os.getpid()}")
+    try:
+        aside.unlink(missing_ok=True)
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        with open(fd, "w", encoding="utf-8") as stream:
+            if there is not None:
+                with suppress(PermissionError):  # not root, and somebody else's file
+                    os.fchown(fd, there.st_uid, there.st_gid)
+                os.fchmod(fd, stat.S_IMODE(there.st_mode))
+            yield stream
+            stream.flush()
+            os.fsync(fd)
+        aside.rename(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 @dataclass(slots=True)
