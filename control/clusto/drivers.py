@@ -128,16 +128,16 @@ PORT_ACTION_TYPES: Final = frozenset({"server", "consoleserver", "networkswitch"
 """Types whose URLs have port actions; an appliance has ports and no port actions (CLUSTO-HTTPD 4)."""
 
 
-def known_type(name: str) -> str:
+def known_type(name: object) -> str:
     """The type itself, or the original's NameError: it calls an unknown type a driver, too."""
-    if name not in TYPES:
+    if not isinstance(name, str) or name not in TYPES:  # JSON holds anything
         raise Refused("NameError", f"driver name {name} doesn't exist.")
     return name
 
 
-def known_driver(name: str) -> str:
+def known_driver(name: object) -> str:
     """The driver's name itself, or the original's NameError."""
-    if name not in DRIVERS:
+    if not isinstance(name, str) or name not in DRIVERS:  # JSON holds anything
         raise Refused("NameError", f"driver name {name} doesn't exist.")
     return name
 

@@ -154,7 +154,7 @@ def _together(db: Connection, _entity: Entity, parameters: Parameters) -> Any:
     claimattr: a setattr that refuses (409) where another value stands."""
     try:
         steps = json.loads(_required(parameters, "steps"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Answered(400, body=f"steps is no JSON: {error}\n") from error
     entity_of: dict[str, Entity] = {}
     for step in steps if isinstance(steps, list) else [None]:

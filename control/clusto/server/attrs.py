@@ -144,6 +144,9 @@ class AttrFilter:
         for flag in ("regex", "merge_container_attrs", "ignore_hidden", "sort_by_keys"):
             if flag in given:
                 given[flag] = bool(given[flag])
+        for names in ("clusto_types", "clusto_drivers"):
+            if not isinstance(given.get(names) or (), str | list | tuple | dict):
+                raise Refused("TypeError", f"'{type(given[names]).__name__}' object is not iterable")
         # A text is taken letter by letter, as the original does (recording 047).
         given["clusto_types"] = tuple(known_type(name) for name in given.get("clusto_types") or ())
         given["clusto_drivers"] = tuple(known_driver(name) for name in given.get("clusto_drivers") or ())

@@ -1,4 +1,5 @@
-"""Answers -> JSON; reading.py and queries.py encode the long lists piece by piece, httpd.py the rest.
+"""JSON parameters -> values, and answers -> JSON; reading.py and queries.py encode the long lists piece by piece,
+httpd.py the rest.
 
 Ten thousand members at once are 100 MB of rows; a thousand at a time reuse the same few, and go out as they are.
 """
@@ -9,7 +10,10 @@ from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
+from control.clusto.errors import Refused
+
 _SMALL_BYTES: Final = 4_096
+_DEPTH_MAX: Final = 16  # a list of filters with lists in them has three
 
 
 @dataclass(slots=True)
@@ -30,6 +34,28 @@ class JsonItems:
                 yield b","
             yield piece
         yield b"]"
+
+
+def from_json(text: str) -> Any:
+    """Of a parameter.  Raises Refused, too, for numbers and depths that are JSON's and beyond Python's limits."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Refused("ValueError", "No JSON object could be decoded") from error
+    except (ValueError, RecursionError) as error:
+        raise Refused(
+            "ValueError", f"JSON with a number of thousands of digits, or nested too deep ({error})"
+        ) from error
+    if _is_deeper(value, _DEPTH_MAX):
+        raise Refused("ValueError", f"JSON nested deeper than {_DEPTH_MAX} levels")
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
 def encode(answer: Any) -> list[bytes]:

@@ -1,6 +1,5 @@
 """`/query/...` and `/search`: parameters in, JSON-ready answer out (CLUSTO-HTTPD 6); reading.py reads for it."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -11,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from control.clusto.drivers import POOL_DRIVERS, driver_of, known_driver, known_type
 from control.clusto.errors import Answered, Refused
 from control.clusto.server.attrs import CONTAINS, AttrFilter, chunked, driver_rows
-from control.clusto.server.encoding import JsonItems
+from control.clusto.server.encoding import JsonItems, from_json
 from control.clusto.server.order import in_set_order
 from control.clusto.server.reading import (
     INT_MAX,
@@ -140,7 +139,7 @@ def _number_is(number: Any) -> ColumnElement[bool]:
         return attributes.c.number.is_not(None)
     try:
         wanted = int(number)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise Refused("TypeError", f"number {number!r} in attrs; wanted an integer, true, false or null") from error
     if not INT_MIN <= wanted <= INT_MAX:
         raise Refused("OverflowError", f"number {number!r} in attrs; wanted one of 64 bits")
@@ -245,10 +244,7 @@ def _prefetch_filters(parameters: Parameters) -> list[AttrFilter]:
 
 
 def _json_list(text: str) -> Sequence[Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise Refused("ValueError", "No JSON object could be decoded") from error
+    value = from_json(text)
     if value is None:
         return []
     if not isinstance(value, list):

@@ -294,6 +294,45 @@ def test_nonsense_is_answered_and_changes_nothing(fixture_url: str, path: str) -
     assert ask(f"{fixture_url}/server/ex0000").json() == before
 
 
+DEEP = "[" * 20 + "]" * 20
+
+
+@pytest.mark.parametrize("parameter", ["names", "clusto_types", "clusto_drivers", "attrs"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"[{'9' * 5_000}]", "[" * 7_000, "[" * 3_500 + "]" * 3_500, DEEP, '[{"a": {}}]', "[[]]", "[1e999]", "[NaN]",
+        f'[{{"key": {DEEP}}}]', '[{"key": {}}]', '[{"key": [1]}]', '[{"number": 1e999}]', '[{"number": {}}]',
+        '[{"value": {"a": []}}]', '[{"subkey": [{}]}]', "{}", '"text"', "[null]", "[true]",
+    ],
+)  # fmt: skip
+def test_what_a_client_gets_wrong_is_no_fault_of_ours(
+    fixture_url: str, parameter: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A traceback in our log, which anybody could fill."""
+    answer = ask(f"{fixture_url}/query/get_entities", params={parameter: value})
+    assert answer.status_code in (200, 500) and "see the log" not in answer.text
+    assert not [record for record in caplog.records if record.name == "bootstorm.inventory"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"key": {}}', '{"key": [1]}', '{"key": 5, "regex": 1}', '{"key": "(", "regex": 1}', '{"subkey": {}}',
+        '{"subkey": [], "regex": 1}', '{"value": {}}', '{"value": [1], "regex": 1}', '{"clusto_types": 5}',
+        '{"clusto_types": [{}]}', '{"clusto_drivers": {"a": 1}}', '{"clusto_drivers": [[]]}', '{"number": 1e999}',
+        '{"number": ' + "9" * 4_000 + "}", "5", DEEP,
+    ],
+)  # fmt: skip
+def test_what_a_client_gets_wrong_in_a_prefetch_is_no_fault_of_ours(
+    fixture_url: str, entry: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in ("get_by_name?name=production", "get_from_pools?pools=production"):
+        answer = ask(f"{fixture_url}/query/{path}", params={"prefetch_attrs": f"[{entry}]"})
+        assert answer.status_code in (200, 400, 500) and "see the log" not in answer.text, answer.text
+    assert not [record for record in caplog.records if record.name == "bootstorm.inventory"]
+
+
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     """One request is one transaction."""
     store = Store(f"sqlite:///{tmp_path / 'x.db'}")
