@@ -18,6 +18,7 @@ from control.config.config import NOBODY_BELIEVED, Config, ConfigFaults, load, l
 from control.config.places import faults_on_disk
 from fastpath.process.build import BUILD_NAME
 from fastpath.process.escape import shown, shown_all
+from fastpath.process.limits import too_few_files
 from fastpath.process.logs import configure_logging, flush_logs, log_at_once
 
 FAILED, WRONG = 1, 2
@@ -65,9 +66,13 @@ def serve(path: str | None) -> None:
     """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place."""
     configure_logging()  # what it has to say of the file must not hold the start up either
     config = read_config(path)
+    workers = resolve_workers(config.dhcp.workers, len(os.sched_getaffinity(0)))
+    if fault := too_few_files(workers):
+        click.echo(f"bootstorm: {fault}", err=True)
+        sys.exit(FAILED)
     settings = {
         "config_path": str(Path(str(config.path)).resolve()),
-        "workers": resolve_workers(config.dhcp.workers, len(os.sched_getaffinity(0))),
+        "workers": workers,
         "port": config.dhcp.port,
         "boot_port": config.dhcp.boot_port,
         "state_dir": str(config.dhcp.state_dir),
@@ -271,6 +276,8 @@ def refresh(client: Any, wait: bool, force: bool, full: bool, mac: str | None, h
     """Read the inventory now: everything, or one host."""
     if full and (mac or host):
         raise click.UsageError("--full reads everything; leave it out with --mac or --host")
+    if force and (mac or host):
+        raise click.UsageError("--force is for reading everything; a host that you name needs none: leave it out")
     client.show_with_bar("refresh", {"wait": wait, "force": force, "mac": mac, "host": host})
 
 

@@ -269,6 +269,12 @@ def render_refresh(figures: dict[str, Any]) -> list[str]:
         "generation {generation}: {hosts} hosts, {added} added, {changed} changed, {removed} removed, "
         "{quarantined} quarantined, {seconds:.2f} s".format(**figures)
     )
+    if figures.get("missing") and not figures["removed"]:
+        step = "see to its spelling; capitals count in names"
+        return [
+            line,
+            *(f"NOT FOUND: {each} is neither in the inventory nor in the table; {step}" for each in figures["missing"]),
+        ]
     if "unsaved" in figures:
         return [line, f"A RESTART ENDS IT: {figures['unsaved']}; repair that, then `ctl rollback` again"]
     return [line]

@@ -86,6 +86,7 @@ class Closure:
     rows: dict[int, Row]
     plan: Plan
     claims: Claims
+    names: set[str]  # of objects that the inventory has
 
 
 Read = Callable[[list[str], list[str], Inventory], Inventory]  # control.sources.model.Source.read_hosts
@@ -105,6 +106,7 @@ def read_closed(
     ends the look-up without effect: half of such a word is none, and what is served contradicts nothing."""
     frame, view, disputes = known
     inventory = read(macs, names, frame)
+    there = {name_of(path) for path in (*inventory.fresh, *inventory.lost, *inventory.managers) if path}
     plan, paths = planned(inventory), paths_read(inventory, frame)
     rows = rows_of(plan, paths)
     keys, more_names = close_over(view, disputes, plan, rows, paths, asked)
@@ -134,7 +136,7 @@ def read_closed(
     for claim in plan.claims:
         if claim[2] in claims:
             claims[claim[2]].append(claim)
-    return Closure(keys - unsure, {key: row for key, row in rows.items() if key not in unsure}, plan, claims)
+    return Closure(keys - unsure, {key: row for key, row in rows.items() if key not in unsure}, plan, claims, there)
 
 
 def paths_read(inventory: Inventory, frame: Inventory) -> set[str]:

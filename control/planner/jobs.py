@@ -110,6 +110,7 @@ class Planned:
     removed: int = 0
     stages_s: dict[str, float] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)  # of a look-up: MACs that the inventory does not have
+    missing_names: list[str] = field(default_factory=list)  # the same of objects
     doubts: list[str] = field(default_factory=list)  # what could not be read or believed, and stays as it was
     kept_hosts: int = 0  # rows that stay as they were, in doubt
     kept_parts: int = 0  # parts of the inventory that had not changed and were not planned again

@@ -233,6 +233,7 @@ class Planner:
             report=self.report_with(silenced, found.plan.faults, reasons, map(show_mac, found.keys)),
             stages_s=stages.seconds,
             missing=[show_mac(mac) for mac in sorted(asked_macs - there)],
+            missing_names=sorted(set(names) - found.names),
         )
 
     def read_closed(self, macs: list[str], names: list[str], asked: set[int]) -> Closure:

@@ -393,7 +393,7 @@ class Refresher:
                 reply = await self.give(message, "hosts")
             if not isinstance(reply, Planned):
                 raise RefreshFailed(reason_of(reply))
-            return self.figures(reply, started), reply.missing
+            return self.figures(reply, started) | {"missing": [*reply.missing_names, *reply.missing]}, reply.missing
 
     async def do_list(self, message: ListChanges) -> dict[str, Any]:
         """Releases the job's lock, which the caller has taken."""

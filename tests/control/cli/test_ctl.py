@@ -197,6 +197,9 @@ def test_recent() -> None:
 def test_refresh() -> None:
     want = "generation 12: 10 hosts, 1 added, 2 changed, 3 removed, 4 quarantined, 0.12 s"
     assert RENDER["refresh"](FIGURES) == [want]
+    assert RENDER["refresh"](FIGURES | {"missing": ["gone"]}) == [want], "it was in the table, and is removed"
+    said = list(RENDER["refresh"](FIGURES | {"removed": 0, "missing": ["nobody"]}))
+    assert len(said) == 2 and said[1].startswith("NOT FOUND: nobody is neither in the inventory nor in the table; ")
 
 
 def test_diff() -> None:
@@ -342,6 +345,10 @@ def test_a_command_that_failed_is_one_line_and_exit_1(tmp_path: Path) -> None:
         pytest.param(["ctl", "--socket", "s", "lookup"], id="argument-missing"),
         pytest.param(["ctl", "--socket", "s", "recent", "--most", "many"], id="no-number"),
         pytest.param(["ctl", "--socket", "s", "refresh", "--full", "--mac", "m"], id="options-that-contradict"),
+        pytest.param(["ctl", "--socket", "s", "refresh", "--force", "--mac", "m"], id="force-without-effect"),
+        pytest.param(
+            ["ctl", "--socket", "s", "refresh", "--force", "--host", "h"], id="force-without-effect-on-a-host"
+        ),
         pytest.param(["nosuch"], id="no-such-thing"),
         pytest.param(["check", "-c", "/nowhere/services.conf"], id="no-such-file"),
         pytest.param(["ctl", "-c", "/nowhere/services.conf", "status"], id="no-such-file-for-ctl"),

@@ -355,6 +355,8 @@ def test_a_look_up_of_what_is_as_it_was_publishes_nothing(planner: Planner, cont
     planner.look_up([text(1), text(99)], [])
     assert (control.last.published, control.last.generation) == (False, 1)
     assert control.last.missing == [text(99)]
+    planner.look_up([], ["h1", "nobody", "boot", "net", "Nobody"])
+    assert (control.last.published, control.last.missing_names) == (False, ["Nobody", "nobody"])
 
 
 @pytest.mark.parametrize("by", ["mac", "name"])
@@ -365,6 +367,7 @@ def test_a_look_up_of_a_host_that_left_removes_it(
     site(gone={2}).store_in(inventory.store)
     planner.look_up(*(([text(2)], []) if by == "mac" else ([], ["h2"])))
     assert figures(control.last) == (5, 0, 0, 1) and control.pair().lookup(mac(2)) is None
+    assert control.last.missing_names == ([] if by == "mac" else ["h2"])
 
 
 def test_a_look_up_that_finds_somebody_s_address_silences_both(
