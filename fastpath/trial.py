@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from dataclasses import asdict
+
 from fastpath import worker
+from fastpath.protocol import Channel, Tried, write_all
 from fastpath.supervisor import serving
 from fastpath.supervisor.children import LAYOUTS, differing
-from fastpath.supervisor.upgrade import read_state
+from fastpath.supervisor.upgrade import command, read_state
 
 ENTRIES = (serving.main, worker.Worker)  # what an upgrade will execute
 SENTENCES = {
@@ -28,3 +34,15 @@ def try_state(text: bytes) -> list[str]:
 
 def same_table_layout(text: bytes) -> bool:
     return "table" not in differing(read_state(text).layouts)
+
+
+def say_by_the_entry(channel: Channel, word: Tried) -> None:
+    """Execute what an upgrade executes, which says the word (serving.answer_probe()) and ends: an entry that is empty
+    or does not load says nothing.  In this process, whose CPU time and whose end are watched.
+
+    Raises OSError; else it does not return."""
+    fd = os.memfd_create("bootstorm-probe")
+    write_all(fd, json.dumps({"probe": {"channel": channel.fileno(), "tried": asdict(word)}}).encode())
+    for each in (fd, channel.fileno()):
+        os.set_inheritable(each, True)
+    os.execv(sys.executable, command(fd))

@@ -17,7 +17,7 @@ from fastpath.process.logs import configure_logging
 from fastpath.protocol import Channel, Fds, Tried, Try
 
 NICE = 5  # the workers of the running service answer first
-PACKAGES = ("fastpath", "control")
+PACKAGES = ("ext", "fastpath", "control")
 REFUSED_MAX = 40  # notes in one message
 
 
@@ -26,7 +26,7 @@ def load_everything() -> None:
     for package in PACKAGES:
         path = importlib.import_module(package).__path__
         for module in pkgutil.walk_packages(path, f"{package}."):
-            if not module.name.endswith(".__main__"):  # these run something
+            if not module.name.endswith(".__main__"):  # control's has started us, and fastpath's has the last word
                 importlib.import_module(module.name)
 
 
@@ -77,7 +77,18 @@ def main(fd: int) -> None:
     except BaseException as fault:  # also what a module raises to end the process
         channel.send(Tried(fault=in_one_line(fault)))
         raise
-    channel.send(Tried(notes=[note[:500] for note in notes[:REFUSED_MAX]]))
+    say(channel, Tried(notes=[note[:500] for note in notes[:REFUSED_MAX]]))
+
+
+def say(channel: Channel, word: Tried) -> None:
+    """Nothing has failed, and the last that could is what an upgrade executes."""
+    from fastpath.trial import say_by_the_entry
+
+    try:
+        say_by_the_entry(channel, word)
+    except OSError as fault:
+        channel.send(Tried(fault=in_one_line(fault)))
+        raise
 
 
 def in_one_line(fault: BaseException) -> str:

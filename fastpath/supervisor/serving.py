@@ -12,7 +12,7 @@ from typing import Any
 from fastpath.process.build import BUILD_NAME
 from fastpath.process.logs import begin_writing
 from fastpath.process.oom import spare
-from fastpath.protocol import Settings, known
+from fastpath.protocol import Channel, Settings, Tried, known
 from fastpath.supervisor.children import KINDS, table_layout
 from fastpath.supervisor.descriptors import StartFailed, open_all
 from fastpath.supervisor.supervisor import TICK_S, Supervisor
@@ -69,12 +69,21 @@ def restored(text: bytes) -> Supervisor:
             time.sleep(TICK_S)
 
 
+def answer_probe(probe: dict[str, Any]) -> None:
+    """A trial asks whether this entry loads: all that is wanted is its word, from here."""
+    Channel.of_fd(probe["channel"]).send(known(Tried, probe["tried"]))
+
+
 def main(state_fd: int) -> int:
-    """state_fd: a memfd with JSON, {"settings": ...} at the first start, everything else too after an upgrade."""
+    """state_fd: a memfd with JSON, {"settings": ...} at the first start, everything else too after an upgrade;
+    {"probe": ...} of a trial."""
     with os.fdopen(state_fd, "rb") as file:
         file.seek(0)
         text = file.read()
     told: dict[str, Any] = json.loads(text)
+    if "probe" in told:
+        answer_probe(told["probe"])
+        return 0
     try:
         if "kept" in told:
             supervisor = restored(text)

@@ -133,6 +133,11 @@ def trial_fds(text: bytes, kept: Kept) -> Iterator[dict[str, int]]:
         yield fds
 
 
+def command(state_fd: int) -> list[str]:
+    """What an upgrade executes, and what ends a trial."""
+    return [sys.executable, "-P", "-m", "fastpath", "supervise", str(state_fd)]
+
+
 def become(text: bytes, fds: Sequence[int]) -> None:
     """Execute the code that is installed now in place of this one.  fds stay open in it.
 
@@ -143,7 +148,7 @@ def become(text: bytes, fds: Sequence[int]) -> None:
         write_all(state_fd, text)
         for fd in (state_fd, *fds):
             os.set_inheritable(fd, True)
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(state_fd)])
+        os.execv(sys.executable, command(state_fd))
     except OSError:
         for fd in fds:
             with contextlib.suppress(OSError):

@@ -79,7 +79,7 @@ class Upgrades:
 
     def on_trial_ended(self, trial: Child, how: str) -> None:
         if not trial.stopping_s and not self.of.stopping:
-            self.refused(f"the trial of the new code ended by {how}; what it said stands above")
+            self.refused(f"the trial of the new code ended by {how} without its word; what it printed stands above")
 
     def refused(self, why: str) -> None:
         """Told once for each reason where nobody asked for the upgrade."""
