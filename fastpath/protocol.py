@@ -243,10 +243,15 @@ class Try:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
     """Trial -> supervisor: the new code can take over; or, with a fault, not.  notes: what it will do otherwise, each a
-    sentence for the log."""
+    sentence for the log.
+
+    fingerprint: fastpath.process.build.fingerprint() of the folders when the trial began; "" from a build that does not
+    say."""
 
     fault: str = ""
     notes: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import os
 import pkgutil
 from pathlib import Path
 
+from fastpath.process.build import fingerprint
 from fastpath.process.logs import configure_logging
 from fastpath.protocol import Channel, Fds, Tried, Try
 
@@ -73,11 +74,18 @@ def main(fd: int) -> None:
     if not isinstance(message, Try):
         raise TypeError(f"trial: the first message is {type(message).__name__}, wanted Try")
     try:
+        folders = installed_folders()
+        seen = fingerprint(folders)  # before it is loaded
         notes = try_out(message, fds)
     except BaseException as fault:  # also what a module raises to end the process
         channel.send(Tried(fault=in_one_line(fault)))
         raise
-    say(channel, Tried(notes=[note[:500] for note in notes[:REFUSED_MAX]]))
+    notes = [note[:500] for note in notes[:REFUSED_MAX]]
+    say(channel, Tried(notes=notes, folders=folders, fingerprint=seen))
+
+
+def installed_folders() -> list[str]:
+    return [folder for package in PACKAGES for folder in importlib.import_module(package).__path__]
 
 
 def say(channel: Channel, word: Tried) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 
 from ext.page import SiteWords, WorkerPage, create_site_page, create_worker_page
 
-from fastpath.process.build import BUILD_NAME
+from fastpath.process.build import BUILD_NAME, fingerprint
 from fastpath.process.turns import create_turns
-from fastpath.protocol import Channel, MessageRefused, Settings, close_all, known, write_all
+from fastpath.protocol import Channel, MessageRefused, Settings, Tried, close_all, known, write_all
 from fastpath.supervisor.children import KINDS, LAYOUTS, Child, PageHead, differing
 from fastpath.supervisor.descriptors import Kept
 
@@ -138,18 +138,35 @@ def command(state_fd: int) -> list[str]:
     return [sys.executable, "-P", "-m", "fastpath", "supervise", str(state_fd)]
 
 
-def become(text: bytes, fds: Sequence[int]) -> None:
-    """Execute the code that is installed now in place of this one.  fds stay open in it.
+class CodeChanged(Exception):
+    """What is installed is not what was tried."""
 
-    Returns by OSError only, and then everything is as it was.  Signals are to be blocked: the default action would end
-    the new image before it listens, and those that come meanwhile wait for it."""
+
+def check_unchanged(tried: Tried) -> None:
+    """Raises CodeChanged, also where it cannot be seen: in the midst of an installation."""
+    if not tried.fingerprint:
+        return  # of a build that does not say
+    try:
+        now = fingerprint(tried.folders)
+    except OSError as error:
+        raise CodeChanged(str(error)) from error
+    if now != tried.fingerprint:
+        raise CodeChanged("files were written since")
+
+
+def become(text: bytes, fds: Sequence[int], tried: Tried) -> None:
+    """Execute the code that is installed now, and that was tried, in place of this one.  fds stay open in it.
+
+    Returns by OSError and CodeChanged only, and then everything is as it was.  Signals are to be blocked: the
+    default action would end the new image before it listens, and those that come meanwhile wait for it."""
     state_fd = os.memfd_create("bootstorm-upgrade", os.MFD_CLOEXEC)
     try:
         write_all(state_fd, text)
         for fd in (state_fd, *fds):
             os.set_inheritable(fd, True)
+        check_unchanged(tried)  # last: from here until the new image has loaded, nothing leads back
         os.execv(sys.executable, command(state_fd))
-    except OSError:
+    except (OSError, CodeChanged):
         for fd in fds:
             with contextlib.suppress(OSError):
                 os.set_inheritable(fd, False)

@@ -12,26 +12,30 @@ from fastpath.process.logs import flush_logs
 from fastpath.protocol import Tried, Try
 from fastpath.supervisor.children import SIGNALS, TRIAL, Child, printable
 from fastpath.supervisor.installed import Installed
-from fastpath.supervisor.upgrade import become, trial_fds
+from fastpath.supervisor.upgrade import CodeChanged, become, trial_fds
 
 if TYPE_CHECKING:
     from fastpath.supervisor.supervisor import Supervisor
 
 log = logging.getLogger("bootstorm.supervisor")
 
+CHANGES_MAX = 3  # so many trials in a row whose code was written to before it could be executed; then it is refused
+
 
 class Upgrades:
-    """of: who is upgraded.  unasked: nobody has asked for the trial that runs."""
+    """of: who is upgraded.  unasked: nobody has asked for the trial that runs.  changes: how often in a row the code
+    was another one after the trial."""
 
     def __init__(self, of: Supervisor) -> None:
         self.of: Supervisor = weakref.proxy(of)  # a cycle would keep the descriptors of its maps until collected
         self.installed = Installed()
         self.unasked = False
+        self.changes = 0
         self.told = ""  # why it was refused
 
     def ask(self) -> None:
         """SIGUSR2 came: it is answered, whatever was told before."""
-        self.told, self.unasked = "", False
+        self.told, self.unasked, self.changes = "", False, 0
         self.begin_trial()
 
     def begin_trial(self) -> None:
@@ -63,7 +67,7 @@ class Upgrades:
                 self.of.ask_to_stop(child)
         trying = any(child.kind == TRIAL for child in self.of.children)
         if not trying and self.installed.is_due(self.need(), now):
-            self.unasked = True
+            self.unasked, self.changes = True, 0
             self.begin_trial()
 
     def on_tried(self, trial: Child, message: Tried) -> None:
@@ -75,7 +79,7 @@ class Upgrades:
         if message.fault:
             self.refused(f"the new code does not fit this service ({printable(message.fault)})")
         elif not self.of.stopping and (not self.unasked or self.need()):
-            self.become_new()
+            self.become_new(message)
 
     def on_trial_ended(self, trial: Child, how: str) -> None:
         if not trial.stopping_s and not self.of.stopping:
@@ -87,7 +91,15 @@ class Upgrades:
             log.error("not upgraded: %s", why)
         self.told = why
 
-    def become_new(self) -> None:
+    def try_again(self, change: CodeChanged) -> None:
+        self.changes += 1
+        if self.changes >= CHANGES_MAX:
+            self.refused("the installed code changes while it is tried; once its installation is complete, try again")
+            return
+        log.warning("the installed code has changed since its trial (%s): tried again", printable(str(change)))
+        self.begin_trial()
+
+    def become_new(self, tried: Tried) -> None:
         """Returns where it cannot be; then everything goes on as before."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # what comes from now on waits for the new image
         try:
@@ -98,7 +110,9 @@ class Upgrades:
             heads = [child.head.fd for child in self.of.children if child.head is not None]
             channels = [child.channel.fileno() for child in self.of.children]
             flush_logs()
-            become(self.of.state(), [*self.of.kept.fds(), *heads, *channels])
+            become(self.of.state(), [*self.of.kept.fds(), *heads, *channels], tried)
+        except CodeChanged as change:
+            self.try_again(change)
         except OSError as error:
             self.refused(f"the new code cannot be executed: {error}; restart instead")
         finally:

@@ -322,10 +322,10 @@ def test_a_signal_that_comes_while_new_code_is_executed_is_not_lost(
         raise OSError(errno.ENOENT, "not this time")
 
     monkeypatch.setattr(os, "execv", execute)
-    supervisor.upgrades.become_new()
+    supervisor.upgrades.become_new(Tried())
     assert seen == [{signal.SIGHUP}]
     supervisor.wake_write.send(bytes([signal.SIGTERM]))
-    supervisor.upgrades.become_new()
+    supervisor.upgrades.become_new(Tried())
     assert len(seen) == 1 and supervisor.stopping, "it stops instead"
 
 

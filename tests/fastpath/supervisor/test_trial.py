@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fastpath.process.build import fingerprint
 from fastpath.protocol import ChannelClosed, Tried, Try, memfd
-from fastpath.supervisor.children import TRIAL, commands, spawn
+from fastpath.supervisor.children import TRIAL, Child, commands, spawn
+from fastpath.supervisor.upgrade import CodeChanged, check_unchanged
 from tests.fastpath.supervisor.world import World, settled_world
 
 LIMIT_S = 60.0
@@ -67,3 +73,74 @@ def test_an_entry_that_does_not_run_fails_the_trial(world: World, tree: Path, pa
 def test_a_whole_installation_passes(world: World, tree: Path) -> None:
     word = tried(world, tree / "services.conf")
     assert word is not None and word.fault == ""
+
+
+@pytest.mark.parametrize("change", ["written", "of another time", "added", "removed", "flipped", "gone"])
+def test_code_that_changes_after_its_trial_is_seen(tmp_path: Path, change: str) -> None:
+    """By the supervisor that would execute it."""
+    link = tmp_path / "installed"
+    for name in ("one", "two"):
+        (tmp_path / name / "fastpath").mkdir(parents=True)
+        (tmp_path / name / "fastpath" / "worker.py").write_text("pass")
+    link.symlink_to("one")
+    folders = [str(link / "fastpath")]
+    word = Tried(folders=folders, fingerprint=fingerprint(folders))
+    check_unchanged(word)
+    file = link / "fastpath" / "worker.py"
+    if change == "written":
+        file.write_text("pass\n")
+    elif change == "of another time":
+        os.utime(file, (1, 1))
+    elif change == "added":
+        (link / "fastpath" / "more.py").touch()
+    elif change == "removed":
+        file.unlink()
+    elif change == "flipped":
+        link.unlink()
+        link.symlink_to("two")
+    else:
+        link.unlink()
+    with pytest.raises(CodeChanged):
+        check_unchanged(word)
+    check_unchanged(Tried())  # a build that does not say is believed, as before
+
+
+def test_code_that_changes_under_each_trial_is_refused_after_some(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once it stands still it is executed."""
+    executed: list[str] = []
+
+    def execute(path: str, _argv: list[str]) -> None:
+        executed.append(path)
+        raise OSError(errno.ENOENT, "not in a test")
+
+    monkeypatch.setattr(os, "execv", execute)
+    caplog.set_level(logging.INFO)
+    upgrades = world.supervisor.upgrades
+    said = iter(range(100))
+    real = upgrades.on_tried
+
+    def on_tried(trial: Child, message: Tried) -> None:
+        word = "of before" if next(said) < 4 else fingerprint([str(tmp_path)])
+        real(trial, replace(message, folders=[str(tmp_path)], fingerprint=word))
+
+    monkeypatch.setattr(upgrades, "on_tried", on_tried)
+    world.supervisor.wake_write.send(bytes([signal.SIGUSR2]))
+    world.until(lambda: "the installed code changes while it is tried" in caplog.text, "refused")
+    assert caplog.text.count("has changed since its trial") == 2 and not executed
+    world.settle()
+    world.supervisor.wake_write.send(bytes([signal.SIGUSR2]))
+    world.until(lambda: bool(executed), "it is tried twice, and executed")
+    assert caplog.text.count("has changed since its trial") == 3
+    world.settle()
+
+
+def test_a_trial_tells_what_it_has_loaded(world: World, tree: Path) -> None:
+    word = tried(world, tree / "services.conf")
+    assert word is not None
+    assert word.folders == [str(tree / name) for name in ("ext", "fastpath", "control")]
+    check_unchanged(word)
+    (tree / "control" / "more.py").touch()
+    with pytest.raises(CodeChanged):
+        check_unchanged(word)
