@@ -18,12 +18,13 @@ log = logging.getLogger("bootstorm.supervisor")
 
 PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)  # between trials that nobody asked for
 FOREIGN_S = 10.0  # so long a child that does not go with us may stay where other code is installed by now
-UNFIT = 2  # so many of a kind in a row died before their first turn: one may have been killed by a person
+UNFIT = 2  # so many of a kind in a row died before they were any use: one may have been killed by a person
+SERVING = ("spare", "worker")  # who is missing only where a slot is free
 
 
 class Installed:
     def __init__(self) -> None:
-        self.unfit: dict[str, int] = {}  # kind -> how many in a row died before their first turn
+        self.unfit: dict[str, int] = {}  # kind -> how many in a row were no use (note_death())
         self.told_build = self.told_need = ""  # each is told once
         self.tries, self.next_try_s = 0, 0.0
 
@@ -31,6 +32,7 @@ class Installed:
         """What does not go with us is told once for each build."""
         if spare.outdated:
             return
+        self.unfit["spare"] = 0
         if not spare.is_foreign:
             self.told_build = ""
         elif self.told_build != (other := spare.build or "unknown build"):
@@ -43,10 +45,11 @@ class Installed:
                 build.BUILD_NAME,
             )
 
-    def note_death(self, child: Child, turns: Turns) -> None:
-        """It may be of other code, which finds our memory laid out otherwise; it cannot say so any more."""
-        if child.kind in TURNING:
-            self.unfit[child.kind] = 0 if turns.last_s(child.kind) else self.unfit.get(child.kind, 0) + 1
+    def note_death(self, child: Child, was_use: bool) -> None:
+        """It may be of other code, which finds our memory laid out otherwise or does not understand us; it cannot say
+        so any more.  was_use: its loop turned or, of a spare, it was ready."""
+        if not child.outdated:
+            self.unfit[child.kind] = 0 if was_use else self.unfit.get(child.kind, 0) + 1
 
     def need(self, children: Iterable[Child], turns: Turns, slot_free: bool) -> str:
         """Why hosts are silent, or without what is new, until the installed code takes over; "" where they are not."""
@@ -56,7 +59,8 @@ class Installed:
             return "a worker is missing, and the installed code has none that this supervisor can use"
         if any(child.kind == "control" and child.is_foreign for child in here) and build.another_is_installed():
             return "control is of the installed code and makes tables that no worker of ours can read"
-        unfit = sorted(kind for kind, deaths in self.unfit.items() if deaths >= UNFIT and not turns.last_s(kind))
+        missing = {kind for kind in TURNING if not turns.last_s(kind)} | set(SERVING if slot_free else ())
+        unfit = sorted(kind for kind in missing if self.unfit.get(kind, 0) >= UNFIT)
         if unfit and build.another_is_installed():
             return f"{', '.join(unfit)} of the installed code cannot start beside this supervisor"
         return ""

@@ -291,6 +291,7 @@ class Supervisor:
             self.unreaped.add(child.pid)
         now = time.monotonic()
         self.hear_last_words(child)
+        was_use = self.is_use(child)
         self.unwatch(child.pidfd)
         self.unwatch(child.channel.fileno())
         child.close()
@@ -301,7 +302,7 @@ class Supervisor:
         if child.kind not in self.deaths:
             self.upgrades.on_trial_ended(child, how)
         elif not self.stopping and not child.stopping_s:
-            self.upgrades.installed.note_death(child, self.turns)
+            self.upgrades.installed.note_death(child, was_use)
             self.deaths[child.kind].note(now - child.started_s, now)
             log.warning("%s %d (slot %d) ended by %s; replaced", child.kind, child.pid, child.slot, how)
             self.tell("control", Restarted(restarts=self.restarts()))
@@ -310,6 +311,12 @@ class Supervisor:
         """What a dead process had sent still counts: a table that control published in its last breath is a table."""
         while self.on_message(child):
             pass
+
+    def is_use(self, child: Child) -> bool:
+        """It has got so far as to do its work, at least once."""
+        if child.kind == "worker":
+            return self.last_turn(child)[0] > child.since_s
+        return child.ready if child.kind == "spare" else child.kind in TURNING and self.turns.last_s(child.kind) > 0
 
     def restarts(self) -> dict[str, int]:
         return {kind: deaths.total for kind, deaths in self.deaths.items()}

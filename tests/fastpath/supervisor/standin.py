@@ -1,8 +1,9 @@
 """A child stand-in for the supervisor's tests: speaks its protocol, starts within 20 ms, does nothing else.
 
-`standin.py ROLE... FD`; ROLE: spare, control, try, mute; foreign, a spare of a build with other layouts; fail, which
-ends at once; or say FILE NFDS, which says what is in a file, with so many descriptors.  Run without the virtual
-environment, hence msgpack by hand.
+`standin.py ROLE... FD`; ROLE: spare, control, try, mute; foreign, a spare of a build with other layouts; deaf, a spare
+that ends when it gets a slot; greet ROLE, who first says words that nobody knows; fail, which ends at once; or say FILE
+NFDS, which says what is in a file, with so many descriptors.  Run without the virtual environment, hence msgpack by
+hand.
 """
 
 import array
@@ -57,7 +58,9 @@ def live(sock: socket.socket, role: str) -> None:
         if not content or kind_of(content) == "Stop":
             return
         kind = kind_of(content)
-        if kind == "Assign":
+        if kind == "Assign" and role == "deaf":
+            sys.exit(1)
+        elif kind == "Assign":
             word = mmap.mmap(fds[3], 4096), 16  # the page, and where its heartbeat is in every layout
         elif kind == "Reload":
             fd = os.memfd_create("standin-config")
@@ -89,7 +92,11 @@ def main(role: str, *arguments: str) -> None:
             select.select([], [], [], 60.0)
         if role == "fail":
             sys.exit(1)
-        if role == "spare":
+        if role == "greet":
+            role = arguments[0]
+            send(sock, message("Greeting", {}))
+            send(sock, message("Greeting", {}))
+        if role in ("spare", "deaf"):
             send(sock, message("Ready", {}))
         if role == "foreign":
             build = text("build") + text("0.2, build b")
