@@ -12,13 +12,15 @@ from collections.abc import Iterable, Sequence
 from fastpath.process import build
 from fastpath.process.turns import KINDS as TURNING
 from fastpath.process.turns import Turns
-from fastpath.supervisor.children import Child, differing
+from fastpath.protocol import UnknownKind
+from fastpath.supervisor.children import Child, differing, printable
 
 log = logging.getLogger("bootstorm.supervisor")
 
 PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)  # between trials that nobody asked for
 FOREIGN_S = 10.0  # so long a child that does not go with us may stay where other code is installed by now
 UNFIT = 2  # so many of a kind in a row died before they were any use: one may have been killed by a person
+WORDS_MAX = 50  # kinds of messages that are told of
 SERVING = ("spare", "worker")  # who is missing only where a slot is free
 
 
@@ -26,6 +28,7 @@ class Installed:
     def __init__(self) -> None:
         self.unfit: dict[str, int] = {}  # kind -> how many in a row were no use (note_death())
         self.told_build = self.told_need = ""  # each is told once
+        self.told_words: set[str] = set()
         self.tries, self.next_try_s = 0, 0.0
 
     def note_ready(self, spare: Child) -> None:
@@ -50,6 +53,16 @@ class Installed:
         so any more.  was_use: its loop turned or, of a spare, it was ready."""
         if not child.outdated:
             self.unfit[child.kind] = 0 if was_use else self.unfit.get(child.kind, 0) + 1
+
+    def excuses(self, child: Child, unknown: UnknownKind) -> bool:
+        """A child of another build may say what only that build knows; each is told once."""
+        if not child.outdated and (child.build == build.BUILD_NAME or not build.another_is_installed()):
+            return False
+        words = f"{child.kind}: {printable(str(unknown))}"
+        if words not in self.told_words and len(self.told_words) < WORDS_MAX:
+            self.told_words.add(words)
+            log.info("%s %d of another build: %s; ignored from now on", child.kind, child.pid, printable(str(unknown)))
+        return True
 
     def need(self, children: Iterable[Child], turns: Turns, slot_free: bool) -> str:
         """Why hosts are silent, or without what is new, until the installed code takes over; "" where they are not."""

@@ -403,10 +403,10 @@ class Supervisor:
             self.complain("receive", f"nothing can be taken from {child.kind} {child.pid} now: {error}")
             return False
         except UnknownKind as unknown:
-            if not child.outdated:
+            too_much = child.kind != "control" and child.talks_too_much(time.monotonic())
+            if too_much or not self.upgrades.installed.excuses(child, unknown):
                 self.refuse(child, unknown)
                 return False
-            log.info("%s %d of another build: %s; ignored", child.kind, child.pid, unknown)
         except Exception as error:
             self.refuse(child, error)
             return False

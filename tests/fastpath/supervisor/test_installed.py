@@ -70,3 +70,30 @@ def test_spares_that_die_are_no_reason_while_nobody_waits_or_nothing_else_is_ins
         os.kill(child.pid, signal.SIGKILL)
     world.until(lambda: world.supervisor.deaths["spare"].total > 4, "they die")
     assert not upgrades and world.supervisor.upgrades.need() == ""
+
+
+@pytest.mark.parametrize("kind", ["spare", "control"])
+def test_words_of_the_installed_build_that_this_one_does_not_know_are_ignored(
+    world: World, upgrades: list[float], caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Each is told once."""
+    world.supervisor.commands[kind] = [*STANDIN, "greet", kind]
+    for child in world.of(kind):
+        os.kill(child.pid, signal.SIGKILL)
+    world.until(lambda: "unknown kind 'Greeting'" in caplog.text, "it has spoken")
+    world.settle()
+    turn_for(world, 0.3)
+    assert caplog.text.count("Greeting") == 1 and "says what it must not" not in caplog.text
+    assert not upgrades
+
+
+@pytest.mark.parametrize("kind", ["spare", "control"])
+def test_who_is_of_our_own_build_and_says_what_nobody_knows_is_killed(
+    world: World, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    good, world.supervisor.commands[kind] = world.supervisor.commands[kind], [*STANDIN, "greet", kind]
+    for child in world.of(kind):
+        os.kill(child.pid, signal.SIGKILL)
+    world.until(lambda: "says what it must not (UnknownKind" in caplog.text, "killed")
+    world.supervisor.commands[kind] = good
+    world.settle()
