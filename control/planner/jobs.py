@@ -80,13 +80,15 @@ class OriginsFound:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """Planner -> control: said by the work itself, after each piece.  done, total: what the stage counts; rows:
-    planned so far; bytes: of the answer or file that is being read, as it comes."""
+    planned so far; bytes: of the answer or file that is being read, as it comes.  table_layout: of READY, how this
+    planner lays out tables; 0 from a build that does not say."""
 
     stage: str
     done: int
     total: int
     rows: int = 0
     bytes: int = 0
+    table_layout: int = 0
 
 
 # Once, when the planner has said what the disk has, or what became of the table that it was given, and takes jobs.

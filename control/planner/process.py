@@ -7,8 +7,11 @@ import logging
 import os
 import select
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from ext.table import TABLE_LAYOUT
 
 from control.config.config import MAX_FILE_BYTES, parse_accepted
 from control.planner.jobs import (
@@ -73,7 +76,7 @@ def run(channel: Channel) -> None:
         planner.relink(begin.links)  # the configuration may be another one, too
     else:
         planner.load_from_disk()
-    channel.send(READY)
+    channel.send(replace(READY, table_layout=TABLE_LAYOUT))
     os.nice(NICE)
     while True:
         try:

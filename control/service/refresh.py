@@ -12,10 +12,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import msgpack
+from ext.table import TABLE_LAYOUT, TableInvalid
 
 from control.config.config import Config, resolve_refresh_interval
 from control.planner.child import STILL_LOOK_S, STILL_LOOKS, PlannerProcess
@@ -39,6 +40,7 @@ from control.planner.jobs import (
 from control.service.inventory_state import InventoryState
 from control.service.links import LinkAddress
 from control.service.served_table import NotAdopted, ServedTable
+from fastpath.process.build import another_is_installed
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
 log = logging.getLogger("bootstorm.refresh")
@@ -82,7 +84,8 @@ def reason_of(reply: Reply) -> str:
 
 
 class Refresher:
-    """Owner of the planner process.  publish(planned, fds) hands a new pair on; fds are borrowed."""
+    """Owner of the planner process.  publish(planned, fds) hands a new pair on; fds are borrowed.  outlived(why): what
+    is installed makes tables that we cannot read."""
 
     def __init__(
         self,
@@ -91,11 +94,13 @@ class Refresher:
         publish: Callable[[Planned, list[int]], None],
         generation: int,
         planner: PlannerProcess | None = None,
+        outlived: Callable[[str], None] | None = None,
     ) -> None:
         """planner: one that was started already and waits for its first message."""
         self.config = config
         self.table = table
         self.publish = publish
+        self.outlived = outlived or (lambda _why: None)
         self.generation = generation
         self.state = InventoryState()
         self.links: list[LinkAddress] = []
@@ -184,6 +189,8 @@ class Refresher:
         except (ValueError, LookupError, TypeError, OSError) as damaged:
             log.exception("a %s of the planner's cannot be used", type(message).__name__)
             self.give_up(f"the planner sent a damaged {type(message).__name__} ({type(damaged).__name__}: {damaged})")
+            if isinstance(damaged, TableInvalid) and another_is_installed():  # whose planner may not say its layout
+                self.outlived(f"its table cannot be read ({damaged})")
 
     def give_up(self, reason: str, kind: str = "internal") -> None:
         """The planner is no use any more: who waits for it hears why, and the next job starts another."""
@@ -209,7 +216,8 @@ class Refresher:
         self.tell_links()
 
     def on_progress(self, message: Progress) -> None:
-        if message == READY:  # no stage of a refresh
+        if replace(message, table_layout=0) == READY:  # no stage of a refresh
+            self.check_layout(message.table_layout)
             return
         self.last_progress = message
         if "refresh" not in self.waiting:
@@ -219,6 +227,15 @@ class Refresher:
         state.rows, state.bytes = message.rows, message.bytes
         for follower in self.followers:
             follower(message)
+
+    def check_layout(self, layout: int) -> None:
+        """A planner is of the code that is installed when it is started."""
+        if layout in (0, TABLE_LAYOUT):
+            return
+        why = f"the planner lays out tables as {layout}, this control as {TABLE_LAYOUT}"
+        self.give_up(why)
+        if another_is_installed():  # else the old code is back, and so is the next planner
+            self.outlived(why)
 
     def answer(self, job: str, reply: Reply) -> None:
         waiting = self.waiting.pop(job, None)

@@ -98,11 +98,12 @@ class Service:
         self.started_s = time.monotonic()
         self.links: list[LinkAddress] = []
         self.primary: dict[int, LinkAddress] = {}  # of each interface; an event asks for it, and there may be thousands
+        self.stopped = asyncio.Event()
         self.configured = asyncio.Event()  # another configuration is in force
         self.table = ServedTable(fds.one("site"), fds.all("pages"), fds.one("adopted"), fds.perhaps("known"))
         if begin.generation:
             self.table.take_over([*fds.all("base"), *fds.all("delta")])
-        self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner)
+        self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner, self.make_way)
         self.lookups = Lookups(self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui)
         state = self.refresher.state
         self.warnings = Warnings(
@@ -143,8 +144,7 @@ class Service:
         """Until the supervisor says stop.  Every part is a task; one that fails ends control."""
         loop = asyncio.get_running_loop()
         self.channel.sock.setblocking(False)
-        stopped: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self.channel.fileno(), self.on_message, stopped)
+        loop.add_reader(self.channel.fileno(), self.on_message)
         self.table.watch()
         self.warnings.watch()
         if self.observer is not None:
@@ -159,7 +159,7 @@ class Service:
                 group.create_task(self.follow_file(), name="file")
                 group.create_task(self.coordinator.run(), name="discovery")
                 group.create_task(self.open_metrics(), name="metrics")
-                await stopped
+                await self.stopped.wait()
                 raise Stopped
         except* Stopped:
             log.info("stopping")
@@ -238,7 +238,12 @@ class Service:
 
     # --- from the supervisor -------------------------------------------------------------------------------------
 
-    def on_message(self, stopped: asyncio.Future[None]) -> None:
+    def make_way(self, why: str) -> None:
+        """For control of the installed code, which goes with its planner."""
+        log.error("%s, and other code is installed: ending, so that control of that code goes on", why)
+        self.stopped.set()
+
+    def on_message(self) -> None:
         try:
             message, _fds = self.channel.receive()
         except BlockingIOError:
@@ -247,8 +252,7 @@ class Service:
             message = Stop()
         if isinstance(message, Stop):
             asyncio.get_running_loop().remove_reader(self.channel.fileno())
-            if not stopped.done():
-                stopped.set_result(None)
+            self.stopped.set()
         elif isinstance(message, Restarted):
             self.restarts = message.restarts
         elif isinstance(message, Rejected):
