@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -119,6 +120,7 @@ class Refresher:
         self.pauses = iter(FIRST_WORD_PAUSES_S)
         self.silent = False  # the planner, or who should have become one, has not said anything yet
         self.heard_s = 0.0  # CLOCK_MONOTONIC of the planner's last word
+        self.begun_s = -math.inf  # CLOCK_MONOTONIC of the last refresh
         self.last_progress: Progress | None = None
         self.followers: set[Callable[[Progress], None]] = set()  # of the refresh under way
 
@@ -475,7 +477,7 @@ class Refresher:
     async def do_refresh(self, message: Refresh | Rollback) -> dict[str, Any]:
         rollback = isinstance(message, Rollback)
         async with self.job, self.going_back if rollback else contextlib.nullcontext():
-            started = time.monotonic()
+            started = self.begun_s = time.monotonic()
             reply = await self.give(message, "refresh")
             self.state.stage = ""
             if not rollback and not is_superseded(reply):

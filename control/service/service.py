@@ -45,7 +45,7 @@ from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.lookups import Lookups
 from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
-from control.service.watch import wait_for_change, watched_path
+from control.service.watch import follow, watched_path
 from fastpath.process.build import BUILD, VERSION
 from fastpath.process.logs import configure_logging, leave, lines_lost
 from fastpath.process.turns import Turns, show_turns
@@ -210,14 +210,12 @@ class Service:
 
     async def follow_file(self) -> None:
         """An inventory that is a file is read again when it is written or replaced."""
-        while True:
-            path = watched_path(self.config.dhcp.api_url)
-            if path is None:
-                await self.configured.wait()
-            else:
-                await wait_for_change(path, self.configured)
+
+        def on_change(since_s: float) -> None:
+            if self.refresher.begun_s >= since_s:
                 self.refresher.poke.set()
-            self.configured.clear()
+
+        await follow(lambda: watched_path(self.config.dhcp.api_url), self.configured, on_change)
 
     def interface_name(self, ifindex: int) -> str:
         return self.primary[ifindex].name if ifindex in self.primary else f"interface {ifindex}"

@@ -10,16 +10,22 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from threading import Thread
+from typing import NamedTuple, TypeVar
 
 from asyncinotify import Event, Inotify, Mask
 
 from control.sources.filesource import SCHEME, FileSource
 
 log = logging.getLogger("bootstorm.watch")
+T = TypeVar("T")
 
 RECHECK_S = 5.0
 LINKS_MAX = 40  # as the kernel has it
@@ -42,47 +48,125 @@ def watched_path(api_url: str) -> Path | None:
     return FileSource(api_url).path if api_url.startswith(SCHEME) else None
 
 
-async def wait_for_change(path: Path, given_up: asyncio.Event) -> None:
-    """Until the file is written, replaced, or nobody wants to know any more."""
-    waiting = [asyncio.ensure_future(changed(path)), asyncio.ensure_future(given_up.wait())]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-
-async def changed(path: Path) -> None:
-    with contextlib.ExitStack() as stack:
-        inotify = None
+async def follow(wanted: Callable[[], Path | None], another: asyncio.Event, on_change: Callable[[float], None]) -> None:
+    """For ever.  wanted: the file that is to be followed just now, if there is one; another: set when that may have
+    become another one.  on_change(since): what was read of the file after `since`, of CLOCK_MONOTONIC, may be old."""
+    while True:
+        path = wanted()
+        following = [asyncio.ensure_future(follow_one(path, on_change))] if path is not None else []
         try:
-            inotify = stack.enter_context(Inotify())
+            while wanted() == path:
+                another.clear()
+                told = asyncio.ensure_future(another.wait())
+                try:
+                    await asyncio.wait((told, *following), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    told.cancel()
+                for ended in following:
+                    if ended.done():
+                        await ended  # with a fault, or it would not have
+        finally:
+            for task in following:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+
+async def follow_one(path: Path, on_change: Callable[[float], None]) -> None:
+    with contextlib.closing(Watched(path)) as file:
+        begun_s = time.monotonic()
+        await file.begin()
+        on_change(begun_s)  # who has begun to read meanwhile, as where its server did not answer, has to do it again
+        while True:
+            await file.change()
+            on_change(-math.inf)
+
+
+_under_way: dict[Path, Future[None]] = {}  # done when the thread that looks ends, whatever it found
+
+
+async def aside(path: Path, work: Callable[[], T]) -> T:
+    """What touches the file's file system, in a thread: its server may not answer, and control's loop must go on.
+
+    One at a time for each file, whoever gave up waiting for the one before; a thread of its own, for those of the loop
+    are few and belong to others; a daemon, which keeps nobody from ending."""
+    done, over = Future[T](), Future[None]()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+        del _under_way[path]
+        over.set_result(None)
+
+    for future in (done, over):
+        future.set_running_or_notify_cancel()  # who gives up waiting does not cancel what runs
+    while True:
+        while (before := _under_way.get(path)) is not None:
+            await asyncio.wait([asyncio.wrap_future(before)])
+        _under_way[path] = over
+        try:
+            Thread(target=run, name="watch", daemon=True).start()
+        except RuntimeError:  # none can be started just now
+            del _under_way[path]
+            await asyncio.sleep(RECHECK_S)
+        else:
+            return await asyncio.wrap_future(done)
+
+
+class Watched:
+    """One file.  Watches stand from before the first look on, and from one change to the next: nothing that is written
+    in between goes unseen."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.refused: set[Path] = set()
+        self.first = self.found = Seen((), None)  # as it was at the last change; as it was last seen
+        self.inotify: Inotify | None = None
+        try:
+            self.inotify = Inotify()
         except OSError as error:
             cannot_watch(path, error)
-        first = found = look(path)  # not in a thread: what is written from here on must not go unseen
-        last = first.state
-        refused: set[Path] = set()
+
+    def close(self) -> None:
+        """Also while a thread still looks: it adds no more watches."""
+        if self.inotify is not None:
+            self.inotify.close()
+
+    async def begin(self) -> None:
+        self.first = self.found = await aside(self.path, self.look)
+
+    async def change(self) -> None:
+        """Until the file is written or replaced."""
+        last = self.first.state
         while True:
-            if inotify is not None:
-                found = watch(inotify, path, refused)
-            event = await next_event(inotify, found.steps)
+            event = await next_event(self.inotify, self.found.steps)
             if event is None:
-                try:
-                    found = await asyncio.to_thread(look, path)  # it may be that the file's server does not answer
-                except RuntimeError:  # no thread can be started just now
-                    continue
-                if first.state != found.state == last:  # and nobody is writing it just now
-                    return
-                last = found.state
+                self.found = await aside(self.path, self.look)
+                if self.first.state != self.found.state == last:  # and nobody is writing it just now
+                    break
+                last = self.found.state
                 continue
-            name = event.name.name if event.name is not None else ""
-            if event.mask & Mask.CLOSE_WRITE and name == path_name(found):
-                return
-            found = look(path)
-            if found.state != first.state and is_whole(event, name, found):
-                return
+            written = bool(event.mask & Mask.CLOSE_WRITE) and name_in(event) == path_name(self.found)
+            self.found, whole = await aside(self.path, partial(self.look_after, event))
+            if written or (whole and self.found.state != self.first.state):
+                break
+        self.first = self.found
+
+    # --- in the thread -------------------------------------------------------------------------------------------
+
+    def look(self) -> Seen:
+        return look(self.path) if self.inotify is None else watch(self.inotify, self.path, self.refused)
+
+    def look_after(self, event: Event) -> tuple[Seen, bool]:
+        """And whether what has come is whole."""
+        found = self.look()
+        return found, is_whole(event, name_in(event), found)
+
+
+def name_in(event: Event) -> str:
+    return event.name.name if event.name is not None else ""
 
 
 def cannot_watch(path: Path, error: OSError) -> None:

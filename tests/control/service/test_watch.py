@@ -4,7 +4,9 @@ not."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from control.service import watch
-from control.service.watch import look, wait_for_change
+from control.service.watch import Watched, follow, look
 
 SOON_S, NOT_S = 2.0, 0.2
 
@@ -27,7 +29,12 @@ def followed(path: Path, *steps: Callable[[], Any]) -> None:
     """Only the last step is a change."""
 
     async def run() -> None:
-        waiting = asyncio.ensure_future(wait_for_change(path, asyncio.Event()))
+        with contextlib.closing(Watched(path)) as file:
+            await file.begin()
+            await changed(file, steps)
+
+    async def changed(file: Watched, steps: tuple[Callable[[], Any], ...]) -> None:
+        waiting = asyncio.ensure_future(file.change())
         for step in steps:
             await asyncio.wait([waiting], timeout=NOT_S if step is not steps[0] else 0.05)
             assert not waiting.done(), "there was no change yet"
@@ -119,20 +126,92 @@ def test_what_inotify_does_not_tell_is_seen_all_the_same(
     monkeypatch.setattr(*((watch, "Inotify") if without == "inotify" else (watch.Inotify, "add_watch")), refuse)
     followed(linked, lambda: (tmp_path / "real1/h.csv").write_text("as on NFS"))
     with monkeypatch.context() as patch:
-        patch.setattr(watch.asyncio, "to_thread", no_thread_at_first())
+        patch.setattr(watch, "Thread", no_thread_at_first())
         followed(linked, lambda: (tmp_path / "real1/h.csv").unlink())
     assert "cannot watch" in caplog.text and "Too many open files; changes there are seen within" in caplog.text
 
 
 def no_thread_at_first() -> Callable[..., Any]:
-    refusals, to_thread = iter(range(3)), asyncio.to_thread
+    refusals = iter(range(3))
 
-    async def start(*arguments: Any) -> Any:
-        if next(refusals, None) is not None:
-            raise RuntimeError("can't start new thread")
-        return await to_thread(*arguments)
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            if next(refusals, None) is not None:
+                raise RuntimeError("can't start new thread")
+            super().start()
 
-    return start
+    return Refused
+
+
+class Hung:
+    """In the place of look(): the file's server does not answer, until it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers, self.asked, self.most, self.now = threading.Event(), 0, 0, 0
+        self.guard = threading.Lock()
+        monkeypatch.setattr(watch, "look", self.look)
+
+    def look(self, path: Path) -> watch.Seen:
+        with self.guard:
+            self.asked, self.now = self.asked + 1, self.now + 1
+            self.most = max(self.most, self.now)
+        assert self.answers.wait(10.0)
+        with self.guard:
+            self.now -= 1
+        return look(path)
+
+
+async def soon(good: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SOON_S):
+        while not good():
+            await asyncio.sleep(0.005)
+
+
+def test_a_file_system_that_does_not_answer_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control's loop goes on, and a configuration that names the file again, or another one, makes no more threads."""
+    path, other = made(tmp_path / "conf/h.csv", "one"), made(tmp_path / "other/h.csv", "two")
+    hung, told, wanted = Hung(monkeypatch), list[float](), [path]
+
+    async def run() -> None:
+        another = asyncio.Event()
+        following = asyncio.ensure_future(follow(lambda: wanted[0], another, told.append))
+        await soon(lambda: hung.asked == 1)
+        for name in (path, other, path, other, path):
+            wanted[0] = name
+            another.set()
+            await asyncio.sleep(0.02)
+        assert hung.most == 2 and not told, "one for each of the two files"
+        hung.answers.set()
+        await soon(lambda: len(told) == 1)
+        assert told[0] > 0, "who has read since then reads again"
+        path.write_text("second")
+        await soon(lambda: len(told) == 2)
+        following.cancel()
+        await asyncio.wait([following])
+
+    asyncio.run(run())
+
+
+def test_what_is_written_before_the_first_look_or_between_two_changes_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(tmp_path / "conf/h.csv", "one")
+    hung = Hung(monkeypatch)
+
+    async def run() -> None:
+        with contextlib.closing(Watched(path)) as file:
+            beginning = asyncio.ensure_future(file.begin())
+            await soon(lambda: hung.asked == 1)
+            hung.answers.set()
+            await beginning
+            path.write_text("two: nobody waits for a change yet")
+            await asyncio.wait_for(file.change(), SOON_S)
+            path.write_text("three, likewise")
+            await asyncio.wait_for(file.change(), SOON_S)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(file.change(), NOT_S)
+
+    asyncio.run(run())
 
 
 def test_links_without_end(tmp_path: Path) -> None:
