@@ -100,6 +100,13 @@ def test_imports_go_one_way(package: str) -> None:
     assert not faults
 
 
+def test_no_comment_was_torn_off_its_line_by_the_formatter() -> None:
+    """It puts `name: (` around a long one; the comment belongs above the field then."""
+    torn = re.compile(r": \(\n\s+\w+  # ")
+    faults = [named(path) for package in PACKAGES for path in python_files(package) if torn.search(path.read_text())]
+    assert not faults
+
+
 def test_ext_imports_nothing_of_ours_but_ext() -> None:
     faults = [
         f"{named(path)}: {name}"

@@ -125,11 +125,10 @@ class Planned:
 class Failed:
     """Nothing was published; what was served goes on.  job: whose answer this is."""
 
-    kind: (
-        str  # "down", "shrunk", "contested", "pinned", "nothing", "internal": a fault of ours, or a planner that ended;
-        # "unread": a look-up by a planner that has not read the inventory as a whole yet;
-        # "superseded", which only control says: of what another configuration ended
-    )
+    # "down", "shrunk", "contested", "pinned", "nothing"; "internal": a fault of ours, or a planner that ended;
+    # "unread": a look-up by a planner that has not read the inventory as a whole yet; "superseded", which only control
+    # says: of what another configuration ended.
+    kind: str
     reason: str
     job: str = "refresh"  # or "hosts", "changes"
 

@@ -66,9 +66,8 @@ class Place:
     addresses: Sequence[IPv4Address]
     port: int
     workers: int
-    sockets: (
-        int  # fd of the map: those of queue 0, of queue 1 ...; of each the workers' plain ones, then their urgent ones
-    )
+    # fd of the map: those of queue 0, of queue 1 ...; of each the workers' plain ones, then their urgent ones
+    sockets: int
     vlan_tag: int | None
 
 
