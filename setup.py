@@ -8,6 +8,9 @@ of them in a folder of its own, only for `make build` to compile them in place o
 import hashlib
 import multiprocessing
 import os
+import shlex
+import subprocess
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -16,8 +19,21 @@ from Cython.Compiler import Options
 from setuptools import Extension, setup
 
 MODE = os.environ.get("BOOTSTORM_BUILD", "release")
+COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
+def is_clang():
+    """Whose link-time optimisation wants a linker of its own."""
+    try:
+        said = subprocess.run([COMPILER[0], "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError:  # it is told of when it is needed
+        return False
+    return "clang" in said
+
+
+LTO = [] if is_clang() else ["-flto=auto"]
 COMPILE = {
-    "release": ["-O3", "-g", "-flto=auto"],
+    "release": ["-O3", "-g", *LTO],
     "debug": ["-O1", "-g", "-UNDEBUG", "-DBOOTSTORM_DEBUG"],
     "asan": [
         "-O1",
@@ -32,7 +48,7 @@ COMPILE = {
     "trace": ["-O0", "-g", "-DCYTHON_TRACE_NOGIL=1"],
     "none": [],
 }
-LINK = {"release": ["-flto=auto"], "asan": ["-fsanitize=address,undefined"]}
+LINK = {"release": LTO, "asan": ["-fsanitize=address,undefined"]}
 if MODE not in COMPILE:
     raise SystemExit(f"BOOTSTORM_BUILD={MODE}: want one of {', '.join(COMPILE)}")
 
