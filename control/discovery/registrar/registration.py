@@ -7,7 +7,7 @@ in its place, and last the switch's end of the connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -87,7 +87,8 @@ class Registration:
         """Never raises for what the inventory or a factory does wrong: that is a reason to wait or to try again."""
         progress = Progress()
         try:
-            owners = self.inventory.owners_of_mac(work.mac) or self.owners_by_name(work)
+            owners = self.inventory.owners_of_mac(work.mac)
+            owners = sorted({*owners, *self.owners_by_name(work, {name_of(path) for path in owners})})
             if work.places:
                 self.place(work, owners, progress)
             elif len(owners) == 1:
@@ -104,9 +105,11 @@ class Registration:
             state = State.DOWN if error.status is None else State.RETRY if error.status >= 500 else State.WAITS
             return progress.outcome(work.mac, state, str(error))
 
-    def owners_by_name(self, work: Work) -> list[str]:
-        """The inventory is asked for texts and does not find a MAC of mixed case, which a full read has understood."""
-        found = [self.inventory.entity(name) for name in work.served.split(", ") if name]
+    def owners_by_name(self, work: Work, known: Collection[str]) -> list[str]:
+        """The inventory is asked for texts and does not find a MAC of mixed case, which a full read has understood.
+
+        known: names of those that were found."""
+        found = [self.inventory.entity(name) for name in work.served.split(", ") if name and name not in known]
         return sorted(entity.path for entity in found if entity is not None and roles.confirmed(entity, work.mac))
 
     # --- where it was seen ---------------------------------------------------------------------------------------

@@ -129,6 +129,20 @@ def test_a_mac_is_known_in_every_spelling_that_the_inventory_may_have(site: Inve
     assert servers(after) == ["web7"] and attribute(after, "web7", "port-nic-eth", "mac", 1) == [spelling]
 
 
+def test_a_mac_of_mixed_case_on_another_server_s_nic_is_no_bmc_s(site: Inventory) -> None:
+    """A person adopted it as the BMC of the one, and it was the other's NIC."""
+    mac = "02:ab:cd:00:0e:0f"
+    BasicServer("other").set_port_attr("nic-eth", 1, "mac", "02:Ab:cD:00:0e:0F")
+    BasicServer("web7").set_attr("bootstrap", mac, subkey="mac")
+    before = snapshot(site.store)
+    outcome = Hands(site.url).register(mac, 0, places=[], roles=("bmc",), bmc_word=True, served="other")
+    assert (outcome.state, outcome.did) == ("waits", [])
+    assert f"{mac} stands at /server/other, /server/web7; wanted one; correct the inventory" in outcome.reason
+    assert snapshot(site.store) == before
+    outcome = Hands(site.url).register(mac, 0, places=[], roles=("bmc",), bmc_word=True, served="web7, gone")
+    assert outcome.server == "web7" and outcome.did, "who has it no more has no word in it"
+
+
 def test_a_mac_of_mixed_case_is_known_by_who_is_served(site: Inventory) -> None:
     server = BasicServer("web7")
     server.set_port_attr("nic-eth", 1, "mac", "02-Ab-cD-00-0e-0F")
