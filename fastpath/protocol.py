@@ -235,9 +235,12 @@ class Stop:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Try:
     """Supervisor -> trial of new code, first message.  fds: state, a memfd with the text that the new image would be
-    given; config, a copy of the accepted services.conf; base (and delta), read-only."""
+    given; config, a copy of the accepted services.conf; base (and delta), read-only.
+
+    urgent: hosts wait for the upgrade."""
 
     config_path: str
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,11 +68,12 @@ def try_out(message: Try, fds: Fds) -> list[str]:
 def main(fd: int) -> None:
     """The process.  fd: its channel to the supervisor."""
     configure_logging()
-    os.nice(NICE)
     channel = Channel.of_fd(fd)
     message, fds = channel.receive()
     if not isinstance(message, Try):
         raise TypeError(f"trial: the first message is {type(message).__name__}, wanted Try")
+    if not message.urgent:
+        os.nice(NICE)
     try:
         folders = installed_folders()
         seen = fingerprint(folders)  # before it is loaded

@@ -342,15 +342,18 @@ class Supervisor:
                 child.ran_ns = -1
             elif late or (child.kind != "worker" and now - self.awake_s < WAKING_S):
                 continue
-            elif child.kind == TRIAL:
-                if late_s > limit_s and not child.stopping_s:
-                    self.upgrades.refused(f"the trial of the new code took over {limit_s:.0f} s")
-                    self.end(child)
             elif not is_starved(child, 0.0 if child.kind == "worker" else limit_s) and late_s > limit_s:
-                log.warning(
-                    "%s %d (slot %d): no turn of its loop for %.2f s: killed", child.kind, child.pid, child.slot, late_s
-                )
-                self.kill(child)
+                self.end_hung(child, late_s)
+
+    def end_hung(self, child: Child, late_s: float) -> None:
+        if child.kind != TRIAL:
+            log.warning(
+                "%s %d (slot %d): no turn of its loop for %.2f s: killed", child.kind, child.pid, child.slot, late_s
+            )
+            self.kill(child)
+        elif not child.stopping_s:
+            self.upgrades.refused(f"the trial of the new code took over {TRIAL_S:.0f} s")
+            self.end(child)
 
     def last_turn(self, child: Child) -> tuple[float, float]:
         """(CLOCK_MONOTONIC of the last turn of its loop, how long that may be ago), in seconds."""

@@ -50,10 +50,13 @@ class Upgrades:
             return
         try:
             with trial_fds(self.of.state(), self.of.kept) as fds:
-                self.of.send(trial, Try(config_path=self.of.settings.config_path), fds)
+                self.of.send(trial, self.what_to_try(), fds)
         except OSError as error:
             self.refused(f"the trial of the new code cannot be told what to try: {error}")
             self.of.end(trial)
+
+    def what_to_try(self) -> Try:
+        return Try(config_path=self.of.settings.config_path, urgent=self.unasked)
 
     def need(self) -> str:
         return self.installed.need(self.of.children, self.of.turns, bool(self.of.free_slots()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from control.service import trial
 from fastpath.process.build import fingerprint
-from fastpath.protocol import ChannelClosed, Tried, Try, memfd
+from fastpath.protocol import Channel, ChannelClosed, Tried, Try, memfd
 from fastpath.supervisor.children import TRIAL, Child, commands, spawn
+from fastpath.supervisor.supervisor import TRIAL_S
 from fastpath.supervisor.upgrade import CodeChanged, check_unchanged
-from tests.fastpath.supervisor.world import World, settled_world
+from tests.fastpath.supervisor.world import STANDIN, World, settled_world
 
 LIMIT_S = 60.0
 ROOT = Path(__file__).resolve().parents[3]
@@ -121,9 +124,9 @@ def test_code_that_changes_under_each_trial_is_refused_after_some(
     said = iter(range(100))
     real = upgrades.on_tried
 
-    def on_tried(trial: Child, message: Tried) -> None:
+    def on_tried(child: Child, message: Tried) -> None:
         word = "of before" if next(said) < 4 else fingerprint([str(tmp_path)])
-        real(trial, replace(message, folders=[str(tmp_path)], fingerprint=word))
+        real(child, replace(message, folders=[str(tmp_path)], fingerprint=word))
 
     monkeypatch.setattr(upgrades, "on_tried", on_tried)
     world.supervisor.wake_write.send(bytes([signal.SIGUSR2]))
@@ -144,3 +147,47 @@ def test_a_trial_tells_what_it_has_loaded(world: World, tree: Path) -> None:
     (tree / "control" / "more.py").touch()
     with pytest.raises(CodeChanged):
         check_unchanged(word)
+
+
+# --- of whose time it is ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state, refused", [("R", False), ("S", True)], ids=["ready to run", "waits for something"])
+def test_a_trial_that_gets_no_cpu_is_not_late(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, state: str, refused: bool
+) -> None:
+    supervisor = world.supervisor
+    supervisor.commands[TRIAL] = [*STANDIN, "mute"]
+    supervisor.upgrades.ask()
+    (child,) = world.of(TRIAL)
+    monkeypatch.setattr("fastpath.supervisor.children.look_at", lambda _pid: (state, 5))
+    monkeypatch.setattr(supervisor, "last_turn", lambda each: (0.0, TRIAL_S if each is child else math.inf))
+    supervisor.awake_s = 0.0
+    for now in (TRIAL_S + 1.0, TRIAL_S + 1.01, TRIAL_S + 1.02):
+        supervisor.last_tick_s = now - 0.01
+        supervisor.check_turns(now)
+    assert ("took over 10 s" in caplog.text) == refused
+    monkeypatch.undo()
+    supervisor.end(child)
+
+
+@pytest.mark.parametrize("urgent, nice", [(True, 0), (False, 5)])
+def test_only_a_trial_that_somebody_asked_for_lets_others_run_first(
+    monkeypatch: pytest.MonkeyPatch, urgent: bool, nice: int
+) -> None:
+    added: list[int] = []
+    monkeypatch.setattr(os, "nice", added.append)
+    monkeypatch.setattr(trial, "try_out", lambda *_: [])
+    monkeypatch.setattr(trial, "say", lambda *_: None)
+    ours, theirs = Channel.pair()
+    ours.send(Try(config_path="x", urgent=urgent))
+    trial.main(theirs.sock.detach())
+    assert sum(added) == nice
+    ours.close()
+
+
+def test_the_trial_of_an_upgrade_that_nobody_asked_for_is_urgent(world: World) -> None:
+    upgrades = world.supervisor.upgrades
+    assert not upgrades.what_to_try().urgent
+    upgrades.unasked = True
+    assert upgrades.what_to_try().urgent
