@@ -237,10 +237,11 @@ class Try:
     """Supervisor -> trial of new code, first message.  fds: state, a memfd with the text that the new image would be
     given; config, a copy of the accepted services.conf; base (and delta), read-only.
 
-    urgent: hosts wait for the upgrade."""
+    urgent: hosts wait for the upgrade.  quiet: what it would print has been printed by the trial before."""
 
     config_path: str
     urgent: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

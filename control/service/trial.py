@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import pkgutil
+import sys
 from pathlib import Path
 
 from fastpath.process.build import fingerprint
@@ -72,6 +73,8 @@ def main(fd: int) -> None:
     message, fds = channel.receive()
     if not isinstance(message, Try):
         raise TypeError(f"trial: the first message is {type(message).__name__}, wanted Try")
+    if message.quiet:
+        fall_silent()
     if not message.urgent:
         os.nice(NICE)
     try:
@@ -83,6 +86,13 @@ def main(fd: int) -> None:
         raise
     notes = [note[:500] for note in notes[:REFUSED_MAX]]
     say(channel, Tried(notes=notes, folders=folders, fingerprint=seen))
+
+
+def fall_silent() -> None:
+    """Also over the exec, and whatever Python itself prints."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, sys.stderr.fileno())
+    os.close(null)
 
 
 def installed_folders() -> list[str]:

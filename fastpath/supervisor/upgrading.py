@@ -32,10 +32,11 @@ class Upgrades:
         self.unasked = False
         self.changes = 0
         self.told = ""  # why it was refused
+        self.quiet = False  # the trial that refused it for that has printed what it had to
 
     def ask(self) -> None:
         """SIGUSR2 came: it is answered, whatever was told before."""
-        self.told, self.unasked, self.changes = "", False, 0
+        self.told, self.quiet, self.unasked, self.changes = "", False, False, 0
         self.begin_trial()
 
     def begin_trial(self) -> None:
@@ -56,7 +57,7 @@ class Upgrades:
             self.of.end(trial)
 
     def what_to_try(self) -> Try:
-        return Try(config_path=self.of.settings.config_path, urgent=self.unasked)
+        return Try(config_path=self.of.settings.config_path, urgent=self.unasked, quiet=self.quiet)
 
     def need(self) -> str:
         return self.installed.need(self.of.children, self.of.turns, bool(self.of.free_slots()))
@@ -89,9 +90,10 @@ class Upgrades:
             self.refused(f"the trial of the new code ended by {how} without its word; what it printed stands above")
 
     def refused(self, why: str) -> None:
-        """Told once for each reason where nobody asked for the upgrade."""
+        """Told once for each reason where nobody asked for the upgrade; what its trial prints, too."""
         if why != self.told:
             log.error("not upgraded: %s", why)
+        self.quiet = why == self.told or not self.quiet  # a reason that a quiet trial has found is to be printed yet
         self.told = why
 
     def try_again(self, change: CodeChanged) -> None:

@@ -58,6 +58,7 @@ def tried(world: World, path: Path, config: bytes = CONFIG, **more: bool) -> Tri
         except ChannelClosed:
             return None
         assert isinstance(message, Tried)
+        os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)  # it may have more to print
         return message
     finally:
         child.kill()
@@ -191,3 +192,29 @@ def test_the_trial_of_an_upgrade_that_nobody_asked_for_is_urgent(world: World) -
     assert not upgrades.what_to_try().urgent
     upgrades.unasked = True
     assert upgrades.what_to_try().urgent
+
+
+# --- what is printed -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["control/observer/replay.py", "fastpath/__main__.py"])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_quiet_trial_prints_nothing(
+    world: World, tree: Path, capfd: pytest.CaptureFixture[str], module: str, quiet: bool
+) -> None:
+    (tree / module).write_text("def half(of: an: edit\n")
+    word = tried(world, tree / "services.conf", quiet=quiet)
+    assert word is None or "SyntaxError" in word.fault
+    printed = capfd.readouterr().err
+    assert ("SyntaxError" in printed) == (not quiet), printed
+
+
+def test_each_reason_is_printed_once_while_nobody_asks(world: World) -> None:
+    upgrades = world.supervisor.upgrades
+    quiet = []
+    for why in ("one", "one", "one", "two", "two", "two"):
+        quiet.append(upgrades.what_to_try().quiet)
+        upgrades.refused(why)
+    assert quiet == [False, True, True, True, False, True]
+    upgrades.ask()
+    assert not upgrades.what_to_try().quiet
