@@ -355,9 +355,16 @@ PLANTED: tuple[Planted, ...] = (
         (
             Spot(
                 "control/planner/closure.py",
-                "        found.add(identity_of_object(told_apart(path)))\n",
-                "        found.add(identity_of_object(told_apart(path)) ^ 1)\n",
-                more=(Spot("control/planner/closure.py", "    keys |= view.with_addresses(addresses)\n", ""),),
+                "    keys |= rows.keys() | view.of_objects(identities(paths))\n",
+                "    keys |= rows.keys()\n",
+                more=(
+                    Spot("control/planner/closure.py", "    keys |= view.with_addresses(addresses)\n", ""),
+                    Spot(
+                        "control/planner/closure.py",
+                        '    keys |= view.of_objects(things | {row["identity"] for row in served_rows(pair, keys)})\n',
+                        "",
+                    ),
+                ),
             ),
         ),
         fault("new card, look-up"),

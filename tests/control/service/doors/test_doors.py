@@ -241,7 +241,7 @@ def asked(*pieces: bytes, pause_s: float = 0.0) -> bytes:
         return STATUS
 
     async def run() -> bytes:
-        endpoint = metrics.Endpoint(metrics.listen("127.0.0.1", 0), status)
+        endpoint = metrics.Endpoint(metrics.listen(await metrics.resolve("127.0.0.1", 0)), status)
         endpoint.door.open()
         port = endpoint.door.listener.getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
