@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-
-from fastpath.process.lifeline import die_with_parent
 
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
 
 def main() -> None:
     """Ctrl-C ends whatever it is, at whatever it is, without a traceback; so does an end of who started a process."""
+    if sys.argv[1:2] == ["serve"]:  # before it loads anything: what comes from now on waits for the supervisor's loop
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR2))
     fill_standard_descriptors()
     try:
         run()
@@ -44,6 +45,8 @@ def run() -> None:
     cli/command_line.py's."""
     match sys.argv[1:]:
         case ["run" | "traps" | "planner" | "observer" | "registrar" | "try", fd] if fd.isdigit():
+            from fastpath.process.lifeline import die_with_parent
+
             die_with_parent(int(fd))
     match sys.argv[1:]:
         case ["run", fd] if fd.isdigit():

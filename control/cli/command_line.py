@@ -86,7 +86,8 @@ def serve(path: str | None) -> None:
         "drop_strangers": config.dhcp.drop_strangers,
         "brake_ns": bench_brake_ns(),
     }
-    # Until its loop takes them: one that comes while it starts ends it in order, like any other.
+    # Until its loop takes them: one that comes while it starts ends it in order, like any other.  SIGHUP and SIGUSR2,
+    # which end nothing, wait since the first line of control/__main__.py.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2))
     config_fd, fd = os.memfd_create("bootstorm-config", 0), os.memfd_create("bootstorm-settings", 0)
     os.write(config_fd, config.text)

@@ -97,6 +97,30 @@ def test_a_stop_while_it_starts_ends_it_in_order(
     assert "stopping" in done.stderr and not (tmp_path / "state" / "control.sock").exists()
 
 
+@pytest.mark.parametrize(
+    "number, obeyed", [(signal.SIGHUP, "configuration reloaded"), (signal.SIGUSR2, "not upgraded: the trial")]
+)
+@pytest.mark.parametrize("module", ["control.cli"])
+def test_what_ends_nothing_ends_no_service_that_starts(
+    module: str, number: signal.Signals, obeyed: str, hooked: dict[str, str], tmp_path: Path
+) -> None:
+    """It is obeyed when it runs; other commands end, as when their terminal is closed."""  # the hook ends the trial
+    may_serve()
+    conf = configured(tmp_path)
+    argv = [sys.executable, "-P", "-m", "control"]
+    env = hooked | {"INTERRUPT_AT": f"{module}:{number:d}"}
+    done = subprocess.run([*argv, "check", "-c", str(conf)], env=env, capture_output=True, timeout=WAIT_S, check=False)
+    assert done.returncode == -number
+    with subprocess.Popen([*argv, "serve", "-c", str(conf)], env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said: list[str] = []
+        for line in process.stderr:
+            said.append(line)
+            if obeyed in line:
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 0 and any(obeyed in line for line in said), said
+
+
 def test_ctrl_c_of_a_terminal_goes_to_all_of_them(tmp_path: Path) -> None:
     """The supervisor ends the others in order; none of them hears it first."""
     may_serve()
