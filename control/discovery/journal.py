@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from control.discovery.statefile import json_object, read_file
+from control.discovery.statefile import json_object, open_new, read_file, write_all
 
 log = logging.getLogger("bootstorm.discovery")
 
@@ -106,7 +106,7 @@ class Journal:
         aside = self.path.with_name(self.path.name + LOST)
         where = f"kept in {aside.name}"
         try:
-            fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+            fd = open_new(aside)
             try:
                 write_all(fd, b"\n".join(self.lost) + b"\n")
             finally:
@@ -208,9 +208,7 @@ class Journal:
 
     def write_anew(self) -> None:
         aside = self.path.with_name(self.path.name + ".new")
-        aside.unlink(missing_ok=True)  # never into what stands there: it may be another name of something else
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
-        fd = os.open(aside, flags, 0o640)
+        fd = open_new(aside, os.O_APPEND)
         try:
             write_all(fd, b"".join(self.live.values()))
             os.fsync(fd)
@@ -231,9 +229,3 @@ class Journal:
 
 def encoded(record: Record) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
-
-
-def write_all(fd: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -1,4 +1,5 @@
-"""Reading our own files in dhcp.state_dir as what they are after a crash, a full disk or a hand: anything at all."""
+"""Our own files in dhcp.state_dir: read as what they are after a crash, a full disk or a hand, which may be anything;
+and made anew, whatever stands there."""
 
 from __future__ import annotations
 
@@ -23,6 +24,20 @@ def read_file(path: Path, most: int) -> bytes:
     finally:
         os.close(fd)
     return b"".join(chunks)
+
+
+def open_new(path: Path, flags: int = 0) -> int:
+    """An empty file, to be written to.  What stands there is removed, never written into: it may be a pipe, which would
+    be waited for, or another name of something else.  Raises OSError, which names the file."""
+    path.unlink(missing_ok=True)
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.open(path, flags, 0o640)
+
+
+def write_all(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def json_object(text: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from control.discovery.statefile import json_object, read_file
+from control.discovery.statefile import json_object, open_new, read_file, write_all
 from control.discovery.traps.engine import ENGINES_MAX, Clocks
 
 FILE = "snmp-engine"  # in dhcp.state_dir
@@ -62,7 +62,11 @@ class Identity:
         clocks = {engine.hex(): latest[:2] for engine, latest in self.clocks.latest.items()}
         text = json.dumps({"id": self.engine_id.hex(), "boots": self.boots, "clocks": clocks})
         aside = self.path.with_name(FILE + ".new")
-        aside.write_text(text, encoding="ascii")
+        fd = open_new(aside)
+        try:
+            write_all(fd, text.encode("ascii"))
+        finally:
+            os.close(fd)
         os.replace(aside, self.path)
         self.clocks.moved = False
 

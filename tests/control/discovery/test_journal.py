@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,20 @@ def test_a_torn_or_foreign_tail_costs_itself_only(memory: Path, tail: bytes) -> 
     journal, found = opened(path)
     journal.close()
     assert sorted(found) == ["m1", "m2"] and journal.skipped == 0, "what comes after the tail is not glued to it"
+
+
+@pytest.mark.parametrize("name", ["j.lost", "j.new"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_what_stands_in_the_place_of_a_file_aside_is_replaced(
+    memory: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    """A pipe there was waited for: control never started."""
+    (memory / "j").write_bytes(b"{torn\n")
+    make(memory / name)
+    journal, _ = opened(memory / "j")
+    journal.close()
+    assert (memory / "j.lost").read_bytes() == b"{torn\n" and not (memory / "j.new").exists()
+    assert not (memory / "elsewhere").exists() and stat.S_ISREG((memory / "j").lstat().st_mode)
 
 
 def test_a_kill_costs_nothing_that_was_flushed(memory: Path) -> None:

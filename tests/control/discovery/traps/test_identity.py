@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_clocks_of_others_outlive_a_restart(tmp_path: Path) -> None:
     second = Identity(tmp_path, 9000.0)
     assert not second.clocks.in_window(b"switch", 5, 800, 9001.0), "recorded before the restart"
     assert second.clocks.in_window(b"switch", 5, 1100, 9100.0)
+
+
+def test_what_stands_in_the_place_of_the_file_aside_is_replaced(tmp_path: Path) -> None:
+    aside = tmp_path / f"{FILE}.new"
+    for make in (os.mkfifo, lambda path: path.symlink_to("elsewhere")):
+        make(aside)
+        Identity(tmp_path, 0.0).save()
+        assert not os.path.lexists(aside) and (tmp_path / FILE).is_file()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize(
