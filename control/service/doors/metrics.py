@@ -275,15 +275,16 @@ async def serve(bind: tuple[str, int], status: Status) -> Endpoint | str:
     """Open the endpoint, in the loop that `status` runs in; or why it cannot be opened: machines need addresses whether
     somebody watches or not."""
     host, port = bind
+    at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         endpoint = Endpoint(listen(await resolve(host, port)), status)
     except (OSError, UnicodeError, RuntimeError) as error:  # RuntimeError: no thread for the name
         why = getattr(error, "strerror", None) or str(error)
         if isinstance(error, TimeoutError):
             why = f"no name server answered for {host} within {RESOLVE_S:g} s"
-        fault = f"metrics.bind {host}:{port}: {why}; name an address of this machine and a free port over 1023"
+        fault = f"metrics.bind {at}: {why}; name an address of this machine and a free port over 1023"
         log.error("no metrics: %s", fault)
         return fault
     endpoint.door.open()
-    log.info("metrics at http://%s:%d/metrics", host, port)
+    log.info("metrics at http://%s/metrics", at)
     return endpoint

@@ -159,3 +159,20 @@ def test_a_name_that_nobody_knows_costs_the_metrics_and_not_the_service(tmp_path
     with serving(tmp_path, write_inventory(tmp_path), metrics={"bind": "nobody.invalid:9100"}) as running:
         running.wait_for(r"generation 1: 2 hosts")
         assert running.status()["metrics"].startswith("metrics.bind nobody.invalid:9100: ")
+
+
+def test_an_ipv6_address_stands_in_brackets(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    port = free_port()
+
+    async def never() -> dict[str, Any]:
+        return {}
+
+    async def run() -> None:
+        for host in ("::1", "2001:db8::1"):  # there, and not
+            opened = await metrics.serve((host, port), never)
+            if not isinstance(opened, str):
+                opened.door.close()
+
+    asyncio.run(run())
+    assert f"[::1]:{port}" in caplog.text and f"metrics.bind [2001:db8::1]:{port}: " in caplog.text
