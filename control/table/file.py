@@ -138,7 +138,8 @@ class TableStore:
                 self.delta_on_disk = pair.top.number
             stamp(self.delta_path if delta_fd >= 0 else self.base_path, os.O_RDONLY, confirmed_s)
         except OSError as error:
-            self.say_fault(f"cannot keep the table: {error.strerror or error}")
+            where = f"{error.filename}: " if error.filename is not None else ""
+            self.say_fault(f"cannot keep the table: {where}{error.strerror or error}")
         else:
             if self.fault:
                 log.warning("the table is kept in %s again", self.state_dir)

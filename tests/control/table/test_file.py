@@ -413,3 +413,12 @@ def test_a_delta_that_had_no_room_is_written_at_the_next_confirmation(
 def test_without_the_folder_it_is_logged(fds: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(TableStore(tmp_path / "nowhere"), base(fds, 7))
     assert "cannot keep the table" in caplog.text
+
+
+def test_what_stands_in_the_way_of_the_file_is_named(
+    store: TableStore, fds: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    aside = store.state_dir / "table.base.new"
+    aside.mkdir()
+    save(store, base(fds, 7))
+    assert f"cannot keep the table: {aside}: Is a directory" in caplog.text
