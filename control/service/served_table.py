@@ -16,6 +16,7 @@ from ext.table import Generation, Pair, TableInvalid
 from control.mac import show_mac
 from control.table.rows import describe_row
 from ext import table as table_module
+from fastpath.protocol import close_all
 
 log = logging.getLogger("bootstorm.table")
 
@@ -78,13 +79,19 @@ class ServedTable:
             self.pair_fds = [os.dup(fd) for fd in fds]
 
     def serve(self, fds: list[int]) -> None:
-        """Look at a new pair, before any worker does; fds are borrowed."""
-        self.pair = Pair(Generation(fds[0]), Generation(fds[1]) if len(fds) > 1 else None)
-        if self.known is not None:
-            self.known.follow(self.pair)
-        for fd in self.pair_fds:
-            os.close(fd)
-        self.pair_fds = [os.dup(fd) for fd in fds]
+        """Look at a new pair, before any worker does; fds are borrowed.  When it raises, the one before is served."""
+        pair = Pair(Generation(fds[0]), Generation(fds[1]) if len(fds) > 1 else None)
+        ours: list[int] = []
+        try:
+            for fd in fds:
+                ours.append(os.dup(fd))
+            if self.known is not None:
+                self.known.follow(pair)
+        except BaseException:
+            close_all(ours)
+            raise
+        before, self.pair, self.pair_fds = self.pair_fds, pair, ours
+        close_all(before)
 
     @property
     def generation(self) -> int:

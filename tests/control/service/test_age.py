@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ext.builder import Builder, Surroundings
 from ext.page import create_site_page, create_worker_page
 
 from control.service import served_table as table_module
@@ -212,3 +214,21 @@ def test_a_cold_start_from_a_table_of_the_future_sends_no_nak(tmp_path: Path) ->
         assert status["table_age_s"] < 60 and status["table_age_reason"] is None
         ask_for_a_foreign_address(tmp_path)
         await_verdict(running, "NAKED")
+
+
+def test_a_pair_that_cannot_be_taken_leaves_the_one_before(table: ServedTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or log and status would name a generation that no worker has."""
+    first, second = (Builder().seal(number, Surroundings(), created_s=number) for number in (7, 8))
+    table.serve([first])
+    kept_fds = table.fds()
+    with monkeypatch.context() as full, pytest.raises(OSError, match="Too many"):
+        full.setattr(os, "dup", refuse_fds)
+        table.serve([second])
+    assert table.generation == 7 and table.fds() == kept_fds and os.fstat(kept_fds[0])
+    table.serve([second])
+    assert table.generation == 8
+    close_all([first, second, *table.fds()])
+
+
+def refuse_fds(_fd: int) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
