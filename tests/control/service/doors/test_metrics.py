@@ -172,7 +172,7 @@ def test_an_ipv6_address_stands_in_brackets(caplog: pytest.LogCaptureFixture) ->
         for host in ("::1", "2001:db8::1"):  # there, and not
             opened = await metrics.serve((host, port), never)
             if not isinstance(opened, str):
-                opened.door.close()
+                await opened.door.close()
 
     asyncio.run(run())
     assert f"[::1]:{port}" in caplog.text and f"metrics.bind [2001:db8::1]:{port}: " in caplog.text
