@@ -14,6 +14,7 @@ import errno
 import fcntl
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ from fastpath.protocol import close_all
 
 log = logging.getLogger("bootstorm.tablefile")
 
+LENGTH_AT = 24  # where each layout's header says how long the whole is
+BEGINNING_BYTES = 4096  # more than a header
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -153,12 +156,15 @@ class TableStore:
 
 
 def sealed_copy(path: Path) -> int:
-    """A memfd with the content of a file that nobody can change any more.  Raises OSError."""
+    """A memfd with the content of a file that nobody can change any more; of one that is not as long as its header
+    says, and so no table, the beginning: it may be of any length.  Raises OSError."""
     source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fd: int = new_memfd(f"bootstorm-{path.name}")
         try:
-            copy(source, fd)
+            size = os.fstat(source).st_size
+            is_whole = layout5.layout_of(source) and os.pread(source, 8, LENGTH_AT) == size.to_bytes(8, sys.byteorder)
+            copy(source, fd, size if is_whole else min(size, BEGINNING_BYTES))
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
         except OSError:
             os.close(fd)
@@ -237,7 +243,7 @@ def write_aside(path: Path, fd: int) -> None:
     aside.unlink(missing_ok=True)  # never into what stands there: it may be another name of something else
     target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
-        copy(fd, target)
+        copy(fd, target, os.fstat(fd).st_size)
         os.fsync(target)
     except OSError:
         aside.unlink(missing_ok=True)  # half a table takes what little room there is
@@ -252,8 +258,8 @@ def write_aside(path: Path, fd: int) -> None:
         os.close(folder)
 
 
-def copy(source: int, target: int) -> None:
-    size, at = os.fstat(source).st_size, 0
+def copy(source: int, target: int, size: int) -> None:
+    at = 0
     while at < size:
         sent = os.sendfile(target, source, at, size - at)
         if sent == 0:

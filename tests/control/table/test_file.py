@@ -422,3 +422,22 @@ def test_what_stands_in_the_way_of_the_file_is_named(
     aside.mkdir()
     save(store, base(fds, 7))
     assert f"cannot keep the table: {aside}: Is a directory" in caplog.text
+
+
+@pytest.mark.parametrize("head", [0, 8, 4096])
+def test_what_is_far_too_long_is_not_read_whole(
+    store: TableStore, fds: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, head: int
+) -> None:
+    """3 GiB without content were copied into memory before anybody looked."""
+    begins = os.pread(base(fds, 7), head, 0)
+    store.base_path.write_bytes(begins)
+    os.truncate(store.base_path, 3 << 30)
+    sendfile, sent = os.sendfile, list[int]()
+
+    def count(*arguments: int) -> int:
+        sent.append(sendfile(*arguments))
+        return sent[-1]
+
+    monkeypatch.setattr(os, "sendfile", count)
+    assert store.load() is None and sum(sent) <= 4096
+    assert "table.base is not served: " in caplog.text
