@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import re
+import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -194,6 +195,23 @@ def write_pid(lock: int, state_dir: str) -> None:
         )
 
 
+def refused(error: OSError) -> StartFailed:
+    """What the system refuses at the start, in one line."""
+    what = "the system refuses what the start needs"
+    files, size = resource.getrlimit(resource.RLIMIT_NOFILE)[0], resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if error.errno == errno.EMFILE:
+        return StartFailed(
+            f"{what}: {error.strerror}; found a limit of {files}, wanted 1024 or more; raise it (ulimit -n, "
+            "LimitNOFILE of the unit)"
+        )
+    if error.errno == errno.EFBIG:
+        return StartFailed(
+            f"{what}: {error.strerror}; found a limit of {size} bytes for a file, wanted none; lift it (ulimit -f, "
+            "LimitFSIZE of the unit)"
+        )
+    return StartFailed(f"{what}: {error}")
+
+
 def open_all(settings: Settings, config_fd: int) -> Kept:
     """First start: lock, open, hand over to the service user, and give up all privileges.  Raises StartFailed."""
     observe = settings.mode == "observe"
@@ -207,7 +225,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         console = open_console(settings.console_path, owner)
         traps, traps_fault = try_traps(settings, owner)
         drop_privileges(owner)
-    except (SocketsFailed, UserUnknown, OSError) as error:
+    except (SocketsFailed, UserUnknown) as error:
         raise StartFailed(str(error)) from error
     if is_real_root():
         log.warning(

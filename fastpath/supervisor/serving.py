@@ -14,7 +14,7 @@ from fastpath.process.logs import begin_writing
 from fastpath.process.oom import spare
 from fastpath.protocol import Channel, Settings, Tried, known
 from fastpath.supervisor.children import KINDS, table_layout
-from fastpath.supervisor.descriptors import StartFailed, open_all
+from fastpath.supervisor.descriptors import StartFailed, open_all, refused
 from fastpath.supervisor.supervisor import TICK_S, Supervisor
 from fastpath.supervisor.upgrade import State, adopt, forget_pools, kill_heir, lay_out_anew, read_state
 
@@ -74,6 +74,16 @@ def answer_probe(probe: dict[str, Any]) -> None:
     Channel.of_fd(probe["channel"]).send(known(Tried, probe["tried"]))
 
 
+def first_start(settings: Settings, config_fd: int) -> Supervisor:
+    """Raises StartFailed."""
+    try:
+        supervisor = Supervisor(settings, open_all(settings, config_fd))
+        os.set_inheritable(config_fd, False)
+    except OSError as error:
+        raise refused(error) from error
+    return supervisor
+
+
 def main(state_fd: int) -> int:
     """state_fd: a memfd with JSON, {"settings": ...} at the first start, everything else too after an upgrade;
     {"probe": ...} of a trial."""
@@ -90,8 +100,7 @@ def main(state_fd: int) -> int:
         else:
             settings = known(Settings, told["settings"])
             spare()  # while we may
-            supervisor = Supervisor(settings, open_all(settings, told["config_fd"]))
-            os.set_inheritable(told["config_fd"], False)
+            supervisor = first_start(settings, told["config_fd"])
     except StartFailed as failure:
         sys.stderr.write(f"bootstorm: {failure}\n")
         return 1
