@@ -42,10 +42,12 @@ class FileSource:
     def __init__(self, url: str, progress: Progress = lambda *_: None) -> None:
         self.path = Path(unquote(urlsplit(url).path))
         self.progress = progress
+        self.size = 0  # as it was when the reading began
         self.containers: dict[str, str] = {}  # name -> path
         self.frame_faults: list[str] = []
 
     def read(self) -> Reading:
+        self.size = 0
         version = self.version()
         frame, networks = self.read_frame()
         return Reading(frame, self.batches(frame, networks, version))
@@ -56,21 +58,29 @@ class FileSource:
             found = os.stat(self.path)
         except OSError as error:
             raise InventoryDown(f"{self.path}: {error.strerror}") from error
+        self.size = self.size or found.st_size
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def rows(self, *kinds: str) -> Iterator[Row]:
         try:
-            yield from rows_of(self.path, kinds or KINDS, lambda count: self.progress("bytes", count, 0))
+            yield from rows_of(self.path, kinds or KINDS, self.heard)
         except OSError as error:
             raise InventoryDown(f"{self.path}: {error.strerror}") from error
         except Unreadable as error:
             raise InventoryDown(str(error)) from error
 
+    def heard(self, count: int) -> None:
+        """count: characters read so far.  One that grows as fast as it is read would have no end."""
+        self.progress("bytes", count, 0)
+        if 0 < self.size < count:
+            raise InventoryDown(f"{self.path}: was written to while it was read; once more")
+
     def lines(self) -> int:
         """How many there are, hosts or not: what progress is measured by."""
         try:
             with self.path.open("rb") as file:
-                return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+                left = iter(range(self.size, 0, -(1 << 20)))
+                return sum(file.read(min(most, 1 << 20)).count(b"\n") for most in left)
         except OSError as error:
             raise InventoryDown(f"{self.path}: {error.strerror}") from error
 
@@ -196,6 +206,7 @@ class FileSource:
     def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
         """The rows that are asked for, those below a container that is, and those that have one of their addresses;
         containers and networks as the file has them now, whatever the frame says."""
+        self.size = 0
         version = self.version()
         wanted_macs, wanted_names = set(macs), set(names)
         own_frame, networks = self.read_frame()

@@ -432,6 +432,19 @@ def test_what_is_no_inventory_costs_nothing(tmp_path: Path, content: bytes, said
         assert str(caught.value).startswith("hosts.yaml: ") and said in str(caught.value)
 
 
+def test_a_file_that_grows_while_it_is_read_is_read_to_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.csv"
+    path.write_text("name,mac,address,pool\n")
+
+    def grow(*_step: object) -> None:
+        assert path.stat().st_size < 20 << 20, "it is still read"
+        with path.open("a") as file:
+            file.write("h,02:00:00:00:00:01,10.0.0.1,p\n" * 10_000)
+
+    with pytest.raises(InventoryDown, match="was written to while it was read"):
+        list(FileSource(path.as_uri(), grow).read().batches)
+
+
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     for read in (source_of(tmp_path / "x").read, lambda: source_of(tmp_path / "x").read_hosts([], ["a"], Inventory())):
         with pytest.raises(InventoryDown, match=rf"{tmp_path}/x: No such file or directory"):
