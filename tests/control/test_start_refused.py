@@ -16,8 +16,8 @@ from tests.control.test_interrupted import configured
 @pytest.mark.parametrize(
     "limit, most, wanted",
     [
-        (resource.RLIMIT_NOFILE, 8, "found a limit of 8, wanted 1024 or more; raise it"),
-        (resource.RLIMIT_NOFILE, 16, "found a limit of 16, wanted 1024 or more; raise it"),
+        (resource.RLIMIT_NOFILE, 8, "found a limit of 8 (hard 8); wanted at least 48 for 1 workers; raise"),
+        (resource.RLIMIT_NOFILE, 16, "found a limit of 16 (hard 16); wanted at least 48 for 1 workers; raise"),
         (resource.RLIMIT_FSIZE, 1000, "found a limit of 1000 bytes for a file, wanted none; lift it"),
         (resource.RLIMIT_FSIZE, 1_000_000, "found a limit of 1000000 bytes for a file, wanted none; lift it"),
     ],
