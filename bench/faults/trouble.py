@@ -254,17 +254,23 @@ class TroubledSite(RunningSite):
         return ask(str(self.console), command, answer_s=answer_s, **arguments)
 
     def by_kind(self) -> dict[str, list[int]]:
-        """pids, as this process sees them, of the service's processes."""
+        """pids, as this process sees them, of the service's processes.
+
+        A child of the supervisor's with its command line is none: between fork and exec, or a trial's last step."""
         found: dict[str, list[int]] = {}
+        parents: dict[int, int] = {}
         for pid in sorted(members(self.host)):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
                 if state in ("Z", "X") or "-m" not in words:
                     continue
                 at = words.index("-m")
                 if kind := KINDS.get((words[at + 1], words[at + 2])):
                     found.setdefault(kind, []).append(pid)
+                    parents[pid] = int(parent)
+        if heads := found.get("supervisor"):
+            found["supervisor"] = [pid for pid in heads if parents[pid] not in heads]
         return found
 
     def pid_of(self, inner: int) -> int | None:
