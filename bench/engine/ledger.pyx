@@ -47,6 +47,7 @@ cdef struct Shot:
     uint8_t template
     bint answered
     bint loose
+    bint silent                    # nobody was to answer it when it was sent; the host may have changed twice since
 
 
 cdef struct Hope:                  # what a host has to get now; its Peer's address is what it was offered last
@@ -244,6 +245,7 @@ cdef class Ledger(Wire):
         shot = &self.shots[self.next & self.mask]
         shot.sent_ns, shot.peer, shot.answered = now, peer, False
         shot.version, shot.epoch, shot.loose = self.hopes[peer].version, self.epoch, self.hopes[peer].loose
+        shot.silent = self.hopes[peer].right_be == 0
         shot.template = REQUESTS if self.rounds & 1 and self.peers[peer].address_be != 0 else DISCOVERS
         shot.asked_be = self.peers[peer].address_be if shot.template == REQUESTS else 0
         moment = self.moment(now)
@@ -280,7 +282,7 @@ cdef class Ledger(Wire):
         cdef bint changing = shot.loose or hope.loose or shot.version != hope.version
         cdef int i
         # An exchange passes through a moment in which two machines have one address: whoever reads then answers neither.
-        if hope.right_be == 0 or shot.loose or (changing and hope.other_be == 0):
+        if hope.right_be == 0 or shot.loose or shot.silent or (changing and hope.other_be == 0):
             moment.silent += 1
             self.silent_total += 1
             return

@@ -97,6 +97,24 @@ def test_everything_right() -> None:
     assert stretch["sent"] == totals["sent"] and 0 < stretch["wait_ns"] < 1e9
 
 
+def test_who_was_to_be_silent_when_it_was_asked_may_change_twice_before_that_is_settled() -> None:
+    """Two changes of one host within the patience: found by a soak, after ten million requests."""
+    answer: list[Answer] = [right]
+    with running(answer) as ledger:
+        ledger.begin_change([(0, 0)])
+        answer[0] = lambda mac, kind, asked: None if mac == MACS[0] else right(mac, kind, asked)
+        ledger.end_change([0])
+        time.sleep(0.15)
+        ledger.begin_change([(0, FIRST)])
+        answer[0] = right
+        ledger.end_change([0])
+        ledger.begin_change([(0, FIRST + 3)])
+        ledger.begin_change([(0, FIRST)])
+        ledger.end_change([0])
+    totals = ledger.totals()
+    assert totals["silent"] > 0 and totals["lost"] == 0, totals
+
+
 def test_silence_is_lost_unless_nobody_listens() -> None:
     answer: list[Answer] = [right]
     with running(answer) as ledger:
