@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
 import signal
 import time
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastpath.process.build import BUILD, VERSION
-from tests.fastpath.supervisor.world import COMMANDS, STANDIN, World, settled_world
+from tests.fastpath.supervisor.world import COMMANDS, STANDIN, World, other_build_installed, settled_world
 
 
 @pytest.fixture
@@ -24,18 +22,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.fixture
 def upgrades(world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[float]:
-    """Another build is installed; when it was executed, which fails here."""
-    executed: list[float] = []
-
-    def execute(_path: str, _argv: list[str]) -> None:
-        executed.append(time.monotonic())
-        raise OSError(errno.ENOENT, "not in a test")
-
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(os, "execv", execute)
-    monkeypatch.setattr("fastpath.process.build.recorded", lambda: ("0.2", "b"))
-    monkeypatch.setattr("fastpath.supervisor.installed.PAUSES_S", (0.3, 0.3, 60.0))
-    return executed
+    return other_build_installed(monkeypatch, caplog)
 
 
 def turn_for(world: World, time_s: float) -> None:

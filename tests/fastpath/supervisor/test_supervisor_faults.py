@@ -25,7 +25,16 @@ import pytest
 from fastpath.process.build import BUILD, VERSION
 from fastpath.protocol import MessageRefused, Reload, Tried, unpack
 from fastpath.supervisor.children import LAYOUTS, TRIAL, Child, is_starved
-from tests.fastpath.supervisor.world import COMMANDS, STANDIN, WORKERS, World, open_fds, own_children, settled_world
+from tests.fastpath.supervisor.world import (
+    COMMANDS,
+    STANDIN,
+    WORKERS,
+    World,
+    open_fds,
+    other_build_installed,
+    own_children,
+    settled_world,
+)
 
 ROUNDS = 10  # the nth call fails, n up to this
 # call -> (where it is looked up, its name, how it may fail)
@@ -428,19 +437,8 @@ def test_a_spare_that_never_gets_ready_is_replaced(world: World, monkeypatch: py
 
 @pytest.fixture
 def upgrades(world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[float]:
-    """Another build is installed; when it was executed, which fails here."""
-    executed: list[float] = []
-
-    def execute(_path: str, _argv: list[str]) -> None:
-        executed.append(time.monotonic())
-        raise OSError(errno.ENOENT, "not in a test")
-
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(os, "execv", execute)
-    monkeypatch.setattr("fastpath.process.build.recorded", lambda: ("0.2", "b"))
-    monkeypatch.setattr("fastpath.supervisor.installed.PAUSES_S", (0.3, 0.3, 60.0))
     world.supervisor.commands["spare"] = [*STANDIN, "foreign"]
-    return executed
+    return other_build_installed(monkeypatch, caplog)
 
 
 def replace_the_spare(world: World) -> Child:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
@@ -149,3 +150,18 @@ def settled_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
 
 def refuse_exec(path: str, _argv: list[str]) -> None:
     raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+def other_build_installed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[float]:
+    """Another build is installed; when it was executed, which fails here."""
+    executed: list[float] = []
+
+    def execute(_path: str, _argv: list[str]) -> None:
+        executed.append(time.monotonic())
+        raise OSError(errno.ENOENT, "not in a test")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(os, "execv", execute)
+    monkeypatch.setattr("fastpath.process.build.recorded", lambda: ("0.2", "b"))
+    monkeypatch.setattr("fastpath.supervisor.installed.PAUSES_S", (0.3, 0.3, 60.0))
+    return executed
