@@ -47,13 +47,13 @@ cdef struct Shot:
     uint8_t template
     bint answered
     bint loose
-    bint silent                    # nobody was to answer it when it was sent; the host may have changed twice since
 
 
 cdef struct Hope:                  # what a host has to get now; its Peer's address is what it was offered last
     uint32_t right_be              # 0: silence
     uint32_t other_be              # the same before, right while the change is under way
     uint32_t version
+    uint32_t silent_version        # the last one under which silence was right, be it as the old or as the new answer
     uint32_t object                # two hosts of one object are one machine with two cards
     bint loose                     # a change is under way
     bint told                      # a stranger says nothing until somebody introduces it
@@ -143,6 +143,8 @@ cdef class Ledger(Wire):
             self.hopes[i].object = objects[i]
             self.hopes[i].right_be = self.peers[i].address_be
             self.hopes[i].told = self.peers[i].address_be != 0
+            self.hopes[i].version = 1
+            self.hopes[i].silent_version = self.hopes[i].right_be == 0
 
     def set_object(self, uint32_t peer, uint32_t number):
         """This MAC is another machine's from now on."""
@@ -161,6 +163,8 @@ cdef class Ledger(Wire):
             self.hopes[peer].version += 1
             self.hopes[peer].told = True
             self.hopes[peer].right_be = swap32(address)
+            if address == 0 or self.hopes[peer].other_be == 0:
+                self.hopes[peer].silent_version = self.hopes[peer].version
         self.epoch += 1
 
     def end_change(self, peers):
@@ -169,6 +173,8 @@ cdef class Ledger(Wire):
         for peer in peers:
             self.hopes[peer].loose = False
             self.hopes[peer].version += 1
+            if self.hopes[peer].right_be == 0:
+                self.hopes[peer].silent_version = self.hopes[peer].version
         self.epoch += 1
 
     def hush(self, peers):
@@ -245,7 +251,6 @@ cdef class Ledger(Wire):
         shot = &self.shots[self.next & self.mask]
         shot.sent_ns, shot.peer, shot.answered = now, peer, False
         shot.version, shot.epoch, shot.loose = self.hopes[peer].version, self.epoch, self.hopes[peer].loose
-        shot.silent = self.hopes[peer].right_be == 0
         shot.template = REQUESTS if self.rounds & 1 and self.peers[peer].address_be != 0 else DISCOVERS
         shot.asked_be = self.peers[peer].address_be if shot.template == REQUESTS else 0
         moment = self.moment(now)
@@ -279,10 +284,9 @@ cdef class Ledger(Wire):
     cdef void settle_silent(self, const Shot *shot) noexcept nogil:
         cdef Hope *hope = &self.hopes[shot.peer]
         cdef Moment *moment = self.moment(shot.sent_ns)
-        cdef bint changing = shot.loose or hope.loose or shot.version != hope.version
         cdef int i
         # An exchange passes through a moment in which two machines have one address: whoever reads then answers neither.
-        if hope.right_be == 0 or shot.loose or shot.silent or (changing and hope.other_be == 0):
+        if shot.loose or shot.version <= hope.silent_version:
             moment.silent += 1
             self.silent_total += 1
             return

@@ -122,6 +122,18 @@ def end(planner: Planner) -> None:
     planner.reader.shutdown()
 
 
+def open_memfds() -> int:
+    """Of this process.  Tables and reports are memfds; connections to the inventory come and go beside them."""
+    return sum("memfd:" in _target(fd) for fd in os.listdir("/proc/self/fd"))
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:  # the directory's own, or closed by another thread meanwhile
+        return ""
+
+
 def number(planner: Planner) -> int:
     """Of the generation that serves."""
     return 0 if planner.served.pair is None else int(planner.served.pair.top.number)

@@ -97,6 +97,15 @@ def test_everything_right() -> None:
     assert stretch["sent"] == totals["sent"] and 0 < stretch["wait_ns"] < 1e9
 
 
+def change_twice(ledger: Any) -> None:
+    """Two changes of the first host, which leave it where it was."""
+    ledger.begin_change([(0, FIRST)])
+    ledger.end_change([0])
+    ledger.begin_change([(0, FIRST + 3)])
+    ledger.begin_change([(0, FIRST)])
+    ledger.end_change([0])
+
+
 def test_who_was_to_be_silent_when_it_was_asked_may_change_twice_before_that_is_settled() -> None:
     """Two changes of one host within the patience: found by a soak, after ten million requests."""
     answer: list[Answer] = [right]
@@ -107,12 +116,22 @@ def test_who_was_to_be_silent_when_it_was_asked_may_change_twice_before_that_is_
         time.sleep(0.15)
         ledger.begin_change([(0, FIRST)])
         answer[0] = right
-        ledger.end_change([0])
-        ledger.begin_change([(0, FIRST + 3)])
-        ledger.begin_change([(0, FIRST)])
-        ledger.end_change([0])
+        change_twice(ledger)
     totals = ledger.totals()
     assert totals["silent"] > 0 and totals["lost"] == 0, totals
+
+
+def test_who_falls_silent_while_a_request_is_on_its_way_loses_nothing() -> None:
+    """Sent while it was to be answered, read when it was not any more: as behind a stopped worker."""
+    answer: list[Answer] = [lambda mac, kind, asked: None if mac == MACS[0] else right(mac, kind, asked)]
+    with running(answer) as ledger:
+        ledger.begin_change([(0, 0)])
+        ledger.end_change([0])
+        ledger.begin_change([(0, FIRST)])
+        answer[0] = right
+        change_twice(ledger)
+    totals = ledger.totals()
+    assert totals["silent"] > 5 and totals["lost"] == 0, totals
 
 
 def test_silence_is_lost_unless_nobody_listens() -> None:

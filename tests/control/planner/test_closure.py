@@ -20,7 +20,19 @@ from control.planner.planner import Planner
 from fastpath.protocol import close_all
 from tests.control.inventories import Site
 from tests.control.moving import FIRST_ADDRESS, Machine, Moving, addresses_of, check, fresh, mac_text, rows_of
-from tests.control.planning import LINKS, OTHER_LINKS, Control, Inventory, end, figures, mac, refresh, site, text
+from tests.control.planning import (
+    LINKS,
+    OTHER_LINKS,
+    Control,
+    Inventory,
+    end,
+    figures,
+    mac,
+    open_memfds,
+    refresh,
+    site,
+    text,
+)
 from tests.control.spoiling import http
 
 TABLES = Path(__file__).resolve().parents[2] / "data/tables"
@@ -370,7 +382,7 @@ def test_only_what_cannot_be_silenced_is_refused(
 ) -> None:
     """Whoever asked hears it, and what was served serves on, under every origin."""
     planner.refresh(False)
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = open_memfds()
     before = control.pair()
 
     class Blind(served_module.View):  # type: ignore[misc]
@@ -389,7 +401,7 @@ def test_only_what_cannot_be_silenced_is_refused(
             assert "10.1.0.9 belongs to h1 and h2" in control.last.reason and planner.served.pair is not None
             assert planner.served.pair.top.number == before.top.number
     control.close()
-    assert len(os.listdir("/proc/self/fd")) <= open_before
+    assert open_memfds() <= open_before
     planner.refresh(False)
     assert isinstance(control.last, Planned) and figures(control.last) == (6, 0, 1, 0)
 
@@ -453,7 +465,7 @@ def test_fds_are_given_back(control: Control, tmp_path: Path) -> None:
             planner.refresh(True)
             close_all([fd for fds in control.fds for fd in fds])
             control.fds.clear()
-            counts.append(len(os.listdir("/proc/self/fd")))
+            counts.append(open_memfds())
         assert counts[1] == counts[-1]
 
 

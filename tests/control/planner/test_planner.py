@@ -32,6 +32,7 @@ from tests.control.planning import (
     figures,
     mac,
     number,
+    open_memfds,
     refresh,
     site,
     text,
@@ -268,15 +269,8 @@ def test_fds_do_not_pile_up(planner: Planner, control: Control, inventory: Inven
         planner.relink(LINKS if turn % 2 else OTHER_LINKS)
         control.close()
         control.fds.clear()
-        counts.append(len([link for fd in os.listdir("/proc/self/fd") if "memfd" in (link := target(fd))]))
+        counts.append(open_memfds())
     assert counts[1] == counts[-1] <= counts[0] + 1, f"{counts}: the pair, the one before it, and no more"
-
-
-def target(fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return ""
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

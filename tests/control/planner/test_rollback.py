@@ -18,7 +18,20 @@ from control.planner.jobs import Failed, Planned, RefreshFailed
 from control.planner.planner import Planner
 from control.service.doors.commands import COMMANDS
 from tests.control.planner.test_doubts import many
-from tests.control.planning import LINKS, OTHER_LINKS, Control, Inventory, config, end, mac, number, refresh, site, text
+from tests.control.planning import (
+    LINKS,
+    OTHER_LINKS,
+    Control,
+    Inventory,
+    config,
+    end,
+    mac,
+    number,
+    open_memfds,
+    refresh,
+    site,
+    text,
+)
 from tests.control.refreshing import Ctl, commanded, inventory_server
 from tests.control.refreshing import Inventory as Held
 
@@ -235,15 +248,8 @@ def test_going_back_does_not_pile_up_fds(planner: Planner, control: Control, inv
         planner.rollback()
         planner.refresh(True)
         control.close()
-        counts.append(len([fd for fd in os.listdir("/proc/self/fd") if "memfd" in target(fd)]))
+        counts.append(open_memfds())
     assert counts[1] == counts[-1], counts
-
-
-def target(fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return ""
 
 
 # --- diff ------------------------------------------------------------------------------------------------------------
