@@ -147,8 +147,10 @@ class Watched:
         if old >= self.hosts:
             self.free_cards.append(old)
         self.ledger.set_object(new, node)
-        self.ledger.begin_change([(old, 0), (new, self.address_of[node])])
+        self.ledger.begin_change([(old, 0)])
         self.put_mac(node, new)
+        # Now it is plugged in: one that had asked before would rightly not be looked up again for a minute.
+        self.ledger.begin_change([(new, self.address_of[node])])
         words = f"{self.node_name(node)} gets the card {self.mac(new)} for {self.mac(old)}"
         if how == "asks":
             return Change(f"{words}, which asks", [old, new], {}, new)
