@@ -50,6 +50,9 @@ test-netns: dev         ## real clients in network namespaces
 test-faults: dev        ## every fault of bench/faults under load, then a table: fault, requests, lost, wrong, longest wait
 	$(PYTEST) -p tests.netns.under_load.faulttable -m faults tests/netns
 
+test-upgrade: dev       ## from the build of another commit to this one and back by SIGUSR2, under load: FROM=COMMIT
+	BOOTSTORM_FROM=$(FROM) $(PYTEST) -m faults tests/netns/under_load/test_upgrades.py -k from_another_commit
+
 test-inventory: dev     ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
 	$(PYTEST) tests/control/clusto/server/test_recordings.py -q -s -rs
 
@@ -127,4 +130,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-inventory test-clients test-faults test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy house clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-inventory test-clients test-faults test-upgrade test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy house clean

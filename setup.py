@@ -74,6 +74,7 @@ extensions = [
     for name in (
         "ext.verdict",
         "ext.classify",
+        "ext.leases",
         "ext.table",
         "ext.builder",
         "ext.addresses",

@@ -41,7 +41,7 @@ cdef enum:
     RULE_TEXT_BYTES = 29
 
 
-cdef enum LeaseState:
+cpdef enum LeaseState:
     SERVED
     DISABLED
     NO_ADDRESS

@@ -20,7 +20,9 @@ from ext.leases cimport *
 from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, is_sealed, mmap, munmap
 from ext.wire cimport swap32
 
-STATES = ("served", "disabled", "no-address", "conflict", "quarantined", "proxied", "tombstone")
+from ext.leases import LeaseState as states_of_rows
+
+STATES = tuple([state.name.lower().replace("_", "-") for state in states_of_rows])
 TABLE_LAYOUT = TABLE_VERSION
 OWN_BYTES_MAX = 0xffff
 FILE_BYTES_MAX = 127

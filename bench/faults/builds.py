@@ -129,6 +129,33 @@ def compiled(kind: str) -> Path:
     return tree
 
 
+def build_of(commit: str) -> Path:
+    """The folder of the build of another commit of this repository, as other_build(); kept until somebody removes it.
+
+    Raises CannotChange for what is no commit here, or does not compile with these tools."""
+    found = subprocess.run(
+        ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if found.returncode != 0:
+        raise CannotChange(f"{commit} is no commit of this repository")
+    name = found.stdout.strip()[:12]
+    tree, making = KEPT / f"commit-{name}", KEPT / f"commit-{name}.making"
+    if tree.exists():
+        return tree
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    archive = making / "archive.tar"
+    command = ["git", "archive", "--output", str(archive), name, *PACKAGES, *BESIDES]
+    subprocess.run(command, cwd=ROOT, check=True)
+    shutil.unpack_archive(archive, making, filter="data")
+    archive.unlink()
+    compile_in(making)
+    (making / "ext" / "build.txt").write_text(f"0.1.0+{name} {name}\n")
+    os.rename(making, tree)
+    return tree
+
+
 def copy_changed(tree: Path, kind: str) -> None:
     shutil.rmtree(tree, ignore_errors=True)
     skip = shutil.ignore_patterns("__pycache__", *(("*.so",) if kind in COMPILED else ()))

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 
 from ext.builder import Builder, identity_of_object
 from ext.layout5 import identity_of_name
+from ext.leases import LeaseState as State
 from ext.table import Pair, row_key
 
 from control.config.config import Dhcp
 from control.mac import show_mac
 from control.plan.contexts import Context, Faults
-from control.plan.plan import Claims, Contested, Row, Rules, State, conflicts
+from control.plan.plan import Claims, Contested, Row, Rules, conflicts
 from control.plan.templates import Template
 from control.sources.model import CONTAINERS, Batch, Inventory, PartLost, name_of
 

@@ -11,9 +11,10 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from ipaddress import IPv4Address
 from typing import Any, NamedTuple
+
+from ext.leases import LeaseState as State
 
 from control.config.bmc import ROLE_BIT
 from control.config.config import Dhcp
@@ -55,17 +56,6 @@ HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
 REASON_CHARS_MAX = 300
 _HOST_NAME = 12
-
-
-class State(IntEnum):
-    """Index into ext.table.STATES."""
-
-    SERVED = 0
-    DISABLED = 1
-    NO_ADDRESS = 2
-    CONFLICT = 3
-    QUARANTINED = 4
-    PROXIED = 5
 
 
 class Row(NamedTuple):

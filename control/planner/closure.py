@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ext.addresses import View
+from ext.leases import LeaseState as State
 from ext.table import Pair
 
 from control.mac import show_mac
 from control.plan.compile import decoded, identities
-from control.plan.plan import Claim, Claims, Contested, Plan, Row, State, conflicts
+from control.plan.plan import Claim, Claims, Contested, Plan, Row, conflicts
 from control.sources.model import Inventory, name_of
 
 DISPUTES_MAX = 10_000  # beyond that many conflicts the next refresh, not a look-up, finds out that one is over

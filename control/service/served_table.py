@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -92,6 +94,21 @@ class ServedTable:
             raise
         before, self.pair, self.pair_fds = self.pair_fds, pair, ours
         close_all(before)
+
+    @contextlib.contextmanager
+    def serving(self, fds: list[int]) -> Iterator[None]:
+        """As serve(), while the pair is handed on.  When that raises, the one before is served.
+
+        Or the next planner would start from what no worker has, and find that nothing is new."""
+        before, before_fds, self.pair_fds = self.pair, self.pair_fds, []
+        try:
+            self.serve(fds)
+            yield
+        except BaseException:
+            close_all(self.pair_fds)
+            self.pair, self.pair_fds = before, before_fds  # MACs that the kernel lets through now are a few too many
+            raise
+        close_all(before_fds)
 
     @property
     def generation(self) -> int:

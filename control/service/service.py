@@ -230,9 +230,9 @@ class Service:
         """To the supervisor, who keeps it and gives it to the workers.
 
         Our own look comes first: it makes new hosts known to the filters, or these would be dropped as strangers."""
-        self.table.serve(fds)
         named = dict(zip(("base", "delta"), fds, strict=False))
-        self.channel.send(Publish(generation=planned.generation, base=planned.base), named)
+        with self.table.serving(fds):
+            self.channel.send(Publish(generation=planned.generation, base=planned.base), named)
 
     # --- from the supervisor -------------------------------------------------------------------------------------
 

@@ -279,7 +279,7 @@ class _Dump:
         osportnames: dict[IPv4Address, str] = {}
         for number in sorted(groups, key=_null_first):
             group = groups[number]
-            address = _address_of(group)
+            address = address_of(group)
             if address is None or address in bound or sum(manager.takes(address) for manager in self.managers) != 1:
                 self.lost.addresses += 1
                 continue
@@ -387,7 +387,7 @@ def _null_first(number: int | None) -> tuple[bool, int]:
     return number is not None, number or 0
 
 
-def _address_of(group: Mapping[str | None, AttrRow]) -> IPv4Address | None:
+def address_of(group: Mapping[str | None, AttrRow]) -> IPv4Address | None:
     """By its integer; an address that a client of HTTP bound may have nothing but the text."""
     if None in group and group[None][INT] is not None:
         value = group[None][INT] + ADDRESS_BIAS

@@ -3,7 +3,8 @@ back.
 
 All or nothing: one transaction, undone when a row is bad.  Loading the same file again changes nothing.  What the file
 does not speak of stays: other hosts, other options.  A host's addresses, an option's values, a host's rack and the
-place it is in become exactly those of its row.  Rows pass through in batches: a million hosts fit.
+place it is in become exactly those of its row; an address that no row could say stays.  Rows pass through in batches: a
+million hosts fit.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -67,6 +68,8 @@ Progress = Callable[[str, int, int], None]
 ROWS_PER_BATCH: Final = 5_000
 
 _COLUMN_OF: Final = {"int": INT, "string": STRING, "relation": TARGET_NAME}
+
+_OF_AN_ADDRESS: Final = (None, "manager", "ipstring", "cidr")
 
 dump_file = dumping.dump_file
 
@@ -346,8 +349,10 @@ class _Loading:
     def _addresses(self, target: _Target, row: HostRow, bound: tuple[IPv4Address, ...]) -> None:
         there = [attr for attr in target.rows if attr[KEY] == "ip"]
         number_of = {attr[INT]: attr[NUMBER] for attr in there if attr[SUBKEY] is None}
-        free = 1 + max((number for number in number_of.values() if number is not None), default=-1)
-        wanted, kept = [], {}
+        free = 1 + max((attr[NUMBER] for attr in there if attr[NUMBER] is not None), default=-1)
+        wanted: list[_Wanted] = []
+        kept: dict[int | None, str | None] = {}
+        last = -1
         for address in dict.fromkeys(bound):
             managers = self.networks.of(address)
             if len(managers) != 1 or managers[0].network is None:
@@ -356,9 +361,10 @@ class _Loading:
                 continue
             manager, network = managers[0].entity, managers[0].network
             value = int(address) - ADDRESS_BIAS
-            number = number_of.get(value)
-            if number is None:
+            before = number = number_of.get(value)
+            if number is None or number < last:  # the lowest one counts: what stands later has a higher one
                 number, free = free, free + 1
+            last = number
             kept[number] = row.osportnames.get(address)
             wanted += [
                 _Wanted.of("ip", None, number, value),
@@ -368,18 +374,32 @@ class _Loading:
             ]
             if kept[number] is not None:
                 wanted.append(_Wanted.of("ip", "osportname", number, kept[number] or ""))
+            if before is not None and number != before:
+                wanted += _moved(there, before, number, kept[number] is not None)
         # What else is said of an address that stays is none of the row's business.
-        ours = (None, "manager", "ipstring", "cidr")
+        unsaid = self._unsaid(there, bound) - kept.keys()
         target.replace(
             (
                 attr
                 for attr in there
-                if attr[NUMBER] not in kept
-                or attr[SUBKEY] in ours
-                or (attr[SUBKEY] == "osportname" and kept[attr[NUMBER]] is not None)
+                if (attr[NUMBER] not in kept and attr[NUMBER] not in unsaid)
+                or (attr[NUMBER] in kept and attr[SUBKEY] in _OF_AN_ADDRESS)
+                or (attr[SUBKEY] == "osportname" and kept.get(attr[NUMBER]) is not None)
             ),
             wanted,
         )
+
+    def _unsaid(self, there: Iterable[AttrRow], bound: tuple[IPv4Address, ...]) -> set[int | None]:
+        """Numbers of what a host has and no row could say: a dump leaves it out, and a row without it says nothing."""
+        groups: dict[int | None, dict[str | None, AttrRow]] = {}
+        for attr in there:
+            groups.setdefault(attr[NUMBER], {}).setdefault(attr[SUBKEY], attr)
+        found = set()
+        for number, group in groups.items():
+            address = dumping.address_of(group)
+            if address is None or (address not in bound and len(self.networks.of(address)) != 1):
+                found.add(number)
+        return found
 
     def _memberships(self, target: _Target, row: PoolRow | HostRow) -> None:
         inside = {membership.container.id for membership in target.memberships}
@@ -503,6 +523,16 @@ class _Loading:
         )
         for unit, place, name, rack_name in self.db.execute(statement):
             self.report.errors.append(f"{place}: ru {unit} of rack {rack_name} is also of {name}; wanted a free one")
+
+
+def _moved(there: Iterable[AttrRow], before: int, number: int, named: bool) -> list[_Wanted]:
+    """What else is said of an address goes with it to its new number.  named: the row itself says its osportname."""
+    said = [attr for attr in there if attr[NUMBER] == before and attr[SUBKEY] not in _OF_AN_ADDRESS]
+    return [
+        _Wanted.of("ip", attr[SUBKEY], number, attr[_COLUMN_OF[attr[DATATYPE]]])
+        for attr in said
+        if attr[DATATYPE] in ("int", "string") and not (named and attr[SUBKEY] == "osportname")
+    ]
 
 
 def _driver(row: Row) -> str:

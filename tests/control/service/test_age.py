@@ -230,5 +230,22 @@ def test_a_pair_that_cannot_be_taken_leaves_the_one_before(table: ServedTable, m
     close_all([first, second, *table.fds()])
 
 
+def test_a_pair_that_cannot_be_handed_on_leaves_the_one_before(table: ServedTable) -> None:
+    """Or the next planner would start from what no worker has, and find that nothing is new."""
+    first, second = (Builder().seal(number, Surroundings(), created_s=number) for number in (7, 8))
+    table.serve([first])
+    kept_fds = table.fds()
+    with pytest.raises(BlockingIOError), table.serving([second]):
+        assert table.generation == 8
+        raise BlockingIOError(errno.EAGAIN, "the supervisor reads nothing")
+    assert table.generation == 7 and table.fds() == kept_fds and os.fstat(kept_fds[0])
+    with table.serving([second]):
+        pass
+    assert table.generation == 8 and table.fds() != kept_fds
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(kept_fds[0])
+    close_all([first, second, *table.fds()])
+
+
 def refuse_fds(_fd: int) -> int:
     raise OSError(errno.EMFILE, "Too many open files")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bench.faults.builds import ROOT, Installed, other_build
+from bench.faults.builds import ROOT, Installed, build_of, other_build
 from bench.lab.lab import CommandFailed, Host, Lab, Process
 from bench.lab.site import ENVIRONMENT, RunningSite, many_hosts, running_site, send_signal
 
@@ -25,6 +25,7 @@ SERVER, RELAY, NETWORK = "10.89.0.1", "10.89.0.2", "10.89.0.0/255.255.0.0/10.89.
 FIRST_ADDRESS = "10.89.1.0"
 STEP_S = 60.0
 WAIT_MS = {"same": 300.0, "messages": 300.0, "all": 500.0}  # on a quiet machine
+FROM = os.environ.get("BOOTSTORM_FROM", "")
 BUSY = float(os.environ.get("BOOTSTORM_BUSY", "1"))  # `make test`: waits may be so many times as long
 
 
@@ -129,6 +130,29 @@ def test_there_and_back_under_load(site: Site, kind: str) -> None:
     done = site.running.ctl("refresh", "--wait")
     assert done["hosts"] == HOSTS
     assert after["restarts"] == before["restarts"], "nobody died of it"
+
+
+@pytest.mark.skipif(not FROM, reason="make test-upgrade FROM=COMMIT names the commit to upgrade from")
+@pytest.mark.long
+def test_from_another_commit_and_back(tmp_path: Path) -> None:
+    """As a site upgrades that has that commit's build: it may refuse, which is no loss, and then takes a restart."""
+    if reason := Lab.available():
+        pytest.skip(reason)
+    older = build_of(FROM)
+    installed = Installed(tmp_path / "code", older)
+    with Lab() as lab, wired(lab, installed) as old:
+        before, load = old.status(), Load(old.client)
+        try:
+            for _turn in range(TURNS):
+                old.upgrade(ROOT)
+                assert old.status()["build"] != before["build"]
+                old.upgrade(older)
+                assert old.status()["build"] == before["build"]
+        finally:
+            figures = load.end()
+        account(figures, WAIT_MS["all"])
+        old.upgrade(ROOT)
+        assert old.running.ctl("refresh", "--wait")["hosts"] == HOSTS
 
 
 def test_workers_that_die_before_the_exec_hold_up_nobody(site: Site) -> None:

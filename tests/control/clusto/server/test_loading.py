@@ -253,6 +253,31 @@ hosts:
     assert (b.containers, b.rack, list(b.dhcp)) == (("dc2",), "r1", ["router"])
 
 
+def test_the_order_of_addresses_is_that_of_the_row(tmp_path: Path, store: Store) -> None:
+    """Of two in one network the one with the lowest number counts."""
+    load_file(store, write(tmp_path, "all.yaml", EVERYTHING))
+
+    def load(name: str, *addresses: str) -> list[tuple[int, str, str | None]]:
+        text = f"hosts: [{{name: a, addresses: [{', '.join(addresses)}]}}]"
+        assert load_file(store, write(tmp_path, name, text)).written
+        with running(store) as url:
+            connect(url)
+            a = get_by_name("a")
+            names = {attr.number: attr.value for attr in a.attrs("ip", subkey="osportname")}
+            found = [(attr.number, attr.value) for attr in a.attrs("ip", subkey="ipstring")]
+        return [(number, address, names.get(number)) for number, address in sorted(found)]
+
+    first = load("one.yaml", "10.88.0.21", "10.88.0.22")
+    with running(store) as url:
+        connect(url)
+        get_by_name("a").add_attr("ip", number=first[0][0], subkey="osportname", value="eth7")
+    same = load("two.yaml", "10.88.0.21", "10.88.0.22")
+    assert [number for number, *_ in same] == [number for number, *_ in first]
+    turned = load("three.yaml", "10.88.0.23", "10.88.0.22", "10.88.0.21")
+    assert [each[1:] for each in turned] == [("10.88.0.23", None), ("10.88.0.22", None), ("10.88.0.21", "eth7")]
+    assert load("four.yaml", "10.88.0.23", "10.88.0.22", "10.88.0.21") == turned
+
+
 def test_rules_of_containers(tmp_path: Path, store: Store) -> None:
     load_file(store, write(tmp_path, "all.yaml", EVERYTHING))
     text = """
@@ -314,6 +339,25 @@ def test_what_the_file_cannot_say_is_named(tmp_path: Path, store: Store) -> None
         "1 addresses are not in the file: in no network of it, in several, or bound twice",
     ]
     loads_and_dumps_alike(tmp_path, dumped)
+
+
+def test_what_a_dump_left_out_stays_when_it_is_loaded_again(tmp_path: Path, store: Store) -> None:
+    load_file(store, write(tmp_path, "all.yaml", EVERYTHING))
+    with running(store) as url:
+        connect(url)
+        a = get_by_name("a")
+        a.add_attr("ip", number=9, subkey="ipstring", value="9.9.9.9")
+        a.add_attr("ip", number=8, subkey="osportname", value="eth8")
+        said = sorted(map(str, a.attrs("ip")))
+        dumped = tmp_path / "dump.yaml"
+        dump_file(store, dumped)
+        assert counted(load_file(store, dumped))[:2] == (0, 0)
+        assert sorted(map(str, get_by_name("a").attrs("ip"))) == said
+        report = load_file(store, write(tmp_path, "more.yaml", "hosts: [{name: a, addresses: [10.88.0.13]}]"))
+        assert report.written, report.errors
+        left = {(attr.number, attr.subkey): attr.value for attr in get_by_name("a").attrs("ip")}
+    assert (left[9, "ipstring"], left[8, "osportname"]) == ("9.9.9.9", "eth8")
+    assert [value for (_number, subkey), value in left.items() if subkey == "ipstring"] == ["9.9.9.9", "10.88.0.13"]
 
 
 def test_aliases_merges_and_any_order_of_lists(tmp_path: Path, store: Store) -> None:
