@@ -23,6 +23,7 @@ from bench.faults.trouble import ADDRESS_BIAS, FIRST_SPARE_MAC, TroubledSite, aw
 from bench.rig.stage import FIRST_ADDRESS, FIRST_MAC, Stage
 
 SPARE_MACS = 64
+ASKING_ON = 32  # cards without a machine that go on asking
 PATIENCE_S = 5.0
 ADOPT_S = 30.0
 
@@ -53,6 +54,7 @@ class Watched:
     card_of: list[int] = field(default_factory=list)  # node -> index of its MAC
     address_of: list[int] = field(default_factory=list)
     free_cards: list[int] = field(default_factory=list)
+    retired: list[int] = field(default_factory=list)  # of no machine any more, and still asking
     pending: list[Change] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
@@ -144,8 +146,12 @@ class Watched:
         node, new = self.dice.randrange(self.hosts), self.free_cards.pop(0)
         old = self.card_of[node]
         self.card_of[node] = new
-        if old >= self.hosts:
-            self.free_cards.append(old)
+        self.retired.append(old)
+        if len(self.retired) > ASKING_ON:
+            # It was a stranger for a while, and comes back as somebody's card when nobody remembers that.
+            quiet = self.retired.pop(0)
+            self.ledger.hush([quiet])
+            self.free_cards.append(quiet)
         self.ledger.set_object(new, node)
         self.ledger.begin_change([(old, 0)])
         self.put_mac(node, new)
