@@ -20,14 +20,12 @@ from control.table.rows import describe_row
 from ext import table as table_module
 from fastpath.protocol import close_all
 
-log = logging.getLogger("bootstorm.table")
+log = logging.getLogger("bootstorm.control")
 
 UNKNOWN_S = -(1 << 62)  # as in a new site page: before everything
 NEVER = "the inventory has not confirmed a table yet"
 CLOCK_LOOK_S = 1.0
 CLOCK_SET_S = 2.0  # a clock that is slewed moves by less between two looks
-
-log = logging.getLogger("bootstorm.control")
 
 
 class NotAdopted(Exception):
