@@ -75,6 +75,7 @@ extensions = [
         "ext.verdict",
         "ext.classify",
         "ext.leases",
+        "ext.site_classes",
         "ext.table",
         "ext.builder",
         "ext.addresses",

@@ -23,6 +23,7 @@ from bench.report import record
 from bench.report.machine import ROOT
 from bench.report.picture import draw_core
 from bench.rig.options import finish, record_options, tell
+from bench.rig.rules import RULE_SETS, Options, RuleSet
 from bench.rig.stage import FIRST_ADDRESS, FIRST_MAC, HOSTS_MAX, NETWORK, RELAY, SERVER, two_cores
 
 BATCH = 64
@@ -32,7 +33,7 @@ VALGRIND_S = 300
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
-def table(hosts: int) -> Pair:
+def table(hosts: int, rules: RuleSet | None = None) -> Pair:
     """Hosts counted up, options as a small rack has them: mask, router, DNS, domain, boot server; a name of its own."""
     builder = Builder()
     mask, router = NETWORK.netmask.packed, IPv4Address(SERVER).packed
@@ -49,6 +50,7 @@ def table(hosts: int) -> Pair:
     around = Surroundings(
         networks=((int(whole.network_address), int(whole.broadcast_address)),),
         links=((IFINDEX, int(IPv4Address(SERVER)), NETWORK.prefixlen, MTU, True),),
+        classes=rules.classes if rules is not None else (),
     )
     fd = builder.seal(1, around, created_s=1)
     try:
@@ -57,10 +59,10 @@ def table(hosts: int) -> Pair:
         os.close(fd)
 
 
-def core(pair: Pair, hosts: int, seed: int) -> Core:
-    """The loop over that table: relayed DISCOVERs and REQUESTs in turn."""
+def core(pair: Pair, hosts: int, seed: int, options: Options = ()) -> Core:
+    """The loop over that table: relayed DISCOVERs and REQUESTs in turn, with some options more."""
     server, giaddr = int(IPv4Address(SERVER)), int(IPv4Address(RELAY))
-    forms = [_filled(form(DISCOVER)), _filled(form(REQUEST))]
+    forms = [_filled(form(DISCOVER, options)), _filled(form(REQUEST, options))]
     return Core(
         pair,
         first_mac=FIRST_MAC,
@@ -116,10 +118,19 @@ def instructions() -> float | None:
     return (_collected(True) - _collected(False)) / (COUNTED_BATCHES * BATCH)
 
 
-def _collected(thinking: bool) -> int:
+def instructions_for(name: str) -> float | None:
+    """What a set of rules (rig/rules.py) adds to a packet: the same requests, with the rules and without."""
+    if which("valgrind") is None:
+        return None
+    with_rules = _collected(True, name) - _collected(False, name)
+    without = _collected(True, name, "--without-rules") - _collected(False, name, "--without-rules")
+    return (with_rules - without) / (COUNTED_BATCHES * BATCH)
+
+
+def _collected(thinking: bool, rules: str = "", *more: str) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={scratch}/out", sys.executable]
-        command += ["-m", "bench.core", "--count", str(int(thinking))]
+        command += ["-m", "bench.core", "--count", str(int(thinking)), *(["--rules", rules] if rules else []), *more]
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=VALGRIND_S, check=False, env=environment, cwd=ROOT
@@ -135,19 +146,25 @@ def _collected(thinking: bool) -> int:
 @click.option("--batches", default=20_000, show_default=True, type=click.IntRange(100), help="Of 64 packets each.")
 @click.option("--instructions/--no-instructions", "counted", default=True, show_default=True, help="By callgrind.")
 @click.option("--count", type=int, hidden=True)
+@click.option("--rules", type=click.Choice(list(RULE_SETS)), hidden=True)
+@click.option("--without-rules", is_flag=True, hidden=True)
 @record_options
 def main(
     sizes: tuple[int, ...],
     batches: int,
     counted: bool,
     count: int | None,
+    rules: str | None,
+    without_rules: bool,
     seed: int,
     file: Path | None,
     picture: Path | None,
 ) -> None:
     """Parse, look up, judge and encode without I/O: ns and instructions a packet."""
     if count is not None:  # the child under callgrind
-        core(table(COUNTED_HOSTS), COUNTED_HOSTS, 1).work(COUNTED_BATCHES, bool(count))
+        said = RULE_SETS[rules]() if rules is not None else None
+        pair = table(COUNTED_HOSTS, None if without_rules else said)
+        core(pair, COUNTED_HOSTS, 1, said.options if said is not None else ()).work(COUNTED_BATCHES, bool(count))
         return
     begun = record.begin("core", {"batches": batches, "sizes": list(sizes or SIZES)}, seed)
     os.sched_setaffinity(0, {two_cores()[1]})
@@ -163,6 +180,11 @@ def main(
         begun["instructions"] = instructions()
         said = begun["instructions"]
         click.echo("instructions: valgrind is not installed" if said is None else f"instructions a packet: {said:,.0f}")
+        begun["rules"] = {name: instructions_for(name) for name in RULE_SETS} if said is not None else {}
+        for name, each in begun["rules"].items():
+            click.echo(
+                f"  {len(RULE_SETS[name]().classes)} classes of the site, {RULE_SETS[name]().words}: +{each:,.0f}"
+            )
     drawn = None
     if picture is not None:
         rows = [(point["hosts"], point["least_ns"], point["median_ns"]) for point in points]

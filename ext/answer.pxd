@@ -3,6 +3,8 @@
 Pure: no I/O, no clock, no allocation.  The worker, the tests, the fuzzer, the bench and `bootstorm explain` all call this.
 """
 
+cimport cython
+
 from ext.admit cimport admit
 from ext.encode cimport encode_reply
 from ext.judge cimport Decision, judge
@@ -11,6 +13,7 @@ from ext.packet cimport Packet, Reply
 from ext.parse cimport parse_request
 from ext.request cimport Request
 from ext.roles cimport find_host
+from ext.site_classes cimport apart, choose_class
 from ext.verdict cimport *
 
 
@@ -32,6 +35,9 @@ cdef inline Verdict answer(const Site *site, const Packet *packet, Request *requ
     if verdict == GO_ON:
         verdict = find_host(site, request, &decision.host)
     if verdict == GO_ON:
+        if cython.unlikely(site.base.class_field_count != 0):
+            request.client_class = apart(choose_class)(site, request, packet.data + packet.length,
+                                                       packet.ifindex)
         verdict = judge(site, packet, request, decision)
     if is_answer(verdict) and not encode_reply(site, packet, request, decision, reply):
         return IGNORED_NO_ROOM

@@ -13,11 +13,12 @@ import fcntl
 import os
 from dataclasses import dataclass
 
-from ext.classify cimport CLASS_COUNT
+from ext.classify cimport CLASS_COUNT, SITE_CLASS
 from ext.leases cimport *
 from ext.net cimport MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from ext.table cimport Generation, are_options, lease_hash, mix, unsummed, view_of
 from ext.table import FILE_BYTES_MAX, OWN_BYTES_MAX, STATES, TableInvalid, checksum, new_memfd
+from ext.site_classes import Numbers, class_sections
 from ext.wire cimport swap32
 
 
@@ -40,6 +41,12 @@ class Surroundings:
     max_nak_age_s: int = 86400
     bootp: bool = False
     rules: tuple = ()              # (key of RULES, key of ROLES, bytes), the first that fits says who asks
+    classes: tuple = ()            # the site's client classes, ext/site_classes.pyx; a delta has those of its base
+
+
+def by_kind(variant) -> tuple:
+    """The order of variants: built-in classes by number, then the site's by name."""
+    return isinstance(variant[0], str), variant[0]
 
 
 cdef object check_blob(bytes options):
@@ -133,11 +140,13 @@ cdef class Builder:
         """Index of the template with this content; equal ones are one.  options: encoded, without 51, 53, 54, 58, 59;
         flags: TEMPLATE_... of leases.pxd.
 
-        variants: ClientClass -> the same arguments but this one, for clients that get something else."""
+        variants: ClientClass, or the name of a class of the site -> the same arguments but this one, for clients that get
+        something else: than everybody, where it is one of the first CLASS_COUNT; than its wider class, where it is not."""
         fields = (options, file, siaddr, server_id, lease_s, renewal_s, rebinding_s, flags)
-        others = {int(client): self.add_template(**other) for client, other in sorted((variants or {}).items())}
-        if any(not 0 <= client < CLASS_COUNT for client in others):
-            raise TableInvalid(f"client classes {list(others)}: wanted 0 to {CLASS_COUNT - 1}")
+        others = {client if isinstance(client, str) else int(client): self.add_template(**other)
+                  for client, other in sorted((variants or {}).items(), key=by_kind)}
+        if any(not 0 <= client < SITE_CLASS for client in others if isinstance(client, int)):
+            raise TableInvalid(f"client classes {list(others)}: wanted 0 to {SITE_CLASS - 1}, or names")
         key = (fields, tuple(others.items()))
         known = self.template_index.get(key)
         if known is not None:
@@ -478,6 +487,7 @@ cdef class Builder:
         cdef Relay relay
         cdef Rule rule
         templates, links, relays, rules, networks, ids = (bytearray() for _ in range(6))
+        classes = Numbers(surroundings.classes) if self.base is None else self.base.classes
         for i, (options_at, file_at, key, others) in enumerate(self.templates):
             memset(&template, 0, sizeof(template))
             for client in range(CLASS_COUNT):
@@ -510,7 +520,9 @@ cdef class Builder:
         for address in surroundings.server_ids:
             ids += address.to_bytes(4, "big")
         return [(SECTION_TEMPLATES, templates), (SECTION_NETWORKS, networks), (SECTION_LINKS, links),
-                (SECTION_SERVER_IDS, ids), (SECTION_RELAYS, relays), (SECTION_RULES, rules), (SECTION_HEAP, self.heap)]
+                (SECTION_SERVER_IDS, ids), (SECTION_RELAYS, relays), (SECTION_RULES, rules), (SECTION_HEAP, self.heap),
+                *class_sections([others for _options, _file, _fields, others in self.templates], classes,
+                                surroundings.classes if self.base is None else ())]
 
     cdef void write(self, int fd, Header *header, uint32_t slot_count, list small) except *:
         cdef uint8_t *at

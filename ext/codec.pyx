@@ -6,7 +6,7 @@ from libc.string cimport memset
 from dataclasses import dataclass
 
 from ext.answer cimport answer as c_answer
-from ext.classify cimport client_state
+from ext.classify cimport client_state, firmware_class
 from ext.judge cimport Decision, is_unicast, client_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
 from ext.sightings cimport ClientHistory, count_ack
@@ -85,7 +85,7 @@ cdef dict fields_of(const Request *request, bint unicast):
         "parameter_list": span(request.parameter_list.at, request.parameter_list.length),
         "vendor_class": span(request.vendor_class.at, request.vendor_class.length),
         "mac": span(request.mac, 6) if request.mac != NULL else b"",
-        "client_class": ClientClass(request.client_class),
+        "client_class": ClientClass(<int>firmware_class(request)), "option_class": request.client_class,
         "client_state": ClientState(<int>client_state(request, unicast)),
         "relay_agent": span(request.relay_agent.at, request.relay_agent.length),
     }

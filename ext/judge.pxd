@@ -6,7 +6,7 @@ table alone answers both, so a restarted or a second server says the same.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from ext.classify cimport OS, REBINDING, RENEWING, ClientState, client_state
+from ext.classify cimport OS, REBINDING, RENEWING, ClientState, client_state, firmware_class
 from ext.leases cimport *
 from ext.packet cimport Packet
 from ext.request cimport Request
@@ -137,7 +137,7 @@ cdef inline const Lease *lease_at(const Lease *first, uint32_t address_be) noexc
 
 
 cdef inline const Template *template_for(const Host *host, const Lease *lease, uint8_t client) noexcept nogil:
-    return host.table.templates + host.table.templates[lease.template_index].variants[client]
+    return host.table.templates + variant_of(host.table, lease.template_index, client)
 
 
 cdef inline bint accepts_server_id(const Site *site, const Packet *packet, const Request *request,
@@ -271,7 +271,7 @@ cdef inline Verdict judge_at_boot_port(const Site *site, const Packet *packet, c
     """PXE 2.1: who has an address by now asks what to boot.  Relays never come here; the answer goes to the sender."""
     cdef const Lease *lease = decision.host.lease
     if ((request.message_type != DHCPREQUEST and request.message_type != DHCPINFORM) or request.bootp.giaddr_be != 0
-            or request.client_class == OS or not is_sender(site, packet, request.bootp.ciaddr_be)):
+            or firmware_class(request) == OS or not is_sender(site, packet, request.bootp.ciaddr_be)):
         return IGNORED_BOOT_PORT
     if lease.state == PROXIED:
         if not template_for(&decision.host, lease, request.client_class).flags & TEMPLATE_BOOTS:

@@ -13,7 +13,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stddef cimport size_t
 from libc.string cimport memcmp, memcpy, memset
 
-from ext.classify cimport CLASS_COUNT
+cimport cython
+
+from ext.classify cimport ARCHITECTURE, CLASS_COUNT, HTTP_BOOT, HTTP_TYPES, OS, SITE_CLASS, is_one_of
 from ext.wire cimport load16, load32, same_network, swap16, swap32
 
 
@@ -39,6 +41,10 @@ cdef enum:
     TEMPLATE_BROADCAST = 2         # for clients that cannot take a frame before they have an address
     TEMPLATE_BOOTS = 4             # of a PROXIED host: there is something to boot for clients of this class
     RULE_TEXT_BYTES = 29
+    CLASS_NUMBERS = 256            # of client classes, built-in ones and the site's
+    SITE_CLASSES_MAX = 64
+    CLASS_TEXT_BYTES = 64
+    CLASS_GROUPS = 255
 
 
 cpdef enum LeaseState:
@@ -69,7 +75,27 @@ cdef enum SectionKind:
     SECTION_RELAYS
     SECTION_RULES
     SECTION_HEAP                   # bytes
+    SECTION_COLUMNS                # from here on none has to be there
+    SECTION_VARIANTS
+    SECTION_CLASS_FIELDS
+    SECTION_CLASS_TEXTS
+    SECTION_CLASS_NUMBERS
+    SECTION_CLASS_NAMES            # bytes: JSON, for people and for tables of other classes
     SECTION_KINDS                  # one more than the last that we know
+
+
+cdef enum ClassFieldKind:          # what a site's class looks at (ext/site_classes.pxd)
+    FIELD_VENDOR_CLASS             # texts: option 60
+    FIELD_USER_CLASS               # option 77, its one item where it is a list of one (RFC 3004)
+    FIELD_CLIENT_ID                # option 61
+    FIELD_MACHINE_GUID             # option 97
+    FIELD_ARCHITECTURE             # numbers: the first type of option 93
+    FIELD_MAC
+    FIELD_RELAY                    # giaddr
+    FIELD_LINK                     # the address that names the client's link
+    FIELD_ENTERPRISE               # the first enterprise number of option 124, and of 125
+    FIELD_PRESENT                  # codes of options that are there
+    FIELD_KINDS
 
 
 cdef packed struct Header:         # 128 bytes; the directory follows
@@ -162,6 +188,32 @@ cdef packed struct Rule:           # who asks, the host or its BMC: the first th
     uint8_t text[RULE_TEXT_BYTES]
 
 
+cdef packed struct ClassField:     # one of what the site's classes look at
+    uint8_t kind                   # ClassFieldKind
+    uint8_t pivots[2]              # texts: the octets by which they are grouped; every text is longer
+    uint8_t width                  # texts: groups of one first octet
+    uint32_t first                 # its first ClassText or ClassNumber
+    uint32_t count
+    uint32_t reserved_too
+    uint64_t free                  # the classes that do not look at it, a bit each; bit 0 is SITE_CLASS
+    uint8_t kinds[2][256]          # texts: which row and column of groups an octet stands for; 0: no text has it
+    uint16_t groups[CLASS_GROUPS + 1]    # texts: where those of a row and column begin, row by row; the last is count
+
+
+cdef packed struct ClassText:      # sorted; 88 bytes
+    uint64_t exact                 # the classes of a value that is this text, a bit each
+    uint64_t longer                # and of one that goes on after it
+    uint16_t length
+    uint16_t parent                # the longest other text that this one begins with: its place and one; 0 without
+    uint32_t reserved
+    uint8_t text[CLASS_TEXT_BYTES]
+
+
+cdef packed struct ClassNumber:    # sorted, the first from 0
+    uint64_t first                 # from here to the next one
+    uint64_t classes
+
+
 cdef struct Table:                 # one mapped generation; header NULL = none
     const Header *header
     const Slot *slots
@@ -182,6 +234,18 @@ cdef struct Table:                 # one mapped generation; header NULL = none
     const Relay *relays
     const Rule *rules
     uint64_t heap_bytes
+    const uint8_t *columns         # for each class number: below CLASS_COUNT of Template.variants, above of variants; or NULL
+    const uint32_t *variants       # column_count for each template
+    const ClassField *class_fields
+    const ClassText *class_texts
+    const ClassNumber *class_numbers
+    uint32_t column_count
+    uint32_t variant_count
+    uint32_t class_field_count
+    uint32_t class_text_count
+    uint32_t class_number_count
+    const uint8_t *class_names
+    uint32_t class_names_bytes
 
 
 cdef struct Site:                  # what answer() knows: the adopted pair and the age of the truth
@@ -209,6 +273,25 @@ cdef struct Host:                  # a find: the first lease and the generation 
 cdef inline bint is_answered(uint8_t state) noexcept nogil:
     """True for a row that has templates."""
     return state == SERVED or state == PROXIED
+
+
+cdef inline uint32_t rare_variant(const Table *table, uint32_t index, uint8_t client) noexcept nogil:
+    """Of a class that not every template has a place for: its own column, or that of the nearest wider class."""
+    cdef uint8_t column
+    if table.columns != NULL:
+        column = table.columns[client]
+        if column >= CLASS_COUNT:
+            return table.variants[index * table.column_count + column - CLASS_COUNT]
+    else:
+        column = HTTP_BOOT if client >= ARCHITECTURE and is_one_of(HTTP_TYPES, client - ARCHITECTURE) else OS
+    return table.templates[index].variants[column]
+
+
+cdef inline uint32_t variant_of(const Table *table, uint32_t index, uint8_t client) noexcept nogil:
+    """The template for clients of one class, often the template itself."""
+    if cython.unlikely(client >= CLASS_COUNT):
+        return rare_variant(table, index, client)
+    return table.templates[index].variants[client]
 
 
 cdef inline uint64_t key_of(const uint8_t *mac, uint8_t role) noexcept nogil:
@@ -331,7 +414,40 @@ cdef inline uint32_t record_bytes(uint32_t kind) noexcept nogil:
         return sizeof(Relay)
     if kind == SECTION_RULES:
         return sizeof(Rule)
-    return kind == SECTION_HEAP
+    if kind == SECTION_VARIANTS:
+        return 4
+    if kind == SECTION_CLASS_FIELDS:
+        return sizeof(ClassField)
+    if kind == SECTION_CLASS_TEXTS:
+        return sizeof(ClassText)
+    if kind == SECTION_CLASS_NUMBERS:
+        return sizeof(ClassNumber)
+    return kind == SECTION_HEAP or kind == SECTION_COLUMNS or kind == SECTION_CLASS_NAMES
+
+
+cdef inline const void *records_of(const Section *section, const uint8_t *start, uint32_t *count) noexcept nogil:
+    """Where a section's records begin, and how many there are: none of one that is not there."""
+    count[0] = <uint32_t>section.count if section != NULL else 0
+    return start + section.at if section != NULL else NULL
+
+
+cdef inline const char *attach_classes(Table *table, const uint8_t *start, const Section **known) noexcept nogil:
+    """What a generation has where classes beyond the first CLASS_COUNT get something of their own."""
+    cdef uint32_t columns
+    table.columns = <const uint8_t *>records_of(known[<int>SECTION_COLUMNS], start, &columns)
+    table.variants = <const uint32_t *>records_of(known[<int>SECTION_VARIANTS], start, &table.variant_count)
+    table.class_fields = <const ClassField *>records_of(
+        known[<int>SECTION_CLASS_FIELDS], start, &table.class_field_count)
+    table.class_texts = <const ClassText *>records_of(known[<int>SECTION_CLASS_TEXTS], start, &table.class_text_count)
+    table.class_numbers = <const ClassNumber *>records_of(
+        known[<int>SECTION_CLASS_NUMBERS], start, &table.class_number_count)
+    table.class_names = <const uint8_t *>records_of(known[<int>SECTION_CLASS_NAMES], start, &table.class_names_bytes)
+    if table.columns != NULL and columns != CLASS_NUMBERS:
+        return b"not a column for each class"
+    table.column_count = table.variant_count // table.template_count if table.template_count != 0 else 0
+    if table.column_count * table.template_count != table.variant_count:
+        return b"another number of variants than of templates"
+    return NULL
 
 
 cdef inline const char *attach_table(Table *table, const void *at, uint64_t bytes) noexcept nogil:
@@ -364,7 +480,7 @@ cdef inline const char *attach_table(Table *table, const void *at, uint64_t byte
         if known[section[i].kind] != NULL:
             return b"a section stands there twice"
         known[section[i].kind] = section + i
-    for i in range(1, SECTION_KINDS):
+    for i in range(1, SECTION_COLUMNS):
         if known[i] == NULL:
             return b"a section is missing"
     table.slot_count = <uint32_t>known[<int>SECTION_SLOTS].count
@@ -388,7 +504,7 @@ cdef inline const char *attach_table(Table *table, const void *at, uint64_t byte
     table.relays = <const Relay *>(start + known[<int>SECTION_RELAYS].at)
     table.rules = <const Rule *>(start + known[<int>SECTION_RULES].at)
     table.heap = start + known[<int>SECTION_HEAP].at
-    return NULL
+    return attach_classes(table, start, known)
 
 
 cdef inline const char *join_site(Site *site) noexcept nogil:
@@ -402,6 +518,11 @@ cdef inline const char *join_site(Site *site) noexcept nogil:
         if (site.delta.header.base != own.generation or site.delta.header.base_checksum != own.checksum
                 or site.delta.header.generation <= own.generation):
             return b"the delta belongs to another base"
+        # One that says nothing is of a build that knows no classes of the site.
+        if site.delta.class_names_bytes != 0 and (
+                site.delta.class_names_bytes != site.base.class_names_bytes
+                or memcmp(site.delta.class_names, site.base.class_names, site.base.class_names_bytes) != 0):
+            return b"the delta has other client classes than its base"
         words = &site.delta
     site.own = words.header
     site.networks, site.network_count = words.networks, words.network_count

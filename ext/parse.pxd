@@ -15,6 +15,12 @@ from ext.verdict cimport *
 from ext.wire cimport load32, swap32
 
 
+cdef enum:
+    # Of those that clients send, a bit each; 0: plain BOOTP.
+    MESSAGE_TYPES = (1 << 0 | 1 << DHCPDISCOVER | 1 << DHCPREQUEST | 1 << DHCPDECLINE | 1 << DHCPRELEASE
+                     | 1 << DHCPINFORM)
+
+
 cdef inline void parse_relay_agent(Request *request, const uint8_t *at, uint16_t length) noexcept nogil:
     cdef const uint8_t *end = at + length
     request.relay_agent.at = at
@@ -152,6 +158,6 @@ cdef inline Verdict parse_request(Request *request, const uint8_t *data, size_t 
         request.client_id.length = 0
     find_mac(request)
     request.client_class = <uint8_t>classify(request)
-    if request.message_type not in (0, DHCPDISCOVER, DHCPREQUEST, DHCPDECLINE, DHCPRELEASE, DHCPINFORM):
+    if request.message_type > DHCPINFORM or not (MESSAGE_TYPES >> request.message_type) & 1:
         return IGNORED_MESSAGE_TYPE
     return GO_ON

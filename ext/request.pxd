@@ -19,7 +19,7 @@ cdef struct Request:
     const Bootp *bootp
     const uint8_t *mac             # 6 bytes that name the host; NULL when the request has none
     uint8_t message_type           # option 53, 0 when absent: plain BOOTP
-    uint8_t client_class           # one of ext.classify.ClientClass
+    uint8_t client_class           # one of ext.classify.ClientClass, or of the site's own (ext/site_classes.pxd)
     uint8_t overload               # option 52
     bint relay_port                # option 82 sub-option 19: answer to the source port (RFC 8357)
     uint16_t max_size              # option 57, host order, 0 when absent

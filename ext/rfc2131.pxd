@@ -69,6 +69,8 @@ cdef enum:
     OPTION_ARCHITECTURE = 93       # RFC 4578
     OPTION_MACHINE_GUID = 97       # RFC 4578
     OPTION_SUBNET_SELECTION = 118  # RFC 3011
+    OPTION_VENDOR_CLASSES = 124    # RFC 3925: of several vendors, by enterprise number
+    OPTION_VENDOR_OPTIONS = 125    # RFC 3925
     OPTION_IPXE = 175              # iPXE's own, what a build can do
     OPTION_END = 255
     RELAY_LINK_SELECTION = 5       # RFC 3527

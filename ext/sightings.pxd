@@ -6,7 +6,7 @@ Both go into the page's ring (ext/page.pxd: Event), each once in a while for the
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ext.classify cimport NO_STATE, OS, client_state
+from ext.classify cimport NO_STATE, OS, client_state, firmware_class
 from ext.judge cimport Decision, is_unicast
 from ext.leases cimport ROLE_HOST, Site, key_of, prefetch, slot_of
 from ext.packet cimport Packet
@@ -92,7 +92,7 @@ cdef inline void describe(Event *event, int64_t now_ns, const Packet *packet, co
     event.verdict = <uint8_t>verdict
     event.message_type = request.message_type
     event.htype = request.bootp.htype
-    event.client_class = request.client_class
+    event.client_class = <uint8_t>firmware_class(request)
     event.client_state = <uint8_t>(NO_STATE if packet.at_boot_port else client_state(request, is_unicast(packet)))
     event.role = ROLE_HOST
     event.vendor_bytes = <uint8_t>min(<uint16_t>sizeof(event.vendor), request.vendor_class.length)
@@ -169,11 +169,11 @@ cdef inline bint sight(Page *page, Notebook *notebook, int64_t now_ns, const Pac
     cdef Event event
     cdef Pushed pushed
     cdef uint32_t now_s = <uint32_t>(now_ns // 1000000000 + TOLD_S)        # so that "never" lies TOLD_S ago at boot, too
-    cdef uint64_t key = key_of(request.mac, decision.host.lease.role) ^ (<uint64_t>request.client_class << 52)
+    cdef uint64_t key = key_of(request.mac, decision.host.lease.role) ^ (<uint64_t>firmware_class(request) << 52)
     cdef ClientHistory *known = client_history(notebook, request.mac, key)
     cdef uint32_t said = <uint32_t>hash_of(&request.client_id, hash_of(&request.vendor_class, request.bootp.giaddr_be))
     cdef bint looping
-    looping = (count_ack(known, request.bootp.xid_be, now_s) and request.client_class != OS
+    looping = (count_ack(known, request.bootp.xid_be, now_s) and firmware_class(request) != OS
                and not decision.to_ciaddr)
     if known.said == said and now_s - known.told_s < TOLD_S and not looping:
         return False

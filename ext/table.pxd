@@ -4,17 +4,22 @@ by which contents are told apart."""
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from ext.leases cimport Header, Lease, Site, Table, identity_of
+from ext.leases cimport ClassField, Header, Lease, Site, Table, identity_of
 
 
 cdef class Generation:
     cdef Table table
     cdef void *at
     cdef size_t bytes
+    cdef readonly object classes   # ext.site_classes.Numbers
 
     cdef uint64_t host_hash(self, const Lease *first, bint with_identity=*) noexcept nogil
     cdef list owner(self, const Lease *lease)
     cdef object template_dict(self, uint32_t index, bint whole=*)
+    cdef list variants_of(self, uint32_t index)
+    cdef bytes section_bytes(self, uint32_t kind)
+    cdef void verify_classes(self) except *
+    cdef bint texts_are_right(self, const ClassField *field) noexcept
     cdef bint variants_exist(self, uint32_t index) noexcept
     cdef bint is_proxied_right(self, const Lease *lease) noexcept
 

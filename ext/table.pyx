@@ -21,6 +21,7 @@ from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, is_sealed, mmap, munmap
 from ext.wire cimport swap32
 
 from ext.leases import LeaseState as states_of_rows
+from ext.site_classes import Numbers
 
 STATES = tuple([state.name.lower().replace("_", "-") for state in states_of_rows])
 TABLE_LAYOUT = TABLE_VERSION
@@ -77,6 +78,11 @@ cdef class Generation:
         fault = attach_table(&self.table, self.at, self.bytes)
         if fault != NULL:
             raise TableInvalid(fault.decode())
+        try:
+            self.classes = Numbers.read((<const char *>self.table.class_names)[:self.table.class_names_bytes]
+                                        if self.table.class_names != NULL else b"")
+        except ValueError as damaged:
+            raise TableInvalid(f"the names of the client classes are damaged: {damaged}") from damaged
 
     def __dealloc__(self):
         if self.at != NULL:
@@ -115,6 +121,21 @@ cdef class Generation:
         """(first, last) of the inventory's networks, disjoint and sorted."""
         return tuple((self.table.networks[i].first, self.table.networks[i].last)
                      for i in range(self.table.network_count))
+
+    @property
+    def site_classes(self) -> bytes:
+        """All that a base says of the site's client classes, to compare; rows of other classes need a new base."""
+        return b"".join(
+            self.section_bytes(each) for each in (SECTION_CLASS_NAMES, SECTION_CLASS_FIELDS, SECTION_CLASS_TEXTS,
+                                                  SECTION_CLASS_NUMBERS))
+
+    cdef bytes section_bytes(self, uint32_t kind):
+        cdef const Section *section = <const Section *>(<const uint8_t *>self.at + sizeof(Header))
+        cdef uint32_t i
+        for i in range(self.table.header.section_count):
+            if section[i].kind == kind:
+                return (<const char *>self.at + section[i].at)[:section[i].count * section[i].size]
+        return b""
 
     @property
     def is_converted(self) -> bool:
@@ -200,8 +221,7 @@ cdef class Generation:
         """whole: with what clients of other classes get, as far as it differs."""
         cdef const Template *template = self.table.templates + index
         variants = {} if not whole else {
-            client: self.template_dict(template.variants[client], False)
-            for client in range(CLASS_COUNT) if template.variants[client] != index
+            client: self.template_dict(variant, False) for client, variant in self.variants_of(index)
         }
         return {
             **({"variants": variants} if variants else {}),
@@ -211,6 +231,27 @@ cdef class Generation:
             "lease_s": template.lease_s, "renewal_s": template.renewal_s, "rebinding_s": template.rebinding_s,
             "flags": template.flags,
         }
+
+    def own_columns(self) -> list:
+        """Numbers of the classes beyond the first CLASS_COUNT that some template has something of its own for."""
+        return [client for client in range(CLASS_COUNT, CLASS_NUMBERS if self.table.columns != NULL else 0)
+                if self.table.columns[client] >= CLASS_COUNT
+                and self.table.columns[<uint8_t>self.classes.parent(client)] != self.table.columns[client]]
+
+    cdef list variants_of(self, uint32_t index):
+        """(class, template index) of those that get something else: than the template of one of the first CLASS_COUNT, than
+        their wider class of the others.  A class of the site goes by its name."""
+        cdef const Template *template = self.table.templates + index
+        cdef uint32_t client, variant
+        cdef int wider
+        found = [(client, template.variants[client]) for client in range(CLASS_COUNT)
+                 if template.variants[client] != index]
+        for client in self.own_columns():
+            wider = self.classes.parent(client)
+            variant = variant_of(&self.table, index, client)
+            if variant != variant_of(&self.table, index, wider):
+                found.append((self.classes.said(client), variant))
+        return found
 
     def lookup(self, uint64_t mac, int role=0):
         """The row of a host as a dict (name, state, own, leases with template contents), None when there is none.
@@ -236,19 +277,50 @@ cdef class Generation:
 
     cdef bint variants_exist(self, uint32_t index) noexcept:
         cdef uint32_t client
-        for client in range(CLASS_COUNT):
-            if self.table.templates[index].variants[client] >= self.table.template_count:
+        for client in range(CLASS_NUMBERS):
+            if variant_of(&self.table, index, client) >= self.table.template_count:
                 return False
         return True
 
     cdef bint is_proxied_right(self, const Lease *lease) noexcept:
         """Without an address a reply can only be broadcast.  The variants exist: the templates were looked at before."""
         cdef uint32_t client
-        cdef const Template *template = self.table.templates + lease.template_index
-        for client in range(CLASS_COUNT):
-            if not self.table.templates[template.variants[client]].flags & TEMPLATE_BROADCAST:
+        for client in range(CLASS_NUMBERS):
+            if not self.table.templates[variant_of(&self.table, lease.template_index, client)].flags & TEMPLATE_BROADCAST:
                 return False
         return lease.address_be == 0 and lease.prefix == 32 and lease.lease_count == 1
+
+    cdef void verify_classes(self) except *:
+        """Columns before the variants that they point to; and all that a request's octets lead to."""
+        cdef uint32_t i, k, count
+        cdef const ClassField *field
+        for i in range(CLASS_NUMBERS if self.table.columns != NULL else 0):
+            if self.table.columns[i] >= CLASS_COUNT + self.table.column_count:
+                raise TableInvalid(f"generation {self.number}: client class {i} has no column")
+        for i in range(self.table.class_field_count):
+            field = self.table.class_fields + i
+            count = (self.table.class_text_count if field.kind <= FIELD_MACHINE_GUID
+                     else self.table.class_number_count)
+            if (field.kind >= FIELD_KINDS or field.count == 0 or field.first > count or field.count > count - field.first
+                    or (field.kind <= FIELD_MACHINE_GUID and not self.texts_are_right(field))):
+                raise TableInvalid(f"generation {self.number}: field {i} of the client classes is impossible")
+
+    cdef bint texts_are_right(self, const ClassField *field) noexcept:
+        cdef uint32_t i
+        cdef const ClassText *text
+        cdef uint32_t rows = 0, columns = 0
+        for i in range(CLASS_GROUPS):
+            if field.groups[i] > field.groups[i + 1] or field.groups[i + 1] > field.count:
+                return False
+        for i in range(256):
+            rows, columns = max(rows, <uint32_t>field.kinds[0][i]), max(columns, <uint32_t>field.kinds[1][i])
+        if field.pivots[0] > field.pivots[1] or rows * field.width + columns >= CLASS_GROUPS:
+            return False
+        for i in range(field.count):
+            text = self.table.class_texts + field.first + i
+            if text.length > CLASS_TEXT_BYTES or text.length <= field.pivots[1] or text.parent > i:
+                return False
+        return True
 
     def verify(self):
         """Check everything that a file from a disk can get wrong: checksum, every index, every heap reference.
@@ -281,6 +353,7 @@ cdef class Generation:
             if (self.table.rules[i].length > RULE_TEXT_BYTES
                     or self.table.rules[i].role > ROLE_BMC):
                 raise TableInvalid(f"generation {self.number}: rule {i} is impossible")
+        self.verify_classes()
         for i in range(self.table.template_count):
             if (self.table.templates[i].options_at + <uint64_t>self.table.templates[i].options_bytes > self.table.heap_bytes
                     or self.table.templates[i].file_at + <uint64_t>self.table.templates[i].file_bytes > self.table.heap_bytes

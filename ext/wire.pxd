@@ -45,7 +45,10 @@ cdef inline bint same_network(uint32_t a_be, uint32_t b_be, uint8_t prefix) noex
 
 cdef inline bint is_broadcast_of(uint32_t address_be, uint32_t inside_be, uint8_t prefix) noexcept nogil:
     """True when address is the all-ones or the all-zeros host of inside's network (no such host below /31, RFC 3021)."""
-    cdef uint32_t mask = mask_be(prefix)
+    cdef uint32_t mask
+    if (swap32(address_be) + 1) & 3 > 1:       # the last two bits are neither 00 nor 11: nearly every address ends here
+        return False
+    mask = mask_be(prefix)
     if prefix >= 31 or ((address_be ^ inside_be) & mask) != 0:
         return False
     return (address_be & ~mask) == ~mask or (address_be & ~mask) == 0

@@ -24,6 +24,7 @@ from control.config import checks
 from control.config.bmc import Rule
 from control.config.checks import MAX_WORKERS as MAX_WORKERS
 from control.config.checks import SnmpUser as SnmpUser
+from control.config.classes import CLASSES, SiteClass
 from control.config.places import clash
 
 MAX_FILE_BYTES = 1 << 20
@@ -162,6 +163,12 @@ class Dhcp:
         (),
         checks.list_of(checks.BMC_RULE),
         "with `update_ipmi`: further signs of an IPMI card, before the built-in ones; the first that fits decides",
+    )
+    classes: tuple[SiteClass, ...] = _key(
+        (),
+        CLASSES,
+        "client classes of the site, before the built-in ones; the first that fits decides, and `OPTION--NAME` is "
+        "said to it",
     )
     ipmi_port_name: str = _key(
         "ipmi", checks.text("a port name", r"[A-Za-z0-9_.-]{1,64}"), "port whose MAC and address are the IPMI card's"

@@ -37,9 +37,7 @@ PAUSE_FIRST_S, PAUSE_MAX_S = 60.0, 3600.0  # for a switch whose rack's factory h
 LOG_PER_S, LOG_BURST = 5.0, 50.0
 LOOK_UP_AT_ONCE: Final = 16
 ASKED_S: Final = 60.0  # how long `ctl adopt` waits for the outcome
-BOOT_CLASSES: Final = frozenset(
-    {"BIOS_PXE", "UEFI_IA32", "UEFI_X64", "UEFI_ARM64", "HTTP_BOOT", "IPXE", "IPXE_HTTP", "RASPBERRY_PI"}
-)  # of ext/classify.pxd: no BMC loads a boot file
+NO_BOOT_CLASS: Final = "OS"  # of ext/classify.pxd: what loads a boot file is of another class, and no BMC does
 NOT_SERVED: Final = "IGNORED_UNKNOWN_MAC"
 JOURNAL: Final = "discovery.journal"
 
@@ -434,7 +432,7 @@ DHCP_SHOWN: Final = ("class", "role", "verdict", "giaddr", "ifindex", "circuit_i
 def role_of(sighting: dict[str, Any]) -> str:
     if sighting.get("role") == roles.BMC:
         return roles.BMC
-    return roles.BOOT if sighting.get("class") in BOOT_CLASSES else roles.HOST
+    return roles.BOOT if sighting.get("class", NO_BOOT_CLASS) != NO_BOOT_CLASS else roles.HOST
 
 
 def shown(value: Any) -> Any:

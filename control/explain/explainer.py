@@ -10,39 +10,27 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
-from ext.classify import ClientClass
 from ext.table import Pair
 
+from control.explain import classes
 from control.explain.offline import Interface, router_of
-from control.explain.wording import CLASSES, class_name, stage_of, verdict_words
+from control.explain.wording import stage_of, verdict_words
 from control.mac import show_mac
 from control.messages.capture import BOOT_PORT, Capture, Datagram
 from control.messages.dissect import Message, describe_option, differences, dissect, words
+from control.plan.classes import Client
 from control.plan.origins import BOOT_FILE, NEXT_SERVER
 from ext import codec
 
 BROADCAST = 0xFFFFFFFF
 SERVER_PORT, CLIENT_PORT = 67, 68
-XID = 0x45585031
 ReasonOf = Callable[[str], str | None]
-OriginOf = Callable[[int, ClientClass, int], dict[int, str]]
+OriginOf = Callable[[int, Client, int], dict[int, str]]
 _LINKS = {
     "link selection": "the relay says in option 82.5 that it stands there",
     "subnet selection": "it says so itself in option 118",
     "giaddr": "the relay's address (giaddr)",
     "": "the network of the interface that it came in on",
-}
-
-# What firmware of each class says of itself, as options of a request.
-_ARCHITECTURE = {
-    ClientClass.BIOS_PXE: 0,
-    ClientClass.UEFI_IA32: 6,
-    ClientClass.UEFI_X64: 7,
-    ClientClass.UEFI_ARM64: 11,
-    ClientClass.HTTP_BOOT: 16,
-    ClientClass.IPXE: 0,
-    ClientClass.IPXE_HTTP: 0,
-    ClientClass.RASPBERRY_PI: 0,
 }
 
 
@@ -80,8 +68,8 @@ class Explainer:
             "mac": message.chaddr[:6].hex(":") if message is not None else None,
             "xid": f"{message.xid:08x}" if message is not None else None,
             "says": self.says(request, message),
-            "class": class_name(request["client_class"]) if request else None,
-            "class_words": CLASSES[class_name(request["client_class"])] if request else None,
+            "class": classes.label(classes.client_of(self.pair, request)) if request else None,
+            "class_words": classes.described(self.pair, request) if request else None,
             "request": described(message) if message is not None else None,
         }
         return said | self.outcome(trace, request, place.get("ifindex", 1))
@@ -140,7 +128,7 @@ class Explainer:
         """A reply, where it goes, and who gave each of its options."""
         said, reply = dissect(trace.reply.data), trace.reply
         assert said is not None
-        origins = self.origin_of(trace.mac, trace.request["client_class"], trace.address)
+        origins = self.origin_of(trace.mac, classes.client_of(self.pair, trace.request), trace.address)
         options = [each | {"origin": origins.get(each["code"])} for each in described(said)["options"]]
         return described(said) | {
             "route": reply.route,
@@ -215,18 +203,17 @@ class Explainer:
     def groups(self, mac: int, giaddr: int, place: dict[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         replies: list[tuple[Message | None, str]] = []
-        for client in ClientClass:
-            payload = discover(mac, client, giaddr)
+        for name, payload in classes.discovers(self.pair, mac, giaddr, place) if self.pair is not None else ():
             said = dissect(codec.answer(self.pair, payload, **place).data)
             explained = self.request(payload, **place)
             key = (said, explained["verdict"])
             if key in replies:
-                found[replies.index(key)]["classes"].append(class_name(client))
+                found[replies.index(key)]["classes"].append(name)
                 continue
             first = next((reply for reply, _verdict in replies if reply is not None), None)
             differs = differences(said, first) if said is not None and first is not None else []
             replies.append(key)
-            found.append({"classes": [class_name(client)], "explained": explained, "differs": differs})
+            found.append({"classes": [name], "explained": explained, "differs": differs})
         return found
 
     # --- a capture -----------------------------------------------------------------------------------------------
@@ -344,24 +331,3 @@ def described(message: Message) -> dict[str, Any]:
         "boot_file": message.file or None,
         "options": [describe_option(code, value) for code, value in message.options.items() if 0 < code < 255],
     }
-
-
-def discover(mac: int, client: ClientClass, giaddr: int = 0) -> bytes:
-    """A DISCOVER as firmware of a class sends it, as far as it decides."""
-
-    def option(code: int, value: bytes) -> bytes:
-        return bytes((code, len(value))) + value
-
-    head = bytes((1, 1, 6, 1 if giaddr else 0)) + XID.to_bytes(4, "big") + bytes(16) + giaddr.to_bytes(4, "big")
-    said = option(53, b"\1") + option(57, (1472).to_bytes(2, "big"))
-    if client in _ARCHITECTURE:
-        number = _ARCHITECTURE[client]
-        kind = b"HTTPClient" if client is ClientClass.HTTP_BOOT else b"PXEClient"
-        said += option(60, kind + b":Arch:%05d:UNDI:003016" % number) + option(93, number.to_bytes(2, "big"))
-    if client in (ClientClass.IPXE, ClientClass.IPXE_HTTP):
-        said += option(77, b"iPXE") + option(
-            175, b"\x15\1\1" + (b"\x13\1\1" if client is ClientClass.IPXE_HTTP else b"")
-        )
-    if client is ClientClass.RASPBERRY_PI:
-        said += option(97, b"\0RPi4" + bytes(12))
-    return head + mac.to_bytes(6, "big").ljust(16 + 64 + 128, b"\0") + bytes((99, 130, 83, 99)) + said + b"\xff"

@@ -127,7 +127,42 @@ CLASSES: Final[dict[str, str]] = {
     "ipxe": "the boot loader iPXE",
     "ipxe-http": "the boot loader iPXE, a build that can load over HTTP",
     "raspberry-pi": "the boot ROM of a Raspberry Pi",
-}
+    "pxe": "a network boot ROM of a processor that is not registered",
+    "bmc": "a management card",
+    "pc98": "the network boot ROM of a NEC PC-98",
+    "uefi-itanium": "network boot of Itanium firmware",
+    "dec-alpha": "network boot of a DEC Alpha",
+    "arc-x86": "network boot of ARC firmware",
+    "intel-lean-client": "network boot of an Intel Lean Client",
+    "uefi-xscale": "network boot of XScale UEFI firmware",
+    "uefi-arm32": "network boot of 32-bit ARM UEFI firmware",
+    "power-open-firmware": "network boot of POWER, Open Firmware",
+    "power-epapr": "network boot of POWER, ePAPR",
+    "power-opal": "network boot of POWER, OPAL (Petitboot)",
+    "uboot-arm32": "the boot loader U-Boot on 32-bit ARM",
+    "uboot-arm64": "the boot loader U-Boot on 64-bit ARM",
+    "uefi-riscv32": "network boot of 32-bit RISC-V UEFI firmware",
+    "uefi-riscv64": "network boot of 64-bit RISC-V UEFI firmware",
+    "uefi-riscv128": "network boot of 128-bit RISC-V UEFI firmware",
+    "s390-basic": "network boot of s390",
+    "s390-extended": "network boot of s390, extended",
+    "uefi-mips32": "network boot of 32-bit MIPS UEFI firmware",
+    "uefi-mips64": "network boot of 64-bit MIPS UEFI firmware",
+    "uefi-sunway32": "network boot of 32-bit Sunway UEFI firmware",
+    "uefi-sunway64": "network boot of 64-bit Sunway UEFI firmware",
+    "uefi-loongarch32": "network boot of 32-bit LoongArch UEFI firmware",
+    "uefi-loongarch64": "network boot of 64-bit LoongArch UEFI firmware",
+    "rpiboot-arm": "rpiboot of an ARM Raspberry Pi",
+} | {
+    f"http-boot-{cpu}": f"{firmware} firmware that boots from a URL"
+    for cpu, firmware in (
+        ("ia32", "32-bit UEFI"), ("x64", "64-bit UEFI"), ("ebc", "EBC UEFI"), ("arm32", "32-bit ARM UEFI"),
+        ("arm64", "64-bit ARM UEFI"), ("bios", "BIOS"), ("uboot-arm32", "32-bit ARM U-Boot"),
+        ("uboot-arm64", "64-bit ARM U-Boot"), ("riscv32", "32-bit RISC-V UEFI"), ("riscv64", "64-bit RISC-V UEFI"),
+        ("riscv128", "128-bit RISC-V UEFI"), ("loongarch32", "32-bit LoongArch UEFI"),
+        ("loongarch64", "64-bit LoongArch UEFI"),
+    )
+}  # fmt: skip
 
 
 # What a reply says, by purpose and in this order.  Header fields of the message have negative codes.

@@ -5,51 +5,111 @@ ext/classify.pxd tells the classes apart on the wire; here are their names, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Final
 
 from ext.classify import ClientClass
+from ext.site_classes import BUILT_IN, PARENTS
+
+from control.config.classes import SiteClass
 
 SEPARATOR: Final = "--"
-CLASSES: Final = {member.name.lower().replace("_", "-"): member for member in ClientClass}
-FALLBACK: Final = {"ipxe-http": "ipxe"}  # what is said of the wider class counts for the narrower one
-PXE: Final = {ClientClass.BIOS_PXE, ClientClass.UEFI_IA32, ClientClass.UEFI_X64, ClientClass.UEFI_ARM64}
+CLASSES: Final = {name: ClientClass(number) for name, number in BUILT_IN.items()}
+NAMES: Final = {client: name for name, client in CLASSES.items()}
+# In every table; the other built-in classes get what their wider class gets, as long as nobody says otherwise.
+USUAL: Final = tuple(member for member in ClientClass if member <= ClientClass.PXE)
+EVERYWHERE: Final = frozenset(USUAL[:-1])  # every template has a variant for them (ext/leases.pxd: CLASS_COUNT)
+BMC: Final = NAMES[ClientClass.BMC]  # what is said to it is for the rows of BMCs, whatever class asks
+EVERYBODY: Final = ""
+
+Client = int | str
+"""A built-in class (ClientClass), or the name of one of the site's."""
 
 URL_KEY: Final = "bootfile-url"  # the identity of `bootfile_url`: option 67 of who can load a URL
-URL_CLASSES: Final = {ClientClass.HTTP_BOOT, ClientClass.IPXE_HTTP}
 _ROOT_PATH, _VENDOR_SPECIFIC, _VENDOR_CLASS, _TFTP_SERVER, _BOOT_FILE, _IPXE = 17, 43, 60, 66, 67, 175
 NO_PROXY_WAIT: Final = b"\xb0\x01\x01"  # 175.176 = 1: iPXE does not wait for a proxy's offer; its ACK comes 3 s earlier
 # What its ROM looks for: discovery control 3, a menu prompt at once, one boot server of this name.
 RASPBERRY_MENU: Final = b"\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff"
 
 TAKE_THE_FILE: Final = b"\x06\x01\x08\xff"  # 43: discovery control 8, the boot file of the offer, no menu and no search
+PXE_SUBOPTIONS: Final = {6, 8, 9, 10}
 ADDRESS_SERVER_S: Final = {1, 3, 28, 33, 51, 58, 59, 121, 249}  # what only who gives the address can know
 
 
-def split_class(subkey: str) -> tuple[str, str]:
-    """`tftp_filename--ipxe` -> option and class; class "" for what is said to all, or when there is no such class."""
-    option, found, name = subkey.rpartition(SEPARATOR)
-    name = name.lower().replace("_", "-")
-    return (option, name) if found and option and name in CLASSES else (subkey, "")
+class ClientClasses:
+    """The built-in classes and those of a site: their names, and which wider one counts for a narrower."""
+
+    def __init__(self, site: Collection[SiteClass] = ()) -> None:
+        self.site = {each.name: each.parent for each in site}
+
+    def split(self, subkey: str) -> tuple[str, str]:
+        """`tftp_filename--ipxe` -> option and class; class "" for what is said to all, or where no such class is."""
+        option, found, name = subkey.rpartition(SEPARATOR)
+        name = name.lower().replace("_", "-")
+        known = name in CLASSES or name in self.site
+        return (option, name) if found and option and known else (subkey, EVERYBODY)
+
+    def chain(self, client: Client) -> Iterator[str]:
+        """Names under which something may be said to a class, the most specific first; "" is everybody."""
+        name = client if isinstance(client, str) else NAMES[client]
+        yield name
+        while name in self.site:
+            name = self.site[name]
+            yield name
+        wider = PARENTS[CLASSES[name]]
+        while wider != ClientClass.OS:
+            yield NAMES[ClientClass(wider)]
+            wider = PARENTS[wider]
+        yield EVERYBODY
+
+    def planned(self, said_to: Collection[str]) -> list[Client]:
+        """The classes that may get something of their own.  said_to: names that attributes say something to."""
+        usual = {NAMES[client] for client in USUAL}
+        built_in = [CLASSES[name] for name in said_to if name in CLASSES and name not in usual and name != BMC]
+        return [*USUAL, *sorted(built_in), *sorted(name for name in said_to if name in self.site)]
+
+    def wider(self, client: Client, planned: Collection[Client]) -> Client:
+        """Of those that are planned, whose template a class has where it has none of its own, as the table has it."""
+        for name in list(self.chain(client))[1:]:
+            known: Client = CLASSES.get(name, name)
+            if known in planned:
+                return known
+        return ClientClass.OS
+
+    def firmware(self, client: Client) -> ClientClass:
+        """The built-in class by whose manners a class's firmware goes: OS, PXE, HTTP_BOOT, IPXE, ..."""
+        for name in self.chain(client):
+            if CLASSES.get(name) in FIRMWARE:
+                return CLASSES[name]
+        return ClientClass.OS
+
+    def nearest(self, name: str) -> str:
+        """What a mistyped class may have meant, as the end of a sentence."""
+        known = [*self.site, *CLASSES]
+        close = get_close_matches(name.lower().replace("_", "-"), known, n=1)
+        return f"; did you mean {close[0]}?" if close else "; docs/protocol.md lists the classes"
 
 
-def chain(client: ClientClass) -> Iterator[str]:
-    """Names under which something may be said to a class, the most specific first; "" is everybody."""
-    name = client.name.lower().replace("_", "-")
-    yield name
-    if name in FALLBACK:
-        yield FALLBACK[name]
-    yield ""
+FIRMWARE: Final = {
+    ClientClass.PXE,
+    ClientClass.RASPBERRY_PI,
+    ClientClass.HTTP_BOOT,
+    ClientClass.IPXE,
+    ClientClass.IPXE_HTTP,
+}  # each with manners of its own
 
 
-def resolve(client: ClientClass, layers: Iterable[Mapping[str, bytes | None]]) -> dict[str, bytes]:
-    """What a class gets, by identity.  layers: of the host itself, then of its containers: key (identity, or
-    identity--class) -> payload; None for a value that cannot be sent: it costs the option, no wider one counts instead.
+def resolve(chain: Iterable[str], layers: Iterable[Mapping[str, bytes | None]]) -> dict[str, bytes]:
+    """What a class gets, by identity.  chain: ClientClasses.chain() of it, and before that "bmc" for a BMC's row.
+
+    layers: of the host itself, then of its containers: key (identity, or identity--class) -> payload; None for a value
+    that cannot be sent: it costs the option, no wider one counts instead.
 
     For one option a value for the class beats one without, wherever it stands; among equals the nearer layer wins."""
     found: dict[str, bytes | None] = {}
     layers = list(layers)
-    for name in chain(client):
+    for name in chain:
         for layer in layers:
             for key, payload in layer.items():
                 identity, _, said_to = key.partition(SEPARATOR)
@@ -58,49 +118,73 @@ def resolve(client: ClientClass, layers: Iterable[Mapping[str, bytes | None]]) -
     return {identity: payload for identity, payload in found.items() if payload is not None}
 
 
-def manners(client: ClientClass, payloads: dict[int, bytes], url: bytes | None) -> None:
+def manners(firmware: ClientClass, payloads: dict[int, bytes], url: bytes | None) -> None:
     """What the firmware of a class needs besides, or must not see.  Changes the payloads.
 
-    A reply with 60 = PXEClient and no 43 is a BINL offer to UEFI, which then asks port 4011 and fails."""
-    if client is ClientClass.RASPBERRY_PI:
+    Option 60 = PXEClient says that 43 is PXE's.  With any other 43, and with none, UEFI takes it for the offer of a
+    BINL server: it asks port 4011 of the boot server and fails (PXE-E16)."""
+    if firmware is ClientClass.RASPBERRY_PI:
         payloads.setdefault(_VENDOR_SPECIFIC, RASPBERRY_MENU)
-    if client in PXE or client is ClientClass.RASPBERRY_PI:
-        if _VENDOR_SPECIFIC in payloads:
+    if firmware in (ClientClass.PXE, ClientClass.RASPBERRY_PI):
+        if is_pxe(payloads.get(_VENDOR_SPECIFIC, b"")):
             payloads.setdefault(_VENDOR_CLASS, b"PXEClient")
-    elif client is ClientClass.HTTP_BOOT:
+    elif firmware is ClientClass.HTTP_BOOT:
         file = payloads.pop(_BOOT_FILE, b"").rstrip(b"\0")
         payloads.pop(_TFTP_SERVER, None)
         url = url or (file if is_url(file) else None)
         if url is not None:  # without one it is an error to the firmware, with HTTPClient or without
             payloads[_BOOT_FILE] = url
             payloads[_VENDOR_CLASS] = b"HTTPClient"
-    elif client in (ClientClass.IPXE, ClientClass.IPXE_HTTP):
+    elif firmware in (ClientClass.IPXE, ClientClass.IPXE_HTTP):
         payloads.setdefault(_IPXE, NO_PROXY_WAIT)
-        if client is ClientClass.IPXE_HTTP and url is not None:
+        if firmware is ClientClass.IPXE_HTTP and url is not None:
             payloads[_BOOT_FILE] = url
 
 
-def boot_service_manners(client: ClientClass, payloads: dict[int, bytes], url: bytes | None) -> bool:
+def boot_service_manners(firmware: ClientClass, payloads: dict[int, bytes], url: bytes | None) -> bool:
     """In place of manners() for a host whose address another server gives.  False: there is nothing for it to boot.
 
     ROMs take a reply without an address for a proxy's by 60, and by 43 know that it is complete: UEFI takes one with 60
-    alone for a BINL offer."""
+    alone for a BINL offer, and so one with a 43 that is not PXE's, which is left out (foreign_to_pxe() tells of it)."""
     said = set(payloads)
-    manners(client, payloads, url)
+    is_rom = firmware not in (ClientClass.OS, ClientClass.HTTP_BOOT)
+    if is_rom and foreign_to_pxe(payloads):
+        said.discard(_VENDOR_SPECIFIC)
+        payloads.pop(_VENDOR_SPECIFIC)
+    manners(firmware, payloads, url)
     for code in ADDRESS_SERVER_S:
         payloads.pop(code, None)
     if _IPXE not in said:  # it has to wait for us
         payloads.pop(_IPXE, None)
-    boots = client is not ClientClass.OS and _BOOT_FILE in payloads
-    if client is not ClientClass.OS and client is not ClientClass.HTTP_BOOT:
+    boots = firmware is not ClientClass.OS and _BOOT_FILE in payloads
+    if is_rom:
         boots = boots or _VENDOR_SPECIFIC in said
-        boots = boots or (client is ClientClass.RASPBERRY_PI and _TFTP_SERVER in said)
-        boots = boots or (client in (ClientClass.IPXE, ClientClass.IPXE_HTTP) and _ROOT_PATH in said)
+        boots = boots or (firmware is ClientClass.RASPBERRY_PI and _TFTP_SERVER in said)
+        boots = boots or (firmware in (ClientClass.IPXE, ClientClass.IPXE_HTTP) and _ROOT_PATH in said)
         payloads.setdefault(_VENDOR_SPECIFIC, TAKE_THE_FILE)
         payloads.setdefault(_VENDOR_CLASS, b"PXEClient")
     if not boots:
         payloads.clear()
     return boots
+
+
+def is_pxe(vendor_specific: bytes) -> bool:
+    """Option 43 holds what PXE's clients look for: discovery control, boot servers, boot menu or its prompt (PXE 2.1,
+    table 2-3).  It is a list of sub-options, and one that ends too early is none."""
+    at, found = 0, False
+    while at < len(vendor_specific) and vendor_specific[at] != 255:
+        if vendor_specific[at] == 0:
+            at += 1
+            continue
+        if at + 2 > len(vendor_specific) or at + 2 + vendor_specific[at + 1] > len(vendor_specific):
+            return False
+        found = found or vendor_specific[at] in PXE_SUBOPTIONS
+        at += 2 + vendor_specific[at + 1]
+    return found
+
+
+def foreign_to_pxe(payloads: Mapping[int, bytes]) -> bool:
+    return _VENDOR_SPECIFIC in payloads and not is_pxe(payloads[_VENDOR_SPECIFIC])
 
 
 def is_url(payload: bytes) -> bool:

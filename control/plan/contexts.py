@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from control.options.rendering import OptionRejected, Vocabulary, encode, tlv
-from control.plan.classes import CLASSES, SEPARATOR, URL_KEY, is_url, split_class
+from control.plan.classes import SEPARATOR, URL_KEY, ClientClasses, is_url
 from control.plan.networks import BadRecord, quote
 from control.sources.model import Attribute, Inventory, Thing
 
@@ -82,8 +82,9 @@ class Faults(dict[str, list[str]]):
 class Reader:
     """Reads and encodes `dhcp` attributes with one vocabulary; remembers what it worked out about subkeys."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, classes: ClientClasses) -> None:
         self.vocabulary = vocabulary
+        self.classes = classes
         self.identities: dict[str, str] = {}
         self.hints: dict[str, str] = {}
 
@@ -91,7 +92,7 @@ class Reader:
         """Two spellings of one option are one option."""
         known = self.identities.get(subkey)
         if known is None:
-            name, said_to = split_class(subkey)
+            name, said_to = self.classes.split(subkey)
             option = self.vocabulary.find(name)
             if option is not None:
                 known = str(option.code)
@@ -139,7 +140,7 @@ class Reader:
             if identity in SWITCHES:
                 found[key] = self.switch(values, blame)
                 continue
-            option = self.vocabulary.find(_BOOT_FILE if identity == URL_KEY else split_class(values.subkey)[0])
+            option = self.vocabulary.find(_BOOT_FILE if identity == URL_KEY else self.classes.split(values.subkey)[0])
             if option is None:
                 blame(values.origin, f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}")
                 continue
@@ -173,7 +174,7 @@ class Reader:
         if subkey not in self.hints:
             name, _, said_to = subkey.rpartition(SEPARATOR)
             if name and self.vocabulary.find(name) is not None:
-                self.hints[subkey] = f" for class {said_to}; the classes are {', '.join(CLASSES)}"
+                self.hints[subkey] = f" for class {said_to}{self.classes.nearest(said_to)}"
             else:
                 nearest = self.vocabulary.nearest(subkey)
                 self.hints[subkey] = f"; did you mean {nearest}?" if nearest else ""

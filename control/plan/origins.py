@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from ext.classify import ClientClass
-
 from control.config.config import Dhcp
 from control.mac import parse_mac, show_mac
 from control.options.rendering import pxelinux_magic
-from control.plan.classes import ADDRESS_SERVER_S, URL_KEY, boot_service_manners, manners, resolve
+from control.plan.classes import (
+    ADDRESS_SERVER_S,
+    BMC,
+    URL_KEY,
+    Client,
+    boot_service_manners,
+    manners,
+    resolve,
+)
 from control.plan.contexts import Context, Merged, Payloads, is_proxied
-from control.plan.networks import Manager
+from control.plan.networks import Manager, quick_address
 from control.plan.plan import Rules
+from control.plan.templates import classes_said
 from control.sources.model import Inventory, Thing
 
 DEFAULT, BY_SERVER, ECHO = "default", "this server", "as it asked"
@@ -49,16 +56,25 @@ class Origins:
                 if mac is not None:
                     self.known.setdefault(mac, (rules, inventory.things[path]))
 
-    def of(self, mac: int, client: ClientClass, address: int) -> dict[int, str]:
+    def classes_of(self, mac: int) -> list[Client]:
+        if mac not in self.known:
+            return []
+        rules, thing = self.known[mac]
+        return rules.classes.planned(classes_said(rules.reader.own(thing), rules.context(thing.path).merged))
+
+    def of(self, mac: int, client: Client, address: int) -> dict[int, str]:
         """Option code (NEXT_SERVER, BOOT_FILE for the header fields) -> who said it.  Empty: nothing is known."""
         if mac not in self.known:
             return {}
         rules, thing = self.known[mac]
         context, own = rules.context(thing.path), rules.reader.own(thing)
         manager = next((m for m in rules.managers.values() if m.first <= address <= m.last), None)
+        of_bmc = rules.bmc_port is not None and any(
+            each.port_name == rules.bmc_port and quick_address(each.text) == address for each in thing.addresses()
+        )
         origins = dict(_BY_PACKET)
         origins |= of_manager(rules, manager)
-        origins |= of_attributes(rules, client, own, context)
+        origins |= of_attributes(rules, client, own, context, of_bmc)
         origins.setdefault(_HOST_NAME, f"name of {described(rules, thing.name)}")
         origins[NEXT_SERVER] = origins.get(_TFTP_SERVER, DEFAULT)
         origins[BOOT_FILE] = origins.get(_TFTP_FILENAME, DEFAULT)
@@ -67,15 +83,17 @@ class Origins:
 
 def found_origins(
     read_hosts: ReadHosts, config: Dhcp, leases: Iterable[tuple[int, int]]
-) -> list[tuple[int, int, int, dict[int, str]]]:
-    """(MAC, address, client class, Origins.of them) for each lease and class.  Raises InventoryDown."""
+) -> list[tuple[int, int, int | str, dict[int, str]]]:
+    """(MAC, address, client class, Origins.of them) for each lease, and class that may get something of its own.
+
+    Raises InventoryDown."""
     wanted = list(leases)
     origins = Origins(read_hosts, config)
     origins.read(dict.fromkeys(mac for mac, _address in wanted))
     return [
-        (mac, address, int(client), origins.of(mac, client, address))
+        (mac, address, client if isinstance(client, str) else int(client), origins.of(mac, client, address))
         for mac, address in wanted
-        for client in ClientClass
+        for client in origins.classes_of(mac)
     ]
 
 
@@ -92,25 +110,26 @@ def of_manager(rules: Rules, manager: Manager | None) -> dict[int, str]:
     return dict.fromkeys(manager.options(), f"network {rules.frame.things[path].name}")
 
 
-def of_attributes(rules: Rules, client: ClientClass, own: Merged, context: Context) -> dict[int, str]:
+def of_attributes(rules: Rules, client: Client, own: Merged, context: Context, of_bmc: bool) -> dict[int, str]:
     """What the attributes of the machine and its containers give, and what the class gets besides."""
     payloads = (rules.reader.payloads(own, lambda *_: None), context.payloads)
-    said = resolve(client, payloads)
-    names = resolve(client, (named(rules, own, payloads[0]), named(rules, context.merged, payloads[1])))
+    chain = (BMC, *rules.classes.chain(client)) if of_bmc else tuple(rules.classes.chain(client))
+    said = resolve(chain, payloads)
+    names = resolve(chain, (named(rules, own, payloads[0]), named(rules, context.merged, payloads[1])))
     origins = {int(key): names[key].decode() for key in said if key.isdigit()}
     before = {int(key): payload for key, payload in said.items() if key.isdigit()}
     after = dict(before)
     url = said.get(URL_KEY)
+    firmware = rules.classes.firmware(client)
     if is_proxied(own, context) is None:
-        manners(client, after, url)
+        manners(firmware, after, url)
     else:
-        boot_service_manners(client, after, url)
+        boot_service_manners(firmware, after, url)
         origins = {code: origin for code, origin in origins.items() if code not in ADDRESS_SERVER_S}
-    client_name = client.name.lower().replace("_", "-")
     for code, payload in after.items():
         if before.get(code) != payload:
             by_url = code == _TFTP_FILENAME and url is not None
-            origins[code] = names[URL_KEY].decode() if by_url else f"every {client_name}"
+            origins[code] = names[URL_KEY].decode() if by_url else f"every {chain[of_bmc]}"
     subkeys = [values.subkey for values in (*own.values(), *context.merged.values())]
     if pxelinux_magic(subkeys):
         origins.setdefault(_MAGIC, "with pxelinux attributes")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
+from ext.classify import ClientClass
 from ext.leases import LeaseState as State
 
 from control.config.bmc import ROLE_BIT
@@ -21,12 +22,13 @@ from control.config.config import Dhcp
 from control.mac import parse_mac, show_mac
 from control.options.rendering import OptionRejected, Vocabulary, encode, pxelinux_magic, render
 from control.options.table import option_by_code
-from control.plan.classes import ADDRESS_SERVER_S, SEPARATOR
+from control.plan.classes import ADDRESS_SERVER_S, BMC, NAMES, SEPARATOR, ClientClasses, is_pxe
 from control.plan.contexts import (
     Context,
     Contexts,
     Faults,
     Merged,
+    Payloads,
     Reader,
     is_enabled,
     is_proxied,
@@ -46,6 +48,7 @@ from control.plan.templates import (
     OwnAttributes,
     Template,
     check_size,
+    classes_said,
     decides_about_template,
     make_template,
 )
@@ -56,6 +59,8 @@ HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
 REASON_CHARS_MAX = 300
 _HOST_NAME = 12
+_VENDOR_SPECIFIC = "43"
+OS_NAME = NAMES[ClientClass.OS]
 
 
 class Row(NamedTuple):
@@ -127,7 +132,8 @@ class Rules:
     def __init__(self, frame: Inventory, config: Dhcp, known: Mapping[bytes, Context] | None = None) -> None:
         self.frame = frame
         self.config = config
-        self.reader = Reader(Vocabulary(config.extra_options))
+        self.classes = ClientClasses(config.classes)
+        self.reader = Reader(Vocabulary(config.extra_options), self.classes)
         self.contexts = Contexts(frame, self.reader, known or {})
         self.faults = Faults()
         self.managers: dict[str, Manager] = {}
@@ -147,7 +153,7 @@ class Rules:
     @property
     def digest(self) -> bytes:
         """Of all that decides besides a host and its containers."""
-        config = (sorted(self.config.extra_options.items()), self.bmc_port)
+        config = (sorted(self.config.extra_options.items()), self.bmc_port, self.config.classes)
         managers = [(path, manager.key) for path, manager in sorted(self.managers.items())]
         return hashlib.blake2b(repr((config, managers)).encode("utf-8", "backslashreplace"), digest_size=16).digest()
 
@@ -261,6 +267,8 @@ class Rules:
         attributes = self.split(own, context)
         if proxy is not None:
             reason = f"dhcp proxy is on ({proxy.origin}): another server gives its address, we say what it boots"
+            self.blame_foreign(own, attributes.payloads)
+            self.blame_foreign(context.merged, context.payloads)
             options = self.own_options(thing, attributes, proxied=True)
             check_size(options)
             lease = (0, 32, self.template(attributes, context, None))
@@ -274,6 +282,20 @@ class Rules:
         options = self.own_options(thing, attributes)
         check_size(options)
         return Row(mac, State.SERVED, thing.name, options, leases)
+
+    def blame_foreign(self, merged: Merged, payloads: Payloads) -> None:
+        """A proxied host's offer says "PXEClient", and so that 43 is PXE's: another 43 is left out for ROMs."""
+        for key, values in merged.items():
+            identity, _, said_to = key.partition(SEPARATOR)
+            payload = payloads.get(key)
+            if identity != _VENDOR_SPECIFIC or payload is None or is_pxe(payload) or said_to in (OS_NAME, BMC):
+                continue
+            self.faults.blame(
+                values.origin,
+                f"dhcp {values.subkey} = {quote(values.values[0])} has none of PXE's sub-options 6, 8, 9, 10: with "
+                "proxy it is not sent to ROMs, which would take it for a boot server's; say it to os or bmc alone "
+                f"({values.subkey.partition(SEPARATOR)[0]}--os)",
+            )
 
     def bmc_rows(self, shared: list[int], thing: Thing, context: Context) -> list[Row]:
         """The BMC's, under each MAC that it may ask with: the server's own, where they share the card, and the one that
@@ -320,7 +342,7 @@ class Rules:
                     f"address {IPv4Address(value)} is not used: {first} in the same network was bound first",
                 )
                 continue
-            chosen[network] = (value, manager.network.prefixlen, self.template(attributes, context, manager))
+            chosen[network] = (value, manager.network.prefixlen, self.template(attributes, context, manager, bmc))
         return tuple(chosen.values()), refused
 
     def usable(self, address: Address) -> tuple[int, Manager]:
@@ -354,7 +376,9 @@ class Rules:
                 self.faults.blame(thing.name, str(fault))
         return render(payloads)
 
-    def template(self, attributes: OwnAttributes, context: Context, manager: Manager | None) -> Template:
+    def template(
+        self, attributes: OwnAttributes, context: Context, manager: Manager | None, of_bmc: bool = False
+    ) -> Template:
         """What this host shares with others of its containers and its network, less what it overrides.
 
         manager None: another server gives the address."""
@@ -366,9 +390,11 @@ class Rules:
             hidden = tuple(sorted(own.keys() - shared))
             magic = pxelinux_magic(values.subkey for values in own.values())
             key = (manager.key if manager is not None else None, apart, hidden, magic)
+        if of_bmc and BMC in classes_said(own, context.merged):
+            key = (BMC, key)
         known: Template | None = context.templates.get(key)
         if known is None:
-            known = make_template(attributes, context, manager)
+            known = make_template(attributes, context, manager, self.classes, of_bmc)
             context.templates[key] = known
         return known
 

@@ -23,4 +23,5 @@ def surroundings(dhcp: Dhcp, networks: Iterable[tuple[int, int]], links: Iterabl
         max_nak_age_s=int(dhcp.max_nak_age),
         bootp=dhcp.bootp,
         rules=rules(dhcp.update_ipmi, dhcp.bmc_rules),
+        classes=dhcp.classes,
     )

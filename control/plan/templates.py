@@ -14,7 +14,18 @@ from ext.table import OWN_BYTES_MAX
 
 from control.options.rendering import PXELINUX_MAGIC as MAGIC
 from control.options.rendering import pxelinux_magic, render
-from control.plan.classes import URL_KEY, boot_service_manners, manners, resolve
+from control.plan.classes import (
+    BMC,
+    EVERYWHERE,
+    NAMES,
+    SEPARATOR,
+    URL_KEY,
+    Client,
+    ClientClasses,
+    boot_service_manners,
+    manners,
+    resolve,
+)
 from control.plan.contexts import ALWAYS_BROADCAST, OVERLOAD, SWITCHES, Context, Merged, Payloads
 from control.plan.networks import ROUTER, SUBNET_MASK, BadRecord, Manager
 
@@ -32,7 +43,9 @@ _APART = {*_TIMES, _SERVER_ID, _TFTP_SERVER, _TFTP_FILENAME, _VENDOR_SPECIFIC, _
 
 
 class Template(NamedTuple):
-    """What many hosts share; the fields of ext.builder.Builder.add_template.  variants: (ClientClass, Template)."""
+    """What many hosts share; the fields of ext.builder.Builder.add_template.
+
+    variants: (class, Template) of those that get something else; ClientClass as int, or the name of a site's class."""
 
     options: bytes
     file: bytes
@@ -42,7 +55,7 @@ class Template(NamedTuple):
     renewal_s: int
     rebinding_s: int
     flags: int = 0
-    variants: tuple[tuple[int, Template], ...] = ()
+    variants: tuple[tuple[int | str, Template], ...] = ()
 
     def fields(self) -> dict[str, Any]:
         """As add_template takes them."""
@@ -81,27 +94,40 @@ def decides_about_template(identity: str, classed: Collection[str]) -> bool:
     )
 
 
-def make_template(attributes: OwnAttributes, context: Context, manager: Manager | None) -> Template:
-    """For everybody, and variants for the classes that get something else.  Raises BadRecord."""
+def make_template(
+    attributes: OwnAttributes,
+    context: Context,
+    manager: Manager | None,
+    classes: ClientClasses,
+    of_bmc: bool = False,
+) -> Template:
+    """For everybody, and variants for the classes that get something else.  Raises BadRecord.
+
+    of_bmc: for a BMC's row, which gets what is said to BMCs, whatever class its firmware asks as."""
     own, theirs = attributes.said, attributes.payloads
     hidden = {key for key in own if key not in attributes.shared and key.isdigit()}
     made: dict[tuple[int, tuple[tuple[int, bytes], ...]], Template] = {}
     layers = ({key: theirs.get(key) for key in own if key in attributes.shared}, context.payloads)
     subkeys = [values.subkey for values in (*context.merged.values(), *own.values())]
     magic = pxelinux_magic(subkeys)
-    variants = {}
-    for client in ClientClass:
+    said_to = classes_said(*layers)
+    planned: dict[Client, Template] = {}
+    for client in classes.planned(said_to):
+        if client is ClientClass.PXE and not said_to & {NAMES[ClientClass.BIOS_PXE], NAMES[ClientClass.PXE]}:
+            planned[client] = planned[ClientClass.BIOS_PXE]  # the same manners, and nothing said to either
+            continue
         payloads = manager.options() if manager is not None else {}
-        said = resolve(client, layers)
+        said = resolve((BMC, *classes.chain(client)) if of_bmc else classes.chain(client), layers)
         for key, data in said.items():
             if key.isdigit():
                 payloads[int(key)] = data
         url = said.get(URL_KEY)
         flags = flags_of(said)
         if manager is not None:
-            manners(client, payloads, url)
+            manners(classes.firmware(client), payloads, url)
         else:
-            flags |= BROADCAST | (BOOTS if boot_service_manners(client, payloads, url) else 0)
+            boots = boot_service_manners(classes.firmware(client), payloads, url)
+            flags |= BROADCAST | (BOOTS if boots else 0)
         if magic and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
             payloads[_MAGIC] = MAGIC
         for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
@@ -110,10 +136,23 @@ def make_template(attributes: OwnAttributes, context: Context, manager: Manager 
         content = (flags, tuple(sorted(payloads.items())))
         if content not in made:
             made[content] = rendered(payloads)._replace(flags=content[0])
-        variants[client] = made[content]
-    everybody = variants[ClientClass.OS]
-    others = tuple((int(client), variant) for client, variant in variants.items() if variant is not everybody)
-    return everybody._replace(variants=others)
+        planned[client] = made[content]
+    return planned[ClientClass.OS]._replace(variants=differing(planned, classes))
+
+
+def classes_said(*layers: Mapping[str, object]) -> set[str]:
+    """The classes that something is said to."""
+    return {key.partition(SEPARATOR)[2] for layer in layers for key in layer if SEPARATOR in key}
+
+
+def differing(planned: Mapping[Client, Template], classes: ClientClasses) -> tuple[tuple[int | str, Template], ...]:
+    """The variants that a table has to be told of (ext.builder.Builder.add_template)."""
+    found: list[tuple[int | str, Template]] = []
+    for client, template in planned.items():
+        wider = ClientClass.OS if client in EVERYWHERE else classes.wider(client, planned)
+        if template is not planned[wider]:
+            found.append((client if isinstance(client, str) else int(client), template))
+    return tuple(found)
 
 
 def flags_of(said: Mapping[str, bytes]) -> int:

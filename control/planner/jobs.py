@@ -72,7 +72,9 @@ class FindOrigins:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginsFound:
-    """fds: a memfd with msgpack, [[MAC, address, client class, {option code: who said it}]]; none when it failed."""
+    """fds: a memfd with msgpack, [[MAC, address, client class, {option code: who said it}]]; none when it failed.
+
+    The class: its number, or the name of a site's class."""
 
     failed: str = ""  # why
 

@@ -152,11 +152,14 @@ class Served:
         pair = self.pair
         # Rows of the layout before this one tell objects apart by name: what knows better replaces all of them.
         converted = pair is not None and (pair.base.is_converted or pair.top.is_converted) and not full.is_converted
-        if pair is not None and not changes and pair.top.networks == full.networks and not converted:
+        # Which requests are of which of the site's classes is the base's word: a delta cannot change it.
+        classes = pair is not None and pair.base.site_classes != full.site_classes
+        anew = pair is None or converted or classes
+        if pair is not None and not changes and pair.top.networks == full.networks and not anew:
             os.close(full_fd)
             return False, Silenced()
         try:
-            if pair is not None and not converted:
+            if pair is not None and not anew:
                 from_base = compare(Pair(pair.base), full) if pair.delta is not None else changes
                 if len(from_base) <= max(DELTA_ROWS_MAX, pair.base.host_count // 20):
                     builder = delta_builder(pair.base, full, from_base)

@@ -20,6 +20,7 @@ from control.explain.offline import Interface
 from control.mac import parse_mac
 from control.messages.capture import Capture, Datagram
 from control.messages.dissect import dissect
+from control.plan.classes import Client
 from control.planner.jobs import RefreshFailed
 from control.service.refresh import Origins
 from control.service.served_table import ServedTable
@@ -53,8 +54,13 @@ async def explain(
     # What a relay sends is taken to come in on the first: one that is served.
     places = [Interface(*place) for *place, _served in sorted(links, key=lambda link: not link[3])]
 
-    def origin_of(mac: int, client: ClientClass, address: int) -> dict[int, str]:
-        return origins.said.get((mac, int(client), address), {})
+    def origin_of(mac: int, client: Client, address: int) -> dict[int, str]:
+        """Only classes that may get something of their own are told of; another has what its wider one has."""
+        classes = pair.base.classes
+        number = classes.of(client if isinstance(client, str) else int(client))
+        while number != ClientClass.OS and (mac, classes.said(number), address) not in origins.said:
+            number = classes.parent(number)
+        return origins.said.get((mac, classes.said(number), address), {})
 
     explainer = Explainer(pair, places, reason_of, origin_of)
     premises = [f"table: generation {table.generation}, as the workers have it", words]

@@ -14,9 +14,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from ext.classify import ClientClass
+from ext.site_classes import PARENTS
 
 from control.explain.wording import CLASSES, class_name
 from control.messages.dissect import describe_option, options_of
+from control.plan.classes import EVERYWHERE
 
 HOSTS_MAX = 100_000
 STAGES_MAX = 18  # of one host: every class as host and as BMC
@@ -279,7 +281,10 @@ def boot_file(row: Mapping[str, Any] | None, client: ClientClass, addresses: tup
         return "", ""
     leases = row["leases"]
     everybody = next((each for each in leases if each["address"] in addresses), leases[0])["template"]
-    said = everybody.get("variants", {}).get(int(client), everybody)
+    variants, wider = everybody.get("variants", {}), int(client)
+    while wider not in variants and wider > max(EVERYWHERE):  # of another class the table says what its wider one gets
+        wider = PARENTS[wider]
+    said = variants.get(wider, everybody)
     options = dict(options_of(said["options"]))
     file = said["file"] or options.get(67, b"").rstrip(b"\0")
     siaddr = str(IPv4Address(said["siaddr"])) if said["siaddr"] else ""
@@ -292,7 +297,7 @@ def what_to_look_at(row: Mapping[str, Any] | None, client: ClientClass, addresse
         if any(boot_file(row, each, addresses)[0] == file for each in firmware):
             return "its firmware is given the same file, so iPXE loads iPXE: set dhcp tftp_filename--ipxe to its script"
         return "does it get the file (log of that server), and what does the script do at its end (console)?"
-    if client is ClientClass.HTTP_BOOT:
+    if ClientClass.HTTP_BOOT in (client, PARENTS[client]):
         return "does that server answer HEAD and GET for it (its log), and is it signed where Secure Boot is on?"
     return (
         "does that server deliver it (its TFTP log), is it made for this firmware, and does what it starts get a file "

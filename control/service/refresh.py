@@ -59,7 +59,7 @@ CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 class Origins:
     """(MAC, client class, address) -> option code -> who said it."""
 
-    said: dict[tuple[int, int, int], dict[int, str]]
+    said: dict[tuple[int, int | str, int], dict[int, str]]
 
 
 class NoProgress(Exception):

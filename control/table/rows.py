@@ -24,7 +24,9 @@ def describe_row(row: dict[str, Any]) -> dict[str, Any]:
                 "file": lease["template"]["file"].decode("utf-8", "replace"),
                 "options": split_options(lease["template"]["options"] + row["own"]),
                 "classes": {
-                    ClientClass(client).name.lower().replace("_", "-"): describe_variant(lease["template"], variant)
+                    (
+                        client if isinstance(client, str) else ClientClass(client).name.lower().replace("_", "-")
+                    ): describe_variant(lease["template"], variant)
                     for client, variant in lease["template"].get("variants", {}).items()
                 },
             }

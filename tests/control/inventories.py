@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
+from ext.classify import ClientClass
+from ext.site_classes import PARENTS
 from sqlalchemy import delete, insert
 
 from control.clusto.server.store import Store, attributes, counters, entities
 from control.config.config import Dhcp
+from control.plan.classes import EVERYWHERE
 from control.plan.plan import Plan, Row, State, plan_hosts
 from control.plan.templates import Template
 from control.sources.model import Attribute, Inventory, Thing
@@ -183,6 +186,18 @@ class Seen:
     addresses: list[str]
     options: dict[int, bytes]
     template: Template | None
+
+
+CLIENTS = [client for client in ClientClass if client is not ClientClass.BMC]  # the classes that a request can be of
+
+
+def variant(template: Template, client: ClientClass) -> Template:
+    """What a class gets, as a table has it: its own, or what its wider class gets."""
+    variants = dict(template.variants)
+    number = int(client)
+    while number not in variants and number not in EVERYWHERE:
+        number = PARENTS[number]
+    return variants.get(number, template)
 
 
 def decode(blob: bytes) -> dict[int, bytes]:

@@ -69,7 +69,8 @@ def hosts() -> Builder:
 def add_proxied(builder: Builder) -> None:
     """Hosts whose address another server gives: with a boot file for all but `os`, and without any."""
     boots = {"options": PROXY_OPTIONS, "file": b"/pxelinux.0", "siaddr": ip("10.1.0.5")}
-    variants = {int(client): boots | {"flags": BROADCAST_FLAG | BOOTS} for client in ClientClass if client}
+    roms = range(ClientClass.OS + 1, ClientClass.PXE)
+    variants = {int(client): boots | {"flags": BROADCAST_FLAG | BOOTS} for client in roms}
     booting = builder.add_template(flags=BROADCAST_FLAG, variants=variants)
     builder.add_host(PROXIED, name=b"proxied", state=5, leases=((0, 32, booting),))
     nothing = builder.add_template(flags=BROADCAST_FLAG)

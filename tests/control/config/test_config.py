@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from control.config import config
 from control.config.bmc import Rule
+from control.config.classes import SiteClass
 from control.config.config import Config, ConfigFaults, Dhcp, SnmpUser, changes_needing_restart, load, load_first
 
 FILE = Path("services.conf")
@@ -537,6 +538,7 @@ CHANGED: dict[str, Any] = {
     "dhcp.bootp": True,
     "dhcp.api_token": "hush",
     "dhcp.bmc_rules": (Rule("vendor_class", "bmc", b"x"),),
+    "dhcp.classes": (SiteClass("onie", "os", (("vendor_class", ((b"onie", True),)),)),),
     "dhcp.ipmi_port_name": "bmc",
     "snmp.bind_address": "::",
     "snmp.bind_port": 1162,

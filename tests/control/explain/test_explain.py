@@ -20,16 +20,19 @@ from ext.verdict import Verdict
 from control.cli.command_line import main
 from control.cli.explain_text import RENDER, plain_what
 from control.config.config import Dhcp
+from control.explain.classes import discover, said_by_firmware
 from control.explain.command import NOTHING, Unexplained, explain, from_hosts, from_state, parse_interface, read_hex
-from control.explain.explainer import Explainer, discover
+from control.explain.explainer import Explainer
 from control.explain.offline import Interface, Unusable, assumed, open_table, placed
 from control.explain.wording import CLASSES, PLAIN, PURPOSES, VERDICTS, stage_of
 from control.messages.capture import Capture, CaptureBroken, Datagram, dhcp_of, read_capture
 from control.messages.dissect import differences, dissect
 from control.options.table import option_by_code
 from control.plan.classes import CLASSES as CLASS_NAMES
+from control.plan.classes import EVERYWHERE, NAMES
 from control.table.file import TableStore
 from ext import codec
+from tests.control.inventories import CLIENTS
 from tests.ext import inventory, packets
 from tests.ext.captures import PCAPS, datagrams, dhcp_captures
 from tests.ext.packets import ip, tlv
@@ -195,9 +198,9 @@ def test_links_of_a_table() -> None:
     assert codec.links_of(site()) == [(*link[:3], link[4]) for link in LINKS]
 
 
-@pytest.mark.parametrize("client", list(ClientClass), ids=lambda client: client.name)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 def test_a_made_up_discover_is_of_its_class(client: ClientClass) -> None:
-    found = codec.parse(discover(ALICE, client, ip("10.9.0.1")))
+    found = codec.parse(discover(ALICE, said_by_firmware(client), ip("10.9.0.1")))
     assert (found["client_class"], found["message_type"], found["giaddr"]) == (client, 1, ip("10.9.0.1"))
     assert found["chaddr"] == packets.mac_bytes(ALICE)
 
@@ -210,7 +213,7 @@ def test_each_network_and_a_relay_where_the_server_is_not() -> None:
     assert [network["network"] for network in networks] == ["10.1.0.0/24", "10.9.0.0/24"]
     assert networks[1]["by"] == "by a relay, assumed at 10.1.0.254", "the router that its template names"
     assert networks[0]["groups"][0]["explained"]["reply"]["address"] == "10.1.0.60"
-    assert sum(len(group["classes"]) for group in networks[0]["groups"]) == len(ClientClass)
+    assert sum(len(group["classes"]) for group in networks[0]["groups"]) == len(EVERYWHERE)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +263,8 @@ def test_the_machine_s_own_word_counts_and_every_option_has_an_origin(tmp_path: 
     )
     found = origins(VM, "os", file)
     assert found[67] == "server e2e-vm, tftp_filename" and found[1] == "server e2e-vm, subnet_mask"
-    for client in CLASS_NAMES:
-        assert None not in origins(VM, client, file).values(), client
+    for client in EVERYWHERE:
+        assert None not in origins(VM, NAMES[client], file).values(), client
 
 
 # --- a capture -------------------------------------------------------------------------------------------------------

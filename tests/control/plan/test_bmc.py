@@ -15,7 +15,7 @@ from control.config.bmc import ROLE_BIT, USUAL, Rule, rules
 from control.mac import show_mac
 from control.plan.compile import Filler
 from control.plan.plan import Plan, State
-from tests.control.inventories import At, Site, attribute, decode
+from tests.control.inventories import CLIENTS, At, Site, attribute, decode, variant
 from tests.ext.packets import Parsed, discover, ip, tlv
 
 MAC, CARD = 0x001122334401, 0x001122334499
@@ -130,24 +130,23 @@ def test_show_mac_of_a_key() -> None:
 def flags(dhcp: dict[str, Any]) -> dict[ClientClass, int]:
     (row,) = server("10.1.0.10", dhcp={"enabled": 1, **dhcp}).plan().rows
     ((_address, _prefix, template),) = row.leases
-    variants = dict(template.variants)
-    return {client: variants.get(int(client), template).flags for client in ClientClass}
+    return {client: variant(template, client).flags for client in CLIENTS}
 
 
 @pytest.mark.parametrize(
     "dhcp, want",
     [
         ({}, {}),
-        ({"overload": 0}, dict.fromkeys(ClientClass, "no-overload")),
+        ({"overload": 0}, dict.fromkeys(CLIENTS, "no-overload")),
         ({"overload": 1}, {}),
         ({"overload--bios-pxe": "no"}, {ClientClass.BIOS_PXE: "no-overload"}),
-        ({"overload": 0, "overload--os": 1}, dict.fromkeys(set(ClientClass) - {ClientClass.OS}, "no-overload")),
+        ({"overload": 0, "overload--os": 1}, dict.fromkeys(set(CLIENTS) - {ClientClass.OS}, "no-overload")),
         ({"always_broadcast--raspberry-pi": 1}, {ClientClass.RASPBERRY_PI: "broadcast"}),
-        ({"always-broadcast": "true"}, dict.fromkeys(ClientClass, "broadcast")),
+        ({"always-broadcast": "true"}, dict.fromkeys(CLIENTS, "broadcast")),
     ],
 )
 def test_switches_by_class(dhcp: dict[str, Any], want: dict[ClientClass, str]) -> None:
-    assert flags(dhcp) == {client: TEMPLATE_FLAGS[want[client]] if client in want else 0 for client in ClientClass}
+    assert flags(dhcp) == {client: TEMPLATE_FLAGS[want[client]] if client in want else 0 for client in CLIENTS}
 
 
 def test_a_switch_that_is_neither_on_nor_off() -> None:

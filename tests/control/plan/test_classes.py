@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from ext.classify import ClientClass
 
-from control.plan.classes import CLASSES, NO_PROXY_WAIT, RASPBERRY_MENU, split_class
-from tests.control.inventories import Site, decode, look, row_of
+from control.plan.classes import CLASSES, NO_PROXY_WAIT, RASPBERRY_MENU, ClientClasses
+from tests.control.inventories import CLIENTS, Site, decode, look, row_of, variant
 
-EVERYBODY = set(ClientClass)
-PXE = {ClientClass.BIOS_PXE, ClientClass.UEFI_IA32, ClientClass.UEFI_X64, ClientClass.UEFI_ARM64}
+EVERYBODY = set(CLIENTS)
+HTTP = {client for client in CLIENTS if client.name.startswith("HTTP_BOOT")}
 IPXE = {ClientClass.IPXE, ClientClass.IPXE_HTTP}
 
 
@@ -24,10 +24,9 @@ def by_class(made: Site) -> dict[ClientClass, dict[int, bytes]]:
     """Every option that the host gets, its own included, by class; the times of the template as 51, siaddr as 0."""
     row = row_of(made.plan(), "a")
     ((_address, _prefix, template),) = row.leases
-    variants = dict(template.variants)
     found = {}
-    for client in ClientClass:
-        chosen = variants.get(int(client), template)
+    for client in CLIENTS:
+        chosen = variant(template, client)
         shared, own = decode(chosen.options), decode(row.own)
         assert not shared.keys() & own.keys()
         found[client] = shared | own | {51: chosen.lease_s.to_bytes(4, "big")}
@@ -40,8 +39,8 @@ def files(made: Site) -> dict[ClientClass, bytes | None]:
 
 def test_without_classes_all_get_the_same_file() -> None:
     found = files(site({"tftp_filename": "/pxelinux.0"}))
-    assert {client for client, file in found.items() if file == b"/pxelinux.0\0"} == EVERYBODY - {ClientClass.HTTP_BOOT}
-    assert found[ClientClass.HTTP_BOOT] is None  # a path is an error to it
+    assert {client for client, file in found.items() if file == b"/pxelinux.0\0"} == EVERYBODY - HTTP
+    assert {found[client] for client in HTTP} == {None}  # a path is an error to it
 
 
 def test_a_value_for_the_class_beats_one_without() -> None:
@@ -104,7 +103,7 @@ def test_http_boot_needs_a_url_and_its_class_back() -> None:
     assert 66 not in options
     assert found[ClientClass.IPXE_HTTP][67] == b"http://x/a.efi"
     assert found[ClientClass.UEFI_X64][67] == b"a.efi\0"
-    assert all(60 not in found[client] for client in EVERYBODY - {ClientClass.HTTP_BOOT, ClientClass.RASPBERRY_PI})
+    assert all(60 not in found[client] for client in EVERYBODY - HTTP - {ClientClass.RASPBERRY_PI})
 
 
 def test_a_url_as_file_is_one_too() -> None:
@@ -131,10 +130,13 @@ def test_what_somebody_says_of_175_stays() -> None:
 
 @pytest.mark.parametrize("where", ["pool", "host"])
 def test_pxe_clients_hear_their_class_with_a_menu_and_only_then(where: str) -> None:
+    """A 43 of another kind says nothing of PXE: with 60 = PXEClient, UEFI would take the offer for a BINL server's."""
+    other = by_class(site({"vendor_specific": "0xf10c69703a31302e32302e302e35"}))
+    assert {client for client, options in other.items() if options.get(60) == b"PXEClient"} == set()
     menu = {"vendor_specific": "0x060103ff"}
     found = by_class(site(menu if where == "pool" else {}, menu if where == "host" else {}))
     with_class = {client for client, options in found.items() if options.get(60) == b"PXEClient"}
-    assert with_class == PXE | {ClientClass.RASPBERRY_PI}
+    assert with_class == EVERYBODY - HTTP - IPXE - {ClientClass.OS}
     assert all(options[43] == bytes.fromhex("060103ff") for options in found.values())
 
 
@@ -154,4 +156,4 @@ def test_names_obey_clustos_rule_for_subkeys(name: str) -> None:
     import re
 
     assert re.fullmatch(r"[A-Za-z_]+[0-9A-Za-z_-]*", f"tftp_filename--{name}")
-    assert split_class(f"tftp_filename--{name}") == ("tftp_filename", name)
+    assert ClientClasses().split(f"tftp_filename--{name}") == ("tftp_filename", name)

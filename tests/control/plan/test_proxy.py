@@ -18,13 +18,14 @@ from control.plan.templates import Template
 from control.table.changes import flat
 from control.table.rows import describe_row
 from tests.control.cli.test_ctl import STATUS
-from tests.control.inventories import At, Site, decode, row_of
+from tests.control.inventories import CLIENTS, At, Site, decode, row_of, variant
 from tests.control.plan.test_compile import check_quick_path, whole
 
 BOOTS, BROADCAST = TEMPLATE_FLAGS["boots"], TEMPLATE_FLAGS["broadcast"]
 FILE = {"tftp_server": "10.1.0.5", "tftp_filename": "/pxelinux.0"}
 TAKE_THE_FILE = b"\6\1\x08\xff"  # discovery control 8, PXE 2.1 table 2-1
-EVERYBODY = set(ClientClass)
+EVERYBODY = set(CLIENTS)
+HTTP = {client for client in CLIENTS if client.name.startswith("HTTP_BOOT")}
 NEVER = {1, 3, 28, 33, 51, 58, 59, 121, 249}  # the address server's
 
 
@@ -39,7 +40,7 @@ def variants(plan: Plan) -> dict[ClientClass, Template]:
     row = row_of(plan, "a")
     ((address, prefix, template),) = row.leases
     assert (row.state, address, prefix) == (State.PROXIED, 0, 32)
-    return {client: dict(template.variants).get(int(client), template) for client in ClientClass}
+    return {client: variant(template, client) for client in CLIENTS}
 
 
 def options(plan: Plan) -> dict[ClientClass, dict[int, bytes]]:
@@ -92,7 +93,7 @@ def test_an_address_that_is_bound_all_the_same_is_nobody_else_s() -> None:
 
 def test_roms_get_the_file_and_are_told_to_take_it() -> None:
     found = options(planned(**FILE))
-    assert found.keys() == EVERYBODY - {ClientClass.OS, ClientClass.HTTP_BOOT}  # a path is no URL
+    assert found.keys() == EVERYBODY - HTTP - {ClientClass.OS}  # a path is no URL
     for client, said in found.items():
         assert said[60] == b"PXEClient" and said[67] == b"/pxelinux.0\0" and said[66] == b"10.1.0.5\0"
         assert client is ClientClass.RASPBERRY_PI or said == {
@@ -109,7 +110,7 @@ def test_a_raspberry_pi_gets_its_own_words_and_needs_no_file() -> None:
 
 def test_http_boot_gets_a_url() -> None:
     said = options(planned(bootfile_url="http://10.1.0.5/a.efi"))
-    assert said.keys() == {ClientClass.HTTP_BOOT, ClientClass.IPXE_HTTP}
+    assert said.keys() == HTTP | {ClientClass.IPXE_HTTP}
     assert said[ClientClass.HTTP_BOOT] == {60: b"HTTPClient", 67: b"http://10.1.0.5/a.efi"}
     assert said[ClientClass.IPXE_HTTP][60] == b"PXEClient"
 
@@ -128,7 +129,7 @@ def test_ipxe_may_boot_from_a_disk_on_the_network() -> None:
 def test_a_menu_of_the_inventory_stands() -> None:
     menu = "discovery-control=8, boot-servers=15 10.1.0.5, boot-menu=15 Install, menu-prompt=10 F8"
     found = options(planned(vendor_specific=menu))
-    assert found.keys() == EVERYBODY - {ClientClass.OS, ClientClass.HTTP_BOOT}
+    assert found.keys() == EVERYBODY - HTTP - {ClientClass.OS}
     assert found[ClientClass.BIOS_PXE][43].startswith(b"\6\1\x08\x08\7\0\x0f\1\x0a\1\0\5")
 
 

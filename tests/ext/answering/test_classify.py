@@ -15,6 +15,7 @@ from tests.ext.sites import ALICE, ask, generation
 
 PXE = tlv(60, b"PXEClient:Arch:00000:UNDI:002001")
 HTTP = tlv(60, b"HTTPClient:Arch:00016:UNDI:003001")
+HTTP_PLAIN = tlv(60, b"HTTPClient")
 HAS_HTTP = tlv(175, b"\x13\x01\x01\xb1\x05\x01\x80\x86\x10\x0e")
 NO_HTTP = tlv(175, b"\xb1\x05\x01\x80\x86\x10\x0e\x21\x01\x01")
 
@@ -37,14 +38,31 @@ def arch(*numbers: int) -> bytes:
         (PXE + arch(9), ClientClass.UEFI_X64),
         (PXE + arch(7, 0), ClientClass.UEFI_X64),
         (PXE + arch(11), ClientClass.UEFI_ARM64),
-        (PXE + arch(27), ClientClass.OS),
-        (PXE + arch(16), ClientClass.HTTP_BOOT),
+        (PXE + arch(27), ClientClass.UEFI_RISCV64),
+        (PXE + arch(41), ClientClass.RPIBOOT_ARM),
+        (PXE + arch(42), ClientClass.PXE),
+        (PXE + arch(0xFFFF), ClientClass.PXE),
+        (PXE + arch(16), ClientClass.HTTP_BOOT_X64),
+        (HTTP_PLAIN, ClientClass.HTTP_BOOT),
+        (HTTP_PLAIN + arch(7), ClientClass.HTTP_BOOT),
+        (HTTP_PLAIN + arch(19), ClientClass.HTTP_BOOT_ARM64),
+        (HTTP_PLAIN + arch(28), ClientClass.HTTP_BOOT_RISCV64),
+        (HTTP_PLAIN + arch(0x1010), ClientClass.HTTP_BOOT),
+        (tlv(60, b"NVIDIA/BF/PXE") + arch(11), ClientClass.UEFI_ARM64),
+        (tlv(60, b"NVIDIA/BF/BMC"), ClientClass.OS),
+        (tlv(60, b"udhcp 1.27.1") + arch(14), ClientClass.POWER_OPAL),
+        (arch(14), ClientClass.POWER_OPAL),
+        (arch(31), ClientClass.S390_BASIC),
+        (tlv(60, b"U-Boot.armv8") + arch(22), ClientClass.UBOOT_ARM64),
+        (PXE + arch(22), ClientClass.UBOOT_ARM64),
+        (tlv(60, b"anaconda") + arch(7), ClientClass.OS),
+        (arch(46), ClientClass.OS),
         (tlv(60, b"PXEClient:Arch:00007:UNDI:003016"), ClientClass.UEFI_X64),
         (tlv(60, b"PXEClient:Arch:0000x:UNDI"), ClientClass.BIOS_PXE),
         (tlv(60, b"PXEClient:Arch:000"), ClientClass.BIOS_PXE),
         (PXE + tlv(93, b"\x00"), ClientClass.BIOS_PXE),
         (HTTP, ClientClass.HTTP_BOOT),
-        (HTTP + arch(16), ClientClass.HTTP_BOOT),
+        (HTTP + arch(16), ClientClass.HTTP_BOOT_X64),
         (HTTP + tlv(77, b"iPXE") + HAS_HTTP, ClientClass.IPXE_HTTP),
         (PXE + tlv(77, b"iPXE"), ClientClass.IPXE),
         (PXE + tlv(77, b"\x04iPXE"), ClientClass.IPXE),
@@ -94,7 +112,7 @@ CAPTURED = {
     "udhcpc-clientid": {ClientClass.BIOS_PXE},
     "ovmf-uefi-pxe": {ClientClass.UEFI_X64, ClientClass.IPXE_HTTP},
     "ovmf-pxe-x4": {ClientClass.UEFI_X64, ClientClass.IPXE_HTTP},
-    "noserver-ipxe-and-ovmf": {ClientClass.UEFI_X64, ClientClass.IPXE_HTTP, ClientClass.HTTP_BOOT},
+    "noserver-ipxe-and-ovmf": {ClientClass.UEFI_X64, ClientClass.IPXE_HTTP, ClientClass.HTTP_BOOT_X64},
     "relay82-pxe-bios": {ClientClass.IPXE_HTTP},
 }
 

@@ -42,6 +42,7 @@ def test_every_field_by_hex() -> None:
         "subnet_selection": 0,
         "mac": bytes.fromhex("02e2e0000011"),
         "client_class": ClientClass.OS,
+        "option_class": 0,
         "client_state": ClientState.NO_STATE,
         "max_size": 1472,
         "relay_port": False,
