@@ -14,6 +14,7 @@ from control.cli import command_line
 from control.config import config
 from control.discovery.traps import decoders, queue
 from control.explain import sentences
+from control.sources import reasons
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -108,6 +109,11 @@ def test_every_reason_of_the_trap_receiver_is_explained_in_its_own_words() -> No
     explained = rows("docs/operations.md", "traps")
     assert {name: cells[0] for name, cells in explained.items()} == queue.DROPS | decoders.SKIPS
     assert all(len(cells) == 2 and cells[1] for cells in explained.values()), "each says what to do"
+
+
+def test_every_kind_of_fault_is_explained_in_its_own_words() -> None:
+    table = between("docs/operations.md", "faults")
+    assert dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", table, re.MULTILINE)) == reasons.KINDS
 
 
 def test_every_control_command_is_explained() -> None:

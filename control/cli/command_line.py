@@ -290,6 +290,19 @@ def diff(client: Any) -> None:
 
 
 @ctl.command()
+@click.option("--object", "named", metavar="NAME", help="Only of this object, or of all that `rack7-*` fits.")
+@click.option("--kind", help="Only of this kind, such as unknown-option, bad-value, conflict.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.pass_obj
+def faults(client: Any, named: str | None, kind: str | None, as_json: bool) -> None:
+    """All faults of the inventory, in the order in which they were first seen."""
+    from control.cli.faults_text import print_faults
+
+    client.as_json = client.as_json or as_json
+    print_faults(client, named, kind)
+
+
+@ctl.command()
 @click.pass_obj
 def rollback(client: Any) -> None:
     """Serve what was served before the last refresh, and stay there until `refresh --force`."""

@@ -222,7 +222,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
     if status.get("metrics") not in (None, "serving", "off"):
         lines.append(f"metrics     NONE: {status['metrics']}")
     if status["faults_total"]:
-        lines.append(f"faults in the inventory ({status['faults_total']} objects)")
+        lines.append(f"faults in the inventory ({status['faults_total']} objects; all of them: ctl faults)")
         lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]
     return lines
 

@@ -162,7 +162,7 @@ def read_rows(
         try:
             yield _ROW_OF[kind](where, fields)
         except BadRow as error:
-            yield Fault(f"{where}: {error}")
+            yield Fault(f"{where}: {error}", where)
 
 
 # One row --------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import os
 import re
 import reprlib
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, TextIO
 from weakref import WeakKeyDictionary
 
@@ -40,6 +41,7 @@ Heard = Callable[[int], None]
 
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
 RawRow = tuple[str, str, dict[str, Any]]
 """(kind, where, fields)."""
 
@@ -62,11 +64,28 @@ class Unreadable(ValueError):
     """The file as a whole is none of ours (no YAML, no mapping, no UTF-8); nothing may be concluded from it."""
 
 
+class Where(str):
+    """The place of a row, in words.  line: where it begins; 0: not known.  options: subkey -> line, of those of its
+    `dhcp` attributes that stand on another one.  subject: the row's name, as far as it can be told."""
+
+    __slots__ = ("line", "options", "subject")
+
+    def __new__(cls, text: str, line: int = 0, options: Mapping[str, int] = _NONE, subject: str = "") -> "Where":
+        made = super().__new__(cls, text)
+        made.line, made.options, made.subject = line, options, subject
+        return made
+
+    line: int
+    options: Mapping[str, int]
+    subject: str
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One line that names a bad row, or what is wrong with the whole file."""
+    """One line that names a bad row, or what is wrong with the whole file.  where: of the row; a Where knows more."""
 
     text: str
+    where: str = ""
 
 
 def shown(value: Any) -> str:
@@ -152,6 +171,7 @@ class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[mis
         self.values = self.first = 0  # of the item under way, and where it began
         self.written = self.aliased = 0  # in the whole file
         self.depth = 0
+        self.node: Any = None  # of the last item
         self.sizes: dict[str, int] = {}  # anchor -> values
         self.doubled: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # mapping -> the key, and where
         _Events.__init__(self, self.text)
@@ -162,7 +182,7 @@ class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[mis
     def item(self) -> Any:
         """The next key, value or list item.  Raises BadItem for what cannot be made of it."""
         self.values = 0
-        node: Any = self.compose_node(None, None)  # type: ignore[arg-type]
+        self.node = node = self.compose_node(None, None)  # type: ignore[arg-type]
         try:
             return self.construct_document(node)
         except Exception as error:  # PyYAML's constructors raise whatever Python does: `!!bool x` is a KeyError
@@ -278,10 +298,11 @@ def _yaml_list(loader: _Loader, name: str, kinds: Collection[str]) -> Iterator[R
         try:
             value = loader.item()
         except BadItem as error:
-            yield Fault(f"{name}: {error}")
+            yield Fault(f"{name}: {error}", Where(name, _line_of(loader.node)))
             return
         if value is not None or kind not in KINDS:
-            yield Fault(f"{name}: {shown(kind)}; wanted lists named {', '.join(KINDS)}")
+            said = f"{name}: {shown(kind)}; wanted lists named {', '.join(KINDS)}"
+            yield Fault(said, Where(name, _line_of(loader.node)))
         return
     if kind not in kinds:
         loader.skip()
@@ -293,14 +314,34 @@ def _yaml_list(loader: _Loader, name: str, kinds: Collection[str]) -> Iterator[R
         try:
             row = loader.item()
         except BadItem as error:
-            yield Fault(f"{name}: {kind} {number}: {error}")
+            where = f"{name}: {kind} {number}"
+            yield Fault(f"{where}: {error}", Where(where, _line_of(loader.node)))
             continue
         if isinstance(row, dict):
             called = row.get("name", row.get("base", "?"))
-            yield kind, f"{name}: {kind} {number} ({called if isinstance(called, str) else shown(called)})"[:300], row
+            said = f"{name}: {kind} {number} ({called if isinstance(called, str) else shown(called)})"[:300]
+            subject = called if isinstance(called, str) and "name" in row else ""
+            yield kind, Where(said, _line_of(loader.node), _lines_of_options(loader.node), subject), row
         else:
-            yield Fault(f"{name}: {kind} {number}: {shown(row)}; wanted a mapping")
+            where = f"{name}: {kind} {number}"
+            yield Fault(f"{where}: {shown(row)}; wanted a mapping", Where(where, _line_of(loader.node)))
     loader.get_event()
+
+
+def _line_of(node: Any) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _lines_of_options(node: Any) -> Mapping[str, int]:
+    """Of a row's mapping, those that stand on another line than it begins on."""
+    lines = {
+        option.value: _line_of(option)
+        for key, value in node.value
+        if key.value == "dhcp" and isinstance(value, yaml.MappingNode)
+        for option, _ in value.value
+        if isinstance(option, yaml.ScalarNode) and _line_of(option) != _line_of(node)
+    }
+    return lines or _NONE
 
 
 # CSV ------------------------------------------------------------------------------------------------------------------
@@ -415,10 +456,10 @@ def csv_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) ->
                 continue
             if _is_header(cells, table):
                 if table is not None and table.lost:
-                    yield Fault(f"{name}: line {table.line}: {table.lost}")
+                    yield Fault(f"{name}: line {table.line}: {table.lost}", Where(name, table.line))
                 table = _Table(cells, line)
                 if table.fault:
-                    yield Fault(f"{where}: {table.fault}; no row below it is read")
+                    yield Fault(f"{where}: {table.fault}; no row below it is read", Where(name, line))
                 continue
             assert table is not None
             table.rows += 1
@@ -426,11 +467,13 @@ def csv_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) ->
                 continue
             if table.parted and table.kind == "pools" and any(map(_ANY_MAC.fullmatch, cells)):
                 if "hosts" in kinds:
-                    yield Fault(f"{where}: a MAC in the table of line {table.line}; wanted a header above the hosts")
+                    said = f"{where}: a MAC in the table of line {table.line}; wanted a header above the hosts"
+                    yield Fault(said, Where(where, line))
             elif table.kind in kinds:
-                yield table.kind, where, _csv_fields(table.header, cells)
+                fields = _csv_fields(table.header, cells)
+                yield table.kind, Where(where, line, subject=str(fields.get("name", ""))), fields
         if table is not None and table.lost:
-            yield Fault(f"{name}: line {table.line}: {table.lost}")
+            yield Fault(f"{name}: line {table.line}: {table.lost}", Where(name, table.line))
     except UnicodeDecodeError as error:
         raise _no_utf8(stream, name) from error
     except csv.Error as error:

@@ -19,6 +19,7 @@ from ext.table import Generation, Pair, TableInvalid
 from control.config.config import Dhcp
 from control.messages.dissect import options_of
 from control.plan.compile import Compiler
+from control.plan.contexts import Faults
 from control.plan.site_facts import surroundings
 from control.sources.filesource import FileSource
 from control.table.file import TableStore, present_base, present_delta, sealed_copy
@@ -51,7 +52,7 @@ class Planned(NamedTuple):
 
     pair: Pair
     reasons: dict[str, str]
-    faults: dict[str, list[str]]
+    faults: Faults
 
 
 def open_table(state_dir: Path) -> Pair | None:

@@ -7,25 +7,30 @@ Context is good for as long as its containers say the same, over many refreshes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from control.options.rendering import OptionRejected, Vocabulary, encode, tlv
+from control.options.rendering import Kind, Option, OptionRejected, Vocabulary, encode, tlv
 from control.plan.classes import SEPARATOR, URL_KEY, ClientClasses, is_url
 from control.plan.networks import BadRecord, quote
 from control.sources.model import Attribute, Inventory, Thing
+from control.sources.reasons import OTHER, Reason, reason_of
 
 ENABLED = "enabled"
 PROXY = "proxy"  # another server gives the address, we say what to boot
 OVERLOAD, ALWAYS_BROADCAST = "overload", "always-broadcast"
 SWITCHES = {OVERLOAD, ALWAYS_BROADCAST}  # no options: how replies are made, for everybody or for one class
 _BOOT_FILE = "67"
+_SPAN = re.compile(r"\s*([0-9]{1,9})\s*([smhdw])\s*", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 ON, OFF = {"1", "true", "yes"}, {"0", "false", "no", ""}
-REASONS_MAX = 10  # that are told of one object
-Blame = Callable[[str, str], None]
-"""Called with the object's name and what is wrong with it."""
+REASONS_MAX = 100  # that are kept of one object
+Blame = Callable[..., None]
+"""Faults.blame: called with the object's name and what is wrong with it; where that is known, also with the kind
+(control/sources/reasons.py) and the subkey."""
 
 
 class Values(NamedTuple):
@@ -42,7 +47,7 @@ Payloads = dict[str, bytes | None]
 """By the same keys; None where the value cannot be sent."""
 
 
-class Faults(dict[str, list[str]]):
+class Faults(dict[str, list[Reason]]):
     """Name of an object -> why its record, or a part of it, is not used; the first REASONS_MAX, and how many more.
 
     A file with a wrong header blames one name once a row: what is said of it has to end, and so has the comparing."""
@@ -52,18 +57,19 @@ class Faults(dict[str, list[str]]):
         self.more: dict[str, int] = {}
         self.included: dict[int, Faults] = {}  # by id(): one that came twice would be counted twice
 
-    def blame(self, name: str, reason: str) -> None:
+    def blame(self, name: str, reason: str, kind: str = OTHER, about: str = "") -> None:
+        """kind, about: of a sentence that does not know them itself, as a Reason does."""
         reasons = self.setdefault(name, [])
         if reason in reasons:
             return
         if len(reasons) < REASONS_MAX:
-            reasons.append(reason)
+            reasons.append(reason_of(reason, kind, about))
         else:
             self.count(name, 1)
 
     def count(self, name: str, more: int) -> None:
         self.more[name] = self.more.get(name, 0) + more
-        self[name][REASONS_MAX:] = [f"... and {self.more[name]} more"]
+        self[name][REASONS_MAX:] = [Reason(f"... and {self.more[name]} more")]
 
     def include(self, others: Mapping[str, Iterable[str]]) -> None:
         more = {}
@@ -126,6 +132,8 @@ class Reader:
                         thing.name,
                         f"dhcp {values.subkey} = {quote(values.values[0])} competes with {quote(other.values[0])} of "
                         f"{other.origin} on the same level; the first by name counts",
+                        "tie",
+                        values.subkey,
                     )
         return merged
 
@@ -142,13 +150,14 @@ class Reader:
                 continue
             option = self.vocabulary.find(_BOOT_FILE if identity == URL_KEY else self.classes.split(values.subkey)[0])
             if option is None:
-                blame(values.origin, f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}")
+                said = f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}"
+                blame(values.origin, said, "unknown-option", values.subkey)
                 continue
             try:
                 payload = encode(option, values.values)
                 tlv(option.code, payload)
             except (OptionRejected, ValueError) as fault:
-                blame(values.origin, str(fault))
+                blame(values.origin, f"{fault}{in_seconds(option, values.values)}", "bad-value", values.subkey)
                 continue
             if identity == URL_KEY:
                 payload = payload.rstrip(b"\0")
@@ -156,6 +165,8 @@ class Reader:
                     blame(
                         values.origin,
                         f"dhcp {values.subkey}: found {quote(values.values[0])}, wanted http:// or https://",
+                        "bad-value",
+                        values.subkey,
                     )
                     continue
             found[key] = payload
@@ -166,7 +177,7 @@ class Reader:
         try:
             return b"\1" if is_on(values) else b"\0"
         except BadRecord as bad:
-            blame(values.origin, str(bad))
+            blame(values.origin, str(bad), bad.kind, values.subkey)
             return None
 
     def hint(self, subkey: str) -> str:
@@ -258,5 +269,13 @@ def is_on(values: Values) -> bool:
     if text in OFF:
         return False
     raise BadRecord(
-        f"dhcp {values.subkey} = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no"
+        f"dhcp {values.subkey} = {quote(values.values[0])} of {values.origin}: wanted 1, true, yes or 0, false, no",
+        "bad-value",
+        values.subkey,
     )
+
+
+def in_seconds(option: Option, values: Sequence[Any]) -> str:
+    """What `1h` is, where a number of seconds is wanted."""
+    found = _SPAN.fullmatch(str(values[0])) if option.kind in (Kind.INT32, Kind.SINT32) else None
+    return f"; {found[0].strip()} is {int(found[1]) * _SECONDS[found[2].lower()]} seconds" if found else ""

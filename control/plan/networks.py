@@ -8,12 +8,18 @@ from socket import AF_INET, inet_pton
 from typing import Any, NamedTuple
 
 from control.sources.model import Address, Thing
+from control.sources.reasons import OTHER, Reason
 
 SUBNET_MASK, ROUTER, BROADCAST = 1, 3, 28
 
 
 class BadRecord(Exception):
-    """This host cannot be answered; the text is the reason that the operator reads."""
+    """This host cannot be answered; the text is the reason that the operator reads.  kind, about: of that Reason."""
+
+    def __init__(self, text: str, kind: str = OTHER, about: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.reason = Reason(text, kind, about)
 
 
 class Manager(NamedTuple):
@@ -45,7 +51,7 @@ class Manager(NamedTuple):
 def read_manager(thing: Thing) -> Manager:
     base, mask, gateway = (thing.first(key, "property") for key in ("baseip", "netmask", "gateway"))
     if base is None:
-        raise BadRecord("IP manager without baseip: it says nothing about a network")
+        raise BadRecord("IP manager without baseip: it says nothing about a network", "bad-network")
     try:
         network = IPv4Network((str(base), str(mask or "255.255.255.255")), strict=False)
         router = IPv4Address(str(gateway)) if gateway else None
@@ -53,7 +59,9 @@ def read_manager(thing: Thing) -> Manager:
         return Manager(network, router, first, last, int(router) if router else 0)
     except ValueError as error:
         raise BadRecord(
-            f"IP manager with baseip {quote(base)}, netmask {quote(mask)}, gateway {quote(gateway)}: {str(error)[:120]}"
+            f"IP manager with baseip {quote(base)}, netmask {quote(mask)}, gateway {quote(gateway)}: "
+            f"{str(error)[:120]}",
+            "bad-network",
         ) from error
 
 
@@ -75,10 +83,13 @@ def parse_address(address: Address) -> IPv4Address:
     try:
         value = IPv4Address(address.text)
     except AddressValueError as error:
-        raise BadRecord(f"address {quote(address.text)} (ip number {address.number}) is no IPv4 address") from error
+        raise BadRecord(
+            f"address {quote(address.text)} (ip number {address.number}) is no IPv4 address", "bad-address"
+        ) from error
     if address.other is not None and address.other != address.text:
         raise BadRecord(
-            f"address {value} (ip number {address.number}) is {address.other} in the same record: which one is meant?"
+            f"address {value} (ip number {address.number}) is {address.other} in the same record: which one is meant?",
+            "bad-address",
         )
     return value
 
@@ -88,13 +99,15 @@ def manager_of(address: Address, value: IPv4Address, managers: dict[str, Manager
     if address.manager is not None:
         manager = managers.get(address.manager)
         if manager is None:
-            raise BadRecord(f"address {value}: its manager {address.manager} is not usable")
+            raise BadRecord(f"address {value}: its manager {address.manager} is not usable", "no-network")
         if value not in manager.network:
-            raise BadRecord(f"address {value} lies outside its manager's network {manager.network}")
+            raise BadRecord(f"address {value} lies outside its manager's network {manager.network}", "no-network")
         return manager
     fitting = [manager for manager in managers.values() if value in manager.network]
     if len(fitting) != 1:
-        raise BadRecord(f"address {value} has no manager, and {len(fitting)} managers contain it; wanted 1")
+        raise BadRecord(
+            f"address {value} has no manager, and {len(fitting)} managers contain it; wanted 1", "no-network"
+        )
     return fitting[0]
 
 
@@ -108,11 +121,11 @@ def check_usable(value: IPv4Address, manager: Manager) -> None:
         or int(value) >> 28 == 15
         or int(value) >> 24 == 0
     ):
-        raise BadRecord(f"address {value} is not an address of a host")
+        raise BadRecord(f"address {value} is not an address of a host", "bad-address")
     if network.prefixlen < 31 and value in (network.network_address, network.broadcast_address):
-        raise BadRecord(f"address {value} is the network or broadcast address of {network}")
+        raise BadRecord(f"address {value} is the network or broadcast address of {network}", "bad-address")
     if value == manager.gateway:
-        raise BadRecord(f"address {value} is the gateway of {network}")
+        raise BadRecord(f"address {value} is the gateway of {network}", "gateway-address")
 
 
 def claimed(addresses: Iterable[Address]) -> set[int]:

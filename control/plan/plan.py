@@ -53,6 +53,7 @@ from control.plan.templates import (
     make_template,
 )
 from control.sources.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing, name_of
+from control.sources.reasons import Reason
 
 LEASES_MAX = 255
 HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
@@ -106,7 +107,7 @@ def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
     plan = Plan(networks=rules.networks)
     for path, why in inventory.lost.items():
         plan.unsure.append(path)
-        plan.faults.blame(name_of(path), why)
+        plan.faults.blame(name_of(path), why, "unread")
     for thing in inventory.things.values():
         if thing.path in inventory.lost:  # a container: what it had is nobody else's as long as it cannot be read
             plan.claims += [(address, thing.name, thing.path) for address in claimed(thing.addresses())]
@@ -143,7 +144,7 @@ class Rules:
             try:
                 self.managers[path] = read_manager(thing)
             except BadRecord as bad:
-                self.manager_faults.blame(thing.name, str(bad))
+                self.manager_faults.blame(thing.name, bad.reason)
         self.bmc_port = config.ipmi_port_name if config.update_ipmi else None
 
     @property
@@ -187,7 +188,7 @@ class Rules:
         """As plan(), for a host that depends on what cannot be read, Inventory.doubt(): not answered, unless an older
         row says how."""
         reason = f"depends on {unread}, which cannot be read: {self.frame.unread[unread]}"[:REASON_CHARS_MAX]
-        self.faults.blame(thing.name, reason)
+        self.faults.blame(thing.name, reason, "unread")
         macs = {mac for text in thing.mac() if (mac := parse_mac(text)) is not None}
         rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), reason, thing.path) for mac in sorted(macs)]
         return rows, [(address, thing.name, thing.path) for address in claimed(thing.addresses())]
@@ -244,16 +245,18 @@ class Rules:
         macs = {parse_mac(text): text for text in thing.mac()}
         if None in macs:
             self.faults.blame(
-                thing.name, f"port-nic-eth 1 mac {quote(macs.pop(None))} is no MAC address of a single card"
+                thing.name, f"port-nic-eth 1 mac {quote(macs.pop(None))} is no MAC address of a single card", "bad-mac"
             )
         try:
             if len(macs) > 1:
-                raise BadRecord(f"port-nic-eth 1 has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one")
+                raise BadRecord(
+                    f"port-nic-eth 1 has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one", "bad-mac"
+                )
             usable = [mac for mac in macs if mac is not None]
             rows = [self.judge(mac, thing, context) for mac in usable]
             rows += self.bmc_rows(usable, thing, context) if self.bmc_port is not None else []
         except BadRecord as bad:
-            self.faults.blame(thing.name, str(bad))
+            self.faults.blame(thing.name, bad.reason)
             rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs if mac is not None]
         return [row._replace(thing=thing.path) for row in rows]
 
@@ -278,7 +281,7 @@ class Rules:
             reason = "; ".join(refused) or "no address bound"
             return Row(mac, State.QUARANTINED if refused else State.NO_ADDRESS, thing.name, b"", (), reason)
         if len(leases) > LEASES_MAX:
-            raise BadRecord(f"addresses in {len(leases)} networks; a host has at most {LEASES_MAX}")
+            raise BadRecord(f"addresses in {len(leases)} networks; a host has at most {LEASES_MAX}", "too-large")
         options = self.own_options(thing, attributes)
         check_size(options)
         return Row(mac, State.SERVED, thing.name, options, leases)
@@ -332,7 +335,7 @@ class Rules:
                 value, manager = self.usable(address)
             except BadRecord as bad:
                 refused.append(str(bad))
-                self.faults.blame(thing.name, str(bad))
+                self.faults.blame(thing.name, bad.reason)
                 continue
             network = (manager.first, manager.last)
             if network in chosen:
@@ -340,6 +343,7 @@ class Rules:
                 self.faults.blame(
                     thing.name,
                     f"address {IPv4Address(value)} is not used: {first} in the same network was bound first",
+                    "second-address",
                 )
                 continue
             chosen[network] = (value, manager.network.prefixlen, self.template(attributes, context, manager, bmc))
@@ -373,7 +377,7 @@ class Rules:
             try:
                 payloads[_HOST_NAME] = host_name(thing)
             except OptionRejected as fault:
-                self.faults.blame(thing.name, str(fault))
+                self.faults.blame(thing.name, str(fault), "bad-value", "hostname")
         return render(payloads)
 
     def template(
@@ -439,18 +443,18 @@ def conflicts(contested: Contested, faults: Faults) -> dict[int, Row]:
     for key, found in contested.macs.items():
         names = sorted(name for name, _thing in found)
         things = {thing for _name, thing in found}
-        reason = f"MAC {show_mac(key)} belongs to {all_of(names)}"
+        reason = Reason(f"MAC {show_mac(key)} belongs to {all_of(names)}", "conflict")
         lose(key, ", ".join(names), things.pop() if len(things) == 1 else "", reason)
         for name in names:
             faults.blame(name, losers[key].reason)
     for address, owners in sorted(contested.addresses.items()):
         names = sorted({thing: name for _key, name, thing in owners}.values())
-        reason = f"address {IPv4Address(address)} belongs to {all_of(names)}"
+        reason = Reason(f"address {IPv4Address(address)} belongs to {all_of(names)}", "conflict")
         for owner_key, name, thing in owners:
             if owner_key is not None:
                 lose(owner_key, name, thing, reason)
         for name in dict.fromkeys(names):
-            faults.blame(name, reason)
+            faults.blame(name, reason)  # one text, however many have it
     return losers
 
 

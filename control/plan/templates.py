@@ -182,7 +182,7 @@ def rendered(payloads: dict[int, bytes]) -> Template:
 def check_size(options: bytes) -> None:
     """Raises BadRecord for what no table can hold; no packet could carry it either."""
     if len(options) > OWN_BYTES_MAX:
-        raise BadRecord(f"{len(options)} bytes of DHCP options; a host has at most {OWN_BYTES_MAX}")
+        raise BadRecord(f"{len(options)} bytes of DHCP options; a host has at most {OWN_BYTES_MAX}", "too-large")
 
 
 def lease_times(lease: bytes | None, renewal: bytes | None, rebinding: bytes | None) -> tuple[int, int, int]:

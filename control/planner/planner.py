@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgpack
@@ -29,9 +30,10 @@ from control.plan.origins import found_origins
 from control.plan.plan import Claim, plan_hosts
 from control.plan.site_facts import surroundings
 from control.planner.closure import Closure, Disputes, read_closed
+from control.planner.faultlist import listed, packed_faults
 from control.planner.jobs import Failed, Listed, OriginsFound, Planned, Progress
 from control.planner.served import AnsweredTwice, Served, Silenced
-from control.sources.model import Inventory, Source
+from control.sources.model import Inventory, Source, name_of
 from control.table.changes import describe_changes
 from control.table.file import TableStore, present_pair
 from fastpath.protocol import close_all
@@ -171,7 +173,12 @@ class Planner:
         self.fail("contested", str(refused), job)
 
     def report_with(
-        self, silenced: Silenced, faults: Faults, reasons: dict[str, str], answered: Iterable[str] = ()
+        self,
+        silenced: Silenced,
+        faults: Faults,
+        reasons: dict[str, str],
+        answered: Iterable[str] = (),
+        read: Iterable[str] = (),
     ) -> int:
         """A report that names also what was made a conflict at the last moment."""
         for row in silenced.rows:
@@ -179,7 +186,7 @@ class Planner:
         faults.include(silenced.faults)
         self.disputes.note(silenced.contested)
         reasons = {show_mac(row.key): row.reason for row in silenced.rows} | reasons
-        return write_report(faults, reasons, sorted(set(answered) - reasons.keys()))
+        return write_report(faults, reasons, sorted(set(answered) - reasons.keys()), read)
 
     # --- single hosts --------------------------------------------------------------------------------------------
 
@@ -224,13 +231,14 @@ class Planner:
         self.disputes.note(found.plan.contested)
         stages.done("plan")
         there = {row.mac for row in found.plan.rows}
+        read = {*names, *map(name_of, found.claims)}
         reasons = {show_mac(row.key): row.reason for row in reversed(found.plan.rows) if row.reason}
         self.publish(
             "hosts",
             time.time(),
             changes,
             published=bool(changes),
-            report=self.report_with(silenced, found.plan.faults, reasons, map(show_mac, found.keys)),
+            report=self.report_with(silenced, found.plan.faults, reasons, map(show_mac, found.keys), read),
             stages_s=stages.seconds,
             missing=[show_mac(mac) for mac in sorted(asked_macs - there)],
             missing_names=sorted(set(names) - found.names),
@@ -384,7 +392,7 @@ class Planner:
             reason = (
                 "changes to and fro with every refresh; it stays as it is until the inventory says the same 3 times"
             )
-            assembled.faults.blame(name, reason)
+            assembled.faults.blame(name, reason, "flips")
             doubts.append(f"{name} {reason}")
         return self.report_with(silenced, assembled.faults, assembled.reasons)
 
@@ -544,18 +552,27 @@ def plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def write_report(faults: Faults | dict[str, list[str]], reasons: dict[str, str], answered: Iterable[str] = ()) -> int:
+def write_report(
+    faults: Mapping[str, Sequence[str]],
+    reasons: dict[str, str],
+    answered: Iterable[str] = (),
+    read: Iterable[str] = (),
+) -> int:
     """A memfd with msgpack: {"faults": {name: [reason]}, "reasons": {mac: reason}}, of each the first lines.
 
-    answered: MACs that have no such reason any more."""
-    return write_memfd(
-        {
-            "faults": dict(list(faults.items())[:REPORT_LINES_MAX]),
-            "reasons": dict(list(reasons.items())[:REPORT_LINES_MAX]),
-            "faults_total": len(faults),
-            "answered": list(answered)[:REPORT_LINES_MAX],
-        }
-    )
+    answered: MACs that have no such reason any more.  read: of a look-up, names of the objects that were read, whose
+    faults are those of this report alone.  "book": all faults, as bytes (control/planner/faultlist.py)."""
+    report: dict[str, Any] = {
+        "faults": {name: listed(faults, name) for name in islice(faults, REPORT_LINES_MAX)},
+        "reasons": dict(list(reasons.items())[:REPORT_LINES_MAX]),
+        "faults_total": len(faults),
+        "answered": list(answered)[:REPORT_LINES_MAX],
+    }
+    if faults:  # an older control that waits for its upgrade takes one object of msgpack, and passes over these keys
+        report["book"], report["book_left_out"] = packed_faults(faults)
+    if names := list(read)[:REPORT_LINES_MAX]:
+        report["read"] = names
+    return write_memfd(report)
 
 
 def write_memfd(content: Any) -> int:

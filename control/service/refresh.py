@@ -38,6 +38,7 @@ from control.planner.jobs import (
     Relinked,
     Rollback,
 )
+from control.service.faultbook import FaultBook
 from control.service.inventory_state import InventoryState
 from control.service.links import LinkAddress
 from control.service.served_table import NotAdopted, ServedTable
@@ -104,6 +105,7 @@ class Refresher:
         self.outlived = outlived or (lambda _why: None)
         self.generation = generation
         self.state = InventoryState()
+        self.faults = FaultBook()
         self.links: list[LinkAddress] = []
         self.relinking = self.links_due = False  # a Relink is under way; the planner has not been told the last links
         self.job, self.starting = asyncio.Lock(), asyncio.Lock()
@@ -266,11 +268,14 @@ class Refresher:
             state.faults_total = report["faults_total"]
             state.quarantined = planned.quarantined
         elif report["reasons"] or planned.origin == "hosts":
+            for name in report.get("read", ()):
+                state.faults.pop(name, None)
             state.faults |= report["faults"]
             state.faults_total = max(state.faults_total, len(state.faults))
             for mac in report["answered"]:
                 state.reasons.pop(mac, None)
             state.reasons |= report["reasons"]
+        self.faults.take(report, whole=planned.origin == "inventory")
         started = time.monotonic()
         # Nobody has an older table that this word could be taken for; and the first request comes at once.
         if planned.origin == "disk":

@@ -38,9 +38,10 @@ from control.planner.child import PlannerProcess
 from control.planner.jobs import Planned, RefreshFailed
 from control.service import recorder
 from control.service.discovery_commands import DiscoveryCommands
-from control.service.doors.commands import Right, Rights
+from control.service.doors.commands import FAULTS_A_PAGE, Right, Rights
 from control.service.doors.console import CommandFailed, Console, Report, caller
 from control.service.events import Warnings
+from control.service.faultbook import WrongFilter
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.lookups import Lookups
 from control.service.refresh import CONFIRM_S, Refresher
@@ -129,6 +130,7 @@ class Service:
             "status": self.status,
             "refresh": self.refresh,
             "diff": self.diff,
+            "faults": self.faults,
             "rollback": self.rollback,
             "lookup": self.lookup,
             "explain": self.explain,
@@ -413,6 +415,14 @@ class Service:
             return await self.refresher.changes(offset, limit)
         except RefreshFailed as failed:
             raise CommandFailed(f"diff: {failed}") from failed
+
+    async def faults(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        try:
+            named, kind = arguments.get("object"), arguments.get("kind")
+            limit = arguments.get("limit", FAULTS_A_PAGE)
+            return await self.refresher.faults.page(named, kind, arguments.get("after", 0), limit)
+        except WrongFilter as wrong:
+            raise CommandFailed(f"faults: {wrong}") from wrong
 
     async def rollback(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         try:

@@ -29,6 +29,7 @@ from control.sources.model import (
     name_of,
     parse_show,
 )
+from control.sources.reasons import Reason
 from control.sources.singles import SingleReader
 
 __all__ = ["Fetcher", "Progress"]
@@ -272,7 +273,7 @@ class Fetcher(Asker):
                 if part.learning:
                     frame.parents[path] = tuple(distinct_parents(body, f"get_by_name {name}"))
             except (InventoryMalformed, AnswerSpoiled) as error:
-                faults[name] = [f"cannot be read: {error}"]
+                faults[name] = [Reason(f"cannot be read: {error}", "unread")]
                 continue
             yield thing
 

@@ -25,14 +25,17 @@ from control.clusto.hostfile import (
     OptionValue,
     PoolRow,
     Unreadable,
+    is_name,
     numbered,
     rows_of,
 )
 from control.sources.fetch import Progress
 from control.sources.model import BELOW_MAX, Attribute, Batch, Inventory, Reading, Thing, TooMany, name_of
+from control.sources.reasons import Reason
 
 SCHEME = "file://"
 ROWS_A_BATCH = 5_000
+BAD_ROWS_NAMED = 100_000  # of one reading; the rest is counted
 Row = NetworkRow | PoolRow | HostRow | Fault
 
 
@@ -44,7 +47,10 @@ class FileSource:
         self.progress = progress
         self.size = 0  # as it was when the reading began
         self.containers: dict[str, str] = {}  # name -> path
-        self.frame_faults: list[str] = []
+        self.frame_faults: dict[str, list[str]] = {}
+        self.places: dict[str, str] = {}  # name of a network or container -> the place of its row
+        self.named: dict[str, str] = {}
+        self.bad_rows, self.bad_rows_named = 0, BAD_ROWS_NAMED
 
     def read(self) -> Reading:
         self.size = 0
@@ -89,7 +95,8 @@ class FileSource:
         either may be right, and hosts that depend on it stay as they are served."""
         frame, networks = Inventory(), Networks()
         self.containers = {}
-        self.frame_faults = []
+        self.frame_faults, self.places, self.named = {}, {}, {}
+        self.bad_rows = 0
         above: dict[str, tuple[str, ...]] = {}
         first: dict[str | IPv4Network, NetworkRow | PoolRow] = {}
         for row in self.rows("networks", "pools", "containers"):
@@ -107,9 +114,9 @@ class FileSource:
                 frame.things[path] = Thing(path, dhcp_attributes(row.dhcp))
                 above[path] = above_of(row)
                 for name in row.pools:
-                    self.name_pool(name, frame)
+                    self.name_pool(name, frame, row.where)
             elif isinstance(row, Fault):
-                self.frame_faults.append(row.text)
+                self.blame_row(self.frame_faults, row)
         frame.parents |= {path: self.paths_of(names) for path, names in above.items()}
         return frame, networks
 
@@ -123,19 +130,26 @@ class FileSource:
         other = next((first[key] for key in keys if key in first), None)
         if other is None:
             first.update(dict.fromkeys(keys, row))
+            self.places.setdefault(row.name, row.where)
             return False
         what = f"{row.name} ({row.network})" if isinstance(row, NetworkRow) else row.name
-        self.frame_faults.append(f"{row.where}: {what} is also at {other.where}; wanted one row")
+        said = f"{row.where}: {what} is also at {other.where}; wanted one row"
+        self.frame_faults.setdefault(row.name, []).append(Reason(said, "twice", line=line_of(row.where)))
         if replace(row, where=other.where) != other:
             path = path_of("ipmanager" if isinstance(other, NetworkRow) else other.driver, other.name)
             frame.unread[path] = f"{what} is at {row.where} and at {other.where}; wanted one row"
         return True
 
-    def name_pool(self, name: str, frame: Inventory) -> None:
-        """A pool that is only named is one."""
+    def name_pool(self, name: str, frame: Inventory, where: str = "") -> None:
+        """A pool that is only named is one.  where: the row that names it."""
         if name not in self.containers:
+            self.named.setdefault(name, where)
             path = self.containers[name] = path_of("pool", name)
             frame.things[path] = Thing(path, ())
+
+    def only_named(self) -> dict[str, str]:
+        """Pools without a row of their own, with the place of the first row that names each."""
+        return {name: where for name, where in self.named.items() if name not in self.places}
 
     def paths_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Of containers; one that nobody described is as good as none, the row's fault says so."""
@@ -145,13 +159,14 @@ class FileSource:
         names = above_of(row)
         for name in names:
             if name not in self.containers:
-                faults.setdefault(row.name, []).append(f"{row.where}: container {name}: wanted one that has a row")
+                said = f"{row.where}: container {name}: wanted one that has a row"
+                faults.setdefault(row.name, []).append(Reason(said, "unknown-container", line=line_of(row.where)))
         return self.paths_of(names)
 
     def batches(self, frame: Inventory, networks: Networks, version: tuple[int, int, int]) -> Iterator[Batch]:
         """Second pass.  The parents of a batch's hosts are in the frame for as long as the batch is the last one."""
         if self.frame_faults:
-            faults = {self.path.name: self.frame_faults}
+            faults = self.frame_faults
             yield Batch("networks and pools", [], digest_of(faults), lambda: (), faults)
         rows, lines = self.rows("hosts"), self.lines()
         done = 0
@@ -177,15 +192,16 @@ class FileSource:
             if isinstance(row, HostRow):
                 path = path_of(row.driver, row.name)
                 if hash(path) in seen:
-                    faults.setdefault(row.name, []).append(f"{row.where}: this name stands twice in the file")
+                    said = f"{row.where}: this name stands twice in the file"
+                    faults.setdefault(row.name, []).append(Reason(said, "twice", line=line_of(row.where)))
                     continue
                 seen.add(hash(path))
                 hosts[path] = row
                 for name in row.pools:
-                    self.name_pool(name, frame)
+                    self.name_pool(name, frame, row.where)
                 frame.parents[path] = self.parents_of(row, faults)
             elif isinstance(row, Fault):
-                faults.setdefault(self.path.name, []).append(row.text)
+                self.blame_row(faults, row)
         content = [
             (
                 path,
@@ -201,7 +217,23 @@ class FileSource:
         def things() -> Iterable[Thing]:
             return [Thing(path, host_attributes(row, networks)) for path, row in hosts.items()]
 
-        return Batch(f"rows from {before + 1}", list(hosts), digest_of((content, faults)), things, faults)
+        places: dict[str, str] = {}
+
+        def where(name: str) -> str:
+            if not places:
+                places.update((row.name, row.where) for row in hosts.values())
+            return places.get(name, "")
+
+        return Batch(f"rows from {before + 1}", list(hosts), digest_of((content, faults)), things, faults, where)
+
+    def blame_row(self, faults: dict[str, list[str]], fault: Fault) -> None:
+        """On the object that the row is about, or its place where none is known; on the file when there are many."""
+        named = getattr(fault.where, "subject", "")
+        self.bad_rows += 1
+        blamed = self.path.name
+        if self.bad_rows <= self.bad_rows_named:
+            blamed = named if is_name(named) else str(fault.where) or blamed
+        faults.setdefault(blamed, []).append(Reason(fault.text, "bad-row", line=line_of(fault.where)))
 
     def read_hosts(self, macs: Iterable[str], names: Iterable[str], frame: Inventory) -> Inventory:
         """The rows that are asked for, those below a container that is, and those that have one of their addresses;
@@ -271,6 +303,11 @@ def names_below(frame: Inventory, names: Iterable[str]) -> set[str]:
         below.update(more)
         todo += more
     return below
+
+
+def line_of(where: str) -> int:
+    """0: not known."""
+    return int(getattr(where, "line", 0))
 
 
 def digest_of(content: object) -> bytes:

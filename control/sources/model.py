@@ -181,6 +181,7 @@ class Batch:
     digest: bytes  # of the content as it came; b"" when it did not
     things: Callable[[], Iterable[Thing]]
     faults: dict[str, list[str]] = field(default_factory=dict)  # name -> what the reader itself found
+    where: Callable[[str], str] = lambda _name: ""  # name of a host -> the place of its row, where the source has rows
 
 
 class PartLost(Exception):

@@ -17,6 +17,7 @@ TEXT_CHARACTERS_MAX = 1_024
 OCTETS_MAX = 1 << 16
 NUMBER_MAX = (1 << 31) - 1
 SERIAL_MAX = (1 << 63) - 1
+FAULTS_A_PAGE = 1_000
 
 
 class Right(enum.IntEnum):
@@ -78,6 +79,11 @@ COMMANDS: Mapping[str, Command] = {
     "discovered": Command(READ, {"mac": TEXT, **PLACE}, costly=True),
     "explain": Command(READ, {"mac": TEXT, "datagram": OCTETS, "capture": ROWS}, costly=True),
     "diff": Command(READ, PLACE, costly=True),
+    "faults": Command(
+        READ,
+        {"object": TEXT, "kind": TEXT, "after": whole(0, SERIAL_MAX), "limit": whole(1, FAULTS_A_PAGE)},
+        costly=True,
+    ),
     "refresh": Command(CHANGE, {"wait": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),
     "rollback": Command(CHANGE),
     "adopt": Command(CHANGE, {"mac": TEXT}),

@@ -341,14 +341,17 @@ def test_a_bad_row_is_named_and_costs_only_itself(tmp_path: Path) -> None:
         b"homeless": "served",
         b"far": "quarantined",
     }
-    said = "\n".join(told.faults["hosts.yaml"])
+    rows = {name: reasons for name, reasons in told.faults.items() if reasons[0].kind == "bad-row"}
+    said = "\n".join(reason for reasons in rows.values() for reason in reasons)
     for wanted in (
         "networks 4 (10.9.0.1): base", "pools 4 (bad name): name", "(no-mac): mac 'junk'",
         "(odd): address '10.1.0.400'",
         "hosts 13: 5; wanted a mapping", "(option): dhcp option lease_time", "'racks'; wanted lists named",
     ):  # fmt: skip
         assert wanted in said
-    assert len(told.faults["hosts.yaml"]) == 7
+    assert len(rows) == 7 and rows.keys() >= {"odd", "hosts.yaml: hosts 13", "hosts.yaml"}, "by object, or place"
+    lines = (tmp_path / "hosts.yaml").read_text().splitlines()
+    assert "odd" in lines[rows["odd"][0].line - 1] and "- 5" in lines[rows["hosts.yaml: hosts 13"][0].line - 1]
     assert "container nowhere: wanted one that has a row" in told.faults["homeless"][0]
     assert told.faults["far"] == ["address 10.66.0.1 has no manager, and 0 managers contain it; wanted 1"]
 
@@ -395,7 +398,8 @@ def test_two_rows_of_one_pool_or_network_leave_who_depends_on_them_as_they_are(
         source = source_of(write(tmp_path, text))
         done = compiled(source)
         told = done.assemble(None, set())
-        assert ["is also at hosts.yaml: " in reason for reason in told.faults["hosts.yaml"]] == [True]
+        twice = [reason for reasons in told.faults.values() for reason in reasons if reason.kind == "twice"]
+        assert ["is also at hosts.yaml: " in reason for reason in twice] == [True]
         assert {name_of(path)[:1] for path in done.lost} >= set(lost) and len(done.doubts) == bool(lost)
         assert all("cannot be read: " in doubt and "wanted one row" in doubt for doubt in done.doubts)
         assert source.read_hosts([], ["d"], Inventory()).unread.keys() == done.below.keys()
@@ -548,7 +552,9 @@ def test_who_has_the_same_address_comes_along(tmp_path: Path) -> None:
         assert served.lookup(row.mac)["state"] == "conflict"
 
 
-def test_many_bad_rows_take_time_in_proportion_and_are_told_in_a_few_lines(tmp_path: Path) -> None:
+def test_many_bad_rows_take_time_in_proportion_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesource, "BAD_ROWS_NAMED", 100)
+
     def seconds(rows: int) -> float:
         head = "base,mask\n10.0.0.0,255.0.0.0\n\nname,mac,address,rack\n"
         text = head + "".join(
@@ -557,16 +563,16 @@ def test_many_bad_rows_take_time_in_proportion_and_are_told_in_a_few_lines(tmp_p
         source = source_of(write(tmp_path, text, "hosts.csv"))
         started = time.process_time()
         made = compiled(source).assemble(None, set())
-        said = made.faults["hosts.csv"]
-        assert ": rack 'r1' with ru None; wanted both" in said[0] and said[-1] == f"... and {rows - 10} more"
-        assert len(said) == 11
+        assert ": rack 'r1' with ru None; wanted both" in made.faults["n7"][0] and len(made.faults) == 101
+        assert len(made.faults["hosts.csv"]) == 101 and made.faults["hosts.csv"][-1] == f"... and {rows - 200} more"
         return time.process_time() - started
 
     seconds(1_000)
     assert seconds(20_000) < 20 * seconds(4_000)
 
 
-def test_reasons_that_come_by_several_ways_are_counted_once() -> None:
+def test_reasons_that_come_by_several_ways_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control.plan.contexts.REASONS_MAX", 10)
     part, other, whole = Faults(), Faults(), Faults()
     for n in range(25):
         part.blame("a", f"reason {n}")
