@@ -13,7 +13,7 @@ from ext.verdict import Verdict
 from control.cli import command_line
 from control.config import config
 from control.discovery.traps import decoders, queue
-from control.explain import sentences
+from control.explain import lint, sentences
 from control.sources import reasons
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,6 +114,8 @@ def test_every_reason_of_the_trap_receiver_is_explained_in_its_own_words() -> No
 def test_every_kind_of_fault_is_explained_in_its_own_words() -> None:
     table = between("docs/operations.md", "faults")
     assert dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", table, re.MULTILINE)) == reasons.KINDS
+    table += "\n" + between("docs/operations.md", "lint")
+    assert dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", table, re.MULTILINE)) == lint.LINT_KINDS
 
 
 def test_every_control_command_is_explained() -> None:

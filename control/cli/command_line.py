@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,25 @@ def serve(path: str | None) -> None:
 
 @main.command()
 @config_option
-def check(path: str | None) -> None:
-    """Check the configuration; every fault is listed, exit 2 when there is one."""
+@click.option("--file-only", is_flag=True, help="Look at nothing that the configuration names.")
+def check(path: str | None, file_only: bool) -> None:
+    """Check the configuration and what it names: host file, user, interfaces, rack factory.  Every fault is listed,
+    exit 2 when there is one."""
     config = read_config(path)
     faults = faults_on_disk(config.dhcp.state_dir, config.control.socket)
+    warnings: list[str] = []
+    if not file_only:
+        from control.cli.faults_text import StatusLine
+        from control.explain.named import look
+
+        status = StatusLine()
+        for found in look(config, lambda stage, done, _total: status.show(f"{stage} {done:,}")):
+            (faults if found.fault else warnings).append(f"{found.key}: {found.text}")
+        status.clear()
     for fault in faults:
-        click.echo(f"bootstorm: {config.path}: {fault}", err=True)
+        click.echo(shown(f"bootstorm: {config.path}: {fault}"), err=True)
+    for warning in warnings:
+        click.echo(shown(f"{config.path}: warning: {warning}"), err=True)
     if faults:
         sys.exit(WRONG)
     click.echo(f"{config.path}: good; inventory {config.dhcp.api_url}, state in {config.dhcp.state_dir}")
@@ -156,6 +170,37 @@ def explain(subject: str, path: str | None, hosts: Path | None, interfaces: tupl
         click.echo(json.dumps(result, indent=2))
     else:
         click.echo("\n".join(RENDER[kind](shown_all(result))))
+
+
+@main.command()
+@click.argument("subject", metavar="[FILE|URL]", required=False)
+@config_option
+@click.option("--strict", is_flag=True, help="Exit 1 for remarks, too.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def lint(subject: str | None, path: str | None, strict: bool, as_json: bool) -> None:
+    """Plan an inventory as a whole and list every fault of it, with file and line; no service is needed.
+
+    FILE is a host file, URL an inventory; without either it is dhcp.api_url of -c, whose names of options and BMC port
+    count in any case.  Exit code 1: there are faults; 2: wrong usage."""
+    from control.cli.faults_text import print_findings
+    from control.config.config import Dhcp
+
+    config = read_config(path).dhcp if path is not None or subject is None else Dhcp()
+    if subject is not None:
+        url = subject if "://" in subject else f"file://{Path(subject).resolve()}".replace("%", "%25")
+        if "://" not in subject and not Path(subject).is_file():
+            raise click.UsageError(f"{subject}: no such file; wanted a host file, or the URL of an inventory")
+        config = replace(config, api_url=checked_url(url))
+    sys.exit(print_findings(subject or config.api_url, config, as_json, strict))
+
+
+def checked_url(url: str) -> str:
+    from control.config.checks import Wrong, take_url
+
+    try:
+        return take_url(url)
+    except Wrong as wrong:
+        raise click.UsageError(f"{url}: {wrong.wanted or wrong.step or 'no URL of an inventory'}") from wrong
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -235,8 +235,14 @@ def told(reply: dict[str, Any], looked: int) -> str:
 
 
 def render_premises(result: dict[str, Any]) -> list[str]:
-    """What the explanation takes for granted."""
-    return [click.style(line, dim=True) for line in result["premises"]]
+    """What the explanation takes for granted, and what is wrong in it."""
+    lines = [click.style(line, dim=True) for line in result["premises"]]
+    for fault in result.get("faults", ()):
+        lines.append(click.style(f"fault: {fault['object']}: {fault['reason']} [{fault['kind']}]", fg="yellow"))
+    if others := result.get("other_faults"):
+        words = f"{others:,} faults of other objects; `bootstorm lint` lists them"
+        lines.append(click.style(words, dim=True))
+    return lines
 
 
 def render_datagram(result: dict[str, Any]) -> list[str]:

@@ -1,17 +1,22 @@
-"""How faults look to a person and to a program: those of `ctl faults`, page by page."""
+"""How faults look to a person and to a program: those of `ctl faults`, page by page, and those of `bootstorm lint`."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from control.cli.ctl import FAILED, CallFailed, Client
 from fastpath.process.escape import shown, shown_all
+
+if TYPE_CHECKING:
+    from control.config.config import Dhcp
 
 PAGE = 1_000
 
@@ -80,3 +85,76 @@ def print_json(
         mark = ",\n    "
     more = members(tail()).removesuffix(",")
     out.write("\n  ]" + ("," + more if more else "") + "\n}\n")
+
+
+# --- lint ------------------------------------------------------------------------------------------------------------
+
+
+class StatusLine:
+    """How far it is, on a terminal's standard error; taken away before anything else is written there."""
+
+    def __init__(self) -> None:
+        self.on = sys.stderr.isatty()
+        self.there = False
+
+    def show(self, text: str) -> None:
+        if self.on:
+            sys.stderr.write(f"\r\x1b[K{shown(text, 100)}")
+            sys.stderr.flush()
+            self.there = True
+
+    def clear(self) -> None:
+        if self.there:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self.there = False
+
+
+def print_findings(subject: str, config: Dhcp, as_json: bool, strict: bool) -> int:
+    """All that lint finds, as it finds it; the exit code.  subject: for the lines; config.api_url: what is read."""
+    from control.explain.lint import Finding, open_lint
+
+    status, counts = StatusLine(), Counter[str]()
+    remarks = 0
+
+    def progress(stage: str, done: int, total: int) -> None:
+        status.show(f"{subject}: {stage} {done:,}" + (f" of {total:,}" if total else ""))
+
+    lint = open_lint(config, progress)
+
+    def found() -> Iterator[Finding]:
+        nonlocal remarks
+        for finding in lint.findings():
+            status.clear()
+            if finding.remark:
+                remarks += 1
+            else:
+                counts[finding.kind] += 1
+            yield finding
+        status.clear()
+
+    def figures() -> dict[str, Any]:
+        return {
+            "hosts": lint.hosts,
+            "faults": counts.total(),
+            "kinds": dict(sorted(counts.items())),
+            "remarks": remarks,
+        }
+
+    if as_json:
+        print_json({"subject": subject}, "findings", (each._asdict() for each in found()), figures)
+    else:
+        for each in found():
+            click.echo(shown(render_finding(subject, each)))
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+        said = f"{counts.total():,} faults ({kinds})" if counts else "no faults"
+        click.echo(shown(f"{subject}: {lint.hosts:,} hosts, {said}" + (f", {remarks:,} remarks" if remarks else "")))
+    return FAILED if counts or (strict and remarks) else 0
+
+
+def render_finding(subject: str, finding: Any) -> str:
+    """FILE:LINE: KIND: OBJECT: what is wrong, as editors and CI systems read it."""
+    place = f"{subject}:{finding.line}" if finding.line else subject
+    reason = finding.reason.removeprefix(f"{Path(subject).name}: ")
+    named = f"{finding.object}: " if finding.object and not finding.object.startswith(f"{Path(subject).name}: ") else ""
+    return f"{place}: {'remark: ' if finding.remark else ''}{finding.kind}: {named}{reason}"

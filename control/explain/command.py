@@ -17,11 +17,14 @@ from control.explain.offline import Interface, Unusable, assumed, open_table, pl
 from control.mac import parse_mac
 from control.messages.capture import Capture, CaptureBroken, Datagram, read_capture
 from control.messages.dissect import dissect
+from control.plan.contexts import Faults
 from control.plan.origins import Origins
 from control.sources.filesource import FileSource
 from control.sources.model import Inventory
+from control.sources.reasons import clipped
 
 DATAGRAM_BYTES_MAX = 1536
+FAULT_CHARS_MAX = 500
 DATAGRAM_HEAD_BYTES = 48  # of a datagram's row besides its payload
 PIECE_BYTES, PIECE_DATAGRAMS = 48 << 10, 256  # of a capture in one request to the console, which takes 64 KiB
 _HEX = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2}[\s:]*)+)")
@@ -39,6 +42,7 @@ class Knowledge(NamedTuple):
     reasons: dict[str, str]
     origins: Origins | None
     config: Dhcp
+    faults: Faults | None = None  # of the whole inventory, where it was planned for this
 
 
 def from_hosts(path: Path, config: Dhcp) -> Knowledge:
@@ -56,7 +60,7 @@ def from_hosts(path: Path, config: Dhcp) -> Knowledge:
     words = f"table: {planned.pair.top.host_count} machines of {path.name}" + (
         f", {faults} faults in it" if faults else ""
     )
-    return Knowledge(planned.pair, words, planned.reasons, Origins(read_hosts, config), config)
+    return Knowledge(planned.pair, words, planned.reasons, Origins(read_hosts, config), config, planned.faults)
 
 
 def from_state(config: Dhcp, *, named: bool = True) -> Knowledge:
@@ -102,19 +106,33 @@ def explain(subject: str, known: Knowledge, given: Sequence[tuple[int, int]] = (
         if known.pair is None:
             raise Unexplained(f"{subject}: a machine needs a table to be looked up in; {known.source[7:]}")
         explainer, premises = prepare(known, given, [mac], Capture())
-        return "machine", explainer.machine(mac) | {"premises": premises}
+        return "machine", explainer.machine(mac) | {"premises": premises} | faults_of(known)
     if is_file(path):
         capture = read(path)
         explainer, premises = prepare(known, given, askers(capture), capture)
         requests = explainer.capture(capture)
         return "capture", {
             "premises": premises, "requests": requests, "frames": capture.frames, "skipped": capture.skipped,
-        }  # fmt: skip
+        } | faults_of(known)  # fmt: skip
     payload = read_hex(subject)
     message = dissect(payload)
     macs = [int.from_bytes(message.chaddr[:6], "big")] if message is not None else []
     explainer, premises = prepare(known, given, macs, Capture())
-    return "datagram", {"premises": premises, "request": explainer.datagram(payload)}
+    return "datagram", {"premises": premises, "request": explainer.datagram(payload)} | faults_of(known)
+
+
+def faults_of(known: Knowledge) -> dict[str, Any]:
+    """Of the machines that were explained, their containers and networks; of all others how many there are.
+
+    After prepare(), which reads the machines.  Nothing where the inventory was not planned for this."""
+    if known.faults is None or known.origins is None:
+        return {}
+    told = [
+        {"object": name, "kind": reason.kind, "reason": clipped(reason, FAULT_CHARS_MAX)}
+        for name in known.origins.objects
+        for reason in known.faults.get(name, ())
+    ]
+    return {"faults": told, "other_faults": sum(map(len, known.faults.values())) - len(told)}
 
 
 def ask(subject: str, call: Callable[[str, dict[str, Any]], Any]) -> dict[str, Any]:

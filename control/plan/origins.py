@@ -24,7 +24,7 @@ from control.plan.contexts import Context, Merged, Payloads, is_proxied
 from control.plan.networks import Manager, quick_address
 from control.plan.plan import Rules
 from control.plan.templates import classes_said
-from control.sources.model import Inventory, Thing
+from control.sources.model import Inventory, Thing, name_of
 
 DEFAULT, BY_SERVER, ECHO = "default", "this server", "as it asked"
 _BY_PACKET = {51: DEFAULT, 58: DEFAULT, 59: DEFAULT, 53: BY_SERVER, 54: BY_SERVER, 52: BY_SERVER}
@@ -43,12 +43,19 @@ class Origins:
         self.read_hosts = read_hosts
         self.config = config
         self.known: dict[int, tuple[Rules, Thing]] = {}
+        self.objects: dict[str, None] = {}  # names of these machines, their containers and their networks
 
     def read(self, macs: Iterable[int]) -> None:
         """All at once: a host file is read as a whole, however few are asked for.  Raises InventoryDown."""
+        macs = set(macs)
         inventory = self.read_hosts([show_mac(mac) for mac in macs])
         rules = Rules(inventory, self.config)
         for path in inventory.hosts:
+            thing = inventory.things[path]
+            if not macs.isdisjoint(map(parse_mac, (*thing.mac(), *thing.ipmi_mac()))):
+                above = (parent for level in inventory.levels(path) for parent in level)
+                managers = (address.manager for address in thing.addresses() if address.manager is not None)
+                self.objects |= dict.fromkeys(map(name_of, (path, *above, *managers)))
             if inventory.doubt(inventory.things[path]) is not None:
                 continue
             for text in inventory.things[path].mac():

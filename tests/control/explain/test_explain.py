@@ -520,3 +520,43 @@ def test_nothing_known() -> None:
     with pytest.raises(Unexplained, match="no table there"):
         from_state(Dhcp(state_dir=Path("/nowhere")))
     assert from_state(Dhcp(state_dir=Path("/nowhere")), named=False) is NOTHING
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+FAULTY = """
+networks:
+- {base: 10.1.0.0, mask: 255.255.0.0, gateway: 10.1.0.1}
+pools:
+- {name: racks, dhcp: {enabled: 1, tftp_filenme: x}}
+- {name: others, dhcp: {enabled: 1, nonsense-of-nobody: x}}
+hosts:
+- {name: a, mac: "02:00:00:00:00:0a", address: 10.1.0.10, pool: racks, dhcp: {lease_time: 1h}}
+- {name: b, mac: "02:00:00:00:00:0b", address: 10.1.0.1, pool: others}
+- {name: c, mac: "02:00:00:00:00:0c", address: 10.1.0.12, pool: others}
+- {name: d, mac: "02:00:00:00:00:0c", address: 10.1.0.13, pool: racks}
+"""
+
+
+@pytest.mark.parametrize(
+    "mac, objects, others",
+    [
+        pytest.param("02:00:00:00:00:0a", ["a", "racks"], 4, id="its-own-and-its-pool-s"),
+        pytest.param("02:00:00:00:00:0b", ["b", "others"], 4, id="quarantined"),
+        pytest.param("02:00:00:00:00:0c", ["c", "d", "others", "racks"], 2, id="both-in-a-conflict"),
+        pytest.param("02:00:00:00:00:99", [], 6, id="a-stranger"),
+    ],
+)
+def test_the_faults_of_a_machine_and_a_count_of_the_others(
+    tmp_path: Path, mac: str, objects: list[str], others: int
+) -> None:
+    file = tmp_path / "hosts.yaml"
+    file.write_text(FAULTY)
+    found = as_json(mac, "--hosts", file)
+    assert sorted(fault["object"] for fault in found["faults"]) == objects and found["other_faults"] == others
+    datagram = packets.discover(int(mac.replace(":", ""), 16)).hex()
+    assert as_json(datagram, "--hosts", file)["faults"] == found["faults"], "of who sent it"
+    said = explained(mac, "--hosts", file)
+    for fault in found["faults"]:
+        assert f"fault: {fault['object']}: {fault['reason']} [{fault['kind']}]\n" in said
+    assert f"{others} faults of other objects; `bootstorm lint` lists them\n" in said

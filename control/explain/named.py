@@ -1,0 +1,158 @@
+"""What services.conf names, looked at for `bootstorm check`: is it there, and can the service use it?
+
+The service starts whatever is found here, as long as the keys themselves are right: an inventory may come back and an
+interface may come later.  A person who checks wants to know before.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from control.clusto.errors import InventoryDown
+from control.clusto.hostfile import Fault
+from control.config.config import Config
+from control.sources.fetch import Progress
+from control.sources.filesource import SCHEME, FileSource
+
+IMPORT_S = 20.0
+_IMPORT = "import sys; from control.discovery.registrar.factories import Loaded; Loaded(sys.argv[1])"
+
+
+class Found(NamedTuple):
+    """key: of services.conf.  fault: the service cannot use it; else it is a warning."""
+
+    key: str
+    text: str
+    fault: bool
+
+
+def look(config: Config, progress: Progress = lambda *_: None) -> list[Found]:
+    """As far as this user may look."""
+    found = user(config)
+    owner = None if found else owner_of(config.dhcp.user)
+    found += interfaces(config) + rack_factory(config, owner)
+    if config.dhcp.api_url.startswith(SCHEME):
+        found += host_file(FileSource(config.dhcp.api_url, progress), owner)
+    return found
+
+
+def user(config: Config) -> list[Found]:
+    name = config.dhcp.user
+    if name is None or owner_of(name) is not None:
+        return []
+    step = f"create it (useradd --system {name}), or leave the key out"
+    return [Found("dhcp.user", f"found {name!r}, no such user; {step}", True)]
+
+
+def owner_of(name: str | None) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(name) if name is not None else None
+    except KeyError:
+        return None
+
+
+def interfaces(config: Config) -> list[Found]:
+    """One may come later: it is served from then on."""
+    there = {name for _index, name in socket.if_nameindex()}
+    return [
+        Found("dhcp.interfaces", f"found {name!r}, which this machine has not just now; it is served once it is there",
+              False)
+        for name in config.dhcp.interfaces if name not in there
+    ]  # fmt: skip
+
+
+def rack_factory(config: Config, owner: pwd.struct_passwd | None) -> list[Found]:
+    """Imported as a registrar imports it, in a process of its own: it may hang, and end who imports it."""
+    named = config.snmp.rackfactory
+    if named is None or not config.receives_traps:
+        return []
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-P", "-c", _IMPORT, named],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            timeout=IMPORT_S, check=False, **as_user(owner),  # type: ignore[call-overload]
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return [Found("snmp.rackfactory", f"{named}: its import has not ended after {IMPORT_S:.0f} s", True)]
+    except OSError as error:
+        return [Found("snmp.rackfactory", f"{named}: cannot be tried ({error.strerror})", False)]
+    if ran.returncode == 0:
+        return []
+    lines = ran.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit {ran.returncode}"]
+    return [
+        Found("snmp.rackfactory", f"{named}: cannot be imported: {lines[-1][:300]}; racks need their own layouts", True)
+    ]
+
+
+def as_user(owner: pwd.struct_passwd | None) -> dict[str, object]:
+    """For subprocess: the service's user, where we can be that."""
+    if owner is None or os.geteuid() != 0:
+        return {}
+    return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+
+
+def host_file(source: FileSource, owner: pwd.struct_passwd | None) -> list[Found]:
+    key = "dhcp.api_url"
+    reason = unreadable(source.path, owner)
+    if reason:
+        whom = f" by {owner.pw_name}" if owner is not None and os.geteuid() == 0 else ""
+        return [
+            Found(key, f"{source.path}: cannot be read{whom} ({reason}); the service would have no inventory", True)
+        ]
+    faults: list[str] = []
+    count = hosts = 0
+    try:
+        for row in source.rows():
+            if isinstance(row, Fault):
+                count += 1
+                faults = faults or [row.text]
+            hosts += not isinstance(row, Fault)
+    except InventoryDown as down:
+        return [Found(key, f"{down}; nothing of it is used", True)]
+    if not count:
+        return []
+    return [
+        Found(
+            key,
+            f"{count:,} of {count + hosts:,} rows are bad, the first: {faults[0]}; all faults: bootstorm lint",
+            False,
+        )
+    ]
+
+
+def unreadable(path: Path, owner: pwd.struct_passwd | None) -> str:
+    """Why it is not readable, for the service's user where we can be that; nothing for a file that is."""
+    if owner is None or os.geteuid() != 0:
+        return tried(path)
+    child = os.fork()
+    if child == 0:
+        code = 255
+        try:
+            os.setgroups([])
+            os.setresgid(owner.pw_gid, owner.pw_gid, owner.pw_gid)
+            os.setresuid(owner.pw_uid, owner.pw_uid, owner.pw_uid)
+            code = errno_of(lambda: os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)))
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return "" if code == 0 else os.strerror(code) if 0 < code < 255 else "it could not be tried"
+
+
+def tried(path: Path) -> str:
+    code = errno_of(lambda: os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)))
+    return os.strerror(code) if code else ""
+
+
+def errno_of(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except OSError as error:
+        return error.errno or 255
+    return 0
