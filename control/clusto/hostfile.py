@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TextIO
 import yaml
 
 from control.clusto.drivers import DRIVERS, POOL_DRIVERS
-from control.clusto.rawrows import KINDS, Fault, Heard, Unreadable, check_file, csv_rows, shown, yaml_rows
+from control.clusto.rawrows import KINDS, Fault, Heard, Unreadable, check_file, csv_rows, lost, shown, yaml_rows
 
 __all__ = ["KINDS", "Fault", "Unreadable"]
 
@@ -28,7 +28,7 @@ HOST_DRIVERS: Final = frozenset(d.name for d in DRIVERS.values() if "nic-eth" in
 _NAME: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _USUAL_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MAC: Final = re.compile(r"[0-9a-f]{12}")
-_OPTION: Final = re.compile(r"[A-Za-z_][\w-]{0,255}", re.ASCII)
+_OPTION: Final = re.compile(r"\w[\w-]{0,255}", re.ASCII)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
@@ -44,8 +44,8 @@ class Numbered(NamedTuple):
     value: str | int
 
 
-OptionValue = str | int | tuple[Numbered, ...]
-"""What the file says of an option: one value without a number, or all of them."""
+OptionValue = str | int | tuple[Numbered, ...] | None
+"""What the file says of an option: one value without a number, or all of them; None: what cannot be taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,9 @@ class HostFile:
 
 
 def numbered(value: OptionValue) -> tuple[Numbered, ...]:
-    """All values of an option, whichever way the file says them."""
+    """All values of an option, whichever way the file says them; none where it says what cannot be taken."""
+    if value is None:
+        return ()
     return value if isinstance(value, tuple) else (Numbered(None, value),)
 
 
@@ -149,7 +151,8 @@ def rows_of(path: Path, kinds: Collection[str] = KINDS, heard: Heard = lambda _:
 def read_rows(
     stream: TextIO, name: str, kinds: Collection[str] = KINDS, heard: Heard = lambda _: None
 ) -> Iterator[Row | Fault]:
-    """Rows of these kinds, in the order of the file; a bad one is a Fault in its place.
+    """Rows of these kinds, in the order of the file; a bad one is a Fault in its place, a bad option of a row one
+    before it.
 
     Raises Unreadable, wherever in the file it turns out that it is none of ours.
     """
@@ -159,16 +162,21 @@ def read_rows(
             yield item
             continue
         kind, where, fields = item
+        faults: list[str] = []
         try:
-            yield _ROW_OF[kind](where, fields)
+            row = _ROW_OF[kind](where, fields, faults)
         except BadRow as error:
-            yield Fault(f"{where}: {error}", where)
+            yield lost(f"{where}: {error}", where, kind, fields)
+            continue
+        for fault in faults:
+            yield Fault(f"{where}: {fault}", where)
+        yield row
 
 
 # One row --------------------------------------------------------------------------------------------------------------
 
 
-def _network(where: str, fields: dict[str, Any]) -> NetworkRow:
+def _network(where: str, fields: dict[str, Any], _faults: list[str]) -> NetworkRow:
     _only(fields, "name", "base", "mask", "gateway")
     base, mask = fields.get("base"), fields.get("mask")
     if not isinstance(base, (str, int)) or not isinstance(mask, (str, int)):
@@ -186,15 +194,17 @@ def _network(where: str, fields: dict[str, Any]) -> NetworkRow:
     return NetworkRow(where=where, name=_name(name), network=network, gateway=gateway)
 
 
-def _pool(where: str, fields: dict[str, Any]) -> PoolRow:
-    return _container(where, fields, POOL_DRIVERS, "pool")
+def _pool(where: str, fields: dict[str, Any], faults: list[str]) -> PoolRow:
+    return _container(where, fields, faults, POOL_DRIVERS, "pool")
 
 
-def _place(where: str, fields: dict[str, Any]) -> PoolRow:
-    return _container(where, fields, CONTAINER_DRIVERS, None)
+def _place(where: str, fields: dict[str, Any], faults: list[str]) -> PoolRow:
+    return _container(where, fields, faults, CONTAINER_DRIVERS, None)
 
 
-def _container(where: str, fields: dict[str, Any], drivers: Collection[str], default: str | None) -> PoolRow:
+def _container(
+    where: str, fields: dict[str, Any], faults: list[str], drivers: Collection[str], default: str | None
+) -> PoolRow:
     _only(fields, "name", "driver", "pool", "pools", "container", "containers", "dhcp")
     driver = fields.get("driver") or default
     if not isinstance(driver, str) or driver not in drivers:
@@ -205,7 +215,7 @@ def _container(where: str, fields: dict[str, Any], drivers: Collection[str], def
         driver=driver,
         pools=_names(fields, "pool", "pools"),
         containers=_names(fields, "container", "containers"),
-        dhcp=_dhcp(fields),
+        dhcp=_dhcp(fields, faults),
     )
 
 
@@ -215,7 +225,7 @@ _HOST_FIELDS: Final = (
 )
 
 
-def _host(where: str, fields: dict[str, Any]) -> HostRow:
+def _host(where: str, fields: dict[str, Any], faults: list[str]) -> HostRow:
     _only(fields, *_HOST_FIELDS)
     driver = fields.get("driver") or "basicserver"
     if not isinstance(driver, str) or driver not in HOST_DRIVERS:
@@ -237,7 +247,7 @@ def _host(where: str, fields: dict[str, Any]) -> HostRow:
         mac=None if fields.get("mac") in (None, "") else _mac(fields["mac"]),
         addresses=addresses,
         pools=_names(fields, "pool", "pools"),
-        dhcp=_dhcp(fields),
+        dhcp=_dhcp(fields, faults),
         hostname=None if hostname is None else _text("hostname", hostname),
         osportnames=osportnames,
         containers=_names(fields, "container", "containers"),
@@ -246,7 +256,7 @@ def _host(where: str, fields: dict[str, Any]) -> HostRow:
     )
 
 
-_ROW_OF: Final[Mapping[str, Callable[[str, dict[str, Any]], Row]]] = {
+_ROW_OF: Final[Mapping[str, Callable[[str, dict[str, Any], list[str]], Row]]] = {
     "networks": _network,
     "pools": _pool,
     "containers": _place,
@@ -336,37 +346,48 @@ def _names(fields: Mapping[str, Any], one: str, many: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(name) for name in _listed(fields, one, many)))
 
 
-def _dhcp(fields: Mapping[str, Any]) -> dict[str, OptionValue]:
-    options = fields.get("dhcp") or {}
-    if not isinstance(options, dict):
-        raise BadRow(f"dhcp {shown(options)}; wanted a mapping of option to value")
-    for option in options:
+def _dhcp(fields: Mapping[str, Any], faults: list[str]) -> dict[str, OptionValue]:
+    """A bad option costs that option alone, and is told in `faults`.  Raises BadRow for what names no options."""
+    said = fields.get("dhcp") or {}
+    if not isinstance(said, dict):
+        raise BadRow(f"dhcp {shown(said)}; wanted a mapping of option to value")
+    options: dict[str, OptionValue] = {}
+    for key, value in said.items():
+        option = str(key) if type(key) is int and _INT_MIN <= key <= _INT_MAX else key  # 239: ... is YAML's number
         if not isinstance(option, str) or not _OPTION.fullmatch(option):
-            raise BadRow(f"dhcp option {shown(option)}; wanted a name like tftp_server")
-    return {option: _option(option, value) for option, value in options.items()}
+            faults.append(f"dhcp option {shown(key)}; wanted a name like tftp_server, or a number")
+        elif option in options:
+            faults.append(f"dhcp option {option} stands twice; wanted it once, the first counts")
+        else:
+            options[option] = None
+            try:
+                options[option] = _option(value)
+            except BadRow as error:
+                faults.append(f"dhcp option {option}: {error}")
+    return options
 
 
-def _option(option: str, value: Any) -> OptionValue:
+def _option(value: Any) -> OptionValue:
     if not isinstance(value, list):
-        return _option_value(option, value)
+        return _option_value(value)
     values = []
     for position, item in enumerate(value):
         if isinstance(item, dict):
             _only(item, "number", "value")
             number = item.get("number")
             if number is not None and (type(number) is not int or not _INT_MIN <= number <= _INT_MAX):
-                raise BadRow(f"dhcp option {option}: number {shown(number)}; wanted an integer of 64 bits, or null")
-            values.append(Numbered(number, _option_value(option, item.get("value"))))
+                raise BadRow(f"number {shown(number)}; wanted an integer of 64 bits, or null")
+            values.append(Numbered(number, _option_value(item.get("value"))))
         else:
-            values.append(Numbered(position, _option_value(option, item)))
+            values.append(Numbered(position, _option_value(item)))
     return tuple(values)
 
 
-def _option_value(option: str, value: Any) -> str | int:
+def _option_value(value: Any) -> str | int:
     if isinstance(value, int) and _INT_MIN <= value <= _INT_MAX:
         return int(value)
     if not isinstance(value, str) or "\0" in value:
-        raise BadRow(f"dhcp option {option}: {shown(value)}; wanted text or an integer, or a list of them")
+        raise BadRow(f"{shown(value)}; wanted text or an integer, or a list of them")
     return value
 
 

@@ -82,10 +82,15 @@ class Where(str):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One line that names a bad row, or what is wrong with the whole file.  where: of the row; a Where knows more."""
+    """One line that names a bad row or option, or what is wrong with the whole file.
+
+    where: of the row; a Where knows more.  kind, name, driver: of a row that is lost with it, if it says them."""
 
     text: str
     where: str = ""
+    kind: str = ""
+    name: str = ""
+    driver: str = ""
 
 
 def shown(value: Any) -> str:
@@ -191,7 +196,7 @@ class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[mis
             self.state_generators = []
             self.deep_construct = False
             reason = getattr(error, "problem", None) or f"{type(error).__name__}: {error}"
-            raise BadItem(f"line {node.start_mark.line + 1}: {reason[:200]}") from error
+            raise BadItem(f"line {node.start_mark.line + 1}: {reason[:200]}", texts_of(node)) from error
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()
@@ -263,7 +268,29 @@ class _Loader(Composer, _Events, SafeConstructor, Resolver):  # type: ignore[mis
 
 
 class BadItem(ValueError):
-    """An item that is YAML and still nothing: an unknown tag, a date that is none, a number without end."""
+    """An item that is YAML and still nothing: an unknown tag, a date that is none, a number without end.
+
+    fields: its own texts, by key."""
+
+    def __init__(self, text: str, fields: dict[str, str]) -> None:
+        super().__init__(text)
+        self.fields = fields
+
+
+def texts_of(node: Any) -> dict[str, str]:
+    """What stands in a mapping without further lists and mappings, whatever else is wrong with it."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return {
+        key.value: value.value
+        for key, value in pairs
+        if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
+    }
+
+
+def lost(text: str, where: str, kind: str, fields: dict[str, Any]) -> Fault:
+    """The fault of a row that cannot be taken at all."""
+    name, driver = fields.get("name"), fields.get("driver")
+    return Fault(text, where, kind, name if isinstance(name, str) else "", driver if isinstance(driver, str) else "")
 
 
 def yaml_rows(stream: TextIO, name: str, kinds: Collection[str], heard: Heard) -> Iterator[RawRow | Fault]:
@@ -315,7 +342,7 @@ def _yaml_list(loader: _Loader, name: str, kinds: Collection[str]) -> Iterator[R
             row = loader.item()
         except BadItem as error:
             where = f"{name}: {kind} {number}"
-            yield Fault(f"{where}: {error}", Where(where, _line_of(loader.node)))
+            yield lost(f"{where}: {error}", Where(where, _line_of(loader.node)), kind, error.fields)
             continue
         if isinstance(row, dict):
             called = row.get("name", row.get("base", "?"))

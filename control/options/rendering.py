@@ -14,7 +14,7 @@ from typing import cast
 
 from control.options.spaces import SPACE_ENCODERS, normal
 from control.options.table import ROWS, WHY_COMPUTED, Kind, Option, may_be_empty, option_by_code
-from control.options.values import ENCODERS, Encoder, OptionRejected, Value, refuse
+from control.options.values import ENCODERS, Encoder, OptionRejected, Value, refuse, typed_payload
 
 __all__ = [
     "ENCODER_OWNED",
@@ -127,7 +127,9 @@ def encode(option: Option, values: Sequence[str | int]) -> bytes:
         _check_input(option, item)
     if sum([len(item) for item in items if isinstance(item, str)]) > _MAX_INPUT:
         refuse(option, "more text than any packet holds")
-    payload = _ENCODERS[option.kind](option, items)
+    payload = typed_payload(option, items)
+    if payload is None:
+        payload = _ENCODERS[option.kind](option, items)
     if not payload and not may_be_empty(option.code):
         refuse(option, "an empty value")
     if len(payload) > MAX_PAYLOAD:

@@ -2,8 +2,8 @@
 
 One syntax for all: `NAME=VALUE` or `NUMBER=VALUE`, commas between them; an enterprise's begin with `enterprise NUMBER:`
 and end with a `;`.  Quotation marks, ' or ", around a text protect commas and blanks in it.  A value may always be
-bytes (0x0104) or say its own type (u8:5, u16:5, u32:5, ip:10.0.0.1 10.0.0.2, text:5); where the number's type is not
-known, a bare number or address has to, because nobody can tell a byte 5 from the letter "5".  Pure.
+bytes (0x0104) or say its own type (u8:5, u16:5, u32:5, ip:10.0.0.1 10.0.0.2, text:5, hex:05); where the number's type
+is not known, a bare number or address has to, because nobody can tell a byte 5 from the letter "5".  Pure.
 """
 
 import difflib
@@ -31,6 +31,7 @@ _PXE = 43
 _END = b"\xff"
 _TYPES = {
     "u8": Kind.INT8, "u16": Kind.INT16, "u32": Kind.INT32, "ip": Kind.ADDRESSES, "text": Kind.TEXT,
+    "hex": Kind.HEX,
 }  # fmt: skip
 _ENTERPRISE = re.compile(r"\s*enterprise\s+([0-9]{1,10})\s*:(.*)", re.IGNORECASE | re.DOTALL)
 _KEY = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9_-]{0,39})\s*=")
@@ -79,7 +80,8 @@ def _untyped(option: Option, items: Sequence[Value]) -> bytes:
     text = str(single(option, items))
     if _BARE.fullmatch(text):
         refuse(option, show(text))
-    return ENCODERS[Kind.RAW](option, [unquoted(text)])
+    within = unquoted(text)  # what stands within quotation marks is text, even if it looks like bytes
+    return ENCODERS[Kind.RAW if within == text else Kind.TEXT](option, [within])
 
 
 def _value(option: Option, part: Option, text: str) -> bytes:
@@ -100,18 +102,17 @@ def _value(option: Option, part: Option, text: str) -> bytes:
     return payload
 
 
-def _part(option: Option, key: str) -> Option:
+def _part(option: Option, key: str, space: Mapping[str, Option]) -> Option:
     """The sub-option of a name or number; raises OptionRejected with the nearest name."""
-    space = _SPACES.get(option.code, {})
     name = normal(key)
     if name in space:
         return space[name]
-    if name.isascii() and name.isdigit() and len(name) <= 3 and 1 <= int(name) <= 254:
+    if name.isascii() and name.isdigit() and len(name) <= 3 and int(name) <= 254:
         known = space.get(str(int(name)))
         return known or Option(int(name), f"sub-option {int(name)}", Kind.UNTYPED, option.code)
     near = difflib.get_close_matches(name[:40], space, n=1, cutoff=0.6)
     hint = f" (did you mean {space[near[0]].name}?)" if near else ""
-    names = [*dict.fromkeys(each.name for each in space.values()), "a number 1..254 before the ="]
+    names = [*dict.fromkeys(each.name for each in space.values()), "a number 0..254 before the ="]
     raise OptionRejected(option, f"sub-option {show(key)}{hint}", ", ".join(names))
 
 
@@ -119,7 +120,11 @@ def _suboptions_of(option: Option, text: str) -> bytes:
     """Code, length, value of each, in the order of the text."""
     payload = b""
     seen: set[int] = set()
-    for piece in _split(option, text, ","):
+    pieces = _split(option, text, ",")
+    # PXE knows no 0, and neither does whoever else has named ones: then no number has the meaning that it has there.
+    foreign = any(piece.partition("=")[0].strip() == "0" for piece in pieces)
+    space = {} if foreign else _SPACES.get(option.code, {})
+    for piece in pieces:
         if not piece.strip():
             continue
         key, sign, value = piece.partition("=")
@@ -127,7 +132,7 @@ def _suboptions_of(option: Option, text: str) -> bytes:
             raise OptionRejected(
                 option, f"{show(piece.strip())} without a =", 'NAME=VALUE; a text with a comma needs "" around it'
             )
-        part = _part(option, key.strip())
+        part = _part(option, key.strip(), space)
         if part.code in seen:
             refuse(option, f"{part.name} ({part.code}) twice")
         seen.add(part.code)
@@ -151,7 +156,7 @@ def _vendor(option: Option, items: Sequence[Value]) -> bytes:
         return ENCODERS[Kind.RAW](option, items)
     name = normal(key[1])
     space = _SPACES[_PXE]
-    if name not in space and not (name.isdigit() and 1 <= int(name) <= 254):
+    if name not in space and not (name.isdigit() and int(name) <= 254):
         near = difflib.get_close_matches(name, [word for word in space if not word.isdigit()], n=1, cutoff=0.8)
         if near:  # sent as text, a slip of the pen would only show in a ROM that doesn't boot
             refuse(option, f"sub-option {show(key[1])} (did you mean {space[near[0]].name}?)")

@@ -26,6 +26,7 @@ class Kind(enum.Enum):
     SINT32 = "a whole number -2147483648..2147483647"
     FLAG = "0 or 1 (or false/true, no/yes, off/on)"
     TEXT = "text without control characters"
+    HOST_NAME = "a host name: labels of 1..63 letters, digits and hyphens with dots between (or text:NAME, unchecked)"
     TEXT_NUL = "text without control characters (sent with a NUL behind it)"
     HEX = "bytes in hexadecimal, such as f1:00:75:7e or 0xf100757e"
     RAW = "text without control characters, or bytes as 0xf100757e or f1:00:75:7e"
@@ -45,7 +46,7 @@ class Kind(enum.Enum):
         "a server type 0..65535 and its IPv4 addresses, then the next type, as in 0 10.0.0.1 15 10.0.0.2 10.0.0.3"
     )
     PXE_MENU = 'a server type 0..65535 and its line, as in 0 "Local disk" 15 Install'
-    UNTYPED = "a value that says its type: u8:5, u16:5, u32:5, ip:10.0.0.1, text:5, 0x05 or words"
+    UNTYPED = "a value that says its type: u8:5, u16:5, u32:5, ip:10.0.0.1, text:5, hex:05, 0x05 or words"
     COMPUTED = "no attribute: this option is never taken from the inventory"
 
 
@@ -78,7 +79,7 @@ ROWS: tuple[tuple[int, Kind, str], ...] = (
     (9, Kind.ADDRESSES, "lpr_server lpr-servers"),
     (10, Kind.ADDRESSES, "impress-servers impress-server"),
     (11, Kind.ADDRESSES, "resource-location-servers rlp-server"),
-    (12, Kind.TEXT, "hostname host-name"),
+    (12, Kind.HOST_NAME, "hostname host-name"),  # RFC 1123 section 2.1
     (13, Kind.INT16, "boot-size boot-file-size"),
     (14, Kind.TEXT, "dump_path merit-dump"),
     (15, Kind.TEXT, "domain domain-name"),

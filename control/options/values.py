@@ -21,8 +21,14 @@ _SEPARATORS = re.compile(r"[\s,]+")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 _HEX_PREFIXED = re.compile(r"0[xX]((?:[0-9a-fA-F]{2})*)")
 _HEX_COLONS = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2})+")
+_TYPED = re.compile(r"\s*(text|hex):(.*)", re.IGNORECASE | re.DOTALL)
+# Of a certificate, SHA-1 and SHA-256: people write nothing else of this length so, and whoever reads it wants the text.
+_FINGERPRINT_BYTES = {20, 32}
 _HEX_LOOSE = re.compile(r"[0-9a-fA-F]{1,2}(?:[:\s-]+[0-9a-fA-F]{1,2})*|(?:[0-9a-fA-F]{2})*")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?")
+HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 _FLAGS = {"0": 0, "false": 0, "no": 0, "off": 0, "1": 1, "true": 1, "yes": 1, "on": 1}
 _FIELDS: Mapping[tuple[int, int], tuple[Option, ...]] = MappingProxyType(
     {
@@ -86,6 +92,29 @@ def plain_bytes(item: Value) -> bytes | None:
     if prefixed:
         return bytes.fromhex(prefixed[1])
     return bytes.fromhex(text.replace(":", "")) if _HEX_COLONS.fullmatch(text) else None
+
+
+def typed_payload(option: Option, items: Sequence[Value]) -> bytes | None:
+    """The payload of one value that says what it is, `text:...` or `hex:...`, whatever the option's kind is; None: it
+    does not.  What the server itself reckons with has to be of the option's kind all the same."""
+    said = _TYPED.fullmatch(items[0]) if len(items) == 1 and isinstance(items[0], str) else None
+    if said is None:
+        return None
+    kind = Kind.HEX if said[1].lower() == "hex" else Kind.TEXT_NUL if option.kind is Kind.TEXT_NUL else Kind.TEXT
+    try:
+        payload = ENCODERS[kind](Option(option.code, option.name, kind, option.space), [said[2]])
+    except OptionRejected as fault:
+        raise OptionRejected(option, fault.found, fault.wanted) from None
+    if option.code not in _RECKONED or option.space:
+        return payload
+    if kind is not Kind.HEX or len(payload) != 4:
+        refuse(option, show(items[0]) if kind is not Kind.HEX else f"{len(payload)} bytes")
+    number = int.from_bytes(payload, "big")
+    value = str(ipaddress.IPv4Address(number)) if option.kind is Kind.ADDRESS else number
+    return ENCODERS[option.kind](option, [value])
+
+
+_RECKONED = frozenset({1, 51, 54, 58, 59})
 
 
 def unquoted(text: str) -> str:
@@ -228,9 +257,24 @@ def _hex(option: Option, items: Sequence[Value]) -> bytes:
 def _raw(option: Option, items: Sequence[Value]) -> bytes:
     # The original sent text as it was, so only what is plainly written as bytes is taken for bytes.
     item = single(option, items)
-    if isinstance(item, str) and (item[:2] in ("0x", "0X") or _HEX_COLONS.fullmatch(item)):
+    if not isinstance(item, str):
+        return _text(option, items)
+    if item[:2] in ("0x", "0X"):
         return _hex(option, items)
-    return _text(option, items)
+    if _HEX_COLONS.fullmatch(item):
+        is_fingerprint = option.kind is Kind.RAW and (len(item) + 1) // 3 in _FINGERPRINT_BYTES
+        return _text(option, items) if is_fingerprint else _hex(option, items)
+    inside_marks = unquoted(item)
+    return _text(option, [inside_marks if plain_bytes(inside_marks) is not None else item])
+
+
+def _host_name(option: Option, items: Sequence[Value]) -> bytes:
+    """RFC 1123 section 2.1: clients leave out what is no such name, or change it."""
+    item = single(option, items)
+    text = item if isinstance(item, str) else str(int(item))
+    if text and not (len(text) <= HOST_NAME_BYTES_MAX and HOST_NAME.fullmatch(text)):
+        refuse(option, show(text))
+    return text.encode()
 
 
 def _uris(option: Option, items: Sequence[Value]) -> bytes:
@@ -389,6 +433,7 @@ ENCODERS: Mapping[Kind, Encoder] = MappingProxyType(
         Kind.SINT32: _integer(4, signed=True),
         Kind.FLAG: _flag,
         Kind.TEXT: _text,
+        Kind.HOST_NAME: _host_name,
         Kind.TEXT_NUL: _text_nul,
         Kind.HEX: _hex,
         Kind.RAW: _raw,

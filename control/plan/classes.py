@@ -115,7 +115,16 @@ def resolve(chain: Iterable[str], layers: Iterable[Mapping[str, bytes | None]]) 
                 identity, _, said_to = key.partition(SEPARATOR)
                 if said_to == name:
                     found.setdefault(identity, payload)
-    return {identity: payload for identity, payload in found.items() if payload is not None}
+    return bootless({identity: payload for identity, payload in found.items() if payload is not None})
+
+
+def bootless(said: dict[str, bytes]) -> dict[str, bytes]:
+    """An empty boot file is none, whatever a wider level says, and who boots nothing needs no server for it."""
+    if said.get(str(_BOOT_FILE)) == b"":
+        said = {key: payload for key, payload in said.items() if key not in (str(_BOOT_FILE), str(_TFTP_SERVER))}
+    if said.get(URL_KEY) == b"":
+        del said[URL_KEY]
+    return said
 
 
 def manners(firmware: ClientClass, payloads: dict[int, bytes], url: bytes | None) -> None:

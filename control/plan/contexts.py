@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from control.options.rendering import Kind, Option, OptionRejected, Vocabulary, encode, tlv
 from control.plan.classes import SEPARATOR, URL_KEY, ClientClasses, is_url
 from control.plan.networks import BadRecord, quote
-from control.sources.model import Attribute, Inventory, Thing
+from control.sources.model import Attribute, Inventory, Said, Thing
 from control.sources.reasons import OTHER, Reason, reason_of
 
 ENABLED = "enabled"
@@ -144,6 +144,8 @@ class Reader:
             if key in (ENABLED, PROXY):
                 continue
             found[key] = None
+            if Said.UNUSABLE in values.values:
+                continue
             identity = key.partition(SEPARATOR)[0]
             if identity in SWITCHES:
                 found[key] = self.switch(values, blame)
@@ -152,6 +154,9 @@ class Reader:
             if option is None:
                 said = f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}"
                 blame(values.origin, said, "unknown-option", values.subkey)
+                continue
+            if str(option.code) == _BOOT_FILE and values.values == ("",):  # no fault: it boots nothing, and says so
+                found[key] = b""
                 continue
             try:
                 payload = encode(option, values.values)

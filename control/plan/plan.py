@@ -22,6 +22,7 @@ from control.config.config import Dhcp
 from control.mac import parse_mac, show_mac
 from control.options.rendering import OptionRejected, Vocabulary, encode, pxelinux_magic, render
 from control.options.table import option_by_code
+from control.options.values import HOST_NAME, HOST_NAME_BYTES_MAX
 from control.plan.classes import ADDRESS_SERVER_S, BMC, NAMES, SEPARATOR, ClientClasses, is_pxe
 from control.plan.contexts import (
     Context,
@@ -56,7 +57,6 @@ from control.sources.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing, 
 from control.sources.reasons import Reason
 
 LEASES_MAX = 255
-HOST_NAME_BYTES_MAX = 255  # one option; DNS allows a name no more
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
 REASON_CHARS_MAX = 300
 _HOST_NAME = 12
@@ -235,7 +235,7 @@ class Rules:
             return None
         template = context.templates.get((manager.first, manager.last, manager.router))
         name = thing.path.split("/", 2)[2]
-        if template is None or not (0 < len(name) <= HOST_NAME_BYTES_MAX and name.isascii() and name.isprintable()):
+        if template is None or len(name) > HOST_NAME_BYTES_MAX or not HOST_NAME.fullmatch(name):
             return None
         own = bytes((_HOST_NAME, len(name))) + name.encode()
         return Row(mac, State.SERVED, name, own, ((address, manager.network.prefixlen, template),), "", thing.path)
@@ -467,8 +467,4 @@ def all_of(names: Sequence[str]) -> str:
 
 def host_name(thing: Thing) -> bytes:
     """Raises OptionRejected for a name that cannot be sent."""
-    option = option_by_code(_HOST_NAME)
-    payload = encode(option, (thing.host_name(),))
-    if len(payload) > HOST_NAME_BYTES_MAX:
-        raise OptionRejected(option, f"{len(payload)} bytes", f"at most {HOST_NAME_BYTES_MAX}")
-    return payload
+    return encode(option_by_code(_HOST_NAME), (thing.host_name(),))

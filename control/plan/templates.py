@@ -186,11 +186,18 @@ def check_size(options: bytes) -> None:
 
 
 def lease_times(lease: bytes | None, renewal: bytes | None, rebinding: bytes | None) -> tuple[int, int, int]:
-    """Seconds.  T1 and T2 that are not below the lease become 1/2 and 7/8 of it (RFC 2131 section 4.4.5)."""
+    """Seconds.  T1 and T2 that nobody set beside a lease, or that are not below it, are 1/2 and 7/8 of it (RFC 2131
+    section 4.4.5); of a lease without end they are without end."""
     lease_s = int.from_bytes(lease, "big") if lease else LEASE_S
-    renewal_s = int.from_bytes(renewal, "big") if renewal else RENEWAL_S
-    rebinding_s = int.from_bytes(rebinding, "big") if rebinding else REBINDING_S
-    if lease_s == INFINITE_S:
+    endless = lease_s == INFINITE_S
+    default_t1_s, default_t2_s = (lease_s, lease_s) if endless else (lease_s // 2, lease_s * 7 // 8)
+    if not lease:
+        default_t1_s, default_t2_s = RENEWAL_S, REBINDING_S
+    rebinding_s = int.from_bytes(rebinding, "big") if rebinding else default_t2_s
+    renewal_s = int.from_bytes(renewal, "big") if renewal else default_t1_s
+    if lease and not renewal:
+        renewal_s = min(renewal_s, rebinding_s)
+    if endless:
         return lease_s, min(renewal_s, rebinding_s), rebinding_s
     if rebinding_s >= lease_s:
         rebinding_s = lease_s * 7 // 8

@@ -30,7 +30,7 @@ from control.clusto.hostfile import (
     rows_of,
 )
 from control.sources.fetch import Progress
-from control.sources.model import BELOW_MAX, Attribute, Batch, Inventory, Reading, Thing, TooMany, name_of
+from control.sources.model import BELOW_MAX, Attribute, Batch, Inventory, Reading, Said, Thing, TooMany, name_of
 from control.sources.reasons import Reason
 
 SCHEME = "file://"
@@ -117,6 +117,7 @@ class FileSource:
                     self.name_pool(name, frame, row.where)
             elif isinstance(row, Fault):
                 self.blame_row(self.frame_faults, row)
+                self.lose(row, frame)
         frame.parents |= {path: self.paths_of(names) for path, names in above.items()}
         return frame, networks
 
@@ -139,6 +140,14 @@ class FileSource:
             path = path_of("ipmanager" if isinstance(other, NetworkRow) else other.driver, other.name)
             frame.unread[path] = f"{what} is at {row.where} and at {other.where}; wanted one row"
         return True
+
+    def lose(self, fault: Fault, frame: Inventory) -> None:
+        """Nobody knows what a container says whose row is lost: who depends on it stays as he is served."""
+        if fault.kind in ("pools", "containers") and is_name(fault.name):
+            path = path_of(fault.driver if fault.driver in DRIVERS else "pool", fault.name)
+            path = self.containers.setdefault(fault.name, path)
+            frame.things.setdefault(path, Thing(path, ()))
+            frame.unread[path] = fault.text
 
     def name_pool(self, name: str, frame: Inventory, where: str = "") -> None:
         """A pool that is only named is one.  where: the row that names it."""
@@ -347,11 +356,12 @@ def manager_attributes(row: NetworkRow) -> tuple[Attribute, ...]:
 
 
 def dhcp_attributes(options: Mapping[str, OptionValue]) -> tuple[Attribute, ...]:
+    unusable = (Attribute("dhcp", subkey, None, Said.UNUSABLE, "") for subkey, said in options.items() if said is None)
     return tuple(
         Attribute("dhcp", subkey, number, value, "int" if isinstance(value, int) else "string")
         for subkey, said in options.items()
         for number, value in numbered(said)
-    )
+    ) + tuple(unusable)
 
 
 def host_attributes(row: HostRow, networks: Networks) -> tuple[Attribute, ...]:

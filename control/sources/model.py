@@ -6,6 +6,7 @@ attributes that share a number; ports are `port-<type>` attributes that share on
 
 from __future__ import annotations
 
+import enum
 import json
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,17 @@ CLUSTO_INT_OFFSET = 1 << 31  # an `ip` int attribute is the address minus this
 
 class InventoryMalformed(ValueError):
     """An answer that is JSON but not what clusto-httpd says; names the place and what stood there."""
+
+
+class Said(enum.Enum):
+    """In place of an attribute's value."""
+
+    UNUSABLE = "a value that cannot be used"  # whoever read it has said why; no wider value counts instead
+
+    def __repr__(self) -> str:
+        return str(self.value)
+
+    __str__ = __repr__
 
 
 class Attribute(NamedTuple):

@@ -9,6 +9,7 @@ import yaml
 
 from control.clusto.errors import InventoryDown
 from control.clusto.hostfile import HostFile, parse
+from control.clusto.server.dumping import dump_file
 from control.clusto.server.loading import load_file
 from control.sources.filesource import FileSource
 from tests.control.clusto.support import new_store
@@ -155,14 +156,56 @@ HUGE = "0x" + "F" * 5000
         f"- {{name: a, address: [[{HUGE}]]}}",
         f"- {{name: a, pool: {HUGE}}}",
         f"- {{name: a, rack: r, ru: {HUGE}}}",
-        f"- {{name: a, dhcp: {{lease_time: {HUGE}}}}}",
-        f"- {{name: a, dhcp: {{lease_time: [{{number: {HUGE}, value: 1}}]}}}}",
-        f"- {{name: a, dhcp: {{? {HUGE} : 1}}}}",
     ],
 )
 def test_a_number_that_nobody_can_write_out_costs_its_row(tmp_path: Path, row: str) -> None:
     hosts, faults = hosts_and_faults(tmp_path, f"hosts:\n{row}\n{GOOD}", "hosts.yaml")
     assert hosts == ["good"] and "hosts 1" in faults and "a number of 20000 bits" in faults and len(faults) < 600
+
+
+@pytest.mark.parametrize(
+    "options, said, left",
+    [
+        (f"lease_time: {HUGE}", "dhcp option lease_time: a number of 20000 bits; wanted text", {"lease_time": None}),
+        (
+            f"lease_time: [{{number: {HUGE}, value: 1}}]",
+            "dhcp option lease_time: number a number",
+            {"lease_time": None},
+        ),
+        ("domain: [a, {value: b, colour: red}]", "dhcp option domain: field 'colour'", {"domain": None}),
+        ("domain: [a, [b]]", "dhcp option domain: ['b']; wanted text", {"domain": None}),
+        ("domain: null", "dhcp option domain: None; wanted text", {"domain": None}),
+        (f"? {HUGE} : 1", "dhcp option a number of 20000 bits; wanted a name", {}),
+        ("a b: 1", "dhcp option 'a b'; wanted a name like tftp_server, or a number", {}),
+        ("no: 1", "dhcp option False; wanted a name", {}),
+        ("239: x, '239': y", "dhcp option 239 stands twice; wanted it once, the first counts", {"239": "x"}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["hosts", "pools"])
+def test_an_option_that_cannot_be_taken_costs_that_option(
+    options: str, said: str, left: dict[str, str], kind: str
+) -> None:
+    """The row stays, with everything else that it says."""
+    found = parse(f"{kind}:\n- {{name: a, dhcp: {{enabled: 1, {options}, router: 10.0.0.1}}}}\n", "hosts.yaml")
+    (row,) = found.pools or found.hosts
+    assert row.dhcp == {"enabled": 1, **left, "router": "10.0.0.1"}
+    assert len(found.errors) == 1 and found.errors[0].startswith(f"hosts.yaml: {kind} 1 (a): {said}")
+
+
+def test_a_bare_number_is_an_option_s_name(tmp_path: Path) -> None:
+    yaml_text = "pools:\n- {name: p, dhcp: {239: x, '240': y, 241--ipxe: z}}\n"
+    csv_text = "name,dhcp.239,dhcp.240,dhcp.241--ipxe\np,x,y,z\n"
+    for text, name in ((yaml_text, "hosts.yaml"), (csv_text, "hosts.csv")):
+        found = parse(text, name)
+        assert not found.errors and found.pools[0].dhcp == {"239": "x", "240": "y", "241--ipxe": "z"}
+    store = new_store(tmp_path)
+    (tmp_path / "hosts.yaml").write_text(yaml_text)
+    assert load_file(store, tmp_path / "hosts.yaml").written
+    lost: list[str] = []
+    dump_file(store, tmp_path / "all.yaml", lost.append)
+    store.close()
+    assert not lost
+    assert parse((tmp_path / "all.yaml").read_text(), "all.yaml").pools[0].dhcp == found.pools[0].dhcp
 
 
 @pytest.mark.parametrize(

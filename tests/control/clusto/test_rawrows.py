@@ -173,5 +173,6 @@ def test_any_value_in_any_field_is_a_row_or_a_fault(kind: str, fields: dict[str,
     text = yaml.safe_dump({kind: [{"name": "a"} | fields], "hosts" if kind != "hosts" else "pools": [{"name": "b"}]})
     found = parse(text, "hosts.yaml")
     rows = [*found.networks, *found.pools, *found.containers, *found.hosts]
-    assert len(rows) + len(found.errors) == 2, "each row is there, or named"
+    lost = [fault for fault in found.errors if f"{kind} 1 " in fault and ": dhcp option " not in fault]
+    assert len(rows) + len(lost) == 2, "each row is there, or named"
     assert all(isinstance(row, HostRow) for row in found.hosts)

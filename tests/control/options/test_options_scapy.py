@@ -40,6 +40,7 @@ _RECORD = "scapy takes finished bytes; the RFC says fields, and we take them in 
 _BYTES = "text for scapy, but its RFC defines bytes that no text can be, so we want them in hexadecimal"
 DIFFERENT: dict[int, Different] = {
     1: Different(["255.255.254.0"], ["255.255.254.0"], "we refuse what is no netmask"),
+    12: Different(["some-text.x"], ["some-text.x"], "we refuse what is no host name"),
     66: Different(["10.1.2.3"], ["10.1.2.3\0"], _NUL),
     67: Different(["/some/text.x"], ["/some/text.x\0"], _NUL),
     78: Different(["1 10.1.2.3"], [b"\1\x0a\1\2\3"], _RECORD),

@@ -461,7 +461,13 @@ CHANGES = st.lists(
     ),
     max_size=3,
 )
-NAMES = st.sampled_from(["h", "h.example", " h ", "h h", "é", "h\x7f", "h" * 255, "h" * 256, "a/b", "-"])
+LABEL = "h" * 63
+NAMES = st.sampled_from(
+    [
+        *("h", "h.example", " h ", "h h", "é", "h\x7f", "h\n", "a/b", "-", "h_1", "-h", "h-", "h.", "h..h", "1"),
+        *(LABEL, f"{LABEL}h", ".".join([LABEL] * 4), f"h{'.h' * 128}", "text:h_1", "hex:68"),
+    ]
+)
 
 
 def changed(rows: tuple[Attribute, ...], changes: list[Any]) -> tuple[Attribute, ...]:

@@ -340,6 +340,7 @@ def test_a_bad_row_is_named_and_costs_only_itself(tmp_path: Path) -> None:
         b"good": "served",
         b"homeless": "served",
         b"far": "quarantined",
+        b"option": "served",
     }
     rows = {name: reasons for name, reasons in told.faults.items() if reasons[0].kind == "bad-row"}
     said = "\n".join(reason for reasons in rows.values() for reason in reasons)
