@@ -13,6 +13,7 @@ from typing import Any
 from ext.table import Pair
 
 from control.explain import classes
+from control.explain.leasequery import is_leasequery, said_by, subject_of
 from control.explain.offline import Interface, router_of
 from control.explain.wording import stage_of, verdict_words
 from control.mac import show_mac
@@ -72,7 +73,8 @@ class Explainer:
             "class_words": classes.described(self.pair, request) if request else None,
             "request": described(message) if message is not None else None,
         }
-        return said | self.outcome(trace, request, place.get("ifindex", 1))
+        said |= self.outcome(trace, request, place.get("ifindex", 1))
+        return said | said_by(message, self.pair is not None) if is_leasequery(message) else said
 
     def outcome(self, trace: codec.Trace, request: dict[str, Any], ifindex: int) -> dict[str, Any]:
         """Link, record, verdict, reply; nothing but "verdict" None without a table."""
@@ -222,6 +224,7 @@ class Explainer:
         """The requests of a capture in order, each with the replies that the capture has to it."""
         found: list[dict[str, Any]] = []
         waiting: dict[tuple[int, bytes], int] = {}
+        queries: dict[int, int] = {}
         begun_s = capture.datagrams[0].time_s if capture.datagrams else 0.0
         replies = captured_replies(capture)
         ours: list[Message | None] = []
@@ -229,6 +232,8 @@ class Explainer:
             message = dissect(datagram.payload)
             if message is not None and message.op == 2:
                 at = waiting.get(message.key)
+                if at is None and is_leasequery(message):  # it names who has the address, which the query did not
+                    at = queries.get(message.xid)
                 if at is not None:
                     found[at]["seen"].append(seen_reply(datagram, message, ours[at]))
                 continue
@@ -236,6 +241,8 @@ class Explainer:
             explained = self.request(datagram.payload, **place)
             if message is not None:
                 waiting[message.key] = len(found)
+                if is_leasequery(message):
+                    queries[message.xid] = len(found)
             reply = codec.answer(self.pair, datagram.payload, **place).data
             ours.append(dissect(reply) if reply else None)
             found.append(
@@ -312,10 +319,11 @@ def servers_of(capture: Capture) -> tuple[list[int], set[int]]:
 
 def seen_reply(datagram: Datagram, theirs: Message, ours: Message | None) -> dict[str, Any]:
     """A reply of the capture, and what it says otherwise than ours."""
+    told = f"{theirs.kind}: {subject_of(theirs)[0]}" if is_leasequery(theirs) else theirs.kind
     return {
         "frame": datagram.frame,
         "source": str(IPv4Address(datagram.source)),
-        "message": theirs.kind or "a reply",
+        "message": told or "a reply",
         "address": theirs.yiaddr,
         "differences": differences(ours, theirs) if ours is not None else None,
         "content": described(theirs),

@@ -16,8 +16,11 @@ from control.options.table import FIELDS, NO_SPACE, SUBOPTION_ROWS, Kind, Option
 
 COOKIE = bytes((99, 130, 83, 99))
 HEADER_BYTES = 240
-MESSAGES = ("", "DISCOVER", "OFFER", "REQUEST", "DECLINE", "ACK", "NAK", "RELEASE", "INFORM")
-_SECONDS = {24, 35, 38, 51, 58, 59, 108, 211}
+MESSAGES = (
+    *("", "DISCOVER", "OFFER", "REQUEST", "DECLINE", "ACK", "NAK", "RELEASE", "INFORM", "FORCERENEW"),
+    *("LEASEQUERY", "LEASEUNASSIGNED", "LEASEUNKNOWN", "LEASEACTIVE"),
+)
+_SECONDS = {24, 35, 38, 51, 58, 59, 91, 108, 211}
 _ARCHITECTURES = {
     0: "BIOS", 2: "UEFI Itanium", 6: "UEFI 32-bit x86", 7: "UEFI 64-bit x86", 9: "UEFI 64-bit x86 (EBC)",
     10: "UEFI 32-bit ARM", 11: "UEFI 64-bit ARM", 15: "UEFI 32-bit x86 over HTTP", 16: "UEFI 64-bit x86 over HTTP",
@@ -56,7 +59,7 @@ class Message:
     @property
     def kind(self) -> str:
         value = self.options.get(53, b"")
-        return MESSAGES[value[0]] if len(value) == 1 and 1 <= value[0] <= 8 else ""
+        return MESSAGES[value[0]] if len(value) == 1 and 1 <= value[0] < len(MESSAGES) else ""
 
     @property
     def key(self) -> tuple[int, bytes]:
@@ -85,11 +88,11 @@ def dissect(payload: bytes) -> Message | None:
     return Message(payload[0], xid, flags, ciaddr, yiaddr, siaddr, giaddr, payload[28:44], server, name, options)
 
 
-def options_of(area: bytes) -> Iterator[tuple[int, bytes]]:
-    """Ends where a length points past the area."""
+def options_of(area: bytes, zero_pads: bool = True) -> Iterator[tuple[int, bytes]]:
+    """Ends where a length points past the area.  zero_pads: 0 is no option of its own, as RFC 2132 has it."""
     at = 0
     while at < len(area) and area[at] != 255:
-        if area[at] == 0:
+        if area[at] == 0 and zero_pads:
             at += 1
             continue
         if at + 2 > len(area) or at + 2 + area[at + 1] > len(area):
@@ -272,7 +275,7 @@ def _overload(value: bytes) -> str:
 
 _CODE_WORDS: dict[int, Callable[[bytes], str]] = {
     50: _addresses, 52: _overload, 53: _message_type, 55: _parameter_list, 61: _client_id, 77: _user_class,
-    93: _architectures, 94: _undi, 97: _machine, 118: _addresses,
+    92: _addresses, 93: _architectures, 94: _undi, 97: _machine, 118: _addresses,
 }  # fmt: skip
 
 
@@ -300,11 +303,12 @@ def parts_of(code: int, value: bytes) -> list[list[Any]]:
     if code not in _CODES and code not in SUBOPTION_ROWS:
         return []
     body = value[:-1] if code == 43 and value.endswith(b"\xff") else value
-    found, used = [], 0
-    for number, content in options_of(body):
-        used += 2 + len(content)
-        found.append([number, *part_words(code, number, content)])
-    return found if used == len(body) else []
+    # Vendors that have a sub-option 0 have their own meanings for the other numbers, too.
+    for zero_pads, space in ((True, code), (False, 0)):
+        parts = list(options_of(body, zero_pads))
+        if sum(2 + len(content) for _number, content in parts) == len(body) and (0, b"") not in parts:
+            return [[number, *part_words(space, number, content)] for number, content in parts]
+    return []
 
 
 def part_words(code: int, number: int, value: bytes) -> tuple[str, str]:

@@ -66,3 +66,20 @@ def test_any_octets_can_be_dissected() -> None:
         for code in range(1, 255):
             assert describe_option(code, value)["code"] == code
     assert dissect(whole[:239]) is None
+
+
+def test_a_list_with_a_sub_option_0_is_told_by_its_numbers() -> None:
+    """Junos; RFC 2132 has 0 as padding, and pads stay no parts."""
+    told = describe_option(43, b"\0\x04/a.t\1\x01b")
+    assert told["parts"] == [[0, "sub-option 0", "/a.t"], [1, "sub-option 1", "b"]]
+    assert describe_option(43, b"\6\1\x08\0\0\xff")["parts"] == []
+    assert describe_option(43, b"\6\1\x08\xff")["parts"] == [[6, "discovery-control", "8"]]
+
+
+def test_messages_of_leasequery_have_names() -> None:
+    """RFC 3203, RFC 4388."""
+    assert [describe_option(53, bytes((kind,)))["value"] for kind in (9, 10, 11, 12, 13)] == [
+        *("FORCERENEW", "LEASEQUERY", "LEASEUNASSIGNED", "LEASEUNKNOWN", "LEASEACTIVE"),
+    ]
+    assert "malformed" in describe_option(53, b"\x0e")["value"]
+    assert describe_option(92, bytes((10, 0, 0, 1)))["value"] == "10.0.0.1"
