@@ -38,7 +38,9 @@ cdef inline uint16_t fold16(uint32_t total) noexcept nogil:
 
 
 cdef inline void put_ip_udp(uint8_t *at, const Reply *reply, uint16_t port_be) noexcept nogil:
-    """IP and UDP headers in front of the payload (RFC 791, RFC 768), UDP checksum computed."""
+    """IP and UDP headers in front of the payload (RFC 791, RFC 768), UDP checksum computed.  Without DF: what is sent to
+    a relay may meet a smaller MTU on its way.  Pieces of one datagram are told from another's by the identification, so
+    that has to differ where the content does (RFC 6864): the checksum does."""
     cdef uint16_t udp_be = swap16(<uint16_t>(8 + reply.length))
     cdef uint16_t value
     cdef uint32_t total
@@ -50,8 +52,6 @@ cdef inline void put_ip_udp(uint8_t *at, const Reply *reply, uint16_t port_be) n
     at[9] = IP_UDP
     memcpy(at + 12, &reply.source_be, 4)
     memcpy(at + 16, &reply.destination_be, 4)
-    value = fold16(sum16(at, 20, 0))
-    memcpy(at + 10, &value, 2)
     memcpy(at + 20, &port_be, 2)
     memcpy(at + 22, &reply.port_be, 2)
     memcpy(at + 24, &udp_be, 2)
@@ -60,6 +60,10 @@ cdef inline void put_ip_udp(uint8_t *at, const Reply *reply, uint16_t port_be) n
     if value == 0:
         value = 0xffff
     memcpy(at + 26, &value, 2)
+    if reply.route == ROUTE_UDP:
+        memcpy(at + 4, &value, 2)
+    value = fold16(sum16(at, 20, 0))
+    memcpy(at + 10, &value, 2)
 
 
 cdef inline void put_ethernet(uint8_t *at, const uint8_t *to, const uint8_t *source) noexcept nogil:

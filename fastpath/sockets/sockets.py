@@ -26,6 +26,7 @@ SO_ATTACH_FILTER = 26
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 SO_ATTACH_REUSEPORT_CBPF = 51
+IP_MTU_DISCOVER, IP_PMTUDISC_OMIT = 10, 5
 RECEIVE_BYTES_TOTAL = 256 << 20  # 100,000 DISCOVERs of 1,280 bytes truesize queued, twice over: NICs charge 2 kB
 RECEIVE_BYTES_MIN = 32 << 20
 BOOT_RECEIVE_BYTES = 8 << 20  # of a socket at the boot port: 3,500 requests, and ROMs ask there once
@@ -199,6 +200,9 @@ def _open_udp(index: int, workers: int, port: int | None, by: Choice, receive_by
         if index == 0:  # the others join the group and its program
             attach(sock, SO_ATTACH_REUSEPORT_CBPF, group_program(workers, by))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO if hasattr(socket, "IP_PKTINFO") else 8, 1)
+        # A relay's path may have a smaller MTU: no DF, whatever forged ICMP says of that path.  Replies are not sent
+        # anew when such a message comes, and clients do not ask for smaller ones.
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)
         set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_bytes)
         set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BYTES)
         if port is not None:

@@ -67,6 +67,19 @@ def test_no_longer_than_needed() -> None:
         assert len(ask(one_host(own=own), discover(ALICE)).data) == max(300, total)
 
 
+@pytest.mark.parametrize("length", [2, 22, 100, 255])
+def test_300_are_left_when_the_relay_has_taken_its_own_off(length: int) -> None:
+    """RFC 3046 section 2.1.1: relays that do pad no more, and ROMs behind them drop what is shorter."""
+    agent = b"\1".ljust(length, b"\0")
+    for packet in (discover(REMOTE, giaddr="10.9.0.1", agent=agent),
+                   request(REMOTE, requested="10.9.0.71", giaddr="10.9.0.1", agent=agent)):  # fmt: skip
+        data = ask(site(), packet, **relayed()).data
+        assert len(data) == 300 + len(tlv(82, agent))
+        assert data.rstrip(b"\0").endswith(tlv(82, agent) + b"\xff"), "the zeros stand behind the end mark"
+    short = ask(site(), packet, **relayed(), capacity=320).data
+    assert len(short) == min(320, 300 + len(tlv(82, agent))) or not short
+
+
 def test_echoed_fields() -> None:
     """RFC 2131 table 3."""
     padding = bytes(range(10))
