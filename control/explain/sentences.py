@@ -62,4 +62,6 @@ def sentence(words: Mapping[str, Any]) -> str:
     if words["detail"]:
         parts.append(f"[{words['detail']}]")
     parts += [f"{name}={words[name]}" for name in ("ciaddr", "requested", "vendor_class") if words[name]]
+    if words.get("relay_agent"):
+        parts.append(f"option 82: {words['relay_agent']}")
     return " ".join(parts)

@@ -28,7 +28,7 @@ _ARCHITECTURES = {
 }  # fmt: skip
 _RELAY = {
     1: "circuit id", 2: "remote id", 5: "link selection", 6: "subscriber id", 11: "server id override",
-    19: "source port", 151: "virtual subnet", 152: "virtual subnet control",
+    19: "source port", 150: "link selection (Cisco)", 151: "virtual subnet", 152: "virtual subnet control",
 }  # fmt: skip
 _IPXE_FEATURES = {  # what a build says that it can do: iPXE's src/include/ipxe/features.h
     16: "PXE extensions", 17: "iSCSI", 18: "AoE", 19: "HTTP", 20: "HTTPS", 21: "TFTP", 22: "DNS", 23: "bzImage",
@@ -311,6 +311,25 @@ def parts_of(code: int, value: bytes) -> list[list[Any]]:
     return []
 
 
+def relay_words(value: bytes) -> str:
+    """Option 82, or its beginning, on one line of ASCII: what relays write, anybody may have written."""
+    found, at = [], 0
+    while at + 2 <= len(value):
+        number, length = value[at], value[at + 1]
+        content = value[at + 2 : at + 2 + length]
+        cut = "..." if len(content) < length else ""
+        name = _RELAY.get(number, f"sub-option {number}").replace(" ", "-")
+        plain = (
+            content.isascii() and content.decode("ascii", "replace").isprintable() and not set(content) & set(b'"\\')
+        )
+        shown = f'"{content.decode("ascii")}"' if content and plain else hexadecimal(content)
+        if not cut and length == 4 and number in (5, 11, 150, 152):
+            shown = str(IPv4Address(content))
+        found.append(f"{name} {shown}{cut}")
+        at += 2 + length
+    return ", ".join(found) or hexadecimal(value)
+
+
 def part_words(code: int, number: int, value: bytes) -> tuple[str, str]:
     for each, kind, names in SUBOPTION_ROWS.get(code, ()):
         if each == number:
@@ -318,7 +337,9 @@ def part_words(code: int, number: int, value: bytes) -> tuple[str, str]:
                 return names.split()[0], record_words(code, number, value)
             return names.split()[0], value_words(Option(number, names, kind, code), value)
     name = _CODES.get(code, {}).get(number, f"sub-option {number}")
-    if code == 82 and number in (5, 11):
+    if code == 82 and number == 152 and len(value) == 4:
+        name = "server id override (Cisco)"
+    if code == 82 and (number in (5, 11) or (number in (150, 152) and len(value) == 4)):
         return name, value_words(Option(number, name, Kind.ADDRESS, code), value)
     if code == 175 and len(value) == 1:
         return name, "yes" if number in _IPXE_FEATURES and value == b"\1" else str(value[0])

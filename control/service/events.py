@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any
 
 from control.explain.sentences import FINDINGS, OTHER_SERVER, WORDS, sentence
+from control.messages.dissect import relay_words
 from control.service.identities import Clone, Identities, Loop, clone_words, loop_words, printable
 from control.service.served_table import ServedTable
 
@@ -243,6 +244,7 @@ class Warnings:
             "requested": _text(event["requested"]),
             "server_id": _text(event["server_id"]),
             "vendor_class": printable(event["vendor_class"]),
+            "relay_agent": relay_words(event["relay_agent"]) if event["relay_agent"] else None,
             "xid": f"{event['xid']:08x}",
             "boottime_s": event["boottime_ns"] / 1e9,
         }

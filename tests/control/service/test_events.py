@@ -244,6 +244,32 @@ def test_a_stranger_cannot_write_lines_of_its_own(clock: Clock, vendor: bytes) -
     assert line.isascii() and line.isprintable()
 
 
+def test_the_relay_s_note_stands_in_the_line(clock: Clock) -> None:
+    agent = b"\1\6Eth1/3\2\6\0\x1b\x21\0\0\1"
+    words = warnings(clock).describe(event(verdict="IGNORED_OTHER_LINK", giaddr=0x0A090001, relay_agent=agent))
+    assert words["relay_agent"] == 'circuit-id "Eth1/3", remote-id 0x001b21000001'
+    assert sentence(words).endswith(' option 82: circuit-id "Eth1/3", remote-id 0x001b21000001')
+    assert warnings(clock).describe(event())["relay_agent"] is None
+
+
+@pytest.mark.parametrize(
+    "agent, want",
+    [
+        (b"\1\4Eth1\2\x20" + b"x" * 22, 'circuit-id "Eth1", remote-id "' + "x" * 22 + '"...'),  # as an event has it
+        (b"\1\3a\nb", "circuit-id 0x610a62"),
+        (b'\1\3a"b', "circuit-id 0x612262"),
+        (b"\1\4\xc3\xa4\x1b[", "circuit-id 0xc3a41b5b"),
+        (b"\5\4\x0a\x14\0\1\x96\4\x0a\x14\0\2\x98\0", "link-selection 10.20.0.1, link-selection-(Cisco) 10.20.0.2, "
+         "virtual-subnet-control (empty)"),
+        (b"\x63\1\1", "sub-option-99 0x01"),
+        (b"\1", "0x01"),
+    ],
+)  # fmt: skip
+def test_option_82_as_a_line(clock: Clock, agent: bytes, want: str) -> None:
+    said = warnings(clock).describe(event(relay_agent=agent))["relay_agent"]
+    assert said == want and said.isascii() and said.isprintable()
+
+
 def test_every_word_is_a_verdict() -> None:
     assert WORDS.keys() <= {verdict.name for verdict in Verdict}
     assert MESSAGES[1] == "DISCOVER"
