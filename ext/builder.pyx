@@ -42,6 +42,7 @@ class Surroundings:
     bootp: bool = False
     rules: tuple = ()              # (key of RULES, key of ROLES, bytes), the first that fits says who asks
     classes: tuple = ()            # the site's client classes, ext/site_classes.pyx; a delta has those of its base
+    shared: tuple = ()             # (first, last, group) of networks that share a link, disjoint; group: 1 to 2**64 - 1
 
 
 def by_kind(variant) -> tuple:
@@ -519,10 +520,17 @@ cdef class Builder:
             networks += first.to_bytes(4, "little") + last.to_bytes(4, "little")
         for address in surroundings.server_ids:
             ids += address.to_bytes(4, "big")
-        return [(SECTION_TEMPLATES, templates), (SECTION_NETWORKS, networks), (SECTION_LINKS, links),
-                (SECTION_SERVER_IDS, ids), (SECTION_RELAYS, relays), (SECTION_RULES, rules), (SECTION_HEAP, self.heap),
+        return [*self.optional_sections(surroundings), (SECTION_TEMPLATES, templates), (SECTION_NETWORKS, networks),
+                (SECTION_LINKS, links), (SECTION_SERVER_IDS, ids), (SECTION_RELAYS, relays), (SECTION_RULES, rules),
+                (SECTION_HEAP, self.heap),
                 *class_sections([others for _options, _file, _fields, others in self.templates], classes,
                                 surroundings.classes if self.base is None else ())]
+
+    cdef list optional_sections(self, surroundings):
+        """What a table has only where there is something to say."""
+        shared = b"".join(first.to_bytes(4, "little") + last.to_bytes(4, "little") + group.to_bytes(8, "little")
+                          for first, last, group in sorted(surroundings.shared))
+        return [(SECTION_SHARED, bytearray(shared))] if shared else []
 
     cdef void write(self, int fd, Header *header, uint32_t slot_count, list small) except *:
         cdef uint8_t *at

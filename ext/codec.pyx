@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ext.answer cimport answer as c_answer
 from ext.classify cimport client_state, firmware_class
-from ext.judge cimport Decision, is_unicast, client_link
-from ext.leases cimport LINK_SERVED, ROLE_BMC, TOMBSTONE, Link, Site
+from ext.judge cimport Decision, client_link, fits, is_unicast, link_is_known, shares_link
+from ext.leases cimport LINK_SERVED, ROLE_BMC, SERVED, TOMBSTONE, Lease, Link, Site
 from ext.sightings cimport ClientHistory, count_ack
 from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
 from ext.packet cimport Packet, Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
@@ -53,6 +53,7 @@ class Trace:
     address: int                   # of the lease that was chosen, or of the host's first
     prefix: int
     server_id: int                 # option 54 of the answer
+    fit: str                       # of that lease to the link: "own" network, "shared" link, "routed" (/32), "" not at all
 
 
 cdef bytes span(const uint8_t *at, uint16_t length):
@@ -137,10 +138,20 @@ def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t s
                      (<const char *>reply.mac)[:6])
     else:
         said = Reply(Verdict(<int>verdict), b"", "", 0, 0, 0, 0, b"")
-    return trace_of(said, &packet, &request, &decision)
+    return trace_of(said, &site, &packet, &request, &decision)
 
 
-cdef object trace_of(said, const Packet *packet, const Request *request, const Decision *decision):
+cdef str fit_of(const Site *site, const Packet *packet, const Request *request, const Lease *lease):
+    if lease.state != SERVED:
+        return ""
+    if fits(site, packet, request, lease):
+        return "own"
+    if shares_link(site, packet, request, lease):
+        return "shared"
+    return "routed" if lease.prefix == 32 and link_is_known(site, packet, request) else ""
+
+
+cdef object trace_of(said, const Site *site, const Packet *packet, const Request *request, const Decision *decision):
     cdef bint understood = request.bootp != NULL and said.verdict not in NOT_UNDERSTOOD
     cdef bint found = decision.host.lease != NULL and decision.host.lease.state != TOMBSTONE
     cdef uint32_t link_be = client_link(request) if understood else 0
@@ -154,12 +165,13 @@ cdef object trace_of(said, const Packet *packet, const Request *request, const D
     cdef bint alone = is_unicast(packet) or packet.destination_be != <uint32_t>0xffffffff
     fields = fields_of(request, alone) if understood else {}
     if not found:
-        return Trace(said, fields, told_by, swap32(link_be), 0, "", b"", "", 0, 0, 0)
+        return Trace(said, fields, told_by, swap32(link_be), 0, "", b"", "", 0, 0, 0, "")
     lease = decision.host.lease
     return Trace(said, fields, told_by, swap32(link_be), int.from_bytes((<const char *>lease.mac)[:6], "big"),
                  "bmc" if lease.role == ROLE_BMC else "host",
                  (<const char *>decision.host.table.heap + lease.name_at)[:lease.name_bytes], STATES[lease.state],
-                 swap32(lease.address_be), lease.prefix, swap32(decision.server_id_be))
+                 swap32(lease.address_be), lease.prefix, swap32(decision.server_id_be),
+                 fit_of(site, packet, request, lease) if understood else "")
 
 
 def links_of(Pair table not None) -> list:

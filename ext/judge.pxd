@@ -4,7 +4,8 @@ Two questions in turn: where does the client stand (its *link*), and is the addr
 table alone answers both, so a restarted or a second server says the same.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+cimport cython
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ext.classify cimport OS, REBINDING, RENEWING, ClientState, client_state, firmware_class
 from ext.leases cimport *
@@ -116,6 +117,42 @@ cdef inline bint link_is_known(const Site *site, const Packet *packet, const Req
     return False
 
 
+cdef inline bint shares_link(const Site *site, const Packet *packet, const Request *request,
+                             const Lease *lease) noexcept nogil:
+    """True when the inventory says that the lease's network and another, which is the client's link, are on one wire."""
+    cdef uint64_t group = group_of(site, lease.address_be, lease.prefix)
+    cdef uint32_t link = client_link(request)
+    cdef uint32_t i
+    if group == 0:
+        return False
+    if link != 0:
+        return group_of(site, link, 32) == group
+    if not is_local(site, packet):
+        return False
+    for i in range(site.link_count):
+        if (site.links[i].ifindex == packet.ifindex
+                and group_of(site, site.links[i].address_be, 32) == group):
+            return True
+    return False
+
+
+cdef inline const Lease *lease_beside(const Site *site, const Packet *packet, const Request *request,
+                                      const Lease *first, uint32_t wanted_be) noexcept nogil:
+    """None of the host's networks is the link: its first lease in one that shares the link, else its first address without
+    a network of its own (/32), which the site routes to whatever link of its the host is on."""
+    cdef uint8_t i
+    if site.shared_count != 0:
+        for i in range(first.lease_count):
+            if ((wanted_be == 0 or first[i].address_be == wanted_be)
+                    and shares_link(site, packet, request, first + i)):
+                return first + i
+    for i in range(first.lease_count):
+        if (first[i].prefix == 32 and (wanted_be == 0 or first[i].address_be == wanted_be)
+                and link_is_known(site, packet, request)):
+            return first + i
+    return NULL
+
+
 cdef inline const Lease *lease_here(const Site *site, const Packet *packet, const Request *request,
                                     const Lease *first, uint32_t wanted_be) noexcept nogil:
     """The host's first lease that fits the link, and has the wanted address unless that is 0."""
@@ -219,6 +256,8 @@ cdef inline Verdict judge_request(const Site *site, const Packet *packet, const 
         return confirm_lease(site, request, decision)
     # SELECTING, INIT_REBOOT; and who names no address at all gets the one that we would have offered.
     lease = lease_here(site, packet, request, decision.host.lease, request.requested_be)
+    if cython.unlikely(lease == NULL):
+        lease = lease_beside(site, packet, request, decision.host.lease, request.requested_be)
     if lease != NULL:
         decision.host.lease = lease
         return ACKED
@@ -246,6 +285,8 @@ cdef inline Verdict judge_bootp(const Site *site, const Packet *packet, const Re
         decision.to_ciaddr = True
     else:
         lease = lease_here(site, packet, request, decision.host.lease, 0)
+        if cython.unlikely(lease == NULL):
+            lease = lease_beside(site, packet, request, decision.host.lease, 0)
         if lease == NULL:
             return IGNORED_OTHER_LINK
     decision.host.lease = lease
@@ -332,6 +373,8 @@ cdef inline Verdict judge(const Site *site, const Packet *packet, const Request 
         verdict = judge_request(site, packet, request, decision)
     elif request.message_type == DHCPDISCOVER:
         lease = lease_here(site, packet, request, decision.host.lease, 0)
+        if cython.unlikely(lease == NULL):
+            lease = lease_beside(site, packet, request, decision.host.lease, 0)
         if lease == NULL:
             return IGNORED_OTHER_LINK
         decision.host.lease = lease

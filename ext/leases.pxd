@@ -74,13 +74,14 @@ cdef enum SectionKind:
     SECTION_SERVER_IDS
     SECTION_RELAYS
     SECTION_RULES
-    SECTION_HEAP                   # bytes
-    SECTION_COLUMNS                # from here on none has to be there
+    SECTION_HEAP                   # bytes; the last that every table has
+    SECTION_COLUMNS
     SECTION_VARIANTS
     SECTION_CLASS_FIELDS
     SECTION_CLASS_TEXTS
     SECTION_CLASS_NUMBERS
     SECTION_CLASS_NAMES            # bytes: JSON, for people and for tables of other classes
+    SECTION_SHARED = 20
     SECTION_KINDS                  # one more than the last that we know
 
 
@@ -166,6 +167,12 @@ cdef packed struct Network:        # the union of the IP managers' networks: sor
     uint32_t last
 
 
+cdef packed struct Shared:         # networks that share a link with others: sorted, disjoint, host order
+    uint32_t first
+    uint32_t last
+    uint64_t group                 # hash of its name, never 0
+
+
 cdef packed struct Link:           # one address of one interface; the primary address first
     uint32_t ifindex
     uint32_t address_be
@@ -246,6 +253,8 @@ cdef struct Table:                 # one mapped generation; header NULL = none
     uint32_t class_number_count
     const uint8_t *class_names
     uint32_t class_names_bytes
+    const Shared *shared
+    uint32_t shared_count
 
 
 cdef struct Site:                  # what answer() knows: the adopted pair and the age of the truth
@@ -262,6 +271,8 @@ cdef struct Site:                  # what answer() knows: the adopted pair and t
     uint32_t server_id_count
     uint32_t relay_count
     uint32_t rule_count
+    const Shared *shared
+    uint32_t shared_count
     int64_t age_s                  # since control last had the inventory's word
 
 
@@ -355,6 +366,23 @@ cdef inline bint in_networks(const Site *site, uint32_t address_be) noexcept nog
     return low < site.network_count and site.networks[low].first <= address
 
 
+cdef inline uint64_t group_of(const Site *site, uint32_t address_be, uint8_t prefix) noexcept nogil:
+    """Of networks on one link, the group that has the whole network of an address; 0: none has."""
+    cdef uint32_t address = swap32(address_be)
+    cdef uint32_t inside = <uint32_t>0xffffffff >> prefix if prefix < 32 else 0
+    cdef uint32_t low = 0, high = site.shared_count, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if site.shared[middle].last < address:
+            low = middle + 1
+        else:
+            high = middle
+    if (low == site.shared_count or site.shared[low].first > address & ~inside
+            or site.shared[low].last < address | inside):
+        return 0
+    return site.shared[low].group
+
+
 cdef inline bint is_ours(const Site *site, uint32_t address_be) noexcept nogil:
     cdef uint32_t i
     for i in range(site.link_count):
@@ -414,6 +442,8 @@ cdef inline uint32_t record_bytes(uint32_t kind) noexcept nogil:
         return sizeof(Relay)
     if kind == SECTION_RULES:
         return sizeof(Rule)
+    if kind == SECTION_SHARED:
+        return sizeof(Shared)
     if kind == SECTION_VARIANTS:
         return 4
     if kind == SECTION_CLASS_FIELDS:
@@ -480,7 +510,7 @@ cdef inline const char *attach_table(Table *table, const void *at, uint64_t byte
         if known[section[i].kind] != NULL:
             return b"a section stands there twice"
         known[section[i].kind] = section + i
-    for i in range(1, SECTION_COLUMNS):
+    for i in range(1, SECTION_HEAP + 1):
         if known[i] == NULL:
             return b"a section is missing"
     table.slot_count = <uint32_t>known[<int>SECTION_SLOTS].count
@@ -504,6 +534,7 @@ cdef inline const char *attach_table(Table *table, const void *at, uint64_t byte
     table.relays = <const Relay *>(start + known[<int>SECTION_RELAYS].at)
     table.rules = <const Rule *>(start + known[<int>SECTION_RULES].at)
     table.heap = start + known[<int>SECTION_HEAP].at
+    table.shared = <const Shared *>records_of(known[<int>SECTION_SHARED], start, &table.shared_count)
     return attach_classes(table, start, known)
 
 
@@ -530,4 +561,5 @@ cdef inline const char *join_site(Site *site) noexcept nogil:
     site.server_ids_be, site.server_id_count = words.server_ids_be, words.server_id_count
     site.relays, site.relay_count = words.relays, words.relay_count
     site.rules, site.rule_count = words.rules, words.rule_count
+    site.shared, site.shared_count = words.shared, words.shared_count
     return NULL

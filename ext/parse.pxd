@@ -32,6 +32,12 @@ cdef inline void parse_relay_agent(Request *request, const uint8_t *at, uint16_t
             request.relay_server_id_be = load32(at + 2)
         elif at[0] == RELAY_SOURCE_PORT:
             request.relay_port = True
+        elif at[0] == RELAY_CISCO_LINK and at[1] == 4:           # the standard's counts, wherever it stands
+            if request.link_selection_be == 0:
+                request.link_selection_be = load32(at + 2)
+        elif at[0] == RELAY_CISCO_SERVER_ID and at[1] == 4:      # without data: RFC 6607's, which is echoed
+            if request.relay_server_id_be == 0:
+                request.relay_server_id_be = load32(at + 2)
         at += 2 + at[1]
 
 

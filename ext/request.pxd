@@ -25,7 +25,7 @@ cdef struct Request:
     uint16_t max_size              # option 57, host order, 0 when absent
     uint32_t requested_be          # option 50, 0 when absent
     uint32_t server_id_be          # option 54, 0 when absent
-    uint32_t link_selection_be     # option 82 sub-option 5 (RFC 3527)
+    uint32_t link_selection_be     # option 82 sub-option 5 (RFC 3527), else Cisco's 150
     uint32_t relay_server_id_be    # option 82 sub-option 11: the id that the relay wants clients to see (RFC 5107)
     uint32_t subnet_selection_be   # option 118 (RFC 3011)
     Span client_id                 # option 61

@@ -76,5 +76,7 @@ cdef enum:
     RELAY_LINK_SELECTION = 5       # RFC 3527
     RELAY_SERVER_ID = 11           # RFC 5107
     RELAY_SOURCE_PORT = 19         # RFC 8357
+    RELAY_CISCO_LINK = 150         # what Cisco's relays say before RFC 3527's 5,
+    RELAY_CISCO_SERVER_ID = 152    # and before RFC 5107's 11
     OVERLOAD_FILE = 1
     OVERLOAD_SNAME = 2

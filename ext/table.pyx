@@ -138,6 +138,12 @@ cdef class Generation:
         return b""
 
     @property
+    def shared(self) -> tuple:
+        """(first, last, group) of the networks that share a link with others, disjoint and sorted."""
+        return tuple((self.table.shared[i].first, self.table.shared[i].last, self.table.shared[i].group)
+                     for i in range(self.table.shared_count))
+
+    @property
     def is_converted(self) -> bool:
         """True when rows come from a layout that told objects apart by name alone: a refresh replaces it as a whole."""
         return bool(self.table.header.flags & FLAG_CONVERTED)
@@ -354,6 +360,10 @@ cdef class Generation:
                     or self.table.rules[i].role > ROLE_BMC):
                 raise TableInvalid(f"generation {self.number}: rule {i} is impossible")
         self.verify_classes()
+        for i in range(self.table.shared_count):
+            if (self.table.shared[i].group == 0 or self.table.shared[i].first > self.table.shared[i].last
+                    or (i and self.table.shared[i].first <= self.table.shared[i - 1].last)):
+                raise TableInvalid(f"generation {self.number}: shared network {i} is impossible")
         for i in range(self.table.template_count):
             if (self.table.templates[i].options_at + <uint64_t>self.table.templates[i].options_bytes > self.table.heap_bytes
                     or self.table.templates[i].file_at + <uint64_t>self.table.templates[i].file_bytes > self.table.heap_bytes

@@ -467,11 +467,11 @@ def test_giaddr_of_a_point_to_point_link_is_no_broadcast() -> None:
 
 @pytest.mark.parametrize("prefix", [0, 1, 8, 23, 31, 32])
 def test_every_prefix(prefix: int) -> None:
-    """The link fits by the lease's own prefix; /32: only when giaddr is the address itself, which nobody is."""
+    """The link fits by the lease's own prefix; /32: any link that the inventory knows."""
     pair = one_host(mac=REMOTE, address="10.9.0.70", prefix=prefix)
     inside = ask(pair, discover(REMOTE, giaddr="10.9.0.71"), **via("10.9.0.71"))
     outside = ask(pair, discover(REMOTE, giaddr="200.9.0.71"), **via("200.9.0.71"))
-    assert inside.verdict == (V.IGNORED_OTHER_LINK if prefix == 32 else V.OFFERED)
+    assert inside.verdict == V.OFFERED
     assert outside.verdict == (V.OFFERED if prefix == 0 else V.IGNORED_OTHER_LINK)
 
 
