@@ -70,6 +70,10 @@ def render_outcome(said: dict[str, Any], before: Before | None = None) -> list[s
     if said["host"] is not None:
         address = f", {said['address']}" if said["address"] else ""
         lines.append(row("record", f"{said['host']} ({said['role']}), {said['state']}{address}"))
+    if said["fit"]:
+        lines.append(row("", said["fit"]))
+    if said["relay_agent"] and not said["reply"]:
+        lines.append(row("relay", f"its note (option 82): {said['relay_agent']}"))
     reply = said["reply"]
     what = reply["message"] if reply else "none"
     colour = ("red" if what == "NAK" else "green") if reply else "yellow"

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, NetmaskValueError
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -37,6 +37,10 @@ class BadRow(ValueError):
     """A field that cannot be taken: what it is, what came, what was wanted."""
 
 
+class PassedOver(Exception):
+    """A row of IPv6, which is another service's."""
+
+
 class Numbered(NamedTuple):
     """One of several values of an option, with its attribute's number."""
 
@@ -54,6 +58,7 @@ class NetworkRow:
     name: str
     network: IPv4Network
     gateway: IPv4Address | None
+    dhcp: Mapping[str, OptionValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +170,8 @@ def read_rows(
         faults: list[str] = []
         try:
             row = _ROW_OF[kind](where, fields, faults)
+        except PassedOver:
+            continue
         except BadRow as error:
             yield lost(f"{where}: {error}", where, kind, fields)
             continue
@@ -176,9 +183,11 @@ def read_rows(
 # One row --------------------------------------------------------------------------------------------------------------
 
 
-def _network(where: str, fields: dict[str, Any], _faults: list[str]) -> NetworkRow:
-    _only(fields, "name", "base", "mask", "gateway")
+def _network(where: str, fields: dict[str, Any], faults: list[str]) -> NetworkRow:
+    _only(fields, "name", "base", "mask", "gateway", "dhcp")
     base, mask = fields.get("base"), fields.get("mask")
+    if _is_ipv6(base):
+        raise PassedOver
     if not isinstance(base, (str, int)) or not isinstance(mask, (str, int)):
         raise BadRow(f"base {shown(base)} and mask {shown(mask)}; wanted a network's first address and mask")
     try:
@@ -188,10 +197,10 @@ def _network(where: str, fields: dict[str, Any], _faults: list[str]) -> NetworkR
             f"base {shown(base)} and mask {shown(mask)}: {str(error)[:200]}; wanted a network's first address and mask"
         ) from error
     gateway = _address("gateway", fields["gateway"]) if fields.get("gateway") else None
-    if gateway is not None and gateway not in network:
+    if gateway is not None and gateway not in network and network.prefixlen < 32:
         raise BadRow(f"gateway {gateway}; wanted one inside {network}")
     name = fields.get("name") or f"net-{str(network.network_address).replace('.', '-')}"
-    return NetworkRow(where=where, name=_name(name), network=network, gateway=gateway)
+    return NetworkRow(where=where, name=_name(name), network=network, gateway=gateway, dhcp=_dhcp(fields, faults))
 
 
 def _pool(where: str, fields: dict[str, Any], faults: list[str]) -> PoolRow:
@@ -233,7 +242,8 @@ def _host(where: str, fields: dict[str, Any], faults: list[str]) -> HostRow:
     addresses: tuple[IPv4Address, ...] | None = None
     osportnames: dict[IPv4Address, str] = {}
     if "address" in fields or "addresses" in fields:
-        bound = [_bound_address(item) for item in _listed(fields, "address", "addresses")]
+        said = [_bound_address(item) for item in _listed(fields, "address", "addresses")]
+        bound = [item for item in said if item is not None]
         addresses = tuple(address for address, _ in bound)
         osportnames = {address: osportname for address, osportname in bound if osportname is not None}
     hostname = fields.get("hostname")
@@ -317,11 +327,20 @@ def _units(fields: Mapping[str, Any]) -> tuple[int, ...]:
     return units
 
 
-def _bound_address(value: Any) -> tuple[IPv4Address, str | None]:
-    """An address, or {address: ..., osportname: ...}."""
+def _is_ipv6(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and ":" in value and IPv6Address(value) is not None
+    except AddressValueError:
+        return False
+
+
+def _bound_address(value: Any) -> tuple[IPv4Address, str | None] | None:
+    """An address, or {address: ..., osportname: ...}; None: of IPv6, which is another service's."""
     if not isinstance(value, dict):
-        return _address("address", value), None
+        return None if _is_ipv6(value) else (_address("address", value), None)
     _only(value, "address", "osportname")
+    if _is_ipv6(value.get("address")):
+        return None
     return _address("address", value.get("address")), _text("osportname", value.get("osportname"))
 
 
@@ -415,6 +434,7 @@ def _network_fields(row: NetworkRow) -> dict[str, Any]:
         base=str(row.network.network_address),
         mask=str(row.network.netmask),
         gateway=None if row.gateway is None else str(row.gateway),
+        dhcp={option: _option_fields(value) for option, value in row.dhcp.items()},
     )
 
 

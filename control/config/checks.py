@@ -262,7 +262,7 @@ def take_workers(value: Any) -> Any:
 
 
 # Subkeys of key `dhcp` that say how a host is answered (control/plan/contexts.py): an option of that name hides it.
-OWN_ATTRIBUTES = ("enabled", "proxy", "overload", "always_broadcast", "bootfile_url")
+OWN_ATTRIBUTES = ("enabled", "proxy", "overload", "always_broadcast", "bootfile_url", "shared")
 
 
 def take_extra_options(value: Any) -> dict[str, str]:

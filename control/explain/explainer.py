@@ -18,7 +18,15 @@ from control.explain.offline import Interface, router_of
 from control.explain.wording import stage_of, verdict_words
 from control.mac import show_mac
 from control.messages.capture import BOOT_PORT, Capture, Datagram
-from control.messages.dissect import Message, describe_option, differences, dissect, words
+from control.messages.dissect import (
+    Message,
+    describe_option,
+    differences,
+    dissect,
+    options_of,
+    relay_words,
+    words,
+)
 from control.plan.classes import Client
 from control.plan.origins import BOOT_FILE, NEXT_SERVER
 from ext import codec
@@ -29,9 +37,16 @@ ReasonOf = Callable[[str], str | None]
 OriginOf = Callable[[int, Client, int], dict[int, str]]
 _LINKS = {
     "link selection": "the relay says in option 82.5 that it stands there",
+    "Cisco's": "the relay says in option 82.150, Cisco's link selection, that it stands there",
     "subnet selection": "it says so itself in option 118",
     "giaddr": "the relay's address (giaddr)",
     "": "the network of the interface that it came in on",
+}
+
+_FITS = {  # a lease whose own network is not the client's link
+    "shared": "{network} is on that link, too: its IP manager has the same `shared` as the link's",
+    "routed": "{network} is an address without a network of its own: the site routes it to whatever link of its "
+    "the machine is on",
 }
 
 
@@ -80,19 +95,23 @@ class Explainer:
         """Link, record, verdict, reply; nothing but "verdict" None without a table."""
         if self.pair is None:
             return {"verdict": None, "meaning": "there is no table to answer from", "advice": "", "reply": None} | (
-                dict.fromkeys(("link", "link_words", "host", "role", "state", "reason", "address"))
+                dict.fromkeys(
+                    ("link", "link_words", "host", "role", "state", "reason", "address", "fit", "relay_agent")
+                )
             )
         verdict = trace.reply.verdict.name
         meaning, advice = verdict_words(verdict)
         mac = show_mac(trace.mac) if trace.mac else None
         return {
             "link": str(IPv4Address(trace.link)) if trace.link else self.network_at(ifindex, trace.address),
-            "link_words": _LINKS[trace.told_by] if request else None,
+            "link_words": _LINKS[told_by(trace)] if request else None,
             "host": trace.host.decode("utf-8", "replace") if trace.mac else None,
             "role": trace.role or None,
             "state": trace.state or None,
             "reason": self.reason_of(mac) if mac else None,
             "address": f"{IPv4Address(trace.address)}/{trace.prefix}" if trace.address else None,
+            "fit": _FITS[trace.fit].format(network=network_of(trace)) if trace.fit in _FITS else None,
+            "relay_agent": relay_words(trace.request["relay_agent"]) if trace.request.get("relay_agent") else None,
             "verdict": verdict,
             "meaning": meaning,
             "advice": advice,
@@ -198,6 +217,10 @@ class Explainer:
                     0,
                     {"ifindex": each.ifindex, "local": each.address},
                 )
+        if lease["prefix"] == 32 and self.interfaces:
+            place = self.interfaces[0]
+            words = f"by broadcast on any link of the site, here that of {place}"
+            return str(network), words, 0, {"ifindex": place.ifindex, "local": place.address}
         relay = router_of(lease) or int(network.network_address) + 1
         first = self.interfaces[0] if self.interfaces else Interface(1, 0, 0)
         return str(network), f"by a relay, assumed at {IPv4Address(relay)}", relay, unicast(first, relay, SERVER_PORT)
@@ -274,6 +297,16 @@ class Explainer:
             "ifindex": place.ifindex, "source": datagram.source, "source_port": datagram.source_port,
             "destination": datagram.destination, "local": place.address, "at_boot_port": at_boot_port,
         }  # fmt: skip
+
+
+def told_by(trace: codec.Trace) -> str:
+    """A key of _LINKS."""
+    own = 5 not in dict(options_of(trace.request.get("relay_agent", b"")))
+    return "Cisco's" if trace.told_by == "link selection" and own else trace.told_by
+
+
+def network_of(trace: codec.Trace) -> Any:
+    return Interface(0, trace.address, trace.prefix).network
 
 
 def unicast(to: Interface, source: int, port: int) -> dict[str, Any]:

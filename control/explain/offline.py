@@ -109,7 +109,8 @@ def plan_file(source: FileSource, config: Dhcp) -> Planned:
     for batch in reading.batches:
         work.add(batch)
     done = work.assemble(None, set())
-    fd = done.rows.seal(1, Surroundings(networks=tuple(work.rules.networks)), created_s=0)
+    around = Surroundings(networks=tuple(work.rules.networks), shared=tuple(work.rules.shared))
+    fd = done.rows.seal(1, around, created_s=0)
     try:
         return Planned(Pair(Generation(fd)), done.reasons, done.faults)
     finally:
@@ -125,7 +126,7 @@ def placed(pair: Pair, interfaces: Collection[Interface], config: Dhcp) -> Pair:
         else:
             builder.copy_host(pair.delta, mac, role)
     links = ((each.ifindex, each.address, each.prefix, MTU, True) for each in interfaces)
-    around = replace(surroundings(config, pair.top.networks, links), interfaces_limited=False)
+    around = replace(surroundings(config, pair.top.networks, links, pair.top.shared), interfaces_limited=False)
     fd = builder.seal(pair.top.number + 1, around, created_s=pair.top.created_s)
     try:
         return Pair(pair.base, Generation(fd))
@@ -153,7 +154,10 @@ def assumed(pair: Pair, macs: Iterable[int], servers: Iterable[int], taken: Coll
         if not any(IPv4Address(address) in network for network in networks):
             networks[IPv4Network((address, 24), strict=False)] = None
     found = []
-    for index, network in enumerate(networks, 1):
+    links = [
+        network for network in networks if network.prefixlen < 32
+    ]  # one address alone is a host's, on any of these
+    for index, network in enumerate(links, 1):
         ours = next((address for address in seen if IPv4Address(address) in network), None)
         found.append(Interface(index, free_address(pair, network, others) if ours is None else ours, network.prefixlen))
     return found

@@ -67,7 +67,8 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "IGNORED_OTHER_LINK": (
         "none of its addresses belongs to the network that it asks from",
-        "plugged into another network than the inventory thinks? netmask of the IP manager, or the relay, wrong?",
+        "plugged into another network than the inventory thinks? netmask of the IP manager, or the relay, wrong? two "
+        "networks on one wire without a common dhcp shared?",
     ),
     "IGNORED_OTHER_SERVER": (
         "it takes another server's offer, and tells us so",

@@ -5,7 +5,7 @@ ext/classify.pxd tells the classes apart on the wire; here are their names, and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Final
 
@@ -125,6 +125,12 @@ def bootless(said: dict[str, bytes]) -> dict[str, bytes]:
     if said.get(URL_KEY) == b"":
         del said[URL_KEY]
     return said
+
+
+def is_said(chain: Iterable[str], identity: str, layers: Iterable[Container[str]]) -> bool:
+    """Whether anybody says an option to a class, or to all, be it something that cannot be sent."""
+    keys = {f"{identity}{SEPARATOR}{name}" if name else identity for name in chain}
+    return any(key in layer for layer in layers for key in keys)
 
 
 def manners(firmware: ClientClass, payloads: dict[int, bytes], url: bytes | None) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from itertools import islice
 from socket import AF_INET, inet_pton
 from typing import Any, NamedTuple
 
-from control.sources.model import Address, Thing
+from control.sources.model import Address, Thing, is_ipv6, name_of
 from control.sources.reasons import OTHER, Reason
 
-SUBNET_MASK, ROUTER, BROADCAST = 1, 3, 28
+SUBNET_MASK, ROUTER, BROADCAST, ROUTES = 1, 3, 28, 121
+SHARED = "shared"  # subkey of an IP manager's `dhcp`: the name that networks on one link have together
+NOT_OF_A_NETWORK = {"enabled", "proxy", "12"}  # what only a machine, or a container of machines, can say
 
 
 class BadRecord(Exception):
@@ -30,10 +36,15 @@ class Manager(NamedTuple):
     first: int
     last: int
     router: int
+    key: tuple[Any, ...]  # what else than a host and its containers decides about a template
+    said: Mapping[str, Any] = {}  # contexts.Merged: its `dhcp` attributes
+    payloads: Mapping[str, bytes | None] = {}  # the same, encoded
+    group: str = ""  # of networks on one link
 
     @property
-    def key(self) -> tuple[int, int, int]:
-        return self.first, self.last, self.router
+    def is_unnumbered(self) -> bool:
+        """One address without a network around it: its router is outside, and it is routed to wherever its host is."""
+        return self.first == self.last
 
     def takes(self, value: int) -> bool:
         """True for an address that a host may have here; check_usable() says why not."""
@@ -42,13 +53,27 @@ class Manager(NamedTuple):
 
     def options(self) -> dict[int, bytes]:
         """Netmask and broadcast, and the gateway when there is one."""
-        options = {SUBNET_MASK: self.network.netmask.packed, BROADCAST: self.network.broadcast_address.packed}
+        options = {SUBNET_MASK: self.network.netmask.packed}
+        if not self.is_unnumbered:
+            options[BROADCAST] = self.network.broadcast_address.packed
         if self.gateway is not None:
             options[ROUTER] = self.gateway.packed
         return options
 
 
+def routes_on_link(router: bytes) -> bytes:
+    """Option 121 of who has no network (RFC 3442): the router is on the link, all else behind it.
+
+    A client that takes it ignores option 3; without the first route it could not reach a router outside its mask."""
+    return bytes((32,)) + router + bytes(4) + bytes((0,)) + router
+
+
+def is_of_ipv6(thing: Thing) -> bool:
+    return is_ipv6(thing.first("baseip", "property"))
+
+
 def read_manager(thing: Thing) -> Manager:
+    """Without its options.  Raises BadRecord."""
     base, mask, gateway = (thing.first(key, "property") for key in ("baseip", "netmask", "gateway"))
     if base is None:
         raise BadRecord("IP manager without baseip: it says nothing about a network", "bad-network")
@@ -56,13 +81,91 @@ def read_manager(thing: Thing) -> Manager:
         network = IPv4Network((str(base), str(mask or "255.255.255.255")), strict=False)
         router = IPv4Address(str(gateway)) if gateway else None
         first, last = int(network.network_address), int(network.broadcast_address)
-        return Manager(network, router, first, last, int(router) if router else 0)
+        number = int(router) if router else 0
+        return Manager(network, router, first, last, number, (first, last, number))
     except ValueError as error:
         raise BadRecord(
             f"IP manager with baseip {quote(base)}, netmask {quote(mask)}, gateway {quote(gateway)}: "
             f"{str(error)[:120]}",
             "bad-network",
         ) from error
+
+
+def with_options(
+    manager: Manager, said: Mapping[str, Any], payloads: Mapping[str, bytes | None], attributes: object
+) -> Manager:
+    """attributes: as the inventory has them; others are another key."""
+    if not said:
+        return manager
+    digest = hashlib.blake2b(repr(attributes).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+    return manager._replace(said=said, payloads=payloads, key=(*manager.key, digest))
+
+
+def shared_networks(
+    managers: Mapping[str, Manager], blame: Callable[[str, str], None], whole: bool
+) -> list[tuple[int, int, int]]:
+    """(first, last, group) of networks that share a link, disjoint and sorted.  managers: by path.
+
+    whole: no other IP manager can have been left unread.  A network with another one in it that is not of its group is
+    left out: of an address in both nobody could say on which link it is."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    ordered = sorted(managers.values(), key=lambda each: (each.first, -each.last))
+    firsts = [each.first for each in ordered]
+    members = Counter(each.group for each in ordered)
+    for path, manager in managers.items():
+        if not manager.group:
+            continue
+        other = stranger_within(manager, ordered, firsts)
+        if other is None:
+            ranges.setdefault(manager.group, []).append((manager.first, manager.last))
+            if whole and members[manager.group] == 1:
+                blame(name_of(path), f"dhcp {SHARED} = {quote(manager.group)}: no other network has this group")
+            continue
+        whose = f"of group {quote(other.group)}" if other.group else "of no group"
+        blame(
+            name_of(path),
+            f"dhcp {SHARED} = {quote(manager.group)} is not used: {manager.network} has {other.network} in it, {whose}",
+        )
+    return sorted((*span, group_number(group)) for group, spans in ranges.items() for span in union(spans))
+
+
+def stranger_within(manager: Manager, ordered: Sequence[Manager], firsts: Sequence[int]) -> Manager | None:
+    """A network inside another, or the same, that is not of its group.  ordered: by their first address."""
+    for other in islice(ordered, bisect_left(firsts, manager.first), None):
+        if other.first > manager.last:
+            break
+        if other.last <= manager.last and other.group != manager.group:
+            return other
+    return None
+
+
+def union(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Of networks, of which one may be a part of another."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not found or last > found[-1][1]:
+            found.append((first, last))
+    return found
+
+
+def group_number(name: str) -> int:
+    """The same over all refreshes; never 0."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=8).digest()) or 1
+
+
+def kept_shared(
+    former: Iterable[tuple[int, int, int]], now: Iterable[tuple[int, int, int]], networks: Iterable[tuple[int, int]]
+) -> list[tuple[int, int, int]]:
+    """As they are now, with those of before in whose place no network is known now: their IP manager may be one that
+    cannot be read."""
+    known = union(networks)
+    firsts = [first for first, _last in known]
+
+    def is_known(first: int, last: int) -> bool:
+        at = bisect_right(firsts, last) - 1
+        return at >= 0 and known[at][1] >= first
+
+    return sorted([*now, *(one for one in former if not is_known(one[0], one[1]))])
 
 
 def quote(value: Any) -> str:

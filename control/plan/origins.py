@@ -21,7 +21,7 @@ from control.plan.classes import (
     resolve,
 )
 from control.plan.contexts import Context, Merged, Payloads, is_proxied
-from control.plan.networks import Manager, quick_address
+from control.plan.networks import ROUTER, ROUTES, BadRecord, Manager, quick_address
 from control.plan.plan import Rules
 from control.plan.templates import classes_said
 from control.sources.model import Inventory, Thing, name_of
@@ -75,13 +75,15 @@ class Origins:
             return {}
         rules, thing = self.known[mac]
         context, own = rules.context(thing.path), rules.reader.own(thing)
-        manager = next((m for m in rules.managers.values() if m.first <= address <= m.last), None)
+        manager = manager_at(rules, thing, address)
         of_bmc = rules.bmc_port is not None and any(
             each.port_name == rules.bmc_port and quick_address(each.text) == address for each in thing.addresses()
         )
         origins = dict(_BY_PACKET)
         origins |= of_manager(rules, manager)
-        origins |= of_attributes(rules, client, own, context, of_bmc)
+        origins |= of_attributes(rules, client, own, context, manager, of_bmc)
+        if manager is not None and manager.is_unnumbered and ROUTER in origins:
+            origins.setdefault(ROUTES, f"a network of one address, {origins[ROUTER]}")
         origins.setdefault(_HOST_NAME, f"name of {described(rules, thing.name)}")
         origins[NEXT_SERVER] = origins.get(_TFTP_SERVER, DEFAULT)
         origins[BOOT_FILE] = origins.get(_TFTP_FILENAME, DEFAULT)
@@ -110,25 +112,52 @@ def described(rules: Rules, name: str) -> str:
     return " ".join(paths[0].split("/", 2)[1:]) if paths else name
 
 
-def of_manager(rules: Rules, manager: Manager | None) -> dict[int, str]:
-    if manager is None:
-        return {}
+def manager_at(rules: Rules, thing: Thing, address: int) -> Manager | None:
+    """In whose network a machine has an address."""
+    for bound in thing.addresses():
+        try:
+            value, manager = rules.usable(bound)
+        except BadRecord:
+            continue
+        if value == address:
+            return manager
+    return next((each for each in rules.managers.values() if each.first <= address <= each.last), None)
+
+
+def network_name(rules: Rules, manager: Manager) -> str:
     path = next(path for path, each in rules.managers.items() if each is manager)
-    return dict.fromkeys(manager.options(), f"network {rules.frame.things[path].name}")
+    return f"network {rules.frame.things[path].name}"
 
 
-def of_attributes(rules: Rules, client: Client, own: Merged, context: Context, of_bmc: bool) -> dict[int, str]:
-    """What the attributes of the machine and its containers give, and what the class gets besides."""
-    payloads = (rules.reader.payloads(own, lambda *_: None), context.payloads)
+def of_manager(rules: Rules, manager: Manager | None) -> dict[int, str]:
+    return {} if manager is None else dict.fromkeys(manager.options(), network_name(rules, manager))
+
+
+def of_attributes(
+    rules: Rules, client: Client, own: Merged, context: Context, manager: Manager | None, of_bmc: bool
+) -> dict[int, str]:
+    """What the attributes of the machine, its containers and its network give, and what the class gets besides."""
+    proxied = is_proxied(own, context) is not None
+    of_network = manager.said if manager is not None and not proxied else {}
+    encoded = manager.payloads if manager is not None and not proxied else {}
+    payloads = (rules.reader.payloads(own, lambda *_: None), context.payloads, encoded)
     chain = (BMC, *rules.classes.chain(client)) if of_bmc else tuple(rules.classes.chain(client))
     said = resolve(chain, payloads)
-    names = resolve(chain, (named(rules, own, payloads[0]), named(rules, context.merged, payloads[1])))
+    by_network = {
+        key: f"{network_name(rules, manager)}, {values.subkey}".encode("utf-8", "backslashreplace")
+        if encoded.get(key) is not None
+        else None
+        for key, values in of_network.items()
+        if manager is not None
+    }
+    of_things = named(rules, own, payloads[0]), named(rules, context.merged, payloads[1])
+    names = resolve(chain, (*of_things, by_network))
     origins = {int(key): names[key].decode() for key in said if key.isdigit()}
     before = {int(key): payload for key, payload in said.items() if key.isdigit()}
     after = dict(before)
     url = said.get(URL_KEY)
     firmware = rules.classes.firmware(client)
-    if is_proxied(own, context) is None:
+    if not proxied:
         manners(firmware, after, url)
     else:
         boot_service_manners(firmware, after, url)
@@ -137,7 +166,7 @@ def of_attributes(rules: Rules, client: Client, own: Merged, context: Context, o
         if before.get(code) != payload:
             by_url = code == _TFTP_FILENAME and url is not None
             origins[code] = names[URL_KEY].decode() if by_url else f"every {chain[of_bmc]}"
-    subkeys = [values.subkey for values in (*own.values(), *context.merged.values())]
+    subkeys = [values.subkey for values in (*own.values(), *context.merged.values(), *of_network.values())]
     if pxelinux_magic(subkeys):
         origins.setdefault(_MAGIC, "with pxelinux attributes")
     return origins

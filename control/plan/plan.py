@@ -35,15 +35,21 @@ from control.plan.contexts import (
     is_proxied,
 )
 from control.plan.networks import (
+    NOT_OF_A_NETWORK,
+    ROUTER,
+    SHARED,
     BadRecord,
     Manager,
     check_usable,
     claimed,
+    is_of_ipv6,
     manager_of,
     parse_address,
     quick_address,
     quote,
     read_manager,
+    shared_networks,
+    with_options,
 )
 from control.plan.templates import (
     OwnAttributes,
@@ -53,7 +59,7 @@ from control.plan.templates import (
     decides_about_template,
     make_template,
 )
-from control.sources.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing, name_of
+from control.sources.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing, is_ipv6, name_of
 from control.sources.reasons import Reason
 
 LEASES_MAX = 255
@@ -90,6 +96,7 @@ class Plan:
     rows: list[Row] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
     networks: list[tuple[int, int]] = field(default_factory=list)
+    shared: list[tuple[int, int, int]] = field(default_factory=list)  # (first, last, group): on one link
     claims: list[Claim] = field(default_factory=list)
     contested: Contested = field(default_factory=lambda: Contested())
     unsure: list[str] = field(default_factory=list)  # paths of what nobody may conclude about: it stays as it is served
@@ -104,7 +111,7 @@ Owner = tuple[int | None, str, str | int]
 def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
     """Rows for every host of an inventory that is there as a whole; compile.py does the same for parts."""
     rules = Rules(inventory, config)
-    plan = Plan(networks=rules.networks)
+    plan = Plan(networks=rules.networks, shared=rules.shared)
     for path, why in inventory.lost.items():
         plan.unsure.append(path)
         plan.faults.blame(name_of(path), why, "unread")
@@ -142,10 +149,31 @@ class Rules:
         for path in frame.managers:
             thing = frame.things[path]
             try:
-                self.managers[path] = read_manager(thing)
+                if not is_of_ipv6(thing):
+                    self.managers[path] = self.manager(thing)
             except BadRecord as bad:
                 self.manager_faults.blame(thing.name, bad.reason)
+        self.shared = shared_networks(self.managers, self.manager_faults.blame, not frame.unread)
+        said = [key for manager in self.managers.values() for key in manager.said]
+        self.classed_by_networks = {key.partition(SEPARATOR)[0] for key in said if SEPARATOR in key}
         self.bmc_port = config.ipmi_port_name if config.update_ipmi else None
+
+    def manager(self, thing: Thing) -> Manager:
+        """With its options: they are of all hosts that have an address in its network.  Raises BadRecord."""
+        manager, blame = read_manager(thing), self.manager_faults.blame
+        said = self.reader.own(thing)
+        values = said.pop(SHARED).values if SHARED in said else ("",)
+        groups = [str(value).strip() if value is not None else "" for value in values]
+        if len(groups) > 1:
+            blame(thing.name, f"dhcp {SHARED} has {len(groups)} values: {quote(groups)}; wanted one group")
+        elif not groups[0].isprintable():
+            blame(thing.name, f"dhcp {SHARED} = {quote(groups[0])}: wanted the name of a group")
+        else:
+            manager = manager._replace(group=groups[0])
+        for key in [key for key in said if key.partition(SEPARATOR)[0] in NOT_OF_A_NETWORK]:
+            blame(thing.name, f"dhcp {said.pop(key).subkey} of an IP manager is not used: a network cannot say it")
+        attributes = [each for each in thing.of_key("dhcp") if each.subkey != SHARED]
+        return with_options(manager, said, self.reader.payloads(said, blame), attributes)
 
     @property
     def networks(self) -> list[tuple[int, int]]:
@@ -233,7 +261,7 @@ class Rules:
             return None
         if number is not None and number + CLUSTO_INT_OFFSET != address:
             return None
-        template = context.templates.get((manager.first, manager.last, manager.router))
+        template = context.templates.get(manager.key)
         name = thing.path.split("/", 2)[2]
         if template is None or len(name) > HOST_NAME_BYTES_MAX or not HOST_NAME.fullmatch(name):
             return None
@@ -278,7 +306,8 @@ class Rules:
             return Row(mac, State.PROXIED, thing.name, options, (lease,), reason)
         leases, refused = self.leases(thing, attributes, context)
         if not leases:
-            reason = "; ".join(refused) or "no address bound"
+            only_ipv6 = any(is_ipv6(address.text) for address in thing.addresses())
+            reason = "; ".join(refused) or ("no IPv4 address bound" if only_ipv6 else "no address bound")
             return Row(mac, State.QUARANTINED if refused else State.NO_ADDRESS, thing.name, b"", (), reason)
         if len(leases) > LEASES_MAX:
             raise BadRecord(f"addresses in {len(leases)} networks; a host has at most {LEASES_MAX}", "too-large")
@@ -331,6 +360,8 @@ class Rules:
         for address in thing.addresses():
             if self.bmc_port is not None and (address.port_name == self.bmc_port) != bmc:
                 continue
+            if address.other is None and is_ipv6(address.text):
+                continue
             try:
                 value, manager = self.usable(address)
             except BadRecord as bad:
@@ -360,7 +391,7 @@ class Rules:
 
     def split(self, own: Merged, context: Context) -> OwnAttributes:
         keys = (*own, *context.merged)
-        classed = {key.partition(SEPARATOR)[0] for key in keys if SEPARATOR in key}
+        classed = {key.partition(SEPARATOR)[0] for key in keys if SEPARATOR in key} | self.classed_by_networks
         shared = frozenset(key for key in own if decides_about_template(key.partition(SEPARATOR)[0], classed))
         names_host = any(key.partition(SEPARATOR)[0] == str(_HOST_NAME) for key in keys)
         return OwnAttributes(own, shared, names_host, lambda: self.reader.payloads(own, self.faults.blame))
@@ -394,7 +425,9 @@ class Rules:
             hidden = tuple(sorted(own.keys() - shared))
             magic = pxelinux_magic(values.subkey for values in own.values())
             key = (manager.key if manager is not None else None, apart, hidden, magic)
-        if of_bmc and BMC in classes_said(own, context.merged):
+            if manager is not None and manager.is_unnumbered and str(ROUTER) in own:  # the routes say it, too
+                key = (*key, own[str(ROUTER)].values)
+        if of_bmc and BMC in classes_said(own, context.merged, manager.said if manager is not None else {}):
             key = (BMC, key)
         known: Template | None = context.templates.get(key)
         if known is None:

@@ -11,10 +11,17 @@ from control.config.bmc import rules
 from control.config.config import Dhcp
 
 
-def surroundings(dhcp: Dhcp, networks: Iterable[tuple[int, int]], links: Iterable[tuple[Any, ...]]) -> Surroundings:
-    """networks: (first, last) of the inventory's IP managers.  links: (ifindex, address, prefix, mtu, served)."""
+def surroundings(
+    dhcp: Dhcp,
+    networks: Iterable[tuple[int, int]],
+    links: Iterable[tuple[Any, ...]],
+    shared: Iterable[tuple[int, int, int]],
+) -> Surroundings:
+    """networks: (first, last) of the inventory's IP managers.  links: (ifindex, address, prefix, mtu, served).  shared:
+    (first, last, group) of networks on one link."""
     return Surroundings(
         networks=tuple(networks),
+        shared=tuple(shared),
         links=tuple(links),
         interfaces_limited=bool(dhcp.interfaces),
         server_id=int(dhcp.server_id) if dhcp.server_id else 0,

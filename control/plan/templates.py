@@ -23,11 +23,12 @@ from control.plan.classes import (
     Client,
     ClientClasses,
     boot_service_manners,
+    is_said,
     manners,
     resolve,
 )
 from control.plan.contexts import ALWAYS_BROADCAST, OVERLOAD, SWITCHES, Context, Merged, Payloads
-from control.plan.networks import ROUTER, SUBNET_MASK, BadRecord, Manager
+from control.plan.networks import ROUTER, ROUTES, SUBNET_MASK, BadRecord, Manager, routes_on_link
 
 LEASE_S, RENEWAL_S, REBINDING_S = 3600, 1600, 3150
 INFINITE_S = 0xFFFFFFFF
@@ -107,8 +108,10 @@ def make_template(
     own, theirs = attributes.said, attributes.payloads
     hidden = {key for key in own if key not in attributes.shared and key.isdigit()}
     made: dict[tuple[int, tuple[tuple[int, bytes], ...]], Template] = {}
-    layers = ({key: theirs.get(key) for key in own if key in attributes.shared}, context.payloads)
+    network = manager.payloads if manager is not None else {}
+    layers = ({key: theirs.get(key) for key in own if key in attributes.shared}, context.payloads, network)
     subkeys = [values.subkey for values in (*context.merged.values(), *own.values())]
+    subkeys += [values.subkey for values in manager.said.values()] if manager is not None else []
     magic = pxelinux_magic(subkeys)
     said_to = classes_said(*layers)
     planned: dict[Client, Template] = {}
@@ -117,7 +120,8 @@ def make_template(
             planned[client] = planned[ClientClass.BIOS_PXE]  # the same manners, and nothing said to either
             continue
         payloads = manager.options() if manager is not None else {}
-        said = resolve((BMC, *classes.chain(client)) if of_bmc else classes.chain(client), layers)
+        chain = (BMC, *classes.chain(client)) if of_bmc else tuple(classes.chain(client))
+        said = resolve(chain, layers)
         for key, data in said.items():
             if key.isdigit():
                 payloads[int(key)] = data
@@ -128,8 +132,12 @@ def make_template(
         else:
             boots = boot_service_manners(classes.firmware(client), payloads, url)
             flags |= BROADCAST | (BOOTS if boots else 0)
-        if magic and str(_MAGIC) not in own and str(_MAGIC) not in context.merged:
+        if magic and not any(str(_MAGIC) in each for each in (own, context.merged, network)):
             payloads[_MAGIC] = MAGIC
+        if manager is not None and manager.is_unnumbered and not is_said(chain, str(ROUTES), (*layers, hidden)):
+            router = (theirs if str(ROUTER) in hidden else {}).get(str(ROUTER)) or payloads.get(ROUTER, b"")
+            if router:
+                payloads[ROUTES] = routes_on_link(router[:4])
         for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
             if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):
                 payloads.pop(int(key), None)

@@ -26,6 +26,7 @@ from control.mac import show_mac
 from control.plan.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Younger, encoded
 from control.plan.contexts import Faults
 from control.plan.guards import Flips, shrinking
+from control.plan.networks import kept_shared
 from control.plan.origins import found_origins
 from control.plan.plan import Claim, plan_hosts
 from control.plan.site_facts import surroundings
@@ -143,13 +144,15 @@ class Planner:
         if not self.relink(self.links, "disk", confirmed_s):
             self.served.drop()
 
-    def surroundings(self, networks: tuple[tuple[int, int], ...]) -> Surroundings:
+    def surroundings(
+        self, networks: tuple[tuple[int, int], ...], shared: tuple[tuple[int, int, int], ...]
+    ) -> Surroundings:
         served = set(self.config.dhcp.interfaces)
         links = (
             (index, address, prefix, mtu, not served or name in served)
             for index, name, address, prefix, mtu in self.links
         )
-        return surroundings(self.config.dhcp, networks, links)
+        return surroundings(self.config.dhcp, networks, links, shared)
 
     # --- relink --------------------------------------------------------------------------------------------------
 
@@ -160,7 +163,8 @@ class Planner:
             return True
         top = self.served.pair.top
         try:
-            silenced = self.served.delta(self.served.rows_of_delta(), self.surroundings(top.networks), top.created_s)
+            around = self.surroundings(top.networks, top.shared)
+            silenced = self.served.delta(self.served.rows_of_delta(), around, top.created_s)
         except AnsweredTwice as refused:
             self.refuse(refused, "links")
             return False
@@ -215,7 +219,8 @@ class Planner:
         try:
             if changes:
                 builder = self.served.rows_of_delta(found.keys, found.rows.values())
-                silenced = self.served.delta(builder, self.surroundings(pair.top.networks), pair.top.created_s)
+                around = self.surroundings(pair.top.networks, pair.top.shared)
+                silenced = self.served.delta(builder, around, pair.top.created_s)
         except AnsweredTwice as refused:
             close_all(former[1] if former is not None else [])
             self.refuse(refused, "hosts")
@@ -304,10 +309,11 @@ class Planner:
         carried = self.carried(done)
         number = self.served.number + 1
         self.progress("build", 0, 4)
-        networks = tuple(done.rules.networks)
+        networks, shared = tuple(done.rules.networks), tuple(done.rules.shared)
         if pair is not None and done.rules.frame.unread:  # perhaps one of a manager that cannot be read
+            shared = tuple(kept_shared(pair.top.shared, shared, networks))
             networks += pair.top.networks
-        surroundings = self.surroundings(networks)
+        surroundings = self.surroundings(networks, shared)
         younger = Younger(self.touched, self.looked_up_claims, self.touched_claims)
         assembled = done.assemble(pair, carried, younger)
         fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
@@ -429,7 +435,7 @@ class Planner:
         before = served.remember()
         assert before is not None
         try:
-            changes, silenced = served.go_back(lambda pair: self.surroundings(pair.top.networks))
+            changes, silenced = served.go_back(lambda pair: self.surroundings(pair.top.networks, pair.top.shared))
         except AnsweredTwice as refused:
             close_all(before[1])
             self.refuse(refused, "refresh")

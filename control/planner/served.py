@@ -155,7 +155,8 @@ class Served:
         # Which requests are of which of the site's classes is the base's word: a delta cannot change it.
         classes = pair is not None and pair.base.site_classes != full.site_classes
         anew = pair is None or converted or classes
-        if pair is not None and not changes and pair.top.networks == full.networks and not anew:
+        same = pair is not None and (pair.top.networks, pair.top.shared) == (full.networks, full.shared)
+        if same and not changes and not anew:
             os.close(full_fd)
             return False, Silenced()
         try:

@@ -95,10 +95,10 @@ class Asker:
         return Shown(thing, list(dict.fromkeys(contents)), distinct_parents(body, f"get_by_name {name}"))
 
     def manager(self, path: str) -> Thing:
-        """Its properties alone: a show document of a manager costs a hundred times as much."""
+        """Its attributes alone: a show document of a manager costs a hundred times as much."""
         if not _ADDRESSABLE.match(name_of(path)):
             return self.show(path).thing
-        body = self.get(f"{path}/attrs", SINGLE_BYTES_MAX, subkey="property")
+        body = self.get(f"{path}/attrs", SINGLE_BYTES_MAX)
         rows = body.get("attrs") if isinstance(body, dict) else None
         return Thing(path, parse_attributes(rows, f"{path}/attrs"))
 

@@ -352,7 +352,8 @@ def manager_attributes(row: NetworkRow) -> tuple[Attribute, ...]:
     said = [("baseip", str(row.network.network_address)), ("netmask", str(row.network.netmask))]
     if row.gateway is not None:
         said.append(("gateway", str(row.gateway)))
-    return tuple(Attribute(key, "property", None, value, "string") for key, value in said)
+    of_itself = (Attribute(key, "property", None, value, "string") for key, value in said)
+    return (*of_itself, *dhcp_attributes(row.dhcp))
 
 
 def dhcp_attributes(options: Mapping[str, OptionValue]) -> tuple[Attribute, ...]:

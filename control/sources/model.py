@@ -11,6 +11,7 @@ import json
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv6Address
 from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
@@ -54,6 +55,17 @@ class Address(NamedTuple):
     manager: str | None  # path
     port_name: str | None
     other: str | None = None  # what the record's number says, when its text says something, too
+
+
+def is_ipv6(text: Any) -> bool:
+    """Of a host with both kinds of addresses, or of an IP manager of that kind: not our affair, and no fault."""
+    if not isinstance(text, str) or ":" not in text:
+        return False
+    try:
+        IPv6Address(text.strip())
+    except AddressValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,8 @@ class Inventory:
         if above is not None:
             return above
         for address in thing.addresses():
+            if is_ipv6(address.text):
+                continue
             if address.manager in self.unread:
                 return address.manager
             if address.manager is None:  # any could contain it

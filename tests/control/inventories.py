@@ -87,12 +87,14 @@ class Site:
     def put(self, name: str, container: str) -> None:
         self.members.setdefault(self.path(container), []).append(self.path(name))
 
-    def network(self, name: str, network: str | None, gateway: str | None = None, netmask: str | None = None) -> None:
+    def network(
+        self, name: str, network: str | None, gateway: str | None = None, netmask: str | None = None, **dhcp: Any
+    ) -> None:
         base, _, prefix = (network or "").partition("/")
         mask = netmask or str(IPv4Address(0xFFFFFFFF << 32 - int(prefix or 32) & 0xFFFFFFFF))
         found = {"baseip": base if network else None, "netmask": mask, "gateway": gateway}
         properties = [attribute(key, "property", value) for key, value in found.items() if value is not None]
-        self.thing(name, "resourcemanager", properties)
+        self.thing(name, "resourcemanager", [*properties, *dhcp_attributes(dhcp)])
 
     def pool(self, name: str, *, pools: Iterable[str] = (), type_: str = "pool", **dhcp: Any) -> None:
         self.thing(name, type_, dhcp_attributes(dhcp), pools)

@@ -220,15 +220,15 @@ class _Dump:
         network = manager.network
         assert network is not None, manager.entity.name
         gateway = _address_or_none(manager.gateway)
-        if gateway is not None and gateway not in network:
+        if gateway is not None and gateway not in network and network.prefixlen < 32:
             gateway = None
         said = {"baseip": str(network.network_address), "netmask": str(network.netmask)}
         if gateway is not None:
             said["gateway"] = str(gateway)
-        rows = load_rows(self.db, [manager.entity.id], AttrFilter())[manager.entity.id]
-        self.lost.rows(row for row in rows if not _is_property(row, said))
+        dhcp, left = _options(load_rows(self.db, [manager.entity.id], AttrFilter())[manager.entity.id])
+        self.lost.rows(row for row in left if not _is_property(row, said))
         self._lose_memberships(memberships(self.db, [manager.entity.id]))
-        return NetworkRow(where="", name=manager.entity.name, network=network, gateway=gateway)
+        return NetworkRow(where="", name=manager.entity.name, network=network, gateway=gateway, dhcp=dhcp)
 
     def _container(self, entity: Entity, rows: list[AttrRow], inside: list[Membership]) -> PoolRow:
         dhcp, left = _options(rows)

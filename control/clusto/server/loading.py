@@ -239,6 +239,7 @@ class _Loading:
         for target in targets:
             if isinstance(target.row, NetworkRow):
                 self._network(target, target.row)
+                self._options(target, target.row.dhcp)
                 continue
             self._options(target, target.row.dhcp)
             if isinstance(target.row, HostRow):

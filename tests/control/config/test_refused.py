@@ -13,7 +13,7 @@ from control.config import checks
 from control.config.config import Config, ConfigFaults, parse
 from control.discovery.coordinator import JOURNAL
 from control.discovery.traps import identity
-from control.plan import classes, contexts
+from control.plan import classes, contexts, networks
 from control.table.file import TableStore
 
 FILE = Path("services.conf")
@@ -85,7 +85,9 @@ def test_both_halves_of_a_character_are_one() -> None:
 # --- names that are the service's own --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["enabled", "Enabled", "proxy", "overload", "always-broadcast", "bootfile_url"])
+@pytest.mark.parametrize(
+    "name", ["enabled", "Enabled", "proxy", "overload", "always-broadcast", "bootfile_url", "shared"]
+)
 def test_an_extra_option_that_would_hide_what_the_service_reads(name: str) -> None:
     """Every host was disabled by {"150": "enabled"}."""
     (line,) = faults_of("dhcp", "extra_options", {"150": name})
@@ -93,7 +95,7 @@ def test_an_extra_option_that_would_hide_what_the_service_reads(name: str) -> No
 
 
 def test_every_attribute_that_the_service_reads_is_one() -> None:
-    ours = {contexts.ENABLED, contexts.PROXY, classes.URL_KEY, *contexts.SWITCHES}
+    ours = {contexts.ENABLED, contexts.PROXY, classes.URL_KEY, *contexts.SWITCHES, networks.SHARED}
     assert {name.replace("-", "_") for name in ours} == set(checks.OWN_ATTRIBUTES)
 
 

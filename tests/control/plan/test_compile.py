@@ -485,13 +485,18 @@ def changed(rows: tuple[Attribute, ...], changes: list[Any]) -> tuple[Attribute,
     return tuple(made)
 
 
+OPTIONS = st.sampled_from([{}, {"domain": "n"}, {"domain--uefi-x64": "r", "shared": "v"}, {"shared": "w"}])
+
+
 @pytest.mark.property
 @settings(deadline=None, max_examples=250)
-@given(changes=CHANGES, name=NAMES, ipmi=st.booleans(), domain=st.booleans())
-def test_the_quick_path_on_hosts_that_are_nearly_usual(changes: Any, name: str, ipmi: bool, domain: bool) -> None:
+@given(changes=CHANGES, name=NAMES, ipmi=st.booleans(), domain=st.booleans(), said=st.tuples(OPTIONS, OPTIONS))
+def test_the_quick_path_on_hosts_that_are_nearly_usual(
+    changes: Any, name: str, ipmi: bool, domain: bool, said: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
     content = Site(None)
-    content.network("n1", "10.1.0.0/28", "10.1.0.1")
-    content.network("n2", "10.1.0.0/29", "10.1.0.2")
+    content.network("n1", "10.1.0.0/28", "10.1.0.1", **said[0])
+    content.network("n2", "10.1.0.0/29", "10.1.0.2", **said[1])
     content.network("n3", "10.2.0.0/30")
     content.pool("p", enabled=1, **({"domain": "x"} if domain else {}))
     content.host("known", At("10.1.0.4", "n1"), At("10.1.0.3", "n2"), At("10.2.0.2", "n3"), pools=["p"], dhcp={})

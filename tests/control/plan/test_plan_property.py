@@ -33,6 +33,17 @@ VALUES = {
     "hostname": ["h"],
     "router": ["10.1.0.14", "nowhere"],
 }
+OF_NETWORKS = {
+    "domain": ["net.example"],
+    "domain--uefi-x64": ["rom.example"],
+    "tftp_filename--ipxe": ["menu.ipxe"],
+    "name_server": ["10.1.0.3", "nowhere"],
+    "pxelinux-configfile": ["/net"],
+    "overload--bios-pxe": [0],
+    "shared": ["v", "w", ""],
+    "enabled": [1],
+    "hostname": ["net"],
+}
 
 
 def some(draw: st.DrawFn, choices: Sequence[Any], most: int) -> list[Any]:
@@ -43,7 +54,8 @@ def some(draw: st.DrawFn, choices: Sequence[Any], most: int) -> list[Any]:
 def sites(draw: st.DrawFn) -> Site:
     site = Site(None)
     for name, network in NETWORKS.items():
-        site.network(name, network, draw(st.sampled_from([None, "10.1.0.1"])))
+        said = {key: draw(st.sampled_from(OF_NETWORKS[key])) for key in some(draw, list(OF_NETWORKS), 2)}
+        site.network(name, network, draw(st.sampled_from([None, "10.1.0.1"])), **said)
 
     def dhcp(least: dict[str, Any]) -> dict[str, Any]:
         return least | {key: draw(st.sampled_from(VALUES[key])) for key in some(draw, list(VALUES), 3)}
@@ -64,7 +76,8 @@ def sites(draw: st.DrawFn) -> Site:
 
 
 def comparable(plan: Plan) -> tuple[Any, ...]:
-    return plan.rows, {name: sorted(reasons) for name, reasons in plan.faults.items()}, sorted(plan.networks)
+    faults = {name: sorted(reasons) for name, reasons in plan.faults.items()}
+    return plan.rows, faults, sorted(plan.networks), plan.shared
 
 
 @pytest.mark.property

@@ -79,7 +79,7 @@ def test_an_inventory_that_shrinks(inventory: Inventory, tmp_path: Path, said: p
     "piece, raw",
     [
         pytest.param("get_entities", http("no", "500 Oops"), id="the-lists"),
-        pytest.param("subkey=property", http('{"attrs": ['), id="a-manager-in-invalid-JSON"),
+        pytest.param("/net/attrs", http('{"attrs": ['), id="a-manager-in-invalid-JSON"),
         pytest.param("prefetch_attrs", b"", id="every-bulk-answer-closed"),
         pytest.param("prefetch_attrs", http("no", "500 Oops"), id="every-bulk-answer-500"),
     ],

@@ -223,7 +223,7 @@ REQUESTS = {
     "container": "/query/get_by_name?name=rack",
     "members": "/query/get_by_name?name=rack&prefetch_attrs=[{}]",
     "single-host": "/query/get_by_name?name=alone",
-    "manager": "/resourcemanager/net/attrs?subkey=property",
+    "manager": "/resourcemanager/net/attrs",
 }
 TRACEBACK = 'Traceback (most recent call last):\n  File "x", line 1\nLookupError: no such thing\n'
 HTTP = ("list", "single-host")  # what is wrong below the JSON's shape is one function's affair, whatever was asked
@@ -550,5 +550,5 @@ def test_a_fake_that_says_the_truth_is_the_server(store: Store) -> None:
     datacenter().store_in(store)
     with spoiling(application(store)) as server:
         assert isinstance(server, Spoiling)
-        body = requests.get(f"{server.url}/resourcemanager/net/attrs?subkey=property", timeout=30).json()
+        body = requests.get(f"{server.url}/resourcemanager/net/attrs", timeout=30).json()
     assert [a.key for a in parse_attributes(body["attrs"], "net")] == ["baseip", "gateway", "netmask"]

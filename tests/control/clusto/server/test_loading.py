@@ -193,7 +193,9 @@ def loads_and_dumps_alike(folder: Path, dumped: Path) -> None:
 
 
 EVERYTHING = """
-networks: [{base: 10.88.0.0, mask: 255.255.255.0, gateway: 10.88.0.1}]
+networks:
+- {base: 10.88.0.0, mask: 255.255.255.0, gateway: 10.88.0.1, dhcp: {name_server: [10.88.0.2, 10.88.0.3], shared: v}}
+- {name: alone, base: 198.51.100.7, mask: 255.255.255.255, gateway: 10.88.0.1, dhcp: {lease_time: 600}}
 pools: [{name: p, dhcp: {NTP_server: [10.0.0.1, 10.0.0.2]}}, {name: u, driver: unique_pool, containers: [dc1]}]
 containers:
 - {name: dc1, driver: basicdatacenter, dhcp: {enabled: 1}}
@@ -209,11 +211,11 @@ hosts:
 def test_everything_that_the_format_says(tmp_path: Path, store: Store) -> None:
     path = write(tmp_path, "all.yaml", EVERYTHING)
     report = load_file(store, path)
-    assert (counted(report), report.errors) == ((7, 0, 0), [])
-    assert counted(load_file(store, path)) == (0, 0, 7)
+    assert (counted(report), report.errors) == ((8, 0, 0), [])
+    assert counted(load_file(store, path)) == (0, 0, 8)
     dumped, lost = tmp_path / "dump.yaml", []
-    assert (dump_file(store, dumped, lost.append), lost) == (7, [])
-    assert counted(load_file(store, dumped)) == (0, 0, 7)
+    assert (dump_file(store, dumped, lost.append), lost) == (8, [])
+    assert counted(load_file(store, dumped)) == (0, 0, 8)
     loads_and_dumps_alike(tmp_path, dumped)
     with running(store) as url:
         connect(url)
@@ -331,7 +333,7 @@ def test_what_the_file_cannot_say_is_named(tmp_path: Path, store: Store) -> None
     with store.write() as db:
         create_entity(db, driver_named("basicserver"), "with blank")
     dumped, lost = tmp_path / "dump.yaml", []
-    assert dump_file(store, dumped, lost.append) == 8
+    assert dump_file(store, dumped, lost.append) == 9
     assert [line.removeprefix(f"{dumped}: ") for line in lost] == [
         "1 objects are not in the file: basicserver with such a name (1)",
         "3 objects have attributes that the file does not hold: port-nic-eth/mac (2), _hidden (1), dhcp (1)",
@@ -348,16 +350,19 @@ def test_what_a_dump_left_out_stays_when_it_is_loaded_again(tmp_path: Path, stor
         a = get_by_name("a")
         a.add_attr("ip", number=9, subkey="ipstring", value="9.9.9.9")
         a.add_attr("ip", number=8, subkey="osportname", value="eth8")
+        a.add_attr("ip", number=7, subkey="ipstring", value="2001:db8::7")
         said = sorted(map(str, a.attrs("ip")))
         dumped = tmp_path / "dump.yaml"
         dump_file(store, dumped)
         assert counted(load_file(store, dumped))[:2] == (0, 0)
         assert sorted(map(str, get_by_name("a").attrs("ip"))) == said
-        report = load_file(store, write(tmp_path, "more.yaml", "hosts: [{name: a, addresses: [10.88.0.13]}]"))
+        more = "hosts: [{name: a, addresses: [10.88.0.13, '2001:db8::8']}]"
+        report = load_file(store, write(tmp_path, "more.yaml", more))
         assert report.written, report.errors
         left = {(attr.number, attr.subkey): attr.value for attr in get_by_name("a").attrs("ip")}
     assert (left[9, "ipstring"], left[8, "osportname"]) == ("9.9.9.9", "eth8")
-    assert [value for (_number, subkey), value in left.items() if subkey == "ipstring"] == ["9.9.9.9", "10.88.0.13"]
+    texts = [value for (_number, subkey), value in left.items() if subkey == "ipstring"]
+    assert sorted(texts) == ["10.88.0.13", "2001:db8::7", "9.9.9.9"]
 
 
 def test_aliases_merges_and_any_order_of_lists(tmp_path: Path, store: Store) -> None:
