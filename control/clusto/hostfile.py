@@ -30,6 +30,7 @@ _USUAL_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MAC: Final = re.compile(r"[0-9a-f]{12}")
 _OPTION: Final = re.compile(r"\w[\w-]{0,255}", re.ASCII)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
+PORT_MAX: Final = 65_535
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
@@ -77,6 +78,8 @@ class PoolRow:
 class HostRow:
     """mac, addresses, hostname, rack are None when the file does not speak of them: then what is there stays.
 
+    macs: of the ports behind the first, by number, and portnames: of ports, what the operating system calls them; a
+    port that the file does not speak of stays as it is.
     osportnames: of the addresses that have one.  ru: the units of the rack that it takes.
     """
 
@@ -92,6 +95,13 @@ class HostRow:
     containers: tuple[str, ...] = ()
     rack: str | None = None
     ru: tuple[int, ...] = ()
+    macs: Mapping[int, str] = field(default_factory=dict)
+    portnames: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def cards(self) -> dict[int, str]:
+        """MACs of all ports, by number."""
+        return ({1: self.mac} if self.mac is not None else {}) | dict(self.macs)
 
 
 Row = NetworkRow | PoolRow | HostRow
@@ -229,7 +239,7 @@ def _container(
 
 
 _HOST_FIELDS: Final = (
-    *("name", "driver", "mac", "address", "addresses", "pool", "pools", "dhcp"),
+    *("name", "driver", "mac", "macs", "address", "addresses", "pool", "pools", "dhcp"),
     *("hostname", "container", "containers", "rack", "ru"),
 )
 
@@ -246,6 +256,7 @@ def _host(where: str, fields: dict[str, Any], faults: list[str]) -> HostRow:
         bound = [item for item in said if item is not None]
         addresses = tuple(address for address, _ in bound)
         osportnames = {address: osportname for address, osportname in bound if osportname is not None}
+    macs, portnames = _cards(fields)
     hostname = fields.get("hostname")
     rack, ru = fields.get("rack"), _units(fields)
     if (rack is None) != (not ru):
@@ -254,7 +265,7 @@ def _host(where: str, fields: dict[str, Any], faults: list[str]) -> HostRow:
         where=where,
         name=_name(fields.get("name")),
         driver=driver,
-        mac=None if fields.get("mac") in (None, "") else _mac(fields["mac"]),
+        mac=macs.pop(1, None),
         addresses=addresses,
         pools=_names(fields, "pool", "pools"),
         dhcp=_dhcp(fields, faults),
@@ -263,6 +274,8 @@ def _host(where: str, fields: dict[str, Any], faults: list[str]) -> HostRow:
         containers=_names(fields, "container", "containers"),
         rack=None if rack is None else _name(rack),
         ru=ru,
+        macs=macs,
+        portnames=portnames,
     )
 
 
@@ -308,6 +321,36 @@ def _mac(value: Any) -> str:
     if mac is None:
         raise BadRow(f"mac {shown(value)}; wanted six octets like 00:11:22:33:44:55 (in YAML within quotes)")
     return mac
+
+
+def _cards(fields: Mapping[str, Any]) -> tuple[dict[int, str], dict[int, str]]:
+    """MACs and names of ports, by number: `mac` is the first port's, `macs` a list from it on, or says the numbers."""
+    said = fields.get("macs") or {}
+    if isinstance(said, str):
+        said = said.split()
+    if isinstance(said, list):
+        said = dict(enumerate(said, 1))
+    if not isinstance(said, dict):
+        raise BadRow(f"macs {shown(said)}; wanted a list of MACs, or a mapping of a port's number to its MAC")
+    if fields.get("mac") not in (None, ""):
+        if 1 in said:
+            raise BadRow(f"mac {shown(fields['mac'])} and macs {shown(fields['macs'])}; wanted port 1 in one of them")
+        said = {1: fields["mac"], **said}
+    macs: dict[int, str] = {}
+    names: dict[int, str] = {}
+    for number, card in said.items():
+        if type(number) is not int or not 1 <= number <= PORT_MAX:
+            raise BadRow(f"macs: port {shown(number)}; wanted a number from 1 to {PORT_MAX}, without quotes")
+        if isinstance(card, dict):
+            _only(card, "mac", "osportname")
+            if card.get("osportname") is not None:
+                names[number] = _text("osportname", card["osportname"])
+            card = card.get("mac")
+        mac = _mac(card)
+        if mac in macs.values():
+            raise BadRow(f"mac {mac} at two ports; wanted it at one")
+        macs[number] = mac
+    return macs, names
 
 
 def _text(what: str, value: Any) -> str:
@@ -449,10 +492,16 @@ def _fields(row: PoolRow | HostRow) -> dict[str, Any]:
         else str(address)
         for address in row.addresses or ()
     ]
+    named_first = 1 in row.portnames
+    cards = {number: mac for number, mac in sorted(row.cards.items()) if number != 1 or named_first}
     return _present(
         name=row.name,
         driver=row.driver if row.driver != "basicserver" else None,
-        mac=row.mac,
+        mac=None if named_first else row.mac,
+        macs={
+            number: {"mac": mac, "osportname": row.portnames[number]} if number in row.portnames else mac
+            for number, mac in cards.items()
+        },
         hostname=row.hostname,
         addresses=addresses,
         rack=row.rack,

@@ -394,7 +394,7 @@ class _Table:
     def __init__(self, cells: Sequence[str], line: int) -> None:
         self.line = line
         self.header = [_folded(cell) for cell in cells]
-        is_host = not {"mac", "address", "addresses"}.isdisjoint(self.header)
+        is_host = not {"mac", "macs", "address", "addresses"}.isdisjoint(self.header)
         self.kind = "networks" if "base" in self.header else "hosts" if is_host else "pools"
         self.rows = 0
         self.parted = False  # by a blank line, from the rows that may still come
@@ -419,7 +419,7 @@ class _Table:
 KEYS: Final = frozenset(("name", "base"))
 _KEYS_AS_WRITTEN: Final = frozenset(form for key in KEYS for form in (key, key.title(), key.upper()))
 _KNOWN: Final = (
-    *("name", "base", "mask", "gateway", "driver", "mac", "address", "addresses", "pool", "pools"),
+    *("name", "base", "mask", "gateway", "driver", "mac", "macs", "address", "addresses", "pool", "pools"),
     *("hostname", "container", "containers", "rack", "ru"),
 )
 _OPTION_PREFIX: Final = "dhcp."

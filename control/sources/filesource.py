@@ -214,7 +214,8 @@ class FileSource:
         content = [
             (
                 path,
-                row.mac,
+                row.cards,
+                row.portnames,
                 tuple(map(int, row.addresses or ())),
                 row.hostname,
                 dict(row.dhcp),
@@ -254,14 +255,18 @@ class FileSource:
         above = names_below(own_frame, wanted_names) if not frame.fresh else set[str]()
 
         def is_wanted(row: HostRow) -> bool:
-            return row.mac in wanted_macs or row.name in wanted_names or not above.isdisjoint(above_of(row))
+            return (
+                not wanted_macs.isdisjoint(row.cards.values())
+                or row.name in wanted_names
+                or not above.isdisjoint(above_of(row))
+            )
 
         wanted: set[IPv4Address] = set()
         count = 0
         for row in self.host_rows():
             if is_wanted(row):
                 wanted.update(row.addresses or ())
-                count += row.name not in wanted_names and row.mac not in wanted_macs
+                count += row.name not in wanted_names and wanted_macs.isdisjoint(row.cards.values())
                 if count > BELOW_MAX:
                     raise TooMany
         others: set[IPv4Address] = set()
@@ -271,7 +276,7 @@ class FileSource:
                 for name in row.pools:
                     self.name_pool(name, own_frame)
                 own_frame.parents[path] = self.paths_of(above_of(row))
-                if row.mac is not None:
+                if row.cards:
                     own_frame.hosts.append(path)
                     others.update(row.addresses or ())
         others -= wanted
@@ -367,8 +372,10 @@ def dhcp_attributes(options: Mapping[str, OptionValue]) -> tuple[Attribute, ...]
 
 def host_attributes(row: HostRow, networks: Networks) -> tuple[Attribute, ...]:
     found = []
-    if row.mac is not None:
-        found.append(Attribute("port-nic-eth", "mac", 1, row.mac, "string"))
+    for number, mac in row.cards.items():
+        found.append(Attribute("port-nic-eth", "mac", number, mac, "string"))
+        if number in row.portnames:
+            found.append(Attribute("port-nic-eth", "osportname", number, row.portnames[number], "string"))
     if row.hostname is not None:
         found.append(Attribute("hostname", None, None, row.hostname, "string"))
     for number, address in enumerate(row.addresses or ()):

@@ -96,6 +96,19 @@ class Thing:
             if a.key == "port-nic-eth" and a.subkey == "mac" and a.number in (1, "1") and a.value is not None
         ]
 
+    def macs(self) -> list[tuple[int, str]]:
+        """`port-nic-eth` / N / `mac` of every port: (number, as written)."""
+        return [(number, str(value)) for number, value in self.of_ports("mac") if value is not None]
+
+    def of_ports(self, subkey: str) -> Iterator[tuple[int, Any]]:
+        """(number, value) of an attribute of Ethernet ports; one without a number is of none."""
+        for key, said, number, value, _datatype in self.attributes:
+            if key == "port-nic-eth" and said == subkey and number is not None:
+                if isinstance(number, int):
+                    yield number, value
+                elif str(number).isdecimal():
+                    yield int(number), value
+
     def ipmi_mac(self) -> list[str]:
         """`port-nic-eth` / 1 / `ipmi-mac`: of the BMC behind that port, as control or a person recorded it."""
         return [
@@ -106,7 +119,7 @@ class Thing:
 
     def has_mac(self) -> bool:
         """Whether it, or its BMC alone, can ask at all."""
-        return bool(self.mac() or self.ipmi_mac())
+        return bool(self.macs() or self.ipmi_mac())
 
     def host_name(self) -> str:
         """The attribute `hostname` (any subkey), or else the name."""
@@ -138,7 +151,7 @@ class Inventory:
 
     things: dict[str, Thing] = field(default_factory=dict)
     parents: dict[str, Sequence[str]] = field(default_factory=dict)
-    hosts: list[str] = field(default_factory=list)  # paths of what has a nic-eth 1 MAC, its own or its BMC's
+    hosts: list[str] = field(default_factory=list)  # paths of what has a MAC, a card's or its BMC's
     managers: list[str] = field(default_factory=list)  # paths of IP managers
     unread: dict[str, str] = field(default_factory=dict)  # containers and managers that cannot be read -> why
     lost: dict[str, str] = field(default_factory=dict)  # of a look-up: what cannot be read itself -> why

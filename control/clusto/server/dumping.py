@@ -22,6 +22,7 @@ from control.clusto.drivers import DRIVERS, POOL_DRIVERS, driver_of
 from control.clusto.hostfile import (
     CONTAINER_DRIVERS,
     HOST_DRIVERS,
+    PORT_MAX,
     HostRow,
     NetworkRow,
     Numbered,
@@ -240,11 +241,8 @@ class _Dump:
 
     def _host(self, entity: Entity, rows: list[AttrRow], inside: list[Membership]) -> HostRow:
         dhcp, left = _options(rows)
-        mac, left = _only_one(left, NIC_KEY, "mac", 1)
-        normal = normal_mac(mac[STRING]) if mac is not None else None
+        cards, portnames, left = _cards(left)
         hostname, left = _only_one(left, "hostname", None, None)
-        if mac is not None and normal is None:
-            left.append(mac)
         addresses, osportnames, left = self._addresses(left)
         self.lost.rows(left)
         pools, containers, other = _places(inside)
@@ -254,7 +252,7 @@ class _Dump:
             where="",
             name=entity.name,
             driver=entity.driver,
-            mac=normal,
+            mac=cards.pop(1, None),
             addresses=addresses,
             pools=pools,
             dhcp=dhcp,
@@ -263,6 +261,8 @@ class _Dump:
             containers=containers,
             rack=units[0].container.name if units else None,
             ru=tuple(sorted({unit.number for unit in units if unit.number is not None})),
+            macs=cards,
+            portnames=portnames,
         )
 
     def _addresses(
@@ -331,6 +331,23 @@ def _only_one(
     if len(found) != 1 or not _is_text(found[0]):
         return None, rows
     return found[0], [row for row in rows if row is not found[0]]
+
+
+def _cards(rows: list[AttrRow]) -> tuple[dict[int, str], dict[int, str], list[AttrRow]]:
+    """MACs and names of ports, by number, as far as the file can say them, and what else there is."""
+    numbers = {row[NUMBER] for row in rows if row[KEY] == NIC_KEY and row[SUBKEY] == "mac"} - {None}
+    macs: dict[int, str] = {}
+    names: dict[int, str] = {}
+    for number in sorted(number for number in numbers if 1 <= number <= PORT_MAX):
+        found, left = _only_one(rows, NIC_KEY, "mac", number)
+        mac = normal_mac(found[STRING]) if found is not None else None
+        if mac is None or mac in macs.values():
+            continue
+        macs[number], rows = mac, left
+        name, rows = _only_one(rows, NIC_KEY, "osportname", number)
+        if name is not None:
+            names[number] = name[STRING]
+    return macs, names, rows
 
 
 def _options(rows: Iterable[AttrRow]) -> tuple[dict[str, OptionValue], list[AttrRow]]:

@@ -339,11 +339,14 @@ class _Loading:
         if row.hostname is not None:
             wanted = _Wanted.of("hostname", None, None, row.hostname)
             target.replace(target.where("hostname", None, None), [wanted])
-        if row.mac is not None:
-            there = target.where(NIC_KEY, "mac", 1)
+        for number, mac in row.cards.items():
+            there = target.where(NIC_KEY, "mac", number)
             # Another spelling of the same MAC is no change.
-            same = (attr[STRING] for attr in there if attr[STRING] and normal_mac(attr[STRING]) == row.mac)
-            target.replace(there, [_Wanted.of(NIC_KEY, "mac", 1, next(same, row.mac))])
+            same = (attr[STRING] for attr in there if attr[STRING] and normal_mac(attr[STRING]) == mac)
+            target.replace(there, [_Wanted.of(NIC_KEY, "mac", number, next(same, mac))])
+        for number, name in row.portnames.items():
+            there = target.where(NIC_KEY, "osportname", number)
+            target.replace(there, [_Wanted.of(NIC_KEY, "osportname", number, name)])
         if row.addresses is not None:
             self._addresses(target, row, row.addresses)
 
@@ -488,7 +491,7 @@ class _Loading:
         loaded = []
         for target in targets:
             self.sequence += 1
-            mac, bound = getattr(target.row, "mac", None), getattr(target.row, "addresses", None)
+            mac, bound = getattr(target.row, "cards", None), getattr(target.row, "addresses", None)
             loaded.append((target.entity.id, self.sequence, target.row.where, int(bool(mac)), int(bool(bound))))
         insert_rows(self.db, LOADED, tuple(column.name for column in LOADED.c), loaded)
 

@@ -30,7 +30,7 @@ LOADED: Final = Table(
 )
 
 IPMI: Final = "ipmi-mac"
-_IS_MAC: Final = (attributes.c.key == NIC_KEY) & (attributes.c.subkey == "mac") & (attributes.c.number == 1)
+_IS_MAC: Final = (attributes.c.key == NIC_KEY) & (attributes.c.subkey == "mac") & (attributes.c.number >= 1)
 _IS_IPMI: Final = (attributes.c.key == NIC_KEY) & (attributes.c.subkey == IPMI)
 _IS_USUAL: Final = and_(
     func.length(attributes.c.string_value) == 17,
@@ -42,10 +42,10 @@ _IS_USUAL: Final = and_(
 def taken(db: Connection) -> list[str]:
     """One line a MAC or address of a loaded host that is another object's."""
     return [
-        *_alike(db, "mac", "has_mac", "string_value", NIC_KEY, "mac", 1),
-        *_alike(db, "mac", "has_mac", "string_value", NIC_KEY, "mac", 1, as_ipmi=True),
+        *_alike(db, "mac", "has_mac", "string_value", NIC_KEY, "mac"),
+        *_alike(db, "mac", "has_mac", "string_value", NIC_KEY, "mac", as_ipmi=True),
         *_macs_spelled_otherwise(db),
-        *_alike(db, "address", "has_addresses", "int_value", "ip", None, None),
+        *_alike(db, "address", "has_addresses", "int_value", "ip", None),
         *_addresses_as_text(db),
     ]
 
@@ -56,21 +56,20 @@ def _line(place: str, what: str, value: object, name: str, *, in_file: bool = Fa
 
 
 def _alike(
-    db: Connection, what: str, flag: str, column: str, key: str, subkey: str | None, number: int | None,
-    *, as_ipmi: bool = False,
+    db: Connection, what: str, flag: str, column: str, key: str, subkey: str | None, *, as_ipmi: bool = False,
 ) -> Iterator[str]:  # fmt: skip
     """What is the same value in the store.  as_ipmi: of another's BMC, which no row of a file says."""
     mine, other, owner, theirs = attributes.alias(), attributes.alias(), entities.alias(), LOADED.alias()
 
-    def like(attribute: Any, subkey: str | None, number: int | None) -> Any:
+    def like(attribute: Any, subkey: str | None) -> Any:
         this = (attribute.c.key == key) & (attribute.c.subkey == subkey)
-        return this if number is None else this & (attribute.c.number == number)
+        return this & (attribute.c.number >= 1) if subkey == "mac" else this
 
-    is_other = like(other, IPMI, None) if as_ipmi else like(other, subkey, number)
+    is_other = like(other, IPMI if as_ipmi else subkey)
     statement = (
         select(mine.c[column], LOADED.c.place, owner.c.name, theirs.c.place)
         .select_from(LOADED)
-        .join(mine, (mine.c.entity_id == LOADED.c.entity_id) & like(mine, subkey, number))
+        .join(mine, (mine.c.entity_id == LOADED.c.entity_id) & like(mine, subkey))
         .join(other, (other.c[column] == mine.c[column]) & is_other & (other.c.entity_id != mine.c.entity_id))
         .join(owner, owner.c.id == other.c.entity_id)
         .outerjoin(theirs, (theirs.c.entity_id == other.c.entity_id) & (theirs.c[flag] == 1))
