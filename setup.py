@@ -77,6 +77,7 @@ extensions = [
         "ext.leases",
         "ext.site_classes",
         "ext.table",
+        "ext.rows",
         "ext.builder",
         "ext.addresses",
         "ext.layout5",

@@ -6,7 +6,7 @@ index of their own: addresses of two families are never compared with each other
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ext.leases cimport *
@@ -83,6 +83,7 @@ cdef class Index:
             self.fill(room)
         PyMem_RawFree(room)
         self.find_doubles()
+        rows.numbers_borne()       # here, with whatever else is slow once a base
 
     def __dealloc__(self):
         PyMem_RawFree(self.by_address)
@@ -116,6 +117,34 @@ cdef class Index:
 
     cdef const Lease *lease_at(self, uint64_t packed) noexcept nogil:
         return self.rows.table.leases + <uint32_t>packed
+
+    cdef bint is_answered_host(self, uint64_t identity, set left_out):
+        """Whether an object has an answered row that is no BMC's, besides those of some keys."""
+        cdef const Lease *lease
+        cdef uint32_t half = <uint32_t>identity, i = first_of(self.by_object, self.row_count, half)
+        while i < self.row_count and self.by_object[i] >> 32 == half:
+            lease = self.lease_at(self.by_object[i])
+            i += 1
+            if (lease.role == ROLE_HOST and is_answered(lease.state) and identity_of(&self.rows.table, lease) == identity
+                    and (not left_out or row_key(lease) not in left_out)):
+                return True
+        return False
+
+    def hosts_with(self, list rows) -> int:
+        """Hosts that are answered by this base and a delta.  rows: the delta's, as of Builder.answered()."""
+        cdef const Lease *old
+        cdef set keys = {key for key, _identity, _answered in rows}
+        cdef set now = {identity for _key, identity, answered in rows if answered}
+        cdef set touched = {identity for _key, identity, _answered in rows}
+        cdef int64_t hosts = self.rows.host_count
+        for key in keys:
+            old = find_in(&self.rows.table, (<uint64_t>1 << 63) | <uint64_t>key)
+            if old != NULL:
+                touched.add(identity_of(&self.rows.table, old))
+        for identity in touched:
+            hosts += identity in now or self.is_answered_host(identity, keys)
+            hosts -= self.is_answered_host(identity, set())
+        return hosts
 
     cdef void find_doubles(self) except *:
         cdef uint32_t i, begin = 0

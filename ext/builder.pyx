@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ext.classify cimport CLASS_COUNT, SITE_CLASS
 from ext.leases cimport *
+from ext.rows cimport Numbers, count_hosts, put_slot
 from ext.net cimport MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from ext.table cimport Generation, are_options, lease_hash, mix, unsummed, view_of
 from ext.table import FILE_BYTES_MAX, OWN_BYTES_MAX, STATES, TableInvalid, checksum, new_memfd
@@ -108,7 +109,6 @@ cdef class Builder:
     cdef uint32_t lease_count, lease_room, host_rows
     cdef Claim *claims
     cdef uint32_t claim_count, claim_room
-    cdef int64_t host_count
     cdef uint64_t digest
     cdef bint is_converted         # has rows of a layout that told objects apart by name
     cdef bytearray heap
@@ -124,7 +124,6 @@ cdef class Builder:
         self.template_hashes = []
         self.template_index = {}
         if base is not None:
-            self.host_count = self.base.table.header.host_count
             self.digest = self.base.table.header.digest
 
     def __dealloc__(self):
@@ -207,12 +206,13 @@ cdef class Builder:
         self.claim_count += 1
 
     def add_host(self, uint64_t mac, *, int state=0, bytes name=b"", bytes own=b"", leases=(), int role=0,
-                 object thing=None):
+                 object thing=None, uint32_t port=0):
         """One host.  mac: 48-bit int, or a row's key, which has the role above that; name: the object's, as it is shown,
         at most 255 bytes; own: encoded options of this host alone;
         thing: how the source tells the object apart (bytes), or an identity as lookup() gives it; None: by its name;
         leases: (address, prefix, template index), the preferred first; needed where STATES says served, and one of
-        (0, 32, template index) for proxied."""
+        (0, 32, template index) for proxied;
+        port: of a card in state other-port, its number."""
         cdef Lease *lease
         cdef uint32_t own_at, name_at
         cdef int left = len(leases)
@@ -235,7 +235,11 @@ cdef class Builder:
         inside = own.find(name)    # nearly always the host name option holds it already
         name_at = own_at + inside if inside >= 0 else self.store(name)
         first = self.lease_count
-        for address, prefix, template in (leases or ((0, 0, 0),)):
+        if (port != 0) != (state == OTHER_PORT):
+            raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: port {port} in state {STATES[state]}")
+        if state == OTHER_PORT:
+            state = DISABLED
+        for address, prefix, template in (leases or ((0, 0, port),)):
             lease = self.new_leases(1)
             for i in range(6):
                 lease.mac[i] = (mac >> (40 - 8 * i)) & 0xff
@@ -247,20 +251,18 @@ cdef class Builder:
             lease.name_at, lease.name_bytes = name_at, len(name)
             lease.lease_count = left or 1
             left -= 1
-        self.count_host(first, role, state)
+        self.count_row(first, role, state)
 
-    cdef void count_host(self, uint32_t first, int role, int state) except *:
-        """Keep host_count and digest of the pair: a delta's row stands for the base's row of the same host."""
+    cdef void count_row(self, uint32_t first, int role, int state) except *:
+        """Keep the digest of the pair: a delta's row stands for the base's row of the same host."""
         cdef const Lease *old = NULL
         self.host_rows += 1
         if self.base is not None:
             old = find_in(&self.base.table, key_of(self.leases[first].mac, role))
         if old != NULL:
             self.digest -= self.base.host_hash(old)
-            self.host_count -= is_served_host(old)
         if state != TOMBSTONE:
             self.digest += self.row_hash(first)
-            self.host_count += is_served_host(&self.leases[first])
 
     cdef uint64_t row_hash(self, uint32_t first) except? 0:
         cdef uint64_t value = self.identity_at(first)
@@ -269,7 +271,7 @@ cdef class Builder:
         for i in range(self.leases[first].lease_count):
             value = lease_hash(value, &self.leases[first + i], heap,
                                self.template_hashes[self.leases[first + i].template_index]
-                               if is_answered(self.leases[first].state) else 0)
+                               if is_answered(self.leases[first].state) else self.leases[first].template_index)
         return value
 
     cdef uint64_t identity_at(self, uint32_t lease) noexcept:
@@ -315,7 +317,6 @@ cdef class Builder:
                 if is_answered(first.state):
                     copy[i].template_index = indexes[copy[i].template_index]
             self.host_rows += 1
-            self.host_count += is_served_host(first)
             if not whole:
                 self.digest += self.row_hash(<uint32_t>(copy - self.leases))
         if whole:
@@ -340,6 +341,23 @@ cdef class Builder:
                 self.add_claim(swap32(first[i].address_be), other.name_of(first.name_at, first.name_bytes),
                                other.identity_at(at))
         return 0
+
+    def hosts(self) -> int:
+        """That are answered, by the pair where this is a delta: objects, however many cards they have."""
+        if self.base is None:
+            return count_hosts(self.leases, self.lease_count, <const uint8_t *><char *>self.heap)
+        from ext.addresses import Index
+
+        return Index(self.base).hosts_with(self.answered())
+
+    def answered(self) -> list:
+        """[(key, identity, whether it is a host's and answered)] of all rows."""
+        cdef uint32_t at = 0
+        found = []
+        while at < self.lease_count:
+            found.append((row_key(self.leases + at), self.identity_at(at), is_served_host(self.leases + at)))
+            at += self.leases[at].lease_count
+        return found
 
     def holdings(self, objects) -> list:
         """[(address, name, identity)]: what some objects (identities) are answered with or have without that."""
@@ -447,12 +465,13 @@ cdef class Builder:
         leases = tuple((lease["address"], lease["prefix"], self.add_template(**lease["template"]))
                        for lease in row["leases"])
         self.add_host(mac, state=STATES.index(row["state"]), name=row["name"], own=row["own"], leases=leases, role=role,
-                      thing=row["identity"])
+                      thing=row["identity"], port=row.get("port", 0))
 
-    def seal(self, uint64_t generation, surroundings, *, int64_t created_s) -> int:
+    def seal(self, uint64_t generation, surroundings, *, int64_t created_s, Numbers numbers=None, hosts=None) -> int:
         """A sealed memfd with everything added so far; the caller owns the fd.  Raises TableInvalid on a MAC given twice.
 
-        generation: its number, above the base's.  created_s: seconds since 1970 of the inventory's word."""
+        generation: its number, above the base's.  created_s: seconds since 1970 of the inventory's word.
+        numbers: for the rows, which bear none without.  hosts: that are answered, where somebody knows it already."""
         cdef Header header
         cdef uint32_t slot_count = 16
         memset(&header, 0, sizeof(header))
@@ -462,7 +481,11 @@ cdef class Builder:
         header.base_checksum = self.base.table.header.checksum if self.base is not None else 0
         header.created_s = created_s
         header.digest = self.digest
-        header.host_count = self.host_count
+        if hosts is None:
+            hosts = self.hosts()
+        header.host_count = hosts
+        if numbers is not None:
+            numbers.give(self.leases, self.lease_count)
         header.server_id_be = swap32(surroundings.server_id)
         header.max_nak_age_s = surroundings.max_nak_age_s
         header.flags = ((FLAG_INTERFACES_LIMITED if surroundings.interfaces_limited else 0)
@@ -585,17 +608,6 @@ cdef inline uint64_t row_key(const Lease *lease) noexcept nogil:
 
 cdef inline uint64_t padded(uint64_t at) noexcept nogil:
     return (at + 63) & ~<uint64_t>63
-
-
-cdef inline bint put_slot(Slot *slots, uint32_t slot_count, uint64_t key, uint32_t lease) noexcept nogil:
-    cdef uint32_t at = slot_of(key, slot_count)
-    while slots[at].key != 0:
-        if slots[at].key == key:
-            return False
-        at = (at + 1) & (slot_count - 1)
-    slots[at].key = key
-    slots[at].lease = lease
-    return True
 
 
 def delta_builder(Generation base not None, Generation new not None, changes) -> Builder:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ext.answer cimport answer as c_answer
 from ext.classify cimport client_state, firmware_class
 from ext.judge cimport Decision, client_link, fits, is_unicast, link_is_known, shares_link
-from ext.leases cimport LINK_SERVED, ROLE_BMC, SERVED, TOMBSTONE, Lease, Link, Site
+from ext.leases cimport LINK_SERVED, ROLE_BMC, SERVED, TOMBSTONE, Lease, Link, Site, state_of
 from ext.sightings cimport ClientHistory, count_ack
 from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
 from ext.packet cimport Packet, Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
@@ -169,7 +169,7 @@ cdef object trace_of(said, const Site *site, const Packet *packet, const Request
     lease = decision.host.lease
     return Trace(said, fields, told_by, swap32(link_be), int.from_bytes((<const char *>lease.mac)[:6], "big"),
                  "bmc" if lease.role == ROLE_BMC else "host",
-                 (<const char *>decision.host.table.heap + lease.name_at)[:lease.name_bytes], STATES[lease.state],
+                 (<const char *>decision.host.table.heap + lease.name_at)[:lease.name_bytes], STATES[state_of(lease)],
                  swap32(lease.address_be), lease.prefix, swap32(decision.server_id_be),
                  fit_of(site, packet, request, lease) if understood else "")
 

@@ -348,6 +348,8 @@ cdef inline Verdict judge_proxied(const Site *site, const Packet *packet, const 
 cdef inline Verdict judge_state(uint8_t state) noexcept nogil:
     if state == DISABLED:
         return IGNORED_DISABLED
+    if state == OTHER_PORT:
+        return IGNORED_OTHER_PORT
     if state == NO_ADDRESS:
         return IGNORED_NO_ADDRESS
     if state == CONFLICT:
@@ -364,7 +366,7 @@ cdef inline Verdict judge(const Site *site, const Packet *packet, const Request 
     decision.to_ciaddr = False
     decision.of_boot_service = False
     if not is_answered(decision.host.lease.state):
-        return judge_state(decision.host.lease.state)
+        return judge_state(state_of(decision.host.lease))
     if packet.at_boot_port:
         verdict = judge_at_boot_port(site, packet, request, decision)
     elif decision.host.lease.state == PROXIED:

@@ -162,7 +162,8 @@ cdef class Old:
             name = self.text(first.name_at, first.name_bytes)
             builder.add_host(key, state=first.state, name=name, own=self.text(first.own_at, first.own_bytes),
                              leases=leases, thing=identity_of_name(name))
-        return builder.seal(self.header.generation, self.surroundings(), created_s=self.header.created_s)
+        return builder.seal(self.header.generation, self.surroundings(), created_s=self.header.created_s,
+                            hosts=self.header.host_count)
 
     cdef dict template(self, uint32_t index, bint whole=True):
         """As Builder.add_template takes it."""

@@ -55,6 +55,7 @@ cpdef enum LeaseState:
     QUARANTINED
     PROXIED                        # another server gives its address: one lease, of address 0, for what it boots
     TOMBSTONE                      # delta only: the host left the inventory
+    OTHER_PORT                     # a card of a host at a port that is not served; in no row itself, see state_of()
 
 
 cdef enum RuleKind:                # what a Rule looks at
@@ -136,14 +137,14 @@ cdef packed struct Lease:          # 32 bytes, two a cache line; a host's leases
     uint8_t role
     uint8_t state                  # LeaseState, the same in all leases of a host
     uint32_t address_be
-    uint32_t template_index
+    uint32_t template_index        # of a row that is not answered: the number of its port, where that is why
     uint32_t own_at                # heap: options of this host alone, ready to copy; its identity stands in front of them
     uint32_t name_at               # heap: the object's name in the inventory
     uint16_t own_bytes
     uint8_t name_bytes
     uint8_t prefix                 # of the IP manager's network
     uint8_t lease_count            # leases from here to the host's last
-    uint8_t reserved[3]
+    uint8_t number[3]              # the row's own, see ext/rows.pyx, the low octet first; 0: none
 
 
 cdef packed struct Template:       # what many hosts share; or a variant of that for one client class
@@ -303,6 +304,19 @@ cdef inline uint32_t variant_of(const Table *table, uint32_t index, uint8_t clie
     if cython.unlikely(client >= CLASS_COUNT):
         return rare_variant(table, index, client)
     return table.templates[index].variants[client]
+
+
+cdef inline uint8_t state_of(const Lease *lease) noexcept nogil:
+    """A card at a port that is not served stands as DISABLED, which builds that know no ports take it for."""
+    return OTHER_PORT if lease.state == DISABLED and lease.template_index != 0 else lease.state
+
+
+cdef inline uint32_t number_of(const Lease *lease) noexcept nogil:
+    return lease.number[0] | <uint32_t>lease.number[1] << 8 | <uint32_t>lease.number[2] << 16
+
+
+cdef inline void set_number(Lease *lease, uint32_t number) noexcept nogil:
+    lease.number[0], lease.number[1], lease.number[2] = <uint8_t>number, <uint8_t>(number >> 8), <uint8_t>(number >> 16)
 
 
 cdef inline uint64_t key_of(const uint8_t *mac, uint8_t role) noexcept nogil:

@@ -12,6 +12,7 @@ cdef class Generation:
     cdef void *at
     cdef size_t bytes
     cdef readonly object classes   # ext.site_classes.Numbers
+    cdef bytes borne
 
     cdef uint64_t host_hash(self, const Lease *first, bint with_identity=*) noexcept nogil
     cdef list owner(self, const Lease *lease)

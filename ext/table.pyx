@@ -191,7 +191,7 @@ cdef class Generation:
         cdef int wanted = STATES.index(state)
         found = []
         while at < self.table.lease_count:
-            if self.table.leases[at].state == wanted:
+            if state_of(self.table.leases + at) == wanted:
                 found.append(unpacked(key_of(self.table.leases[at].mac, self.table.leases[at].role)))
             at += max(<uint8_t>1, self.table.leases[at].lease_count)
         return found
@@ -209,6 +209,25 @@ cdef class Generation:
                 found.setdefault(name, []).append(unpacked(key_of(lease.mac, lease.role)))
         return found
 
+    def number_of(self, uint64_t mac, int role=0) -> int:
+        """A row's own number; 0 for one without, and for no row.  mac: or a row's key, as in lookup."""
+        cdef const Lease *first = find_in(&self.table, (<uint64_t>1 << 63) | (<uint64_t>role << 48) | mac)
+        return number_of(first) if first != NULL else 0
+
+    def numbers_borne(self) -> bytes:
+        """A bit for each number that a row bears, tombstones too, in words of 8 bytes; read once, and kept."""
+        cdef uint32_t i, highest = 0
+        cdef uint8_t *bits
+        if self.borne is None:
+            for i in range(self.table.lease_count):
+                highest = max(highest, number_of(self.table.leases + i))
+            made = bytearray((highest // 64 + 1) * 8)
+            bits = made
+            for i in range(self.table.lease_count):
+                bits[number_of(self.table.leases + i) >> 3] |= <uint8_t>(1 << (self.table.leases[i].number[0] & 7))
+            self.borne = bytes(made)
+        return self.borne
+
     def content_hash(self, uint64_t mac, int role=0) -> int:
         """Of everything that a host's row says; 0 when there is none.  mac: or a row's key, as in lookup."""
         cdef const Lease *first = find_in(&self.table, (<uint64_t>1 << 63) | (<uint64_t>role << 48) | mac)
@@ -220,7 +239,7 @@ cdef class Generation:
         for i in range(first.lease_count):
             value = lease_hash(value, first + i, self.table.heap,
                                self.table.templates[first[i].template_index].content_hash
-                               if is_answered(first.state) else 0)
+                               if is_answered(first.state) else first.template_index)
         return value
 
     cdef object template_dict(self, uint32_t index, bint whole=True):
@@ -260,20 +279,22 @@ cdef class Generation:
         return found
 
     def lookup(self, uint64_t mac, int role=0):
-        """The row of a host as a dict (name, state, own, leases with template contents), None when there is none.
+        """The row of a host as a dict (name, state, own, leases with template contents, `port` of one that is not served), None
+        when there is none.
 
         mac: 48 bits; or a row's key, which has the role above them."""
         cdef const Lease *first = find_in(&self.table, (<uint64_t>1 << 63) | (<uint64_t>role << 48) | mac)
         if first == NULL:
             return None
         return {
-            "mac": mac & 0xffffffffffff, "role": first.role, "state": STATES[first.state],
+            "mac": mac & 0xffffffffffff, "role": first.role, "state": STATES[state_of(first)],
             "name": (<const char *>self.table.heap + first.name_at)[:first.name_bytes],
             "identity": identity_of(&self.table, first),
             "own": (<const char *>self.table.heap + first.own_at)[:first.own_bytes],
             "leases": [{"address": swap32(first[i].address_be), "prefix": first[i].prefix,
                         "template": self.template_dict(first[i].template_index)}
                        for i in range(first.lease_count)] if is_answered(first.state) else [],
+            **({"port": first.template_index} if state_of(first) == OTHER_PORT else {}),
         }
 
     cdef list owner(self, const Lease *lease):
@@ -425,6 +446,10 @@ cdef class Pair:
     def content_hash(self, mac: int, role: int = 0) -> int:
         """Of everything that a host's row says; 0 when there is none."""
         return self.holder_of(mac, role).content_hash(mac, role) if self.lookup(mac, role) is not None else 0
+
+    def number_of(self, mac: int, role: int = 0) -> int:
+        """As Generation.number_of."""
+        return self.holder_of(mac, role).number_of(mac, role)
 
     def in_state(self, state: str) -> list:
         """(mac, role) of the hosts in a state of STATES, other than "tombstone"."""

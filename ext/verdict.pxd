@@ -26,6 +26,7 @@ cpdef enum Verdict:
     IGNORED_RELAY                  # giaddr is not in dhcp.relays
     IGNORED_UNKNOWN_MAC            # the inventory has no such host
     IGNORED_DISABLED               # known, DHCP not enabled
+    IGNORED_OTHER_PORT             # a known host's card, at a port that boot_ports leaves out
     IGNORED_NO_ADDRESS             # known and enabled, no address bound
     IGNORED_CONFLICT               # its MAC or address belongs to two objects
     IGNORED_QUARANTINED            # its record is not usable

@@ -262,7 +262,19 @@ def take_workers(value: Any) -> Any:
 
 
 # Subkeys of key `dhcp` that say how a host is answered (control/plan/contexts.py): an option of that name hides it.
-OWN_ATTRIBUTES = ("enabled", "proxy", "overload", "always_broadcast", "bootfile_url", "shared")
+OWN_ATTRIBUTES = ("enabled", "proxy", "boot_ports", "overload", "always_broadcast", "bootfile_url", "shared")
+
+
+def _take_boot_ports(value: Any) -> tuple[int, ...] | str:
+    if value == "all":
+        return "all"
+    ports: tuple[int, ...] = list_of(integer(1, 65535)).take(value)
+    if not ports:
+        raise Wrong(step="name at least one; a host that shall not be answered has dhcp enabled = 0 in the inventory")
+    return ports
+
+
+BOOT_PORTS = Check('a list of numbers of Ethernet ports such as [1, 2], or "all"', _take_boot_ports)
 
 
 def take_extra_options(value: Any) -> dict[str, str]:

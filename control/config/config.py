@@ -159,6 +159,12 @@ class Dhcp:
         "bearer token for `api_url`",
         secret=True,
     )
+    boot_ports: tuple[int, ...] | Literal["all"] = _key(
+        (1,),
+        checks.BOOT_PORTS,
+        "which network cards of a host are answered, by the number of their `port-nic-eth`; the others are known and "
+        "not answered; a `dhcp` attribute `boot_ports` of a host or a container counts before it",
+    )
     bmc_rules: tuple[Rule, ...] = _key(
         (),
         checks.list_of(checks.BMC_RULE),

@@ -29,6 +29,7 @@ from control.messages.dissect import (
 )
 from control.plan.classes import Client
 from control.plan.origins import BOOT_FILE, NEXT_SERVER
+from control.table.rows import port_reason
 from ext import codec
 
 BROADCAST = 0xFFFFFFFF
@@ -108,7 +109,7 @@ class Explainer:
             "host": trace.host.decode("utf-8", "replace") if trace.mac else None,
             "role": trace.role or None,
             "state": trace.state or None,
-            "reason": self.reason_of(mac) if mac else None,
+            "reason": self.reason(trace.mac) if mac else None,
             "address": f"{IPv4Address(trace.address)}/{trace.prefix}" if trace.address else None,
             "fit": _FITS[trace.fit].format(network=network_of(trace)) if trace.fit in _FITS else None,
             "relay_agent": relay_words(trace.request["relay_agent"]) if trace.request.get("relay_agent") else None,
@@ -117,6 +118,10 @@ class Explainer:
             "advice": advice,
             "reply": self.reply(trace) if trace.reply.data else None,
         }
+
+    def reason(self, mac: int) -> str | None:
+        """Why a machine is not answered."""
+        return self.reason_of(show_mac(mac)) or port_reason(self.pair.lookup(mac) if self.pair is not None else None)
 
     def network_at(self, ifindex: int, address: int) -> str | None:
         """The interface's network that has an address, else its first one."""
@@ -199,7 +204,7 @@ class Explainer:
             "mac": show_mac(mac),
             "host": row["name"].decode("utf-8", "replace") if row is not None else None,
             "state": row["state"] if row is not None else None,
-            "reason": self.reason_of(show_mac(mac)),
+            "reason": self.reason(mac),
             "networks": [
                 {"network": network, "by": by, "groups": self.groups(mac, giaddr, place)}
                 for network, by, giaddr, place in places

@@ -15,6 +15,7 @@ WORDS = {
     "IGNORED_RELAY": "relay is not in dhcp.relays",
     "IGNORED_UNKNOWN_MAC": "not in the inventory",
     "IGNORED_DISABLED": "DHCP is not enabled",
+    "IGNORED_OTHER_PORT": "a network card that is not served",
     "IGNORED_NO_ADDRESS": "no address is bound",
     "IGNORED_CONFLICT": "MAC or address belongs to two objects",
     "IGNORED_QUARANTINED": "its record is not usable",
@@ -36,6 +37,7 @@ WORDS = {
 FINDINGS = {
     "BOOT_LOOP": "boot loop",
     "CLONED_CLIENT_ID": "one client-id from several machines",
+    "SHARED_ADDRESS": "one address at several cards of a host",
 }
 
 
@@ -47,7 +49,7 @@ def asked(words: Mapping[str, Any]) -> str:
 def sentence(words: Mapping[str, Any]) -> str:
     """One line: who, what, where, why."""
     verdict = words["verdict"]
-    if verdict in ("CLONED_CLIENT_ID", OTHER_SERVER):  # not about one host
+    if verdict in ("CLONED_CLIENT_ID", "SHARED_ADDRESS", OTHER_SERVER):  # not about one card
         return f"{words['reason']}: {words['text']}" if verdict in FINDINGS else str(words["text"])
     parts = ["boot loop:", words["mac"]] if verdict == "BOOT_LOOP" else [f"{asked(words)} from {words['mac']}"]
     if words["host"]:

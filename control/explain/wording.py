@@ -46,11 +46,16 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "IGNORED_RELAY": ("its relay is not in dhcp.relays", "add the relay to the list if it is yours"),
     "IGNORED_UNKNOWN_MAC": (
         "the inventory has no machine with this MAC address",
-        "a new machine: add it; a known one: compare the MAC with its port-nic-eth 1 mac (another card?)",
+        "a new machine: add it; a known one: compare the MAC with those of its port-nic-eth (another card?)",
     ),
     "IGNORED_DISABLED": (
         "the machine is known, but DHCP is not enabled for it",
         "set dhcp enabled = 1 on the machine or on a container of it",
+    ),
+    "IGNORED_OTHER_PORT": (
+        "the machine is known, and this is a network card of it that is not served",
+        "let it boot from a port that boot_ports names, or add this one: dhcp.boot_ports, or dhcp boot_ports of the "
+        "machine or a container of it",
     ),
     "IGNORED_NO_ADDRESS": ("the machine is known, but no address is bound to it", "bind one in the inventory"),
     "IGNORED_CONFLICT": (

@@ -152,10 +152,9 @@ class Compilation:
                 self.note_undecided(segment, thing.path, unread)
             for row in rows:
                 filler.add(row)
-                if row.reason:
-                    segment.quarantined += row.state is State.QUARANTINED and unread is None
-                    if len(segment.reasons) < REPORT_LINES_MAX:
-                        segment.reasons.setdefault(show_mac(row.key), row.reason)
+                if row.reason and len(segment.reasons) < REPORT_LINES_MAX:
+                    segment.reasons.setdefault(show_mac(row.key), row.reason)
+            segment.quarantined += unread is None and any(row.state is State.QUARANTINED for row in rows)
             for address, name, path in claims:
                 rows_of_segment.add_claim(address, encoded(name), told_apart(path))
             plan_s += clock() - started
@@ -314,6 +313,7 @@ class Filler:
             own=row.own,
             leases=leases,
             thing=told_apart(row.thing),
+            port=row.port,
         )
 
     def add_all(self, rows: Iterable[Row]) -> None:

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 from control.options.rendering import Kind, Option, OptionRejected, Vocabulary, encode, tlv
 from control.plan.classes import SEPARATOR, URL_KEY, ClientClasses, is_url
 from control.plan.networks import BadRecord, quote
+from control.plan.ports import Ports, parse_ports
 from control.sources.model import Attribute, Inventory, Said, Thing
 from control.sources.reasons import OTHER, Reason, reason_of
 
 ENABLED = "enabled"
 PROXY = "proxy"  # another server gives the address, we say what to boot
+BOOT_PORTS = "boot-ports"  # which cards of a host are served, plan/ports.py
 OVERLOAD, ALWAYS_BROADCAST = "overload", "always-broadcast"
 SWITCHES = {OVERLOAD, ALWAYS_BROADCAST}  # no options: how replies are made, for everybody or for one class
 _BOOT_FILE = "67"
@@ -104,7 +106,7 @@ class Reader:
                 known = str(option.code)
             else:
                 dashed = name.lower().replace("_", "-")
-                known = dashed if dashed == URL_KEY or dashed in SWITCHES else name.lower()
+                known = dashed if dashed in (URL_KEY, BOOT_PORTS) or dashed in SWITCHES else name.lower()
             known = self.identities[subkey] = f"{known}{SEPARATOR}{said_to}" if said_to else known
         return known
 
@@ -141,7 +143,7 @@ class Reader:
         """Encoded values.  One that cannot be sent costs that option, not the host, and is reported."""
         found: Payloads = {}
         for key, values in merged.items():
-            if key in (ENABLED, PROXY):
+            if key in (ENABLED, PROXY, BOOT_PORTS):
                 continue
             found[key] = None
             if Said.UNUSABLE in values.values:
@@ -207,6 +209,7 @@ class Context:
     faults: Faults
     templates: dict[Any, Any] = field(default_factory=dict)
     usual: bool = False  # hosts with nothing of their own are served, with an address of ours
+    ports: Ports | None = None  # that are served; None: nothing is said
 
     @property
     def enabled(self) -> Values | None:
@@ -242,7 +245,9 @@ class Contexts:
             for identity, values in self.reader.level(level, faults.blame).items():
                 merged.setdefault(identity, values)
         payloads = self.reader.payloads(merged, faults.blame)
-        return Context(digest, merged, payloads, faults, usual=is_usual(merged))
+        usual = is_usual(merged)
+        ports = boot_ports(merged) if usual else None
+        return Context(digest, merged, payloads, faults, usual=usual, ports=ports)
 
     def in_use(self) -> dict[bytes, Context]:
         return {context.digest: context for context in self.by_parents.values()}
@@ -261,9 +266,16 @@ def is_proxied(own: Merged, context: Context) -> Values | None:
 
 def is_usual(merged: Merged) -> bool:
     try:
+        boot_ports(merged)
         return is_enabled(merged.get(ENABLED)) and not (PROXY in merged and is_on(merged[PROXY]))
     except BadRecord:  # told when such a host is planned
         return False
+
+
+def boot_ports(merged: Merged) -> Ports | None:
+    """What is said of which ports are served.  Raises BadRecord."""
+    values = merged.get(BOOT_PORTS)
+    return parse_ports(values.subkey, values.values, values.origin) if values is not None else None
 
 
 def is_on(values: Values) -> bool:

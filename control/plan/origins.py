@@ -58,7 +58,7 @@ class Origins:
                 self.objects |= dict.fromkeys(map(name_of, (path, *above, *managers)))
             if inventory.doubt(inventory.things[path]) is not None:
                 continue
-            for text in inventory.things[path].mac():
+            for _port, text in inventory.things[path].macs():
                 mac = parse_mac(text)
                 if mac is not None:
                     self.known.setdefault(mac, (rules, inventory.things[path]))

@@ -1,6 +1,6 @@
 """Inventory + config -> what the table shall hold: a row a host, and a reason for each one that is not answered.  Pure.
 
-The rules are the document's (docs/inventory.md): any object with a MAC on nic-eth 1; `dhcp`/`enabled` merged from the
+The rules are docs/inventory.md's: any object with a MAC on an Ethernet port; `dhcp`/`enabled` merged from the
 containers; of every other `dhcp` attribute the most specific counts; every bound address may be handed out.  A bad
 record is quarantined with its reason and never harms the rest.
 """
@@ -31,6 +31,7 @@ from control.plan.contexts import (
     Merged,
     Payloads,
     Reader,
+    boot_ports,
     is_enabled,
     is_proxied,
 )
@@ -46,11 +47,11 @@ from control.plan.networks import (
     manager_of,
     parse_address,
     quick_address,
-    quote,
     read_manager,
     shared_networks,
     with_options,
 )
+from control.plan.ports import FIRST, Port, Ports, configured, port_names, read_cards
 from control.plan.templates import (
     OwnAttributes,
     Template,
@@ -74,7 +75,7 @@ class Row(NamedTuple):
     """One host of the table, or its BMC.  leases: (address, prefix, template), the preferred first.
 
     key: its MAC, with ROLE_BIT above that for a BMC.  thing: which object it is of: its path, or an identity of the
-    table; two objects may show the same name.  PROXIED: one lease of address 0."""
+    table; two objects may show the same name.  PROXIED: one lease of address 0.  port: of OTHER_PORT, its number."""
 
     key: int
     state: State
@@ -83,6 +84,7 @@ class Row(NamedTuple):
     leases: tuple[tuple[int, int, Template], ...]
     reason: str = ""
     thing: str | int = ""
+    port: int = 0
 
     @property
     def mac(self) -> int:
@@ -157,6 +159,7 @@ class Rules:
         said = [key for manager in self.managers.values() for key in manager.said]
         self.classed_by_networks = {key.partition(SEPARATOR)[0] for key in said if SEPARATOR in key}
         self.bmc_port = config.ipmi_port_name if config.update_ipmi else None
+        self.ports = configured(config.boot_ports)
 
     def manager(self, thing: Thing) -> Manager:
         """With its options: they are of all hosts that have an address in its network.  Raises BadRecord."""
@@ -182,7 +185,7 @@ class Rules:
     @property
     def digest(self) -> bytes:
         """Of all that decides besides a host and its containers."""
-        config = (sorted(self.config.extra_options.items()), self.bmc_port, self.config.classes)
+        config = (sorted(self.config.extra_options.items()), self.bmc_port, str(self.ports), self.config.classes)
         managers = [(path, manager.key) for path, manager in sorted(self.managers.items())]
         return hashlib.blake2b(repr((config, managers)).encode("utf-8", "backslashreplace"), digest_size=16).digest()
 
@@ -200,12 +203,12 @@ class Rules:
     # --- one host ------------------------------------------------------------------------------------------------
 
     def plan(self, thing: Thing) -> tuple[list[Row], list[Claim]]:
-        """The row of a host (several when the object claims several MACs: then none is answered; none without a MAC),
-        and what it has without being answered with it, whatever it is and in whatever state."""
+        """The rows of a host, one a card (of a port that claims several MACs none is answered; none without a MAC), and
+        what it has without being answered with it, whatever it is and in whatever state."""
         context = self.context(thing.path)
-        usual = self.usual_row(thing, context)
+        usual = self.usual_rows(thing, context)
         if usual is not None:
-            return [usual], []
+            return usual, []
         rows = self.unusual_rows(thing, context)
         served = {address for row in rows for address, _prefix, _template in row.leases}
         return rows, [
@@ -217,17 +220,19 @@ class Rules:
         row says how."""
         reason = f"depends on {unread}, which cannot be read: {self.frame.unread[unread]}"[:REASON_CHARS_MAX]
         self.faults.blame(thing.name, reason, "unread")
-        macs = {mac for text in thing.mac() if (mac := parse_mac(text)) is not None}
+        macs = {mac for _number, text in thing.macs() if (mac := parse_mac(text)) is not None}
         rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), reason, thing.path) for mac in sorted(macs)]
         return rows, [(address, thing.name, thing.path) for address in claimed(thing.addresses())]
 
-    def usual_row(self, thing: Thing, context: Context) -> Row | None:
-        """The row of a host like nearly all: one MAC, one address, nothing of its own.  None: it is another.
+    def usual_rows(self, thing: Thing, context: Context) -> list[Row] | None:
+        """The rows of a host like nearly all: one card that is served, one address, nothing of its own.  None: it is
+        another.
 
         Says what unusual_rows would say, in a tenth of the time; a test compares the two."""
         if not context.usual:
             return None
         mac = text = manager_path = slot = number = None
+        others: list[tuple[int, str]] = []  # port, MAC
         for key, subkey, at, value, _datatype in thing.attributes:
             if key == "ip":
                 if slot is None:
@@ -249,6 +254,8 @@ class Rules:
                     if mac is not None or value.__class__ is not str or not _USUAL_MAC.fullmatch(value):
                         return None
                     mac = int(value.replace(":", ""), 16)
+                elif subkey == "mac" and at is not None:
+                    others.append((at, value))
                 elif subkey == "ipmi-mac" and self.bmc_port is not None:
                     return None
             elif key == "dhcp" or key == "hostname":
@@ -266,29 +273,85 @@ class Rules:
         if template is None or len(name) > HOST_NAME_BYTES_MAX or not HOST_NAME.fullmatch(name):
             return None
         own = bytes((_HOST_NAME, len(name))) + name.encode()
-        return Row(mac, State.SERVED, name, own, ((address, manager.network.prefixlen, template),), "", thing.path)
+        row = Row(mac, State.SERVED, name, own, ((address, manager.network.prefixlen, template),), "", thing.path)
+        ports = context.ports or self.ports
+        if not others and ports.serves(FIRST):
+            return [row]
+        return self.usual_others(row, others, ports)
+
+    @staticmethod
+    def usual_others(row: Row, others: list[tuple[int, str]], ports: Ports) -> list[Row] | None:
+        """With the cards of ports that are not served behind the one that is; None: not one served card and such."""
+        rows, macs = [row], {row.key}
+        for number, text in others:
+            if number.__class__ is not int or number <= FIRST or ports.serves(number) or text.__class__ is not str:
+                return None
+            mac = int(text.replace(":", ""), 16) if _USUAL_MAC.fullmatch(text) else 0
+            if not mac or mac >> 40 & 1 or mac in macs:
+                return None
+            macs.add(mac)
+            rows.append(Row(mac, State.OTHER_PORT, row.name, b"", (), "", row.thing, number))
+        return rows if ports.serves(FIRST) else None
 
     def unusual_rows(self, thing: Thing, context: Context) -> list[Row]:
-        """By all rules.  Also makes what usual_row takes: the template of hosts that have nothing of their own."""
-        macs = {parse_mac(text): text for text in thing.mac()}
-        if None in macs:
-            self.faults.blame(
-                thing.name, f"port-nic-eth 1 mac {quote(macs.pop(None))} is no MAC address of a single card", "bad-mac"
-            )
+        """By all rules.  Also makes what usual_rows takes: the template of hosts that have nothing of their own."""
+        cards = read_cards(thing)
+        for fault in cards.faults:
+            self.faults.blame(thing.name, fault, "bad-mac")
+        firsts = cards.by_number.get(FIRST, {})
         try:
-            if len(macs) > 1:
+            if len(firsts) > 1:
                 raise BadRecord(
-                    f"port-nic-eth 1 has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one", "bad-mac"
+                    f"port-nic-eth 1 has {len(firsts)} MACs: {', '.join(sorted(firsts.values()))}; wanted one",
+                    "bad-mac",
                 )
-            usable = [mac for mac in macs if mac is not None]
-            rows = [self.judge(mac, thing, context) for mac in usable]
-            rows += self.bmc_rows(usable, thing, context) if self.bmc_port is not None else []
+            ports = boot_ports(self.reader.own(thing)) or boot_ports(context.merged) or self.ports
+            rows = self.card_rows(thing, context, cards.by_number, ports)
+            rows += self.bmc_rows(list(firsts), thing, context) if self.bmc_port is not None else []
         except BadRecord as bad:
             self.faults.blame(thing.name, bad.reason)
-            rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs if mac is not None]
+            macs = dict.fromkeys(mac for each in cards.by_number.values() for mac in each)
+            rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs]
         return [row._replace(thing=thing.path) for row in rows]
 
-    def judge(self, mac: int, thing: Thing, context: Context) -> Row:
+    def card_rows(
+        self, thing: Thing, context: Context, by_number: Mapping[int, Mapping[int, str]], ports: Ports
+    ) -> list[Row]:
+        """One a card.  by_number: as of ports.Cards."""
+        found: dict[int, Row] = {}
+        unused: dict[int, str] = {}
+        names = port_names(thing, by_number.keys())
+        own_bmc = {parse_mac(text) for text in thing.ipmi_mac()} if self.bmc_port is not None else set()
+        if by_number and ports.origin and not any(map(ports.serves, by_number)):
+            there = ", ".join(map(str, by_number))
+            self.faults.blame(
+                thing.name, f"boot_ports {ports} ({ports.origin}) names no port with a MAC; there is {there}"
+            )
+        for number in sorted(by_number, key=lambda number: (not ports.serves(number), number)):
+            macs = by_number[number]
+            for mac, text in macs.items():
+                if mac in found:
+                    self.faults.blame(thing.name, f"port-nic-eth {number} mac {text} is another port's of it, too")
+                elif not ports.serves(number):
+                    if mac not in own_bmc:  # which is the BMC's, as it is told
+                        found[mac] = Row(mac, State.OTHER_PORT, thing.name, b"", (), port=number)
+                elif len(macs) > 1:
+                    reason = (
+                        f"port-nic-eth {number} has {len(macs)} MACs: {', '.join(sorted(macs.values()))}; wanted one"
+                    )
+                    self.faults.blame(thing.name, reason)
+                    found[mac] = Row(mac, State.QUARANTINED, thing.name, b"", (), reason)
+                else:
+                    taken = {address for row in found.values() for address, _prefix, _template in row.leases}
+                    card = Port(number, names, taken, unused if len(by_number) > 1 else None)
+                    found[mac] = self.judge(mac, thing, context, card)
+        served = {address for row in found.values() for address, _prefix, _template in row.leases}
+        for address, reason in unused.items():
+            if address not in served:
+                self.faults.blame(thing.name, reason)
+        return list(found.values())
+
+    def judge(self, mac: int, thing: Thing, context: Context, port: Port) -> Row:
         own = self.reader.own(thing)
         enabled = own.get("enabled", context.enabled)
         if not is_enabled(enabled):
@@ -304,10 +367,10 @@ class Rules:
             check_size(options)
             lease = (0, 32, self.template(attributes, context, None))
             return Row(mac, State.PROXIED, thing.name, options, (lease,), reason)
-        leases, refused = self.leases(thing, attributes, context)
+        leases, refused = self.leases(thing, attributes, context, port)
         if not leases:
             only_ipv6 = any(is_ipv6(address.text) for address in thing.addresses())
-            reason = "; ".join(refused) or ("no IPv4 address bound" if only_ipv6 else "no address bound")
+            reason = "; ".join(refused) or ("no IPv4 address bound" if only_ipv6 else port.no_address())
             return Row(mac, State.QUARANTINED if refused else State.NO_ADDRESS, thing.name, b"", (), reason)
         if len(leases) > LEASES_MAX:
             raise BadRecord(f"addresses in {len(leases)} networks; a host has at most {LEASES_MAX}", "too-large")
@@ -335,7 +398,7 @@ class Rules:
         recorded = [mac for text in thing.ipmi_mac() if (mac := parse_mac(text)) is not None]
         own = self.reader.own(thing)
         attributes = self.split(own, context)
-        leases, refused = self.leases(thing, attributes, context, bmc=True)
+        leases, refused = self.leases(thing, attributes, context, None)
         enabled = is_enabled(own.get("enabled", context.enabled))
         if enabled and leases:
             options = render(attributes.alone())
@@ -350,15 +413,16 @@ class Rules:
         return [Row(mac | ROLE_BIT, state, thing.name, b"", (), reason) for mac in dict.fromkeys(recorded)]
 
     def leases(
-        self, thing: Thing, attributes: OwnAttributes, context: Context, bmc: bool = False
+        self, thing: Thing, attributes: OwnAttributes, context: Context, port: Port | None
     ) -> tuple[tuple[tuple[int, int, Template], ...], list[str]]:
-        """One address a network, the one bound first (lowest number), and why others are not used.
+        """One address a network, and why others are not used: of the first port the one bound first (lowest number).
 
-        bmc: those bound to the BMC's port, and else all others."""
+        port: that asks; None: the BMC's, which has the addresses bound to it, and nobody else has."""
         chosen: dict[tuple[int, int], tuple[int, int, Template]] = {}
         refused = []
+        usable = []
         for address in thing.addresses():
-            if self.bmc_port is not None and (address.port_name == self.bmc_port) != bmc:
+            if self.bmc_port is not None and (address.port_name == self.bmc_port) != (port is None):
                 continue
             if address.other is None and is_ipv6(address.text):
                 continue
@@ -368,14 +432,17 @@ class Rules:
                 refused.append(str(bad))
                 self.faults.blame(thing.name, bad.reason)
                 continue
+            usable.append((address, value, manager))
+        ordered = port.order(usable) if port is not None else ((value, manager) for _, value, manager in usable)
+        for value, manager in ordered:
             network = (manager.first, manager.last)
             if network in chosen:
                 first = IPv4Address(chosen[network][0])
-                self.faults.blame(
-                    thing.name,
-                    f"address {IPv4Address(value)} is not used: {first} in the same network was bound first",
-                    "second-address",
-                )
+                reason = f"address {IPv4Address(value)} is not used: {first} in the same network was bound first"
+                if port is None or port.unused is None:
+                    self.faults.blame(thing.name, reason, "second-address")
+                else:
+                    port.unused.setdefault(value, reason)
                 continue
             chosen[network] = (value, manager.network.prefixlen, self.template(attributes, context, manager, bmc))
         return tuple(chosen.values()), refused

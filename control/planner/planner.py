@@ -316,7 +316,7 @@ class Planner:
         surroundings = self.surroundings(networks, shared)
         younger = Younger(self.touched, self.looked_up_claims, self.touched_claims)
         assembled = done.assemble(pair, carried, younger)
-        fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
+        fd = self.sealed(assembled, number, surroundings, confirmed_s)
         full = Generation(fd)
         self.progress("build", 1, 4)
         changes = compare(pair, full)
@@ -325,7 +325,7 @@ class Planner:
         if held:
             os.close(fd)
             assembled = done.assemble(pair, self.with_their_objects(carried | held), younger)
-            fd = assembled.rows.seal(number, surroundings, created_s=int(confirmed_s))
+            fd = self.sealed(assembled, number, surroundings, confirmed_s)
             full = Generation(fd)
             changes = compare(pair, full)
         stages.done("build")
@@ -363,6 +363,11 @@ class Planner:
         kept = carried | held
         report = self.report_of(assembled, silenced, done.doubts, held)
         self.report_refresh(done, report, changes, published, stages, len(kept))
+
+    def sealed(self, assembled: Assembled, number: int, around: Surroundings, confirmed_s: float) -> int:
+        numbers = self.served.numbers()
+        fd: int = assembled.rows.seal(number, around, created_s=int(confirmed_s), numbers=numbers)
+        return fd
 
     def carried(self, done: Compilation) -> set[int]:
         """Keys of the rows that stay as they are served, whatever a refresh has read."""

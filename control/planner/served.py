@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ext.addresses import Index, View
 from ext.builder import Builder, Surroundings, delta_builder
+from ext.rows import Numbers
 from ext.table import Changes, Generation, Keys, Pair, compare, row_key
 
 from control.plan.compile import Filler, decoded
@@ -65,6 +66,11 @@ class Served:
             self.index = Index(base)
         return self.index
 
+    def numbers(self, base: Generation | None = None) -> Numbers:
+        """For the rows of what is to be served.  base: of a delta."""
+        pairs = [self.pair, self.former.pair if self.former is not None else None]
+        return Numbers([each for pair in pairs if pair is not None for each in (pair.delta, pair.base) if each], base)
+
     def fds(self) -> list[int]:
         return [fd for fd in (self.base_fd, self.delta_fd) if fd >= 0]
 
@@ -91,14 +97,17 @@ class Served:
         self, base: Generation, builder: Builder, number: int, surroundings: Surroundings, created_s: int
     ) -> tuple[int, Silenced]:
         """A delta that may be served: rows that contradict each other became conflicts.  Raises AnsweredTwice."""
-        fd = builder.seal(number, surroundings, created_s=created_s)
+        index, numbers = self.indexed(base), self.numbers(base)
+        hosts = index.hosts_with(builder.answered())
+        fd = builder.seal(number, surroundings, created_s=created_s, numbers=numbers, hosts=hosts)
         silenced = self.contradictions(base, Generation(fd))
         if not silenced.rows:
             return fd, silenced
         again = rows_of_delta(Pair(base, Generation(fd)), {row.key for row in silenced.rows})
         os.close(fd)
         Filler(again).add_all(silenced.rows)
-        fd = again.seal(number, surroundings, created_s=created_s)
+        hosts = index.hosts_with(again.answered())
+        fd = again.seal(number, surroundings, created_s=created_s, numbers=self.numbers(base), hosts=hosts)
         left = self.contradictions(base, Generation(fd))
         if left.rows:
             os.close(fd)

@@ -16,7 +16,7 @@ from ext.page import SiteWords, WorkerPage
 from ext.table import Generation, Pair, TableInvalid
 
 from control.mac import show_mac
-from control.table.rows import describe_row
+from control.table.rows import describe_row, port_reason
 from ext import table as table_module
 from fastpath.protocol import close_all
 
@@ -215,6 +215,10 @@ class ServedTable:
     def row(self, mac: int, role: int = 0) -> dict[str, Any] | None:
         """As ext.table.Pair.lookup."""
         return self.pair.lookup(mac, role) if self.pair is not None else None
+
+    def port_reason(self, mac: str) -> str | None:
+        """Why a known card of a host is not served; None for any other MAC."""
+        return port_reason(self.row(int(mac.replace(":", ""), 16)))
 
     def knows_oui(self, mac: str) -> bool:
         """Whether a MAC is one of a maker whose cards the inventory has."""

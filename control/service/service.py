@@ -106,12 +106,11 @@ class Service:
             self.table.take_over([*fds.all("base"), *fds.all("delta")])
         self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner, self.make_way)
         self.lookups = Lookups(self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui)
-        state = self.refresher.state
         self.warnings = Warnings(
             self.table,
             event_bell,
             self.interface_name,
-            state.reasons_of,
+            self.reason_of,
             on_unknown=self.on_unknown,
             server_id=self.server_id,
         )
@@ -439,7 +438,11 @@ class Service:
                 f"lookup: the table of generation {self.table.generation} has no host {arguments['mac']}"
             )
         mac = found["mac"]
-        return found | {"reason": self.refresher.state.reasons_of(mac), "seen": self.warnings.seen_as(mac)}
+        return found | {"reason": self.reason_of(mac), "seen": self.warnings.seen_as(mac)}
+
+    def reason_of(self, mac: str) -> str | None:
+        """Why a machine is not answered, as the inventory says it."""
+        return self.refresher.state.reasons_of(mac) or self.table.port_reason(mac)
 
     async def explain(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         from control.service.explaining import (  # a third of a cold start's imports, for a person's question
@@ -450,7 +453,7 @@ class Service:
         try:
             may_ask = caller.get().right is Right.CHANGE
             origins = self.refresher.origins if may_ask else None
-            return await explain(arguments, self.table, self.refresher.state.reasons_of, origins)
+            return await explain(arguments, self.table, self.reason_of, origins)
         except Unexplainable as reason:
             raise CommandFailed(f"explain: {reason}") from reason
 
@@ -491,7 +494,7 @@ class Service:
         except ObserverSilent as silent:
             raise CommandFailed(f"observed: {silent}") from silent
         for host in told["hosts"]:
-            host["reason"] = self.refresher.state.reasons_of(host["mac"])
+            host["reason"] = self.reason_of(host["mac"])
         return told | {"mac": wanted, "now_s": time.time(), "more": wanted is None and len(told["hosts"]) == HOSTS_MAX}
 
 

@@ -68,7 +68,7 @@ class Fetcher(Asker):
                 (
                     {},
                     {"attrs": [{"key": "_contains"}]},
-                    {"attrs": [{"key": "port-nic-eth", "subkey": "mac", "number": 1}, {"key": "ip"}]},
+                    {"attrs": [{"key": "port-nic-eth", "subkey": "mac"}, {"key": "ip"}]},
                     {"clusto_drivers": ["ipmanager"]},
                 ),
             )

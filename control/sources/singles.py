@@ -71,10 +71,10 @@ class SingleReader:
 
     def with_macs(self, macs: Iterable[str]) -> list[str]:
         wanted = [
-            {"key": "port-nic-eth", "subkey": subkey, "number": 1, "value": text}
+            {"key": "port-nic-eth", **which, "value": text}
             for mac in macs
             for text in spellings(mac)
-            for subkey in ("mac", "ipmi-mac")
+            for which in ({"subkey": "mac"}, {"subkey": "ipmi-mac", "number": 1})
         ]
         return self.having(wanted)
 

@@ -35,6 +35,13 @@ def describe_row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def port_reason(row: dict[str, Any] | None) -> str | None:
+    """Why a known card is not served; None for any other row.  It is said here, and not kept for each of a million."""
+    if row is None or "port" not in row:
+        return None
+    return f"port-nic-eth {row['port']} of {row['name'].decode('utf-8', 'replace')} is not one of its boot_ports"
+
+
 def describe_variant(everybody: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
     """What a client class gets otherwise than everybody; an option that it does not get is None."""
     found = {

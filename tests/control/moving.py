@@ -42,6 +42,8 @@ class Machine:
     bmc_mac: int | None = None
     bmc_address: int | None = None
     inside: bool = False  # in the switch
+    second: int | None = None  # MAC at port 2
+    ports: int | str | None = None  # boot_ports
 
 
 def mac_text(number: int) -> str:
@@ -69,8 +71,12 @@ class Moving:
         bound = [At(dotted(FIRST_ADDRESS + address)) for address in host.addresses]
         if host.bmc_address is not None:
             bound.append(At(dotted(FIRST_ADDRESS + host.bmc_address), port=BMC_PORT))
-        dhcp = {"enabled": int(host.enabled)} | ({"proxy": 1} if host.proxy else {})
+        dhcp: dict[str, Any] = {"enabled": int(host.enabled)} | ({"proxy": 1} if host.proxy else {})
         extra = []
+        if host.second is not None:
+            extra.append(attribute("port-nic-eth", "mac", mac_text(host.second), 2))
+        if host.ports is not None:
+            dhcp["boot_ports"] = host.ports
         if host.bmc_mac is not None:
             extra.append(attribute("port-nic-eth", "ipmi-mac", mac_text(host.bmc_mac), 1))
         macs = () if host.mac is None else mac_text(host.mac)
@@ -142,7 +148,9 @@ class Moving:
         first, inventory.fresh = not frame.fresh, frame.fresh | {""}
         inventory.claimed = {path: set(claimed) for path, claimed in frame.claimed.items()}
         found = [thing for _part, thing in self.things().values()]
-        wanted = [thing for thing in found if macs & {*thing.mac(), *thing.ipmi_mac()} or thing.name in names]
+        wanted = [
+            thing for thing in found if macs & {*dict(thing.macs()).values(), *thing.ipmi_mac()} or thing.name in names
+        ]
         readable = [thing for thing in wanted if thing.path not in self.unreadable]
         if wanted and not readable and first:
             raise InventoryDown("nothing of it can be read")
@@ -207,8 +215,9 @@ def addresses_of(row: dict[str, Any] | None) -> list[int]:
     return [lease["address"] for lease in row["leases"]] if row is not None and row["state"] == "served" else []
 
 
-def check(pair: Pair) -> None:
-    """No address in answered rows of two objects; nor at two MACs of one, but a BMC may ask with both of its own."""
+def check(pair: Pair, cards: int = 1) -> None:
+    """No address in answered rows of two objects; nor at more MACs of one than it has cards, but a BMC may ask with
+    both of its own."""
     owners: dict[int, set[int]] = {}
     hosts: dict[int, int] = {}
     for key, row in rows_of(pair).items():
@@ -218,5 +227,7 @@ def check(pair: Pair) -> None:
                 hosts[address] = hosts.get(address, 0) + 1
     twice = [dotted(address) for address, found in owners.items() if len(found) > 1]
     assert not twice, f"{twice}: answered to several objects"
-    twice = [dotted(address) for address, count in hosts.items() if count > 1]
+    twice = [dotted(address) for address, count in hosts.items() if count > cards]
     assert not twice, f"{twice}: answered at several MACs"
+    answered = {row["identity"] for key, row in rows_of(pair).items() if row["leases"] and not key >> 48}
+    assert pair.top.host_count == len(answered), "hosts are counted, not their cards"

@@ -12,12 +12,14 @@ from typing import Any
 from ext.builder import TEMPLATE_FLAGS, Builder, Surroundings
 from ext.classify import ClientClass
 from ext.codec import Reply
+from ext.leases import LeaseState
 
 from ext import codec, table
 from tests.ext.packets import BROADCAST, ip, tlv
 
 ALICE, TWO, REMOTE, OWN_ID, PUBLIC = (0x020000000000 + i for i in range(1, 6))
 DISABLED, NO_ADDRESS, CONFLICT, QUARANTINED, THIEF, PROXIED, NOTHING_TO_BOOT = (0x020000000010 + i for i in range(7))
+OTHER_PORT = 0x020000000017
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 STRANGER = 0x0200000000FF
 STATES = {DISABLED: 1, NO_ADDRESS: 2, CONFLICT: 3, QUARANTINED: 4}
@@ -79,7 +81,9 @@ def add_proxied(builder: Builder) -> None:
 
 def site(**changes: Any) -> table.Pair:
     """The datacenter of this module; changes go into its Surroundings."""
-    return table.Pair(generation(hosts(), around=surroundings(**changes)))
+    builder = hosts()
+    builder.add_host(OTHER_PORT, name=b"unserved", state=int(LeaseState.OTHER_PORT), port=2)
+    return table.Pair(generation(builder, around=surroundings(**changes)))
 
 
 def one_host(

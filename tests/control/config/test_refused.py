@@ -95,7 +95,7 @@ def test_an_extra_option_that_would_hide_what_the_service_reads(name: str) -> No
 
 
 def test_every_attribute_that_the_service_reads_is_one() -> None:
-    ours = {contexts.ENABLED, contexts.PROXY, classes.URL_KEY, *contexts.SWITCHES, networks.SHARED}
+    ours = {contexts.ENABLED, contexts.PROXY, contexts.BOOT_PORTS, classes.URL_KEY, *contexts.SWITCHES, networks.SHARED}
     assert {name.replace("-", "_") for name in ours} == set(checks.OWN_ATTRIBUTES)
 
 

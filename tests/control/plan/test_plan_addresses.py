@@ -281,10 +281,11 @@ def test_two_macs_on_port_1_are_not_answered() -> None:
     assert "has 2 MACs" in faults(plan)
 
 
-def test_only_port_1_counts() -> None:
+def test_another_port_than_the_first_is_known_and_not_answered() -> None:
     site = Site()
     site.host("a", "10.1.0.10", mac=(), extra=[attribute("port-nic-eth", "mac", "00:11:22:33:44:55", 2)])
-    assert site.plan().rows == []
+    (row,) = site.plan().rows
+    assert (row.key, row.state, row.port, row.leases) == (0x001122334455, State.OTHER_PORT, 2, ())
 
 
 # --- conflicts -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ext.table import row_key
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -81,6 +82,8 @@ def edit(hosts: dict[str, Machine], what: str, name: str, value: Any) -> None:
 
 
 class Moves(RuleBasedStateMachine):
+    cards = 1  # of a host, at most
+
     def __init__(self) -> None:
         super().__init__()
         room = Path("/dev/shm")
@@ -88,6 +91,7 @@ class Moves(RuleBasedStateMachine):
         self.config = Config(dhcp=Dhcp(state_dir=self.folder, ipmi_port_name=BMC_PORT, update_ipmi=True))
         self.inventory = Moving()
         self.control = Control()
+        self.numbers: dict[int, int] = {}
         self.planner = self.started()
 
     def started(self) -> Planner:
@@ -282,13 +286,43 @@ class Moves(RuleBasedStateMachine):
     @invariant()
     def check_published(self) -> None:
         if any(len(fds) > 1 for fds in self.control.fds):
-            check(self.control.pair())
+            check(self.control.pair(), self.cards)
         close_all([fd for fds in self.control.fds for fd in fds])
         self.control.fds.clear()
 
+    @invariant()
+    def check_numbers(self) -> None:
+        """A row's number is its own, over whatever is kept; it has it for as long as it is there."""
+        served = self.planner.served
+        if served.pair is None:
+            return
+        pairs = [served.pair] + ([served.former.pair] if served.former is not None else [])
+        kept = [each for pair in pairs for each in (pair.base, pair.delta) if each is not None]
+        borne = [(row_key(*key), each.number_of(*key)) for each in kept for key in each.keys()]  # noqa: SIM118
+        assert all(number for _key, number in borne), borne
+        assert len(dict(borne)) == len({number for _key, number in borne}) == len(set(borne)), borne
+        now = {row_key(*key): served.pair.number_of(*key) for key in served.pair.keys()}  # noqa: SIM118
+        assert all(self.numbers[key] == number for key, number in now.items() if key in self.numbers), self.numbers
+        self.numbers = now
+
+
+class MovesOfCards(Moves):
+    """The same with servers of two cards, one of them or both in use."""
+
+    cards = 2
+
+    @initialize(hosts=st.dictionaries(st.sampled_from(NAMES), MACHINES, max_size=4))
+    def begin(self, hosts: dict[str, Machine]) -> None:
+        super().begin(hosts)
+
+    @rule(name=st.sampled_from(NAMES), second=st.one_of(st.none(), MACS), ports=st.sampled_from([None, 1, 2, "all"]))
+    def plug(self, name: str, second: int | None, ports: Any) -> None:
+        if name in self.inventory.hosts:
+            self.inventory.hosts[name].second, self.inventory.hosts[name].ports = second, ports
+
 
 MANY = int(os.environ.get("BOOTSTORM_MOVES", "0"))  # examples: those are not made smaller, that takes minutes
-Moves.TestCase.settings = settings(
+Moves.TestCase.settings = MovesOfCards.TestCase.settings = settings(
     max_examples=MANY or 60,
     phases=[Phase.generate] if MANY else list(Phase),
     stateful_step_count=25,
@@ -296,3 +330,4 @@ Moves.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestMoves = pytest.mark.property(Moves.TestCase)
+TestMovesOfCards = pytest.mark.property(MovesOfCards.TestCase)
