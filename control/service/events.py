@@ -20,7 +20,7 @@ from typing import Any
 
 from control.explain.sentences import FINDINGS, OTHER_SERVER, WORDS, sentence
 from control.messages.dissect import relay_words
-from control.service.identities import Clone, Identities, Loop, clone_words, loop_words, printable
+from control.service.identities import Clone, Identities, Loop, Shared, clone_words, loop_words, printable, shared_words
 from control.service.served_table import ServedTable
 
 log = logging.getLogger("bootstorm.dhcp")
@@ -114,7 +114,7 @@ class Warnings:
         self.on_unknown = on_unknown
         self.server_id = server_id
         self.clock = clock
-        self.identities = Identities(table.name_of)
+        self.identities = Identities(table.name_of, row_of=lambda mac: table.row(int(mac.replace(":", ""), 16)))
         self.subscribers: list[Callable[[Mapping[str, Any]], None]] = []
         self.hosts = Ledger(LINES_PER_S, LINES_BURST, clock())
         self.strangers = Ledger(STRANGERS_PER_S, STRANGERS_BURST, clock())
@@ -174,6 +174,9 @@ class Warnings:
             elif isinstance(found, Clone):
                 words |= self.finding("CLONED_CLIENT_ID", clone_words(found, self.table.name_of))
                 key = (found.identity.hex(), "CLONED_CLIENT_ID")
+            elif isinstance(found, Shared):
+                words |= self.finding("SHARED_ADDRESS", shared_words(found, self.table.name_of))
+                key = (str(IPv4Address(found.address)), "SHARED_ADDRESS")
             if self.hosts.warn(key, words, self.clock()):
                 self.hosts.recent.append(words)
 

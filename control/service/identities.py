@@ -1,4 +1,5 @@
-"""What answered machines say of themselves: who was seen as what, who is in a boot loop, who shares an identifier.
+"""What answered machines say of themselves: who was seen as what, who is in a boot loop, who shares an identifier, who
+uses one address at two cards.
 
 Pure; fed with the workers' sightings (ext/sightings.pxd), whose clock it goes by.  An address hangs on the MAC alone,
 so nothing in here decides about an answer: one machine that shows two vendor classes or client-ids in one boot is as
@@ -29,6 +30,7 @@ COUNTED_MAX = 255  # of ACKs in a row, which an event has a byte for
 LOOP_LASTS_NS = 120_000_000_000  # a loop is told anew within a minute and a round of a minute
 CLONE_WITHIN_NS = 86_400_000_000_000  # a card that was moved, or a disk, is no clone of the machine that it came from
 COMPARED_MAX = 8
+CARDS_MAX = 4  # of one address
 _ETHERNET, _DUID = 1, 255  # first byte of a client-id: a MAC follows; IAID and DUID follow (RFC 4361)
 
 
@@ -59,18 +61,34 @@ class Clone(NamedTuple):
     macs: dict[str, None]
 
 
+class Shared(NamedTuple):
+    """Cards of one host that use one address at once."""
+
+    address: int
+    macs: tuple[str, ...]
+
+
 # A Word as it is kept.  Plain tuples of plain values are none of the garbage collector's business: with 300,000 named
 # ones it would stop control for 0.2 s from time to time.
 Kept = tuple[str, str, bytes, bytes, int]
-Finding = Loop | Clone
+User = tuple[str, bool, int]  # MAC, whether its system, when
+Finding = Loop | Clone | Shared
+RowOf = Callable[[str], Mapping[str, Any] | None]  # MAC -> its row as a host, as of ext.table.Pair.lookup
 NOTHING: tuple[Finding, ...] = ()
 
 
 class Identities:
     """name_of: MAC -> its object of the inventory; one object with two MACs is no clone of itself."""
 
-    def __init__(self, name_of: Callable[[str], str | None], hosts_max: int = HOSTS_MAX) -> None:
+    def __init__(
+        self,
+        name_of: Callable[[str], str | None],
+        hosts_max: int = HOSTS_MAX,
+        row_of: RowOf = lambda _mac: None,
+    ) -> None:
         self.name_of = name_of
+        self.row_of = row_of
+        self.users: OrderedDict[int, tuple[User, ...]] = OrderedDict()  # address -> the cards that were ACKed with it
         self.hosts_max = hosts_max
         self.hosts: OrderedDict[str, tuple[Kept, ...]] = (
             OrderedDict()
@@ -94,7 +112,38 @@ class Identities:
             found = NOTHING if clone is None else (clone,)
         if event["repeats"]:
             found += (self.loop(event),)
+        address = event["ciaddr"] or event["requested"]
+        if address and event["role"] == "host":
+            shared = self.use(address, (mac, event["class"] == ClientClass.OS.name, seen_ns))
+            found += () if shared is None else (shared,)
         return found
+
+    # --- one address, two cards of a host ------------------------------------------------------------------------
+
+    def use(self, address: int, now: User) -> Shared | None:
+        """A card was ACKed with an address: does another card of its host use it, too?
+
+        A ROM boots from one card, and its system may then take another; it is both at once when both have a system, or
+        when the first comes back after the second.  Nobody is believed to use it longer than a lease."""
+        before = self.users.pop(address, ())
+        self.users[address] = (*(user for user in before if user[0] != now[0]), now)[-CARDS_MAX:]
+        while len(self.users) > self.hosts_max:
+            self.users.popitem(last=False)
+        others = [user for user in before if user[0] != now[0]]
+        row = self.row_of(now[0]) if others else None
+        if row is None:
+            return None
+        lease_ns = max((each["template"]["lease_s"] for each in row["leases"]), default=0) * 1_000_000_000
+        mine_ns = [seen_ns for mac, _system, seen_ns in before if mac == now[0] and now[2] - seen_ns < lease_ns]
+        macs = [
+            mac
+            for mac, system, seen_ns in others
+            if now[2] - seen_ns < lease_ns
+            and ((system and now[1]) or (mine_ns and seen_ns > mine_ns[0]))
+            and (other := self.row_of(mac)) is not None
+            and other["identity"] == row["identity"]
+        ]
+        return Shared(address, (*macs, now[0])) if macs else None
 
     def shared(self, vendor_class: bytes) -> bytes:
         if len(self.kept) > 1_000:
@@ -311,4 +360,12 @@ def clone_words(clone: Clone, name_of: Callable[[str], str | None]) -> str:
         f"{' and '.join(shown)} say one and the same client-id, {client_id_words(clone.client_id)}: made from one "
         "image? Here each keeps its own address, which hangs on the MAC; what goes by machine-id or client-id takes "
         "them for one. Give each an /etc/machine-id of its own, or remove the DHCP client's saved DUID"
+    )
+
+
+def shared_words(shared: Shared, name_of: Callable[[str], str | None]) -> str:
+    return (
+        f"{' and '.join(shared.macs)} of {name_of(shared.macs[0])} both use {IPv4Address(shared.address)}: replies to it "
+        "reach now one card, now the other. Let the system use one of them, or bind an address to each: dhcp boot_ports, "
+        "osportname"
     )

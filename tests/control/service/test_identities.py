@@ -19,11 +19,13 @@ from control.service.identities import (
     Clone,
     Identities,
     Loop,
+    Shared,
     boot_file,
     clone_words,
     identity_of,
     loop_words,
     other_mac,
+    shared_words,
 )
 from tests.ext.packets import ip
 
@@ -263,3 +265,62 @@ def test_ten_thousand_machines_of_one_image_cost_no_more_than_others() -> None:
 
     apart = seconds(lambda number: duid(1, DUID + number.to_bytes(2, "big")))
     assert seconds(lambda _number: duid(1)) < 5 * apart + 0.5
+
+
+# --- one address, two cards ------------------------------------------------------------------------------------------
+
+ADDRESS = ip("10.1.0.9")
+
+
+def of_cards(*objects: int, lease_s: int = 3600) -> Identities:
+    """objects: identity of each MAC from 1 on."""
+    rows = {
+        mac(number): {"identity": thing, "leases": [{"template": {"lease_s": lease_s}}]}
+        for number, thing in enumerate(objects, 1)
+    }
+    return Identities(lambda text: f"node{rows[text]['identity']}", row_of=rows.get)
+
+
+def using(found: Identities, number: int, at_s: int, client: str = "OS", **fields: Any) -> list[Any]:
+    told = sighting(number, boottime_ns=at_s * S, requested=ADDRESS) | {"class": client} | fields
+    return [each for each in found.take(told) if isinstance(each, Shared)]
+
+
+def test_two_systems_with_one_address_are_told() -> None:
+    found = of_cards(7, 7)
+    assert using(found, 1, 1000) == [] == using(found, 1, 1500)
+    (shared,) = using(found, 2, 2000, requested=0, ciaddr=ADDRESS)
+    assert shared == Shared(ADDRESS, (mac(1), mac(2)))
+    assert shared_words(shared, found.name_of).startswith(f"{mac(1)} and {mac(2)} of node7 both use 10.1.0.9:")
+
+
+def test_a_rom_and_then_a_system_at_another_card_is_one_boot() -> None:
+    found = of_cards(7, 7)
+    assert using(found, 2, 1000, "UEFI_X64") == [] == using(found, 2, 1010, "IPXE") == using(found, 1, 1060)
+    assert using(found, 1, 1900) == []
+    (shared,) = using(found, 2, 2000, "UEFI_X64")
+    assert shared.macs == (mac(1), mac(2)), "it came back while the other is up"
+
+
+@pytest.mark.parametrize(
+    "objects, at_s, fields",
+    [
+        pytest.param((7, 8), 2000, {}, id="of two objects: it moved"),
+        pytest.param((7, 7), 4600, {}, id="the lease is over"),
+        pytest.param((7, 7), 2000, {"role": "bmc"}, id="its BMC"),
+        pytest.param((7, 7), 2000, {"requested": ip("10.1.0.10")}, id="another address"),
+        pytest.param((7, 7), 2000, {"requested": 0}, id="no address"),
+    ],
+)
+def test_what_is_no_sharing(objects: tuple[int, ...], at_s: int, fields: dict[str, Any]) -> None:
+    found = of_cards(*objects)
+    assert using(found, 1, 1000) == [] == using(found, 2, at_s, **fields)
+
+
+def test_who_uses_what_is_bounded() -> None:
+    found = Identities(lambda _mac: None, hosts_max=10)
+    for number in range(30):
+        using(found, 1, 1000 + number, requested=ADDRESS + number)
+    for number in range(1, 30):
+        using(found, number, 2000 + number, requested=ADDRESS)
+    assert len(found.users) == 10 and len(found.users[ADDRESS]) == 4
