@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 from ext.builder import Builder, Surroundings
+from ext.leases import LeaseState
 from ext.table import Generation, Pair
 from ext.verdict import Verdict
 
@@ -33,8 +34,10 @@ VALGRIND_S = 300
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
-def table(hosts: int, rules: RuleSet | None = None) -> Pair:
-    """Hosts counted up, options as a small rack has them: mask, router, DNS, domain, boot server; a name of its own."""
+def table(hosts: int, rules: RuleSet | None = None, cards: int = 1) -> Pair:
+    """Hosts counted up, options as a small rack has them: mask, router, DNS, domain, boot server; a name of its own.
+
+    cards: of each host; those behind the first are known and not served."""
     builder = Builder()
     mask, router = NETWORK.netmask.packed, IPv4Address(SERVER).packed
     shared = b"".join(
@@ -46,6 +49,8 @@ def table(hosts: int, rules: RuleSet | None = None) -> Pair:
         name = b"node%06d" % i
         lease = (FIRST_ADDRESS + i, NETWORK.prefixlen, template)
         builder.add_host(FIRST_MAC + i, name=name, own=bytes([12, len(name)]) + name, leases=(lease,))
+        for card in range(1, cards):
+            builder.add_host(FIRST_MAC + card * HOSTS_MAX + i, name=name, state=LeaseState.OTHER_PORT, port=card + 1)
     whole = ip_network(NETWORK)
     around = Surroundings(
         networks=((int(whole.network_address), int(whole.broadcast_address)),),
@@ -89,9 +94,10 @@ class WrongVerdict(Exception):
     """The loop met packets that were not answered: what it measured is not what it says."""
 
 
-def measure(hosts: int, batches: int, seed: int) -> dict[str, Any]:
+def measure(hosts: int, batches: int, seed: int, cards: int = 1) -> dict[str, Any]:
     """ns a packet over `batches` batches of 64: least, median, p99 of the batches.  WrongVerdict."""
-    return measure_in(table(hosts), hosts, batches, seed)
+    pair = table(hosts) if cards == 1 else table(hosts, cards)
+    return measure_in(pair, hosts, batches, seed) | {"bytes_a_host": round(pair.base.size / hosts, 1)}
 
 
 def measure_in(pair: Pair, hosts: int, batches: int, seed: int) -> dict[str, Any]:
@@ -143,6 +149,7 @@ def _collected(thinking: bool, rules: str = "", *more: str) -> int:
 
 @click.command("core")
 @click.option("--hosts", "sizes", multiple=True, type=click.IntRange(1, HOSTS_MAX), help="Default: 1e3 to 1e6.")
+@click.option("--cards", default=1, show_default=True, type=click.IntRange(1, 4), help="Of each host; one is served.")
 @click.option("--batches", default=20_000, show_default=True, type=click.IntRange(100), help="Of 64 packets each.")
 @click.option("--instructions/--no-instructions", "counted", default=True, show_default=True, help="By callgrind.")
 @click.option("--count", type=int, hidden=True)
@@ -151,6 +158,7 @@ def _collected(thinking: bool, rules: str = "", *more: str) -> int:
 @record_options
 def main(
     sizes: tuple[int, ...],
+    cards: int,
     batches: int,
     counted: bool,
     count: int | None,
@@ -166,14 +174,16 @@ def main(
         pair = table(COUNTED_HOSTS, None if without_rules else said)
         core(pair, COUNTED_HOSTS, 1, said.options if said is not None else ()).work(COUNTED_BATCHES, bool(count))
         return
-    begun = record.begin("core", {"batches": batches, "sizes": list(sizes or SIZES)}, seed)
+    settings = {"batches": batches, "sizes": list(sizes or SIZES)} | ({"cards": cards} if cards > 1 else {})
+    begun = record.begin("core", settings, seed)
     os.sched_setaffinity(0, {two_cores()[1]})
     watch, points = record.Watch(), []
-    click.echo(f"{'hosts':>10}{'least':>10}{'median':>10}{'p99':>10}   ns a packet")
+    click.echo(f"{'hosts':>10}{'least':>10}{'median':>10}{'p99':>10}   ns a packet; bytes a host")
     for hosts in sizes or SIZES:
-        point = measure(hosts, batches, seed)
+        point = measure(hosts, batches, seed) if cards == 1 else measure(hosts, batches, seed, cards)
         points.append(point)
-        click.echo(f"{hosts:>10,}{point['least_ns']:>10}{point['median_ns']:>10}{point['p99_ns']:>10}")
+        line = f"{hosts:>10,}{point['least_ns']:>10}{point['median_ns']:>10}{point['p99_ns']:>10}"
+        click.echo(f"{line}   {point['bytes_a_host']}")
     begun |= {"points": points, "disturbance": watch.figures()}
     if counted:
         tell("counting instructions under callgrind")

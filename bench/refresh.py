@@ -21,6 +21,7 @@ import click
 import requests
 from ext.addresses import Index, View
 from ext.builder import Builder, Surroundings
+from ext.rows import Numbers
 from ext.table import Generation, Pair
 
 from bench.lab.console import ANSWER_S, ask
@@ -186,7 +187,7 @@ def under_load(hosts: int, rate: float) -> dict[str, Any]:
 
 def invariant(hosts: int, changed: int = 1000, turns: int = 5) -> dict[str, Any]:
     """What it costs to look for an address of two objects before a publication, in ms (median): the index of a base,
-    once a base, and the check of a delta of `changed` rows with new addresses.
+    once a base, the check of a delta of `changed` rows with new addresses, and sealing it with its rows' numbers.
 
     MACs and addresses come at random, the worst order to sort."""
     dice, builder = random.Random(1), Builder()
@@ -198,8 +199,8 @@ def invariant(hosts: int, changed: int = 1000, turns: int = 5) -> dict[str, Any]
         own = bytes([12, len(name)]) + name
         to.add_host(macs[number], name=name, own=own, leases=((address, 24, template),), thing=b"/server/" + name)
 
-    def made(of: Builder, number: int) -> Generation:
-        fd = of.seal(number, Surroundings(), created_s=1)
+    def made(of: Builder, number: int, numbers: Numbers | None = None, hosts: int | None = None) -> Generation:
+        fd = of.seal(number, Surroundings(), created_s=1, numbers=numbers, hosts=hosts)
         try:
             return Generation(fd)
         finally:
@@ -207,13 +208,13 @@ def invariant(hosts: int, changed: int = 1000, turns: int = 5) -> dict[str, Any]
 
     for number in range(hosts):
         add(builder, number, addresses[number], template)
-    base = made(builder, 1)
+    base = made(builder, 1, Numbers([]))
     builder = Builder(base)
     template = builder.add_template()
     for at, number in enumerate(dice.sample(range(hosts), min(changed, hosts))):
         add(builder, number, addresses[hosts + at], template)
     pair = Pair(base, made(builder, 2))
-    index_s, check_s = [], []
+    index_s, check_s, seal_s = [], [], []
     for _ in range(turns):
         started = time.perf_counter()
         index = Index(base)
@@ -224,9 +225,13 @@ def invariant(hosts: int, changed: int = 1000, turns: int = 5) -> dict[str, Any]
         if View(pair, index).twice():
             raise RuntimeError("a delta in which nobody shares an address is said to have such")
         check_s.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        made(builder, 2, Numbers([pair.delta, base], base), index.hosts_with(builder.answered()))
+        seal_s.append(time.perf_counter() - started)
     return {
         "index_ms": round(statistics.median(index_s) * 1000, 2),
         "check_ms": round(statistics.median(check_s) * 1000, 3),
+        "seal_ms": round(statistics.median(seal_s) * 1000, 3),
         "check_rows": len(pair.delta),
     }
 
@@ -248,7 +253,7 @@ def show(found: dict[str, Any]) -> Iterator[str]:
     cost = found["invariant"]
     yield (
         f"    no address twice: index of a base {cost['index_ms']:.1f} ms, check of {cost['check_rows']:,} rows "
-        f"{cost['check_ms']:.2f} ms"
+        f"{cost['check_ms']:.2f} ms, sealing them with their numbers {cost['seal_ms']:.2f} ms"
     )
     for kind, processes in sorted(found["memory_mb"].items()):
         yield f"    {kind}: peak " + ", ".join(f"{p['peak']} MB ({p['own']} its own)" for p in processes)

@@ -135,12 +135,17 @@ cdef class Index:
         cdef const Lease *old
         cdef set keys = {key for key, _identity, _answered in rows}
         cdef set now = {identity for _key, identity, answered in rows if answered}
-        cdef set touched = {identity for _key, identity, _answered in rows}
+        cdef set touched = set(), settled = set()
         cdef int64_t hosts = self.rows.host_count
-        for key in keys:
+        for key, identity, answered in rows:
             old = find_in(&self.rows.table, (<uint64_t>1 << 63) | <uint64_t>key)
-            if old != NULL:
+            if old != NULL and old.role == ROLE_HOST and is_answered(old.state):
+                if answered and identity_of(&self.rows.table, old) == identity:
+                    settled.add(identity)  # before and after: nearly all changes are of this kind
+                    continue
                 touched.add(identity_of(&self.rows.table, old))
+            touched.add(identity)
+        touched -= settled
         for identity in touched:
             hosts += identity in now or self.is_answered_host(identity, keys)
             hosts -= self.is_answered_host(identity, set())

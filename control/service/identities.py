@@ -365,7 +365,6 @@ def clone_words(clone: Clone, name_of: Callable[[str], str | None]) -> str:
 
 def shared_words(shared: Shared, name_of: Callable[[str], str | None]) -> str:
     return (
-        f"{' and '.join(shared.macs)} of {name_of(shared.macs[0])} both use {IPv4Address(shared.address)}: replies to it "
-        "reach now one card, now the other. Let the system use one of them, or bind an address to each: dhcp boot_ports, "
-        "osportname"
+        f"{' and '.join(shared.macs)} of {name_of(shared.macs[0])} both use {IPv4Address(shared.address)}: replies "
+        "reach now one card, now the other. Let the system use one of them, or bind an address to each by osportname"
     )

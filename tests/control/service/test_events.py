@@ -454,3 +454,33 @@ def test_the_newest_first_also_of_one_host(clock: Clock) -> None:
     ages = [words["seconds_ago"] for words in seen.newest(3)]
     assert ages == sorted(ages) and round(ages[2] - ages[0]) == 2
     assert "boottime_s" not in seen.newest(1)[0]
+
+
+# --- several cards of a host -----------------------------------------------------------------------------------------
+
+
+def test_a_card_that_is_not_served_is_a_host_s_and_asks_the_inventory_nothing(clock: Clock) -> None:
+    asked: list[Any] = []
+    table: Any = Table()
+    reasons = {MAC: "port-nic-eth 2 of node1 is not one of its boot_ports"}
+    seen = Warnings(
+        table, -1, lambda index: f"eth{index}", reasons.get, clock, on_unknown=lambda *who: asked.append(who)
+    )
+    seen.take(event(verdict="IGNORED_OTHER_PORT"))
+    seen.take(event(OTHER))
+    assert [mac for mac, _interface, _relay in asked] == [OTHER]
+    (words,) = [words for words in recent(seen) if words["verdict"] == "IGNORED_OTHER_PORT"]
+    assert words["reason"] == "a network card that is not served" and words["detail"] == reasons[MAC]
+
+
+def test_two_cards_with_one_address_are_one_line_in_five_minutes(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    table: Any = Table()
+    table.row = lambda _mac, role=0: {"identity": 7, "leases": [{"address": 1, "template": {"lease_s": 3600}}]}
+    seen = Warnings(table, -1, lambda index: f"eth{index}", lambda _mac: None, clock)
+    for at_s, mac in enumerate([MAC, OTHER] * 5, 1):
+        seen.take(event(mac, "ACKED", message_type=3, requested=0x0A14000B, boottime_ns=at_s * 1_000_000_000))
+    lines = [line for line in caplog.messages if "10.20.0.11" in line]
+    assert len(lines) == 1 and lines[0].startswith("one address at several cards of a host: ")
+    assert [words["verdict"] for words in recent(seen)] == ["SHARED_ADDRESS"]

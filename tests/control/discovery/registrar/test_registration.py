@@ -16,10 +16,13 @@ from control.clusto.client import (
     Pool,
     get_by_name,
 )
+from control.config.config import Dhcp
 from control.discovery.registrar.factories import Builder
 from control.discovery.registrar.inventory import Step
 from control.discovery.registrar.registration import Spot
 from control.mac import spellings
+from control.plan.plan import State, plan_hosts
+from control.sources.fetch import Fetcher
 from tests.control.discovery.conftest import Inventory
 from tests.control.discovery.support import MAC, MACS, Hands, Killed, Snapshot, attribute, servers, snapshot
 
@@ -210,6 +213,14 @@ def test_a_second_nic_joins_the_server_of_its_rack_unit_whichever_comes_first(si
     assert attribute(found, "s0001", "port-nic-eth", "otherportnum", 1) == [5]
     assert attribute(found, "s0001", "port-nic-eth", "mac", 1) == [MACS[1]]
     assert attribute(found, "s0001", "port-nic-eth", "mac", 2) == [MACS[0]]
+    # And is no stranger any more: whoever plans the hosts finds both cards, all at once and by the second alone.
+    source = Fetcher(site.url)
+    whole = source.read().whole()
+    assert whole.things["/server/s0001"].macs() == [(2, MACS[0]), (1, MACS[1])]
+    looked_up = source.read_hosts([MACS[0]], [], source.read().frame)
+    assert looked_up.hosts == ["/server/s0001"]
+    states = {row.mac: row.state for row in plan_hosts(whole, Dhcp()).rows}
+    assert states[int(MACS[0].replace(":", ""), 16)] is State.OTHER_PORT
 
 
 def test_a_server_that_stands_in_the_unit_already_is_taken(site: Inventory) -> None:
