@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,24 @@ def test_check_sees_what_stands_in_the_place_of_the_state_folder_or_the_socket(t
     state.mkdir()
     os.symlink("nowhere", state / "control.sock")
     assert checked(tmp_path, dhcp={"state_dir": str(state)})[0] == 0
+
+
+@pytest.mark.parametrize("said, want", [([2, 1], (2, 1)), ([1], (1,)), ("all", "all")])
+def test_boot_ports(said: Any, want: Any) -> None:
+    assert parse(json.dumps({"dhcp": {"boot_ports": said}}).encode(), Path("f")).dhcp.boot_ports == want
+
+
+@pytest.mark.parametrize(
+    "said, complaint",
+    [
+        ([0], "found 0; wanted"),
+        (["1"], 'found "1"; wanted'),
+        ([1, 1], "a second time"),
+        ([], "name at least one"),
+        ("every", 'wanted a list of numbers of Ethernet ports such as [1, 2], or "all"'),
+        (None, "wanted a list"),
+    ],
+)
+def test_boot_ports_that_are_none(said: Any, complaint: str) -> None:
+    with pytest.raises(ConfigFaults, match=re.escape(complaint)):
+        parse(json.dumps({"dhcp": {"boot_ports": said}}).encode(), Path("f"))

@@ -1,15 +1,20 @@
-"""ext/rows.pyx: the numbers of rows.
+"""ext/rows.pyx: the numbers of rows, and hosts by their rows; cards of ports that are not served.
 
 Over edits, rollbacks and restarts they are tested by tests/control/planner/test_closure_property.py."""
 
 import os
 from collections.abc import Iterable
 
+import pytest
+from ext.addresses import Index
 from ext.builder import Builder, Surroundings, delta_builder
+from ext.leases import LeaseState
 from ext.rows import ROW_NUMBERS_MAX, Numbers
-from ext.table import Generation, Pair, compare
+from ext.table import Generation, Pair, TableInvalid, compare
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.ext.sites import ALICE, generation
 
 
 def table(
@@ -86,3 +91,62 @@ def test_any_row_of_bases_against_a_model(tables: list[list[int]]) -> None:
         made = table(macs, Numbers(kept), turn)
         assert numbers_of(made) == want
         kept, known = [made, *kept][:2], [want, *known][:2]
+
+
+# --- hosts and cards --------------------------------------------------------------------------------------------------
+
+
+def test_a_card_at_a_port_that_is_not_served() -> None:
+    """It stands there as what builds that know no ports take it for, and is told apart by its port alone."""
+
+    def made(port: int) -> Generation:
+        builder = Builder()
+        state = int(LeaseState.OTHER_PORT) if port else int(LeaseState.DISABLED)
+        builder.add_host(ALICE, name=b"alice", state=state, port=port)
+        return generation(builder, around=Surroundings())
+
+    of_two = made(2)
+    assert of_two.lookup(ALICE)["state"] == "other-port" and of_two.lookup(ALICE)["port"] == 2
+    assert of_two.in_state("other-port") == [(ALICE, 0)] and of_two.in_state("disabled") == []
+    assert made(0).in_state("disabled") == [(ALICE, 0)] and "port" not in made(0).lookup(ALICE)
+    assert len({made(port).digest for port in (0, 2, 3)}) == 3
+    copy = Builder(made(0))
+    copy.copy_host(of_two, ALICE)
+    assert generation(copy, number=2).lookup(ALICE) == of_two.lookup(ALICE)
+
+
+def test_a_port_belongs_to_its_state_alone() -> None:
+    with pytest.raises(TableInvalid, match="port 2 in state disabled"):
+        Builder().add_host(ALICE, name=b"a", state=int(LeaseState.DISABLED), port=2)
+    with pytest.raises(TableInvalid, match="port 0 in state other-port"):
+        Builder().add_host(ALICE, name=b"a", state=int(LeaseState.OTHER_PORT))
+
+
+def test_hosts_are_counted_by_their_objects() -> None:
+    """However many cards they have; a BMC is none, nor is who is not answered."""
+    builder = Builder()
+    index = builder.add_template()
+    for mac in (1, 2):
+        builder.add_host(mac, name=b"a", leases=((5, 24, index),))
+    builder.add_host(3, name=b"b", leases=((6, 24, index),))
+    builder.add_host(3, name=b"b", leases=((7, 24, index),), role=1)
+    builder.add_host(4, name=b"c", state=int(LeaseState.DISABLED))
+    base = generation(builder, around=Surroundings())
+    assert (len(base), base.host_count) == (5, 2)
+    for gone, left in (((1,), 2), ((1, 2), 1), ((3,), 1), ((1, 2, 3), 0)):
+        delta = Builder(base)
+        for mac in gone:
+            delta.add_tombstone(mac)
+        assert Index(base).hosts_with(delta.answered()) == left, gone
+    delta = Builder(base)
+    template = delta.add_template()
+    delta.add_host(4, name=b"c", leases=((8, 24, template),))
+    delta.add_host(5, name=b"a", leases=((5, 24, template),))
+    delta.add_host(3, name=b"a", leases=((5, 24, template),))
+    hosts = Index(base).hosts_with(delta.answered())
+    assert hosts == 2, "a and c; b has no card any more"
+    fd = delta.seal(2, Surroundings(), created_s=5, hosts=hosts)
+    try:
+        assert Generation(fd).host_count == 2
+    finally:
+        os.close(fd)
