@@ -76,6 +76,7 @@ extensions = [
         "ext.classify",
         "ext.leases",
         "ext.site_classes",
+        "ext.surroundings",
         "ext.table",
         "ext.rows",
         "ext.builder",

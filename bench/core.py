@@ -96,7 +96,7 @@ class WrongVerdict(Exception):
 
 def measure(hosts: int, batches: int, seed: int, cards: int = 1) -> dict[str, Any]:
     """ns a packet over `batches` batches of 64: least, median, p99 of the batches.  WrongVerdict."""
-    pair = table(hosts) if cards == 1 else table(hosts, cards)
+    pair = table(hosts, cards=cards)
     return measure_in(pair, hosts, batches, seed) | {"bytes_a_host": round(pair.base.size / hosts, 1)}
 
 

@@ -11,7 +11,6 @@ from libc.string cimport memcpy, memset
 
 import fcntl
 import os
-from dataclasses import dataclass
 
 from ext.classify cimport CLASS_COUNT, SITE_CLASS
 from ext.leases cimport *
@@ -19,31 +18,14 @@ from ext.rows cimport Numbers, count_hosts, put_slot
 from ext.net cimport MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from ext.table cimport Generation, are_options, lease_hash, mix, unsummed, view_of
 from ext.table import FILE_BYTES_MAX, OWN_BYTES_MAX, STATES, TableInvalid, checksum, new_memfd
-from ext.site_classes import Numbers, class_sections
+from ext.site_classes import ClassNumbers, class_sections
+from ext.surroundings import ROLES as ROLES, RULES as RULES, Surroundings as Surroundings, merged as merged
+from ext.surroundings import sections_of
 from ext.wire cimport swap32
 
 
 TEMPLATE_FIELDS = ("options", "file", "siaddr", "server_id", "lease_s", "renewal_s", "rebinding_s", "flags")
 TEMPLATE_FLAGS = {"no-overload": TEMPLATE_NO_OVERLOAD, "broadcast": TEMPLATE_BROADCAST, "boots": TEMPLATE_BOOTS}
-RULES = {"vendor_class": RULE_VENDOR_CLASS, "user_class": RULE_USER_CLASS, "client_id": RULE_CLIENT_ID,
-         "other_mac": RULE_OTHER_MAC, "requested_options": RULE_REQUESTED}
-ROLES = {"host": ROLE_HOST, "bmc": ROLE_BMC}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the site knows of itself.  Addresses are ints in host order, networks (first, last), prefixes 0..32."""
-    networks: tuple = ()           # (first, last), any order, may overlap
-    links: tuple = ()              # (ifindex, address, prefix, mtu, served), the primary address of an interface first
-    interfaces_limited: bool = False
-    server_id: int = 0
-    server_ids: tuple = ()
-    relays: tuple = ()             # (address, prefix)
-    max_nak_age_s: int = 86400
-    bootp: bool = False
-    rules: tuple = ()              # (key of RULES, key of ROLES, bytes), the first that fits says who asks
-    classes: tuple = ()            # the site's client classes, ext/site_classes.pyx; a delta has those of its base
-    shared: tuple = ()             # (first, last, group) of networks that share a link, disjoint; group: 1 to 2**64 - 1
 
 
 def by_kind(variant) -> tuple:
@@ -54,19 +36,6 @@ def by_kind(variant) -> tuple:
 cdef object check_blob(bytes options):
     if not are_options(<const uint8_t *><const char *>options, len(options)):
         raise TableInvalid(f"options {options.hex()}: not whole options one after the other")
-
-
-def merged(networks) -> list:
-    """Networks (first, last) -> their union, sorted and disjoint."""
-    union = []
-    reach = -2
-    for first, last in sorted(networks):
-        if first > reach + 1:
-            union.append((first, last))
-        elif last > reach:
-            union.append((union.pop()[0], last))
-        reach = max(reach, last)
-    return union
 
 
 cdef struct Claim:                 # an address that an object has without being answered with it
@@ -507,11 +476,8 @@ cdef class Builder:
     cdef list small_sections(self, surroundings):
         """(kind, bytes) of all but slots and leases, in the order in which they are written."""
         cdef Template template
-        cdef Link link
-        cdef Relay relay
-        cdef Rule rule
-        templates, links, relays, rules, networks, ids = (bytearray() for _ in range(6))
-        classes = Numbers(surroundings.classes) if self.base is None else self.base.classes
+        templates = bytearray()
+        classes = ClassNumbers(surroundings.classes) if self.base is None else self.base.classes
         for i, (options_at, file_at, key, others) in enumerate(self.templates):
             memset(&template, 0, sizeof(template))
             for client in range(CLASS_COUNT):
@@ -522,38 +488,10 @@ cdef class Builder:
             template.lease_s, template.renewal_s, template.rebinding_s, template.flags = key[4:]
             template.content_hash = self.template_hashes[i]
             templates += (<const char *>&template)[:sizeof(template)]
-        for ifindex, address, prefix, mtu, served in surroundings.links:
-            memset(&link, 0, sizeof(link))
-            link.ifindex, link.address_be, link.prefix, link.mtu = ifindex, swap32(address), prefix, mtu
-            link.flags = LINK_SERVED if served else 0
-            links += (<const char *>&link)[:sizeof(link)]
-        for address, prefix in surroundings.relays:
-            memset(&relay, 0, sizeof(relay))
-            relay.address_be, relay.prefix = swap32(address), prefix
-            relays += (<const char *>&relay)[:sizeof(relay)]
-        for kind, role, text in surroundings.rules:
-            if len(text) > RULE_TEXT_BYTES:
-                raise TableInvalid(f"rule {kind} {text!r}: {len(text)} bytes, a rule takes {RULE_TEXT_BYTES}")
-            memset(&rule, 0, sizeof(rule))
-            rule.kind, rule.role, rule.length = RULES[kind], ROLES[role], len(text)
-            memcpy(rule.text, <const char *><bytes>text, len(text))
-            rules += (<const char *>&rule)[:sizeof(rule)]
-        union = merged(surroundings.networks)
-        for first, last in union:
-            networks += first.to_bytes(4, "little") + last.to_bytes(4, "little")
-        for address in surroundings.server_ids:
-            ids += address.to_bytes(4, "big")
-        return [*self.optional_sections(surroundings), (SECTION_TEMPLATES, templates), (SECTION_NETWORKS, networks),
-                (SECTION_LINKS, links), (SECTION_SERVER_IDS, ids), (SECTION_RELAYS, relays), (SECTION_RULES, rules),
-                (SECTION_HEAP, self.heap),
-                *class_sections([others for _options, _file, _fields, others in self.templates], classes,
-                                surroundings.classes if self.base is None else ())]
-
-    cdef list optional_sections(self, surroundings):
-        """What a table has only where there is something to say."""
-        shared = b"".join(first.to_bytes(4, "little") + last.to_bytes(4, "little") + group.to_bytes(8, "little")
-                          for first, last, group in sorted(surroundings.shared))
-        return [(SECTION_SHARED, bytearray(shared))] if shared else []
+        others = [said for _options, _file, _fields, said in self.templates]
+        rules = surroundings.classes if self.base is None else ()
+        return [(SECTION_TEMPLATES, templates), *sections_of(surroundings), (SECTION_HEAP, self.heap),
+                *class_sections(others, classes, rules)]
 
     cdef void write(self, int fd, Header *header, uint32_t slot_count, list small) except *:
         cdef uint8_t *at

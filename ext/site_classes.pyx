@@ -36,7 +36,7 @@ class TooMuch(ValueError):
 def class_sections(variants, numbers, classes) -> list:
     """(kind, bytes) of the sections about classes beyond the first CLASS_COUNT, none where nothing is said to them.
 
-    variants: of each template, class -> index of another; numbers: the Numbers of the table; classes: empty for a delta."""
+    variants: of each template, class -> index of another; numbers: the ClassNumbers of the table; classes: empty for a delta."""
     named = [(SECTION_CLASS_NAMES, bytearray(numbers.written()))] if numbers.names else []
     return columns_of(variants, numbers) + rules_of(classes) + named
 
@@ -172,7 +172,7 @@ def codes_of(wanted) -> list:
     return sorted(found.items())
 
 
-class Numbers:
+class ClassNumbers:
     """Which number a class has in one table, by its name, and which wider class counts where it has nothing of its own."""
 
     def __init__(self, classes=()):

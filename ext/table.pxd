@@ -11,7 +11,7 @@ cdef class Generation:
     cdef Table table
     cdef void *at
     cdef size_t bytes
-    cdef readonly object classes   # ext.site_classes.Numbers
+    cdef readonly object classes   # ext.site_classes.ClassNumbers
     cdef bytes borne
 
     cdef uint64_t host_hash(self, const Lease *first, bint with_identity=*) noexcept nogil

@@ -21,7 +21,7 @@ from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, is_sealed, mmap, munmap
 from ext.wire cimport swap32
 
 from ext.leases import LeaseState as states_of_rows
-from ext.site_classes import Numbers
+from ext.site_classes import ClassNumbers
 
 STATES = tuple([state.name.lower().replace("_", "-") for state in states_of_rows])
 TABLE_LAYOUT = TABLE_VERSION
@@ -79,7 +79,7 @@ cdef class Generation:
         if fault != NULL:
             raise TableInvalid(fault.decode())
         try:
-            self.classes = Numbers.read((<const char *>self.table.class_names)[:self.table.class_names_bytes]
+            self.classes = ClassNumbers.read((<const char *>self.table.class_names)[:self.table.class_names_bytes]
                                         if self.table.class_names != NULL else b"")
         except ValueError as damaged:
             raise TableInvalid(f"the names of the client classes are damaged: {damaged}") from damaged
@@ -258,7 +258,7 @@ cdef class Generation:
         }
 
     def own_columns(self) -> list:
-        """Numbers of the classes beyond the first CLASS_COUNT that some template has something of its own for."""
+        """ClassNumbers of the classes beyond the first CLASS_COUNT that some template has something of its own for."""
         return [client for client in range(CLASS_COUNT, CLASS_NUMBERS if self.table.columns != NULL else 0)
                 if self.table.columns[client] >= CLASS_COUNT
                 and self.table.columns[<uint8_t>self.classes.parent(client)] != self.table.columns[client]]

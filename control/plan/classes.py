@@ -75,7 +75,7 @@ class ClientClasses:
             known: Client = CLASSES.get(name, name)
             if known in planned:
                 return known
-        return ClientClass.OS
+        return int(ClientClass.OS)
 
     def firmware(self, client: Client) -> ClientClass:
         """The built-in class by whose manners a class's firmware goes: OS, PXE, HTTP_BOOT, IPXE, ..."""

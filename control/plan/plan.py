@@ -47,6 +47,7 @@ from control.plan.networks import (
     manager_of,
     parse_address,
     quick_address,
+    quote,
     read_manager,
     shared_networks,
     with_options,
@@ -444,7 +445,11 @@ class Rules:
                 else:
                     port.unused.setdefault(value, reason)
                 continue
-            chosen[network] = (value, manager.network.prefixlen, self.template(attributes, context, manager, bmc))
+            chosen[network] = (
+                value,
+                manager.network.prefixlen,
+                self.template(attributes, context, manager, port is None),
+            )
         return tuple(chosen.values()), refused
 
     def usable(self, address: Address) -> tuple[int, Manager]:

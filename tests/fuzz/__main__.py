@@ -32,7 +32,17 @@ FLAGS = [
 # The packet path allocates nothing; what is freed is libFuzzer's copy of each input, 256 MB of which ASan would keep.
 ASAN_OPTIONS = "quarantine_size_mb=1:malloc_context_size=0"
 COVERAGE = ["-fprofile-instr-generate", "-fcoverage-mapping"]
-PATH = ("answer", "parse", "classify", "leases", "roles", "judge", "encode", "wire")  # modules of the packet path
+PATH = (
+    "answer",
+    "parse",
+    "classify",
+    "leases",
+    "roles",
+    "judge",
+    "site_classes",
+    "encode",
+    "wire",
+)  # modules of the packet path
 # Reported function: name, then regions, lines and branches, each as count, missed, percent.
 ROW = re.compile(r"__pyx_f_3ext_\d+(" + "|".join(PATH) + r")_(\w+)\s+" + r"(\d+)\s+(\d+)\s+[\d.]+%\s+" * 3)
 

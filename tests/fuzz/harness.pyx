@@ -61,7 +61,7 @@ cdef packed struct Place:
 
 
 cdef enum:
-    SITE_COUNT = 4
+    SITE_COUNT = 5
     PLACE_BYTES = 24
     USUAL_BYTES = PLACE_BYTES + 576
     TX_BYTES = 1508

@@ -13,6 +13,7 @@ from pathlib import Path
 from ext.builder import TEMPLATE_FLAGS, Builder, Surroundings
 from ext.classify import ClientClass
 from ext.codec import Reply
+from ext.leases import LeaseState
 
 from ext import codec, table
 from tests.ext import inventory
@@ -24,6 +25,7 @@ from tests.ext.sites import (
     NETWORKS,
     NOTHING_TO_BOOT,
     OPTIONS,
+    OTHER_PORT,
     OWN_ID,
     PROXIED,
     PROXY_OPTIONS,
@@ -37,7 +39,7 @@ CORPUS = Path(__file__).parent / "corpus"
 TX_BYTES_MAX = 1508  # UDP payload in a worker's reply buffer
 TRUNCATED, NO_TABLE, AT_BOOT_PORT = 1, 2, 4  # Place.flags
 WAITED_NS = 16_000_000  # a unit of Place.waited: 4 s in all, more than any client waits
-PLAIN, CHANGED, LIMITED, FOREIGN = range(4)  # Place.site
+PLAIN, CHANGED, LIMITED, FOREIGN, CLASSED = range(5)  # Place.site
 
 LONG, VARIANTS, TINY_MTU, POINT_TO_POINT, ALONE, WIDE, BMC, NEW, FLAGGED, LONG_PROXIED = (
     0x020000000020 + i for i in range(10)
@@ -113,7 +115,8 @@ def population() -> Builder:
         }
         for client in map(int, ClientClass)
     }
-    variants = builder.add_template(options=OPTIONS, variants=each)
+    mine = {name: {"options": OPTIONS + tlv(225, name.encode())} for name in ("vendor", "board", "narrow")}
+    variants = builder.add_template(options=OPTIONS, variants=each | mine)
     builder.add_host(VARIANTS, name=b"variants", leases=((ip("10.1.0.52"), 24, variants),))
     builder.add_host(TINY_MTU, name=b"tiny", leases=((ip("10.7.0.50"), 24, plain),))
     builder.add_host(POINT_TO_POINT, name=b"p2p", leases=((ip("10.6.0.0"), 31, plain),))
@@ -125,6 +128,7 @@ def population() -> Builder:
     flagged = builder.add_template(options=OPTIONS + blob, flags=sum(TEMPLATE_FLAGS.values()))
     builder.add_host(FLAGGED, name=b"flagged", leases=((ip("10.1.0.56"), 24, flagged),))
     proxied = builder.add_template(options=PROXY_OPTIONS + blob, flags=BROADCAST_FLAG | BOOTS)
+    builder.add_host(OTHER_PORT, name=b"unserved", state=int(LeaseState.OTHER_PORT), port=2)
     builder.add_host(LONG_PROXIED, name=b"long-proxied", own=tlv(15, b"l" * 63), state=5, leases=((0, 32, proxied),))
     return builder
 
@@ -163,8 +167,9 @@ def sites() -> tuple[tuple[table.Pair, dict[str, bytes], Surroundings], ...]:
         relays=((ip("10.9.0.0"), 24), (ip("10.88.0.2"), 32)), max_nak_age_s=0,
     )  # fmt: skip
     foreign = Surroundings(links=((4, ip("172.31.0.1"), 24, 68, True),), server_id=VIP)
+    classed = Surroundings(networks=known.networks, links=LINKS, classes=CLASSES, shared=SHARED)
     made = []
-    for number, around in enumerate((known, known, limited, foreign), 1):
+    for number, around in enumerate((known, known, limited, foreign, classed), 1):
         base, content = sealed(population(), number, around)
         files = {"base": content}
         delta = None
@@ -174,6 +179,16 @@ def sites() -> tuple[tuple[table.Pair, dict[str, bytes], Surroundings], ...]:
     return tuple(made)
 
 
+# Rules over every field, texts that begin with each other among them; and two networks on one link.
+CLASSES = (
+    ("narrow", "vendor", (("vendor_class", ((b"vendor:x", True),)), ("user_class", ((b"user", False), (b"us", True))))),
+    ("vendor", "os", (("vendor_class", ((b"vendor:", True), (b"vendor", False), (b"v", False))),)),
+    ("board", "uefi-x64", (("machine_guid", ((bytes(9), True),)), ("architecture", ((7, 9),)))),
+    ("client", "ipxe", (("client_id", ((b"\x01", True),)), ("present", (43, 200)))),
+    ("far", "os", (("relay", ((ip("10.9.0.0"), ip("10.9.0.255")),)), ("enterprise", ((9, 9), (42623, 42623))))),
+    ("here", "bios-pxe", (("link", ((ip("10.1.0.0"), ip("10.1.0.255")),)), ("mac", ((TWO, TWO),)))),
+)
+SHARED = ((ip("10.1.0.0"), ip("10.1.0.255"), 1), (ip("10.9.0.0"), ip("10.9.0.255"), 1))
 MORE_NETWORKS = ("10.88.0.0", "10.77.0.0", "10.96.0.0", "10.96.1.0", "10.7.0.0", "10.6.0.0")
 HOSTS = (
     ALICE,
@@ -194,6 +209,7 @@ HOSTS = (
     PROXIED,
     NOTHING_TO_BOOT,
     LONG_PROXIED,
+    OTHER_PORT,
 )
 
 

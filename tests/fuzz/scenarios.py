@@ -7,7 +7,7 @@ names (found-...) are findings that somebody added, and stay.
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from tests.ext.answering.test_destination import WAYS
@@ -34,6 +34,7 @@ from tests.fuzz.population import (
     AT_BOOT_PORT,
     BMC,
     CHANGED,
+    CLASSED,
     CORPUS,
     FLAGGED,
     FOREIGN,
@@ -179,6 +180,33 @@ def bad_fields() -> Iterator[Input]:
         yield f"giaddr-{what}-renew", request(TWO, ciaddr="10.9.0.60", giaddr=address), RELAY
     yield "giaddr-third-party-by-118", discover(REMOTE, giaddr="192.0.2.1", options=tlv(118, "10.9.0.0")), RELAY
     yield "ciaddr-of-the-thief-is-ours", request(THIEF, ciaddr="10.1.0.1"), ON_LINK
+
+
+def of_site_classes() -> Iterator[Input]:
+    """Each rule of the site with classes met, nearly met, and with its options where 52 hides them."""
+    here, relay = Place(site=CLASSED), replace(RELAY, site=CLASSED)
+    said = {
+        "vendor": tlv(60, b"vendor:"), "vendor-exact": tlv(60, b"vendor"), "vendor-short": tlv(60, b"v"),
+        "vendor-none": tlv(60, b"vendox"), "narrow": tlv(60, b"vendor:xy") + tlv(77, b"\4user"),
+        "narrow-list-of-two": tlv(60, b"vendor:xy") + tlv(77, b"\1u\2se"),
+        "board": tlv(97, bytes(17)) + tlv(93, b"\0\7"),
+        "board-other": tlv(97, bytes(17)) + tlv(93, b"\0\x0b"), "client": tlv(61, b"\1abc") + tlv(200),
+        "enterprise-short": tlv(124, b"\0\0\0"), "enterprise": tlv(124, b"\0\0\0\x09\0"),
+        "enterprise-125": tlv(125, (42623).to_bytes(4, "big") + b"\0") + tlv(125, b"again"),
+    }  # fmt: skip
+    for name, options in said.items():
+        for mac in (VARIANTS, TWO):
+            yield f"class-{name}-{mac & 0xFF:02x}", discover(mac, options=options), here
+        yield f"class-{name}-relayed", discover(REMOTE, giaddr="10.9.0.1", options=options), relay
+    yield (
+        "class-in-file",
+        discover(VARIANTS, options=tlv(52, 1) + tlv(61, b"\1abc"), file=tlv(43, b"x") + b"\xff"),
+        here,
+    )
+    yield "class-in-sname", discover(VARIANTS, options=tlv(52, 2), sname=tlv(124, b"\0\0\0\x09") + b"\xff"), here
+    yield "class-options-cut-off", message(DISCOVER, VARIANTS, tlv(61, b"\1abc") + b"\xc8", end=b""), here
+    yield "shared-network", discover(ALICE, giaddr="10.9.0.1"), relay
+    yield "shared-network-reboot", request(ALICE, requested="10.1.0.50", giaddr="10.9.0.1"), relay
 
 
 def reflected() -> Iterator[Input]:
@@ -352,6 +380,7 @@ def inputs() -> dict[str, bytes]:
         overloads,
         bad_fields,
         reflected,
+        of_site_classes,
         unusual_hosts,
         other_sites,
         who_asks,

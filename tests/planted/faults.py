@@ -208,9 +208,9 @@ PLANTED: tuple[Planted, ...] = (
             ),
             Spot(
                 "control/planner/planner.py",
-                "            silenced = self.served.delta(self.served.rows_of_delta(), self.surroundings(",
+                "            silenced = self.served.delta(self.served.rows_of_delta(), around,",
                 "            from ext.builder import Builder\n\n"
-                "            silenced = self.served.delta(Builder(self.served.pair.base), self.surroundings(",
+                "            silenced = self.served.delta(Builder(self.served.pair.base), around,",
             ),
         ),
         fault("addresses come and go"),

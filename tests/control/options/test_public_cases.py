@@ -76,7 +76,7 @@ def test_a_bad_option_of_a_pool_costs_that_option_and_nobody_goes_dark(tmp_path:
     path.write_text(text.replace('"239": "http://10.20.0.2/ztp.sh"', entry))
     made = planned(path)
     assert [len(reasons) for reasons in made.faults.values()] == [1] and made.reasons == {}
-    assert made.faults["hosts.yaml"][0].startswith("hosts.yaml: pools 2 (switches): dhcp option ")
+    assert made.faults["switches"][0].startswith("hosts.yaml: pools 2 (switches): dhcp option ")
     told = offers(mac_of(1), path)["os"]
     assert 239 not in told and told[BOOT_FILE].startswith(b"http://10.20.0.2/ztp.json")
 

@@ -8,7 +8,7 @@ import pytest
 from ext.builder import Builder
 from ext.classify import ClientClass
 from ext.codec import trace
-from ext.site_classes import BUILT_IN, PARENTS, Numbers, TooMuch
+from ext.site_classes import BUILT_IN, PARENTS, ClassNumbers, TooMuch
 from ext.table import Generation, Pair, TableInvalid
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,7 +193,7 @@ def test_a_site_without_classes_has_none_of_their_sections() -> None:
 )  # fmt: skip
 def test_damaged_names_are_refused(said: bytes) -> None:
     with pytest.raises(ValueError):
-        Numbers.read(said)
+        ClassNumbers.read(said)
 
 
 @pytest.mark.parametrize(
