@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from control.config.classes import remarks
 from control.config.config import NOBODY_BELIEVED, Config, ConfigFaults, load, load_first, resolve_workers, search_path
 from control.config.places import faults_on_disk
 from fastpath.process.build import BUILD_NAME
@@ -123,6 +124,8 @@ def check(path: str | None, file_only: bool) -> None:
     click.echo(f"{config.path}: good; inventory {config.dhcp.api_url}, state in {config.dhcp.state_dir}")
     if config.receives_traps and not config.snmp.believes_somebody():
         click.echo(f"{config.path}: warning: {NOBODY_BELIEVED}", err=True)
+    for remark in remarks(config.dhcp.classes):
+        click.echo(f"{config.path}: warning: {remark}", err=True)
 
 
 def read_knowledge(path: str | None, hosts: Path | None) -> Any:

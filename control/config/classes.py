@@ -136,20 +136,37 @@ def _take_classes(value: Any) -> tuple[SiteClass, ...]:
         raise Wrong(step="put it in brackets: [...]" if isinstance(value, dict) else "")
     if len(value) > CLASSES_MAX:
         raise Wrong(f"{len(value)} classes", f"at most {CLASSES_MAX}", "join those that get the same options")
-    taken = [_take_class(each, f"[{number}]") for number, each in enumerate(value)]
-    parents: dict[str, str] = {}
-    for number, each in enumerate(taken):
-        if each.name in parents:
-            step = "give the first one a list of values"
-            raise Wrong(f"{show(each.name)} twice", "one class of a name", step, f"[{number}].name")
-        parents[each.name] = each.parent
-    for number, each in enumerate(taken):
-        check_parent(each, parents, f"[{number}].parent")
+    taken: list[SiteClass] = []
+    wrong: list[Wrong] = []
+    for number, each in enumerate(value):
+        try:
+            taken.append(_take_class(each, f"[{number}]"))
+        except Wrong as fault:
+            wrong.append(fault)
+    if not wrong:
+        wrong = list(_wrong_names(taken))
+    if wrong:
+        raise ExceptionGroup("classes", wrong)
     try:
         rules_of(taken)
     except TooMuch as much:
         raise Wrong(str(much), "fewer", "join those that get the same options") from None
     return tuple(taken)
+
+
+def _wrong_names(taken: Sequence[SiteClass]) -> Iterator[Wrong]:
+    """Of what one class has to do with the others."""
+    parents: dict[str, str] = {}
+    for number, each in enumerate(taken):
+        if each.name in parents:
+            step = "give the first one a list of values"
+            yield Wrong(f"{show(each.name)} twice", "one class of a name", step, f"[{number}].name")
+        parents.setdefault(each.name, each.parent)
+    for number, each in enumerate(taken):
+        try:
+            check_parent(each, parents, f"[{number}].parent")
+        except Wrong as fault:
+            yield fault
 
 
 def check_parent(of: SiteClass, parents: Mapping[str, str], at: str) -> None:
@@ -174,6 +191,9 @@ CLASSES: Final = Check(
 # --- what `check` remarks ---------------------------------------------------------------------------------------------
 
 
+IPXE: Final = SiteClass("", "ipxe", (("user_class", ((b"iPXE", True),)),))
+
+
 def remarks(classes: Sequence[SiteClass]) -> list[str]:
     """Rules that never decide, and those that take more than their author may think.  A line each."""
     found = []
@@ -184,10 +204,10 @@ def remarks(classes: Sequence[SiteClass]) -> list[str]:
                 f"dhcp.classes: {each.name} is never reached: whatever fits it fits {before.name} before it; "
                 f"put {each.name} in front of {before.name}"
             )
-        if catches_ipxe(each):
+        if catches_ipxe(each) and not any(covers(other, IPXE) for other in classes[:at]):
             found.append(
-                f"dhcp.classes: {each.name} takes iPXE as well, which keeps the ROM's option 60; put a class for "
-                '{"user_class": "iPXE*"} with parent ipxe in front of it if iPXE is to get its script'
+                f"dhcp.classes: {each.name} takes iPXE as well, which keeps the ROM's options 60 and 93; put a class "
+                'for {"user_class": "iPXE*"} with parent ipxe in front of it if iPXE is to get its script'
             )
     return found
 
@@ -212,12 +232,15 @@ def value_covers(field: str, wider: Any, narrower: Any) -> bool:
 
 
 def catches_ipxe(each: SiteClass) -> bool:
-    """It takes a ROM's option 60, and asks for nothing that iPXE has otherwise."""
+    """It goes by a ROM's option 60 or 93, and asks for nothing that iPXE has otherwise."""
     fields = dict(each.conditions)
     texts = fields.get("vendor_class", ())
     is_rom = any(
         b"PXEClient".startswith(text) or text.startswith(b"PXEClient") for text, is_prefix in texts if is_prefix
     )
+    others = {"user_class", PRESENT, "client_id", "enterprise"}
     return (
-        is_rom and not fields.keys() & {"user_class", PRESENT, "client_id"} and each.parent not in ("ipxe", "ipxe-http")
+        (is_rom or ("architecture" in fields and not texts))
+        and not fields.keys() & others
+        and each.parent not in ("ipxe", "ipxe-http")
     )
