@@ -2,6 +2,7 @@
 replies."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from ext.table import Generation, Pair
 from ext.verdict import Verdict
 
 from control.config.bmc import ROLE_BIT, USUAL, Rule, rules
+from control.config.config import parse
 from control.mac import show_mac
 from control.plan.compile import Filler
 from control.plan.plan import Plan, State
+from control.plan.templates import Template
 from tests.control.inventories import CLIENTS, At, Site, attribute, decode, variant
 from tests.ext.packets import Parsed, discover, ip, tlv
 
@@ -122,6 +125,60 @@ def test_every_known_firmware_gets_the_bmcs_address(rule: Rule) -> None:
 
 def test_show_mac_of_a_key() -> None:
     assert show_mac(MAC | ROLE_BIT) == show_mac(MAC) == "00:11:22:33:44:01"
+
+
+# --- what is said to BMCs alone --------------------------------------------------------------------------------------
+
+PROFILE = "-f system_config.xml -i 192.168.0.130 -u user -p s3cret -n cifs -s 2 -d 0 -t 500"
+
+
+def templates(site: Site, **config: Any) -> tuple[Template, Template]:
+    """The server's, the BMC's."""
+    host, bmc = sorted(site.plan(**{"update_ipmi": True, **config}).rows)
+    return host.leases[0][2], bmc.leases[0][2]
+
+
+@pytest.mark.parametrize("where", ["pool", "host"])
+def test_what_is_said_to_bmc_reaches_no_class_of_the_server(where: str) -> None:
+    """A BMC's profile has a share's password in it."""
+    site = Site()
+    said = {"vendor_specific--bmc": PROFILE}
+    site.pool("boot", enabled=1, vendor_specific="0x060103ff", **(said if where == "pool" else {}))
+    site.host("a", *BOTH, pools=["boot"], dhcp=said if where == "host" else {})
+    host, bmc = templates(site)
+    for client in CLIENTS:
+        assert decode(variant(host, client).options)[43] == bytes.fromhex("060103ff"), client
+        assert decode(variant(bmc, client).options)[43] == PROFILE.encode(), client
+        assert decode(variant(bmc, client).options).get(60) != b"PXEClient", "its 43 is not PXE's"
+    assert PROFILE.encode() not in b"".join(each.options for _, each in (*host.variants, (0, host)))
+
+
+def test_a_bmc_s_value_beats_one_for_the_class_that_its_firmware_asks_as() -> None:
+    site = Site()
+    site.host("a", *BOTH, dhcp={"enabled": 1, "domain--os": "os.example", "domain": "x.example", "domain--bmc": "b"})
+    host, bmc = templates(site)
+    assert {decode(variant(bmc, client).options)[15] for client in CLIENTS} == {b"b"}
+    assert decode(host.options)[15] == b"os.example"
+    assert decode(variant(host, ClientClass.UEFI_X64).options)[15] == b"x.example"
+
+
+def test_a_site_s_class_as_which_a_bmc_asks_gets_what_the_bmc_gets() -> None:
+    site = Site()
+    site.host("a", *BOTH, dhcp={"enabled": 1, "domain--idrac": "i.example", "domain--bmc": "b.example"})
+    (idrac,) = parse(
+        b'{"dhcp": {"classes": [{"name": "idrac", "match": {"vendor_class": "iDRAC"}}]}}', Path("services.conf")
+    ).dhcp.classes
+    host, bmc = templates(site, classes=(idrac,))
+    assert decode(dict(host.variants)["idrac"].options)[15] == b"i.example"
+    assert {decode(each.options)[15] for each in (bmc, *dict(bmc.variants).values())} == {b"b.example"}
+
+
+def test_without_such_a_word_server_and_bmc_share_a_template() -> None:
+    site = Site()
+    site.pool("boot", enabled=1, domain="x.example", tftp_filename="/a.0")
+    site.host("a", *BOTH, pools=["boot"], dhcp={})
+    host, bmc = templates(site)
+    assert host is bmc
 
 
 # --- switches of replies ---------------------------------------------------------------------------------------------
