@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ext.builder import Builder, Surroundings
+from ext.builder import Builder
 from ext.layout5 import OtherBase
 from ext.table import Generation, Pair, TableInvalid
 
@@ -109,7 +109,7 @@ def plan_file(source: FileSource, config: Dhcp) -> Planned:
     for batch in reading.batches:
         work.add(batch)
     done = work.assemble(None, set())
-    around = Surroundings(networks=tuple(work.rules.networks), shared=tuple(work.rules.shared))
+    around = surroundings(config, work.rules.networks, (), work.rules.shared)
     fd = done.rows.seal(1, around, created_s=0)
     try:
         return Planned(Pair(Generation(fd)), done.reasons, done.faults)
