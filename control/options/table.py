@@ -176,7 +176,7 @@ ROWS: tuple[tuple[int, Kind, str], ...] = (
     (109, Kind.IPV6, "dhcp4o6-s46-saddr"),  # RFC 8539
     (112, Kind.ADDRESSES, "netinfo-server-address"),  # RFC 3679
     (113, Kind.TEXT, "netinfo-server-tag"),  # RFC 3679
-    (114, Kind.TEXT, "captive-portal"),  # RFC 8910
+    (114, Kind.TEXT, "captive-portal default-url"),  # RFC 8910; before that a URL, as ONIE and ISC dhcpd still have it
     (116, Kind.FLAG, "auto-config"),  # RFC 2563
     (117, Kind.INT16S, "name-service-search"),  # RFC 2937
     (118, Kind.COMPUTED, "subnet-selection"),  # RFC 3011

@@ -23,6 +23,12 @@ EVERYWHERE: Final = frozenset(USUAL[:-1])  # every template has a variant for th
 BMC: Final = NAMES[ClientClass.BMC]  # what is said to it is for the rows of BMCs, whatever class asks
 EVERYBODY: Final = ""
 
+# Class of a ROM -> of the firmware that boots from a URL on the same architecture.  No ROM loads a URL over PXE: one
+# that is said to it is meant for that.
+LOADS_URL: Final = {
+    name: url for name in CLASSES if (url := "http-boot-" + name.removeprefix("uefi-").removesuffix("-pxe")) in CLASSES
+}
+
 Client = int | str
 """A built-in class (ClientClass), or the name of one of the site's."""
 

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from control.options.rendering import Kind, Option, OptionRejected, Vocabulary, encode, tlv
-from control.plan.classes import SEPARATOR, URL_KEY, ClientClasses, is_url
+from control.plan.classes import LOADS_URL, SEPARATOR, URL_KEY, ClientClasses, is_url
 from control.plan.networks import BadRecord, quote
 from control.plan.ports import Ports, parse_ports
 from control.sources.model import Attribute, Inventory, Said, Thing
@@ -107,6 +107,7 @@ class Reader:
             else:
                 dashed = name.lower().replace("_", "-")
                 known = dashed if dashed in (URL_KEY, BOOT_PORTS) or dashed in SWITCHES else name.lower()
+                said_to = LOADS_URL.get(said_to, said_to) if known == URL_KEY else said_to
             known = self.identities[subkey] = f"{known}{SEPARATOR}{said_to}" if said_to else known
         return known
 
