@@ -78,7 +78,7 @@ class ClientClasses:
     def wider(self, client: Client, planned: Collection[Client]) -> Client:
         """Of those that are planned, whose template a class has where it has none of its own, as the table has it."""
         for name in list(self.chain(client))[1:]:
-            known: Client = CLASSES.get(name, name)
+            known: Client = int(CLASSES[name]) if name in CLASSES else name
             if known in planned:
                 return known
         return int(ClientClass.OS)
