@@ -64,15 +64,19 @@ def announcing(host: Host, ifname: str) -> Iterator[None]:
 class BootFiles:
     """A folder of boot files under TFTP and HTTP on one address of a host; a context manager that ends both."""
 
-    def __init__(self, host: Host, ifname: str, address: str, texts: Mapping[str, str]) -> None:
-        """texts: scripts and configurations by file name, beside what PROVIDERS lists and this machine has."""
+    def __init__(
+        self, host: Host, ifname: str, address: str, texts: Mapping[str, str], prefix: str = "fd00:88::"
+    ) -> None:
+        """texts: scripts and configurations by file name, beside what PROVIDERS lists and this machine has.
+
+        prefix: announced; another one for each of several on a segment."""
         self.folder = host.scratch / "boot-files"
         for name, (path, _) in PROVIDERS.items():
             if Path(path).exists():
                 self._put(name).write_bytes(Path(path).read_bytes())
         for name, text in texts.items():
             self._put(name).write_text(text)
-        argv = [*_announcer(host, ifname, "fd00:88::"), "--enable-tftp", f"--tftp-root={self.folder}"]
+        argv = [*_announcer(host, ifname, prefix), "--enable-tftp", f"--tftp-root={self.folder}"]
         self._tftp = host.popen(argv)
         http = [
             sys.executable,

@@ -57,8 +57,11 @@ LINUX = machine(4, "pxelinux", tftp_filename__ipxe="pxelinux.0")
 CHAINED = machine(5, "chained", tftp_filename__ipxe="chain.ipxe")
 PROXIED = machine(6, "proxied", proxy="1")  # dnsmasq gives its address
 PROXIED_BY_HTTP = machine(7, "proxied-by-http", proxy="1", bootfile_url__ipxe_http=f"{URL}/menu.ipxe")
+# Files from another machine than the DHCP server, at whose port 4011 nobody is; and a 43 that says nothing to PXE.
+FILES = "10.88.0.4"
+FOREIGN_43 = machine(8, "foreign-43", tftp_server=FILES, vendor_specific="241=ip:10.88.0.5")
 CROWD = [machine(10 + number, f"crowd{number}") for number in range(8)]
-MACHINES = (PLAIN, OWN_FILE, SCRIPT_BY_HTTP, LINUX, CHAINED, PROXIED, PROXIED_BY_HTTP, *CROWD)
+MACHINES = (PLAIN, OWN_FILE, SCRIPT_BY_HTTP, LINUX, CHAINED, PROXIED, PROXIED_BY_HTTP, FOREIGN_43, *CROWD)
 
 POOL = {
     "enabled": 1,
@@ -168,6 +171,16 @@ def addresses_by_dnsmasq(scene: Scene, *machines: Known) -> Iterator[None]:
         server.stop()
 
 
+@contextlib.contextmanager
+def files_elsewhere(scene: Scene) -> Iterator[BootFiles]:
+    """Another machine on the near segment: it has the boot files, and no DHCP."""
+    host = scene.site.lab.host("files")
+    scene.hosts.append(host)
+    scene.site.near.plug(host, "files", f"{FILES}/24")
+    with BootFiles(host, "files", FILES, TEXTS, prefix="fd00:89::") as files:
+        yield files
+
+
 def boots(
     scene: Scene,
     firmware: Firmware,
@@ -175,15 +188,19 @@ def boots(
     wanted: Boot,
     card: str = "virtio-net-pci",
     far: bool = False,
+    files: BootFiles | None = None,
 ) -> None:
-    """Switch the machines on together and wait until each has booted as wanted and switched itself off."""
+    """Switch the machines on together and wait until each has booted as wanted and switched itself off.
+
+    files: where they come from, where that is another machine than the DHCP server's."""
     servers = scene.site.under_test
     assert isinstance(servers, BootServers)
-    since = servers.files.mark()
+    files = files or servers.files
+    since = files.mark()
     with skipping():
-        servers.files.needs(*(name for _, name in wanted.fetches if name not in TEXTS))
+        files.needs(*(name for _, name in wanted.fetches if name not in TEXTS))
         running: list[tuple[Known, Machine]] = [(k, scene.machine(k, firmware, card, far)) for k in machines]
     until = time.monotonic() + BOOT_S + BESIDE_S * (len(running) - 1)
     scene.boot = max(machine.ends(until - time.monotonic()) for _, machine in running)
     for known, machine in running:
-        wanted.check(scene, known, far, machine.console(), servers.files, since)
+        wanted.check(scene, known, far, machine.console(), files, since)

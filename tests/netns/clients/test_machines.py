@@ -18,6 +18,7 @@ from tests.netns.clients.boot import (
     BY_ROM,
     CHAINED,
     CROWD,
+    FOREIGN_43,
     LINUX,
     PLAIN,
     PROXIED,
@@ -25,6 +26,7 @@ from tests.netns.clients.boot import (
     Boot,
     addresses_by_dnsmasq,
     boots,
+    files_elsewhere,
 )
 from tests.netns.clients.cases import client, skipping
 from tests.netns.clients.scene import Scene
@@ -67,6 +69,14 @@ def test_behind_a_relay_with_option_82(scene: Scene, firmware: Firmware, wanted:
     relay = scene.site.relay
     with skipping(), dhcrelay(relay, "rc", "rs", SERVER, option82=True), announcing(relay, "rc"):
         boots(scene, firmware, [PLAIN], wanted, far=True)
+
+
+@pytest.mark.client("OVMF PXE")
+def test_uefi_boots_with_a_43_that_is_not_pxes(scene: Scene) -> None:
+    """With 60 = PXEClient beside it, edk2 took the offer for a BINL server's: it asked port 4011 of the boot server,
+    where nobody answers, and stopped with PXE-E16."""
+    with skipping(), files_elsewhere(scene) as files:
+        boots(scene, UEFI_PXE, [FOREIGN_43], BY_EDK2, files=files)
 
 
 @pytest.mark.client("iPXE BIOS")
