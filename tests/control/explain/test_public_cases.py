@@ -146,6 +146,24 @@ def test_every_registered_rom_is_known_and_boots(tmp_path: Path, client: ClientC
     assert found.verdict == ("OFFERED_PROXY" if proxy else "OFFERED") and found.text(67)
 
 
+AS_BEFORE = (
+    {"name": "ipxe-first", "parent": "ipxe", "match": {"user_class": "iPXE*"}},
+    {"name": "as-before", "parent": "os", "match": {"architecture": [12, 13, 14, 21, 22, 27]}},
+    {"name": "bluefield", "parent": "os", "match": {"vendor_class": "NVIDIA/BF/PXE*"}},
+)
+
+
+@pytest.mark.parametrize("case", ["02-bluefield-pxe.hex", "03-petitboot.hex", "03-uboot-arm64-pxeclient.hex"])
+def test_what_was_a_system_s_can_be_so_again(tmp_path: Path, case: str) -> None:
+    """The way back that CHANGELOG.md names."""
+    line = "    tftp_filename--uefi-arm64: snponly-arm64.efi\n"
+    hosts = site(tmp_path, "00-hosts.yaml", {line: f"{line}    tftp_filename--os: system.img\n"})
+    assert Answer(hosts, case, classes(*AS_BEFORE)).text(67) == "system.img"
+    assert Answer(hosts, case).text(67) != "system.img"
+    proxied = site(tmp_path, "00-hosts-proxy.yaml")
+    assert Answer(proxied, case, classes(*AS_BEFORE)).verdict == "IGNORED_PROXY"
+
+
 # --- 09: a management card's profile ----------------------------------------------------------------------------------
 
 BMC = Dhcp(update_ipmi=True)
@@ -187,6 +205,12 @@ def test_60_is_sent_for_what_43_says(tmp_path: Path, said: str, is_pxe: bool) ->
     hosts = site(tmp_path, "09b-uefi-43-not-pxe.yaml", {'"241=ip:10.20.0.5"': f'"{said}"'})
     found = Answer(hosts, "09b-uefi-x64-discover.hex")
     assert 43 in found.options and found.text(60) == ("PXEClient" if is_pxe else None)
+
+
+def test_who_says_60_himself_is_believed(tmp_path: Path) -> None:
+    hosts = site(tmp_path, "09b-uefi-43-not-pxe.yaml", {"enabled: 1,": "enabled: 1, vendor_class_id--pxe: PXEClient,"})
+    assert Answer(hosts, "09b-uefi-x64-discover.hex").text(60) == "PXEClient"
+    assert 60 not in Answer(hosts, message(DISCOVER, 0x020000000001)).options
 
 
 def test_a_proxied_rom_is_not_sent_another_s_43_and_a_fault_names_it(tmp_path: Path) -> None:
