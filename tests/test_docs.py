@@ -8,13 +8,18 @@ import re
 from pathlib import Path
 
 import pytest
+from ext.classify import ClientClass
+from ext.site_classes import PARENTS
 from ext.verdict import Verdict
 
 from control.cli import command_line
-from control.config import config
+from control.config import classes, config
 from control.discovery.traps import decoders, queue
-from control.explain import lint, sentences
+from control.explain import lint, sentences, wording
+from control.plan.classes import NAMES
 from control.sources import reasons
+from ext import codec
+from tests.ext import packets
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -71,6 +76,32 @@ def test_the_table_of_keys_is_the_code_s() -> None:
     assert between("docs/configuration.md", "keys") == config.describe().strip(), (
         'write it anew: .venv/bin/python -c "from control.config import config; print(config.describe())"'
     )
+
+
+def classes_table() -> str:
+    """Of docs/protocol.md: every built-in class, its parent, the types of option 93 that are its own, what it is."""
+    types: dict[ClientClass, list[str]] = {}
+    for number in range(0x100):
+        said = packets.tlv(60, b"PXEClient:Arch:%05d:UNDI:003016" % number) + packets.tlv(93, number.to_bytes(2, "big"))
+        types.setdefault(codec.parse(packets.discover(1, options=said))["client_class"], []).append(str(number))
+    types[ClientClass.PXE] = ["any other"]
+    lines = ["| class | parent | architecture (93) | what |", "| --- | --- | --- | --- |"]
+    for client in ClientClass:
+        name, parent = NAMES[client], NAMES[ClientClass(PARENTS[client])]
+        shown = f"`{parent}`" if client else ""
+        lines.append(f"| `{name}` | {shown} | {', '.join(types.get(client, []))} | {wording.CLASSES[name]} |")
+    return "\n".join(line.replace("  ", " ") for line in lines)
+
+
+def test_the_table_of_client_classes_is_the_code_s() -> None:
+    assert between("docs/protocol.md", "classes") == classes_table(), (
+        'write it anew: .venv/bin/python -c "from tests.test_docs import classes_table; print(classes_table())"'
+    )
+
+
+def test_every_key_of_a_class_s_match_is_explained() -> None:
+    section = text("docs/protocol.md").partition("### Classes of the site\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(classes.FIELDS)
 
 
 def test_keys_in_the_text_exist() -> None:
