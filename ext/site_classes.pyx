@@ -25,6 +25,10 @@ CLASSES_MAX = SITE_CLASSES_MAX
 TEXT_BYTES_MAX = CLASS_TEXT_BYTES
 NESTED_MAX = 8                     # texts of a field of which each begins with the one before
 PRESENT_MAX = 16                   # codes of options
+# What a packet may pay at most, in instructions by callgrind, and what that consists of: a field, a step of the search in
+# it, a second walk over the options of a usual request.
+COST_MAX = 1250                    # measured: with what the call and the variant cost besides, at most 1,500
+TEXT_COST, EIGHT_OCTETS, TEXT_STEP, NUMBER_COST, NUMBER_STEP, WALK_COST, CODE_COST = 60, 9, 40, 30, 13, 300, 9
 PARENTS = {int(member): parent_of(<uint8_t>int(member)) for member in ClientClass}
 BUILT_IN = {member.name.lower().replace("_", "-"): int(member) for member in ClientClass}
 
@@ -67,6 +71,7 @@ def rules_of(classes) -> list:
     if len(classes) > CLASSES_MAX:
         raise TooMuch(f"{len(classes)} client classes of the site: a table takes {CLASSES_MAX}")
     fields, texts, numbers = bytearray(), bytearray(), bytearray()
+    cost = 0
     used = {name for _name, _parent, conditions in classes for name, _values in conditions}
     for name in (*NUMBER_FIELDS, *TEXT_FIELDS, PRESENT):      # those that cost little first
         if name not in used:
@@ -86,7 +91,28 @@ def rules_of(classes) -> list:
         if values > most:
             raise TooMuch(f"the site's client classes have {values} values of {name}: a table takes {most}")
         fields += (<const char *>&field)[:sizeof(field)]
+        largest = max(field.groups[at + 1] - field.groups[at] for at in range(CLASS_GROUPS))
+        cost += cost_of(name, field.count, largest, longest_of(wanted) if name in TEXT_FIELDS else 0)
+    if used & {"enterprise", PRESENT}:
+        cost += WALK_COST
+    if cost > COST_MAX:
+        raise TooMuch(f"a packet could pay {cost} instructions for the site's client classes, wanted at most {COST_MAX}: "
+                      "they look at too many fields, with too many values of each")
     return [(SECTION_CLASS_FIELDS, fields), (SECTION_CLASS_TEXTS, texts), (SECTION_CLASS_NUMBERS, numbers)]
+
+
+def longest_of(wanted) -> int:
+    return max(len(text) for values in wanted.values() for text, _is_prefix in values)
+
+
+def cost_of(name, count, largest, longest) -> int:
+    """Of one field at most.  count: its values, or steps of numbers; largest: group of texts that is searched by halves;
+    longest: text, in octets."""
+    if name == PRESENT:
+        return CODE_COST * count
+    if name in TEXT_FIELDS:
+        return TEXT_COST + EIGHT_OCTETS * (longest + 7) // 8 + TEXT_STEP * (largest - 1).bit_length()
+    return (2 if name == "enterprise" else 1) * (NUMBER_COST + NUMBER_STEP * (count - 1).bit_length())
 
 
 cdef void add_texts(ClassField *field, bytearray texts, dict wanted) except *:

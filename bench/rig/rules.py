@@ -9,7 +9,7 @@ from typing import Any
 
 from ext.site_classes import CLASSES_MAX, NESTED_MAX, TEXT_BYTES_MAX, VALUES_MAX
 
-from bench.rig.stage import FIRST_MAC, HOSTS_MAX, RELAY
+from bench.rig.stage import RELAY
 
 Options = tuple[tuple[int, bytes], ...]
 RELAYED = int(IPv4Address(RELAY))
@@ -58,35 +58,21 @@ def architectures() -> RuleSet:
 
 
 def worst() -> RuleSet:
-    """The dearest that `check` accepts: a few rules that all fit by every field, so that none ends the search early; in
-    each field as many values as are allowed, texts alike to their ends, the longest of those that begin with each other
-    not met; and options that only a second walk finds."""
+    """The dearest that `check` accepts (ext.site_classes.COST_MAX): a few rules that all fit by every field, so that
+    none ends the search early; in each field as many values as are allowed, texts alike to their ends, the longest of
+    those that begin with each other not met."""
     count = NESTED_MAX
     made = []
     for rule in range(count):
         values = range(rule, VALUES_MAX, count)
         alike = b"x" * (TEXT_BYTES_MAX - 2)
         texts = tuple((alike + b"%02d" % at if at >= count else alike[: 40 + at % (count - 1)], True) for at in values)
-        odd = tuple((2 * at + 1, 2 * at + 1) for at in values)
-        apart = tuple((FIRST_MAC + (at << 24), FIRST_MAC + (at << 24) + HOSTS_MAX) for at in values if at >= count)
-        links = tuple(((at + 1) << 8, ((at + 1) << 8) + 1) for at in values if at >= count)
-        conditions: list[tuple[str, Any]] = [(field, texts) for field in (*_CODES, "client_id")]
-        conditions += [
-            ("architecture", (*odd, (0, 0))),
-            ("enterprise", (*odd, (0, 0))),
-            ("mac", (*apart, (FIRST_MAC, FIRST_MAC + HOSTS_MAX))),
-            ("relay", (*links, (RELAYED, RELAYED))),
-            ("link", (*links, (RELAYED, RELAYED))),
-            ("present", (53, 200 + rule)),
-        ]
+        links = tuple(((at + 1) << 8, ((at + 1) << 8) + 1) for at in values if at >= count * 4)
+        conditions: list[tuple[str, Any]] = [(field, texts) for field in _CODES]
+        conditions.append(("relay", (*links, (RELAYED, RELAYED))))
         made.append((f"class-{rule}", "os", tuple((field, tuple(values)) for field, values in conditions)))
     value = b"x" * (TEXT_BYTES_MAX - 2) + b"zz"
-    options = (
-        *((code, value) for code in (*_CODES.values(), 61)),
-        (93, bytes(2)),
-        (124, bytes(5)),
-        (125, bytes(5)),
-    )
+    options = tuple((code, value) for code in _CODES.values())
     return RuleSet(tuple(made), options, "the worst that `check` accepts")
 
 

@@ -15,7 +15,7 @@ def test_every_packet_is_answered() -> None:
 
 
 def test_packets_that_nobody_answers_are_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "table", lambda hosts, _table=core.table: _table(hosts // 2))
+    monkeypatch.setattr(core, "table", lambda hosts, _table=core.table, **more: _table(hosts // 2, **more))
     with pytest.raises(core.WrongVerdict, match="IGNORED_UNKNOWN_MAC"):
         core.measure(500, 40, 3)
 
