@@ -67,7 +67,7 @@ def worst() -> RuleSet:
         values = range(rule, VALUES_MAX, count)
         alike = b"x" * (TEXT_BYTES_MAX - 2)
         texts = tuple((alike + b"%02d" % at if at >= count else alike[: 40 + at % (count - 1)], True) for at in values)
-        links = tuple(((at + 1) << 8, ((at + 1) << 8) + 1) for at in values if at >= count * 4)
+        links = tuple(((at + 1) << 8, ((at + 1) << 8) + 1) for at in values if at >= count * 6)
         conditions: list[tuple[str, Any]] = [(field, texts) for field in _CODES]
         conditions.append(("relay", (*links, (RELAYED, RELAYED))))
         made.append((f"class-{rule}", "os", tuple((field, tuple(values)) for field, values in conditions)))

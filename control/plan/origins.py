@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from ext.classify import ClientClass
+
 from control.config.config import Dhcp
 from control.mac import parse_mac, show_mac
 from control.options.rendering import pxelinux_magic
@@ -65,7 +67,7 @@ class Origins:
 
     def classes_of(self, mac: int) -> list[Client]:
         if mac not in self.known:
-            return []
+            return [ClientClass.OS]  # of whom nothing is known
         rules, thing = self.known[mac]
         return rules.classes.planned(classes_said(rules.reader.own(thing), rules.context(thing.path).merged))
 
