@@ -20,6 +20,7 @@ TEXT_FIELDS = {"vendor_class": FIELD_VENDOR_CLASS, "user_class": FIELD_USER_CLAS
 NUMBER_FIELDS = {"architecture": FIELD_ARCHITECTURE, "mac": FIELD_MAC, "relay": FIELD_RELAY, "link": FIELD_LINK,
                  "enterprise": FIELD_ENTERPRISE}
 PRESENT = "present"
+ONE = 1                            # a Python number: of 64 classes every bit counts
 VALUES_MAX = 64                    # of one field, in all classes together
 CLASSES_MAX = SITE_CLASSES_MAX
 TEXT_BYTES_MAX = CLASS_TEXT_BYTES
@@ -60,7 +61,9 @@ def columns_of(variants, numbers) -> list:
             while number not in known and number >= CLASS_COUNT:
                 number = numbers.parent(number)
             indexes += (<uint32_t>known.get(number, template)).to_bytes(4, "little")
-    return [(SECTION_COLUMNS, columns), (SECTION_VARIANTS, indexes)] if own else []
+    # A class of the site has the column of its wider one, also where no template has anything for it alone.
+    return (([(SECTION_COLUMNS, columns)] if own or numbers.names else [])
+            + ([(SECTION_VARIANTS, indexes)] if own else []))
 
 
 def rules_of(classes) -> list:
@@ -77,9 +80,9 @@ def rules_of(classes) -> list:
         if name not in used:
             continue
         memset(&field, 0, sizeof(field))
-        wanted = {1 << i: values for i, (_name, _parent, conditions) in enumerate(classes)
+        wanted = {ONE << i: values for i, (_name, _parent, conditions) in enumerate(classes)
                   for of, values in conditions if of == name}
-        field.free = ((1 << len(classes)) - 1) & ~sum(wanted)
+        field.free = ((ONE << len(classes)) - 1) & ~sum(wanted)
         if name in TEXT_FIELDS:
             field.kind, field.first = TEXT_FIELDS[name], len(texts) // sizeof(ClassText)
             add_texts(&field, texts, wanted)

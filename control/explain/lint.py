@@ -19,7 +19,7 @@ from control.config.config import Dhcp
 from control.plan.classes import SEPARATOR, URL_KEY
 from control.plan.compile import Compilation, Compiler, Merge, Younger, read_contested
 from control.plan.contexts import Context, Faults, Merged, is_enabled, is_proxied
-from control.plan.networks import BadRecord
+from control.plan.networks import SHARED, BadRecord
 from control.plan.plan import conflicts
 from control.sources.by_url import open_source
 from control.sources.fetch import Progress
@@ -87,7 +87,8 @@ class Lint:
             yield finding(name_of(path), Reason(why, "unread"), self.place(name_of(path)))
         for path in frame.managers:
             thing = frame.things[path]
-            rules.reader.payloads(rules.reader.own(thing), rules.manager_faults.blame)
+            said = {key: values for key, values in rules.reader.own(thing).items() if key != SHARED}
+            rules.reader.payloads(said, rules.manager_faults.blame)
         yield from self.of_faults(rules.manager_faults, self.place)
         managers = set(frame.managers)
         for path in frame.things:

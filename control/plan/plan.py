@@ -23,7 +23,7 @@ from control.mac import parse_mac, show_mac
 from control.options.rendering import OptionRejected, Vocabulary, encode, pxelinux_magic, render
 from control.options.table import option_by_code
 from control.options.values import HOST_NAME, HOST_NAME_BYTES_MAX
-from control.plan.classes import ADDRESS_SERVER_S, BMC, NAMES, SEPARATOR, ClientClasses, is_pxe
+from control.plan.classes import ADDRESS_SERVER_S, BMC, CLASSES, SEPARATOR, ClientClasses, is_pxe
 from control.plan.contexts import (
     Context,
     Contexts,
@@ -31,6 +31,7 @@ from control.plan.contexts import (
     Merged,
     Payloads,
     Reader,
+    Values,
     boot_ports,
     is_enabled,
     is_proxied,
@@ -39,6 +40,7 @@ from control.plan.networks import (
     NOT_OF_A_NETWORK,
     ROUTER,
     SHARED,
+    SUBNET_MASK,
     BadRecord,
     Manager,
     check_usable,
@@ -52,7 +54,7 @@ from control.plan.networks import (
     shared_networks,
     with_options,
 )
-from control.plan.ports import FIRST, Port, Ports, configured, port_names, read_cards
+from control.plan.ports import FIRST, PORT_MAX, Port, Ports, configured, port_names, read_cards
 from control.plan.templates import (
     OwnAttributes,
     Template,
@@ -69,7 +71,7 @@ _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
 REASON_CHARS_MAX = 300
 _HOST_NAME = 12
 _VENDOR_SPECIFIC = "43"
-OS_NAME = NAMES[ClientClass.OS]
+_OF_NETWORK = (str(SUBNET_MASK), str(ROUTER))
 
 
 class Row(NamedTuple):
@@ -285,7 +287,9 @@ class Rules:
         """With the cards of ports that are not served behind the one that is; None: not one served card and such."""
         rows, macs = [row], {row.key}
         for number, text in others:
-            if number.__class__ is not int or number <= FIRST or ports.serves(number) or text.__class__ is not str:
+            if number.__class__ is not int or not FIRST < number <= PORT_MAX or text.__class__ is not str:
+                return None
+            if ports.serves(number):
                 return None
             mac = int(text.replace(":", ""), 16) if _USUAL_MAC.fullmatch(text) else 0
             if not mac or mac >> 40 & 1 or mac in macs:
@@ -300,6 +304,7 @@ class Rules:
         for fault in cards.faults:
             self.faults.blame(thing.name, fault, "bad-mac")
         firsts = cards.by_number.get(FIRST, {})
+        bmcs = self.bmc_rows_or_why(list(firsts), thing, context) if self.bmc_port is not None else []
         try:
             if len(firsts) > 1:
                 raise BadRecord(
@@ -308,12 +313,11 @@ class Rules:
                 )
             ports = boot_ports(self.reader.own(thing)) or boot_ports(context.merged) or self.ports
             rows = self.card_rows(thing, context, cards.by_number, ports)
-            rows += self.bmc_rows(list(firsts), thing, context) if self.bmc_port is not None else []
         except BadRecord as bad:
             self.faults.blame(thing.name, bad.reason)
             macs = dict.fromkeys(mac for each in cards.by_number.values() for mac in each)
             rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in macs]
-        return [row._replace(thing=thing.path) for row in rows]
+        return [row._replace(thing=thing.path) for row in (*rows, *bmcs)]
 
     def card_rows(
         self, thing: Thing, context: Context, by_number: Mapping[int, Mapping[int, str]], ports: Ports
@@ -344,7 +348,9 @@ class Rules:
                     found[mac] = Row(mac, State.QUARANTINED, thing.name, b"", (), reason)
                 else:
                     taken = {address for row in found.values() for address, _prefix, _template in row.leases}
-                    card = Port(number, names, taken, unused if len(by_number) > 1 else None)
+                    card = Port(
+                        number, names, self.config.ipmi_port_name, taken, unused if len(by_number) > 1 else None
+                    )
                     found[mac] = self.judge(mac, thing, context, card)
         served = {address for row in found.values() for address, _prefix, _template in row.leases}
         for address, reason in unused.items():
@@ -359,7 +365,7 @@ class Rules:
             reason = f"dhcp enabled is off ({enabled.origin})" if enabled else "dhcp enabled is set nowhere"
             return Row(mac, State.DISABLED, thing.name, b"", (), reason)
         proxy = is_proxied(own, context)
-        attributes = self.split(own, context)
+        attributes = self.split(own, context, thing)
         if proxy is not None:
             reason = f"dhcp proxy is on ({proxy.origin}): another server gives its address, we say what it boots"
             self.blame_foreign(own, attributes.payloads)
@@ -384,7 +390,10 @@ class Rules:
         for key, values in merged.items():
             identity, _, said_to = key.partition(SEPARATOR)
             payload = payloads.get(key)
-            if identity != _VENDOR_SPECIFIC or payload is None or is_pxe(payload) or said_to in (OS_NAME, BMC):
+            if identity != _VENDOR_SPECIFIC or payload is None or is_pxe(payload) or said_to == BMC:
+                continue
+            firmware = self.classes.firmware(CLASSES.get(said_to, said_to)) if said_to else ClientClass.PXE
+            if firmware in (ClientClass.OS, ClientClass.HTTP_BOOT):
                 continue
             self.faults.blame(
                 values.origin,
@@ -392,6 +401,15 @@ class Rules:
                 "proxy it is not sent to ROMs, which would take it for a boot server's; say it to os or bmc alone "
                 f"({values.subkey.partition(SEPARATOR)[0]}--os)",
             )
+
+    def bmc_rows_or_why(self, firsts: list[int], thing: Thing, context: Context) -> list[Row]:
+        """The BMC's, whatever is wrong with the host's cards; in quarantine for what is wrong with itself."""
+        try:
+            return self.bmc_rows(firsts if len(firsts) == 1 else [], thing, context)
+        except BadRecord as bad:
+            self.faults.blame(thing.name, bad.reason)
+            recorded = dict.fromkeys(mac for text in thing.ipmi_mac() if (mac := parse_mac(text)) is not None)
+            return [Row(mac | ROLE_BIT, State.QUARANTINED, thing.name, b"", (), str(bad)) for mac in recorded]
 
     def bmc_rows(self, shared: list[int], thing: Thing, context: Context) -> list[Row]:
         """The BMC's, under each MAC that it may ask with: the server's own, where they share the card, and the one that
@@ -461,11 +479,15 @@ class Rules:
 
     # --- options -------------------------------------------------------------------------------------------------
 
-    def split(self, own: Merged, context: Context) -> OwnAttributes:
+    def split(self, own: Merged, context: Context, thing: Thing | None = None) -> OwnAttributes:
+        """thing: a host that has its own name where nobody says another; a BMC has none."""
         keys = (*own, *context.merged)
         classed = {key.partition(SEPARATOR)[0] for key in keys if SEPARATOR in key} | self.classed_by_networks
+        names_host = str(_HOST_NAME) in own or str(_HOST_NAME) in context.merged
+        if thing is not None and not names_host and str(_HOST_NAME) in classed:  # said to some classes: others keep it
+            own = {**own, str(_HOST_NAME): Values("hostname", (thing.host_name(),), thing.name)}
+            names_host = True
         shared = frozenset(key for key in own if decides_about_template(key.partition(SEPARATOR)[0], classed))
-        names_host = any(key.partition(SEPARATOR)[0] == str(_HOST_NAME) for key in keys)
         return OwnAttributes(own, shared, names_host, lambda: self.reader.payloads(own, self.faults.blame))
 
     def own_options(self, thing: Thing, attributes: OwnAttributes, proxied: bool = False) -> bytes:
@@ -496,7 +518,9 @@ class Rules:
             apart = tuple((key, own[key].values) for key in sorted(shared))
             hidden = tuple(sorted(own.keys() - shared))
             magic = pxelinux_magic(values.subkey for values in own.values())
-            key = (manager.key if manager is not None else None, apart, hidden, magic)
+            # Of a mask or a router that cannot be sent, the template has the network's.
+            network = tuple(attributes.payloads.get(code) is None for code in _OF_NETWORK if code in hidden)
+            key = (manager.key if manager is not None else None, apart, hidden, magic, network)
             if manager is not None and manager.is_unnumbered and str(ROUTER) in own:  # the routes say it, too
                 key = (*key, own[str(ROUTER)].values)
         if of_bmc and BMC in classes_said(own, context.merged, manager.said if manager is not None else {}):

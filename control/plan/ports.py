@@ -15,6 +15,7 @@ from control.plan.networks import BadRecord, Manager, quote
 from control.sources.model import Address, Thing
 
 FIRST = 1
+PORT_MAX = 65535
 _SEPARATORS = re.compile(r"[\s,]+")
 
 
@@ -67,8 +68,10 @@ def read_cards(thing: Thing) -> Cards:
     faults = []
     for number, text in sorted(thing.macs(), key=lambda each: each[0]):
         mac = parse_mac(text)
-        if number < FIRST:
-            faults.append(f"port-nic-eth {number} mac {quote(text)} counts for nothing: ports are counted from 1")
+        if not FIRST <= number <= PORT_MAX:
+            faults.append(
+                f"port-nic-eth {number} mac {quote(text)} counts for nothing: ports are counted from 1 to {PORT_MAX}"
+            )
         elif mac is None:
             faults.append(f"port-nic-eth {number} mac {quote(text)} is no MAC address of a single card")
         else:
@@ -100,11 +103,13 @@ def rank(address: Address, number: int, names: Mapping[int, str], is_taken: bool
 
 @dataclass(slots=True)
 class Port:
-    """A served one that wants addresses.  names: of all that have a card; taken: what ports before this one are
+    """A served one that wants addresses.  names: of all that have a card; bmc_name: the
+    port whose addresses are the BMC's, also where BMCs are not served; taken: what ports before this one are
     answered with; unused: address -> why this port does not use it, None where it has no other ports beside it."""
 
     number: int
     names: Mapping[int, str]
+    bmc_name: str = ""
     taken: Collection[int] = ()
     unused: dict[int, str] | None = None
     bound_elsewhere: list[str] = field(default_factory=list)
@@ -116,7 +121,8 @@ class Port:
             return
         ranked: list[list[tuple[int, Manager]]] = [[], [], []]
         for address, value, manager in usable:
-            at = rank(address, self.number, self.names, value in self.taken)
+            of_bmc = address.port_name == self.bmc_name != self.names[self.number]
+            at = None if of_bmc else rank(address, self.number, self.names, value in self.taken)
             if at is None:
                 self.bound_elsewhere.append(f"{address.text} is bound to {address.port_name}")
             else:

@@ -55,10 +55,10 @@ def dnsmasq(host: Host, *more: str) -> Process:
     argv += [
         f"--dhcp-option-force=66,{PRESENT}",
         "--dhcp-option-force=67,/boot.0",
-        "--dhcp-option=58,1600",
+        "--dhcp-option=58,3600",
         "--dhcp-no-override",
     ]
-    argv += ["--dhcp-option=59,3150", "--dhcp-option=tag:!far,3,10.88.0.254", f"--dhcp-host={SAME},10.88.0.11,alike"]
+    argv += ["--dhcp-option=59,6300", "--dhcp-option=tag:!far,3,10.88.0.254", f"--dhcp-host={SAME},10.88.0.11,alike"]
     argv += [f"--dhcp-host={OTHER},10.88.0.12,other", f"--dhcp-host={THEIRS},10.88.0.13,theirs", *more]
     process = host.popen(argv)
     process.wait_for("DHCP, static leases only on 10.77", WAIT_S)

@@ -226,6 +226,14 @@ def test_an_inventory_over_http(tmp_path: Path) -> None:
     assert ran.exit_code == 1 and ": unread: " in ran.stdout, "which is not there any more"
 
 
+def test_networks_that_share_a_link_are_no_fault(tmp_path: Path) -> None:
+    rows = [
+        f"- {{name: {name}, base: {base}, mask: 255.255.255.0, dhcp: {{shared: vlan20, domain: a.example}}}}"
+        for name, base in (("a", "10.20.0.0"), ("b", "10.21.0.0"))
+    ]
+    assert found_in(tmp_path, "networks:\n" + "\n".join(rows) + "\n") == []
+
+
 def test_options_of_a_network_without_hosts() -> None:
     site = Site()
     site.things["/resourcemanager/net"] += dhcp_attributes({"domain": "x", "domian-name": "y", "lease_time": "2d"})

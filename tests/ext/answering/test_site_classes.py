@@ -230,6 +230,35 @@ def test_64_classes_are_not_too_many() -> None:
     assert pair_with(many).base.classes.of("c63") == 128 + 63
 
 
+@pytest.mark.parametrize(
+    "parent, want", [("ipxe", b"menu"), ("uefi-x64", b"everybody"), ("http-boot-arm64", b"url"), ("os", b"everybody")]
+)
+def test_a_class_without_a_word_of_its_own_gets_its_parent_s(parent: str, want: bytes) -> None:
+    """Also where no template has anything for a class beyond the usual ones; in a delta, too."""
+    variants = {int(ClientClass.IPXE): b"menu", int(ClientClass.HTTP_BOOT): b"url"}
+    pair = pair_with([("mine", parent, (("present", (200,)),))], variants)
+    packet = message(DISCOVER, ALICE, tlv(200, b"x"))
+    assert tlv(15, want) in trace(pair, packet, ifindex=2, local=ip("10.1.0.1")).reply.data
+    builder = Builder(pair.base)
+    builder.copy_host(pair.base, ALICE)
+    delta = Generation(builder.seal(9, surroundings(networks=NETWORKS, links=LINKS), created_s=6))
+    assert tlv(15, want) in trace(Pair(pair.base, delta), packet, ifindex=2, local=ip("10.1.0.1")).reply.data
+
+
+@pytest.mark.parametrize("count", [31, 32, 33, 63, 64])
+def test_as_many_rules_as_there_are_bits(count: int) -> None:
+    """Each looks at one of two fields, and leaves the other to anybody."""
+    every = [
+        (f"c{at}", "os", (("architecture", ((at, at),)),) if at % 2 else (("vendor_class", ((b"v%02d" % at, False),)),))
+        for at in range(count)
+    ]
+    pair = pair_with(every)
+    for at in range(count):
+        said = tlv(93, at.to_bytes(2, "big")) if at % 2 else tlv(60, b"v%02d" % at)
+        found = trace(pair, message(DISCOVER, ALICE, said), ifindex=2, local=ip("10.1.0.1"))
+        assert found.request["option_class"] == 128 + at
+
+
 def test_64_rules_that_all_fit_cost_the_first_its_turn() -> None:
     every = [(f"c{at}", "os", (("vendor_class", ((b"PXEClient"[: 1 + at % 8], True),)),)) for at in range(64)]
     found = trace(pair_with(every), message(DISCOVER, ALICE, tlv(60, b"PXEClient")), ifindex=2, local=ip("10.1.0.1"))
