@@ -1,5 +1,5 @@
 """Who has an address, and which rows an object has: indexes beside the generations of a pair, and the invariant of all that is
-published: no address in two answered rows of different objects.
+published: no address in two answered rows of different objects, and no MAC that is one's card and another's BMC.
 
 An index is two sorted arrays, (address, lease) and (half of an identity, lease), 16 bytes a row.  Rows of IPv6 will have an
 index of their own: addresses of two families are never compared with each other.
@@ -67,12 +67,14 @@ cdef class Index:
     cdef uint64_t *by_object
     cdef uint32_t address_count, row_count
     cdef list doubles              # places in by_address where an address begins that several objects are answered with
+    cdef list crossed              # rows of BMCs whose MACs are cards of other objects
 
     def __cinit__(self, Generation rows not None):
         cdef uint64_t *room
         cdef size_t size = <size_t>(rows.table.lease_count + 1) * sizeof(uint64_t)
         self.rows = rows
         self.doubles = []
+        self.crossed = []
         self.by_address = <uint64_t *>PyMem_RawMalloc(size)
         self.by_object = <uint64_t *>PyMem_RawMalloc(size)
         room = <uint64_t *>PyMem_RawMalloc(size)
@@ -83,6 +85,7 @@ cdef class Index:
             self.fill(room)
         PyMem_RawFree(room)
         self.find_doubles()
+        self.find_crossed()
         rows.numbers_borne()       # here, with whatever else is slow once a base
 
     def __dealloc__(self):
@@ -165,6 +168,20 @@ cdef class Index:
             begin, differ = i, False
 
 
+    cdef void find_crossed(self) except *:
+        cdef const Table *table = &self.rows.table
+        cdef const Lease *lease
+        cdef const Lease *card
+        cdef uint32_t at = 0
+        while at < table.lease_count:
+            lease = table.leases + at
+            if lease.role == ROLE_BMC and lease.state == SERVED:
+                card = find_in(table, key_of(lease.mac, ROLE_HOST))
+                if card != NULL and is_answered(card.state) and not is_same_object(table, card, table, lease):
+                    self.crossed.append(at)
+            at += lease.lease_count
+
+
 cdef class View:
     """A pair as it is served, by address and by object.  base: the Index of the pair's base; the delta's is made here.
 
@@ -194,6 +211,30 @@ cdef class View:
                     last = <uint32_t>(self.delta.by_address[i] >> 32)
                     self.note_contested(last, found)
         return found
+
+    def crossed(self) -> dict:
+        """{MAC: [(key, name, identity)]} of cards that are BMCs of other objects and answered as both: as twice()."""
+        cdef uint32_t i
+        found = {}
+        for at in self.base.crossed:
+            self.note_crossed(self.base.lease_at(at), found)
+        if self.delta is not None:
+            for i in range(self.delta.row_count):
+                self.note_crossed(self.delta.lease_at(self.delta.by_object[i]), found)
+        return found
+
+    cdef void note_crossed(self, const Lease *lease, dict found) except *:
+        cdef Host card, bmc
+        if (not find_lease(&self.pair.site, lease.mac, ROLE_HOST, &card) or not is_answered(card.lease.state)
+                or not find_lease(&self.pair.site, lease.mac, ROLE_BMC, &bmc) or bmc.lease.state != SERVED
+                or is_same_object(card.table, card.lease, bmc.table, bmc.lease)):
+            return
+        rows = [self.owner(&card), self.owner(&bmc)]
+        found[rows[0][0]] = rows
+
+    cdef tuple owner(self, const Host *host):
+        cdef Generation rows = self.pair.delta if host.table == &self.pair.site.delta else self.pair.base
+        return tuple(rows.owner(host.lease))
 
     cdef void note_contested(self, uint32_t address, dict found) except *:
         cdef const Lease *first = NULL

@@ -3,10 +3,10 @@
 Builder -> sealed memfd; ext/table.pyx reads what this writes.
 """
 
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport qsort
+from libc.stdlib cimport bsearch, qsort
 from libc.string cimport memcpy, memset
 
 import fcntl
@@ -48,6 +48,11 @@ cdef struct Claim:                 # an address that an object has without being
 cdef int by_value(const void *left, const void *right) noexcept nogil:
     cdef uint64_t a = (<const uint64_t *>left)[0], b = (<const uint64_t *>right)[0]
     return (a > b) - (a < b)
+
+
+cdef uint64_t mac_then_role(const Lease *lease) noexcept nogil:
+    """The rows of one MAC stand side by side when sorted by this."""
+    return (row_key(lease) & 0xffffffffffff) << 1 | lease.role
 
 
 cdef void *room_for(void *old, uint64_t count, size_t size) except NULL:
@@ -358,30 +363,58 @@ cdef class Builder:
         return found
 
     def contested(self) -> tuple:
-        """({key: [(name, identity)]}, {address: [(key or None, name, identity)]}): keys of several rows, and addresses that
-        several objects have.  An identity is as in lookup()."""
+        """({MAC: [(key, name, identity)]}, {address: [(key or None, name, identity)]}): all rows of MACs that have several
+        in one role, or some of several objects; and addresses that several objects have.  An identity is as in lookup()."""
         return self.contested_macs(), self.contested_addresses()
 
     cdef dict contested_macs(self):
         cdef uint64_t *keys = <uint64_t *>PyMem_Malloc((self.host_rows + 1) * sizeof(uint64_t))
-        cdef uint32_t at = 0, count = 0, i
+        cdef uint32_t at = 0, count = 0, shared = 0, i
         if keys == NULL:
             raise MemoryError(f"{self.host_rows} keys")
         while at < self.lease_count:
-            keys[count] = key_of(self.leases[at].mac, self.leases[at].role)
+            keys[count] = mac_then_role(self.leases + at)
             at += self.leases[at].lease_count
             count += 1
         qsort(keys, count, sizeof(uint64_t), by_value)
-        twice = {keys[i] for i in range(1, count) if keys[i] == keys[i - 1]}
-        PyMem_Free(keys)
+        macs = {keys[i] >> 1 for i in range(1, count) if keys[i] == keys[i - 1]}
+        for i in range(1, count):      # in place: the MACs that have both roles, nearly all of a BMC on its host's card
+            if keys[i] == (keys[i - 1] | 1) and keys[i] != keys[i - 1]:
+                keys[shared] = keys[i] >> 1
+                shared += 1
+        try:
+            macs |= self.macs_of_several(keys, shared)
+        finally:
+            PyMem_Free(keys)
         found = {}
         at = 0
-        while twice and at < self.lease_count:
-            key = key_of(self.leases[at].mac, self.leases[at].role)
-            if key in twice:
-                found.setdefault(row_key(&self.leases[at]), []).append(
-                    (self.name_of(self.leases[at].name_at, self.leases[at].name_bytes), self.identity_at(at)))
+        while macs and at < self.lease_count:
+            mac = mac_then_role(self.leases + at) >> 1
+            if mac in macs:
+                found.setdefault(mac, []).append(self.owner(at))
             at += self.leases[at].lease_count
+        return found
+
+    cdef set macs_of_several(self, const uint64_t *macs, uint32_t count):
+        """Those of some MACs, sorted, whose rows are of several objects."""
+        cdef uint64_t *first = <uint64_t *>PyMem_Calloc(count + 1, sizeof(uint64_t))  # identity and 1; 0: no row yet
+        cdef const uint64_t *place
+        cdef uint64_t mac, identity
+        cdef uint32_t at = 0
+        found = set()
+        if first == NULL:
+            raise MemoryError(f"{count} MACs")
+        while count and at < self.lease_count:
+            mac = mac_then_role(self.leases + at) >> 1
+            place = <const uint64_t *>bsearch(&mac, macs, count, sizeof(uint64_t), by_value)
+            if place != NULL:
+                identity = self.identity_at(at) + 1
+                if first[place - macs] == 0:
+                    first[place - macs] = identity
+                elif first[place - macs] != identity:
+                    found.add(mac)
+            at += self.leases[at].lease_count
+        PyMem_Free(first)
         return found
 
     cdef dict contested_addresses(self):

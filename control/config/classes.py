@@ -191,12 +191,14 @@ CLASSES: Final = Check(
 # --- what `check` remarks ---------------------------------------------------------------------------------------------
 
 
+IPXE_SENDS: Final = {50, 53, 54, 55, 57, 60, 61, 77, 93, 94, 97, 175}  # of which some in a DISCOVER, some in a REQUEST
 IPXE: Final = SiteClass("", "ipxe", (("user_class", ((b"iPXE", True),)),))
 
 
 def remarks(classes: Sequence[SiteClass]) -> list[str]:
     """Rules that never decide, and those that take more than their author may think.  A line each."""
     found = []
+    parents = {each.name: each.parent for each in classes}
     for at, each in enumerate(classes):
         before = next((other for other in classes[:at] if covers(other, each)), None)
         if before is not None:
@@ -204,7 +206,7 @@ def remarks(classes: Sequence[SiteClass]) -> list[str]:
                 f"dhcp.classes: {each.name} is never reached: whatever fits it fits {before.name} before it; "
                 f"put {each.name} in front of {before.name}"
             )
-        if catches_ipxe(each) and not any(covers(other, IPXE) for other in classes[:at]):
+        if catches_ipxe(each, parents) and not any(covers(other, IPXE) for other in classes[:at]):
             found.append(
                 f"dhcp.classes: {each.name} takes iPXE as well, which keeps the ROM's options 60 and 93; put a class "
                 'for {"user_class": "iPXE*"} with parent ipxe in front of it if iPXE is to get its script'
@@ -231,16 +233,31 @@ def value_covers(field: str, wider: Any, narrower: Any) -> bool:
     return bool(wider[0] <= narrower[0] and narrower[1] <= wider[1])
 
 
-def catches_ipxe(each: SiteClass) -> bool:
-    """It goes by a ROM's option 60 or 93, and asks for nothing that iPXE has otherwise."""
-    fields = dict(each.conditions)
-    texts = fields.get("vendor_class", ())
-    is_rom = any(
-        b"PXEClient".startswith(text) or text.startswith(b"PXEClient") for text, is_prefix in texts if is_prefix
-    )
-    others = {"user_class", PRESENT, "client_id", "enterprise"}
+def catches_ipxe(each: SiteClass, parents: Mapping[str, str]) -> bool:
+    """It takes iPXE's requests with a ROM's, and neither names iPXE nor is a class of it.
+
+    One that takes all that asks somewhere, or with some cards, is meant to, unless it is to boot them as ROMs."""
+    below = each.parent
+    while below in parents:
+        below = parents[below]
+    asks_for = dict(each.conditions)
+    is_about_roms = below != EVERYBODY or bool(asks_for.keys() & {"vendor_class", "architecture", PRESENT})
     return (
-        (is_rom or ("architecture" in fields and not texts))
-        and not fields.keys() & others
-        and each.parent not in ("ipxe", "ipxe-http")
+        is_about_roms
+        and below not in ("ipxe", "ipxe-http")
+        and "user_class" not in asks_for
+        and all(any(ipxe_may_say(field, value) for value in values) for field, values in asks_for.items())
     )
+
+
+def ipxe_may_say(field: str, value: Any) -> bool:
+    """In a request of iPXE's that came from some network card, over some relay: it keeps the ROM's own words."""
+    if field == "vendor_class":
+        text, is_prefix = value
+        rom = b"PXEClient:Arch:"
+        return bool(text.startswith(rom) or (is_prefix and rom.startswith(text)))
+    if field == "client_id":  # the type of Ethernet and the MAC
+        return bool(value[0].startswith(b"\1"))
+    if field == PRESENT:
+        return value in IPXE_SENDS
+    return field != "enterprise"

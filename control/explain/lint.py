@@ -18,9 +18,10 @@ from control.clusto.errors import InventoryDown
 from control.config.config import Dhcp
 from control.plan.classes import SEPARATOR, URL_KEY
 from control.plan.compile import Compilation, Compiler, Merge, Younger, read_contested
-from control.plan.contexts import Context, Faults, Merged, is_enabled, is_proxied
+from control.plan.conflicts import conflicts
+from control.plan.contexts import Faults, Merged, is_enabled, is_proxied
 from control.plan.networks import SHARED, BadRecord
-from control.plan.plan import conflicts
+from control.plan.plan import Rules
 from control.sources.by_url import open_source
 from control.sources.fetch import Progress
 from control.sources.filesource import FileSource
@@ -123,7 +124,7 @@ class Lint:
         own, context = rules.reader.own(thing), rules.context(thing.path)
         if own:
             rules.reader.payloads(own, rules.faults.blame)
-            yield from self.hidden(thing, own, context, where)
+            yield from self.hidden(thing, own, [context.merged, *said_by_networks(rules, thing)], where)
         try:
             enabled = is_enabled(own.get("enabled", context.enabled)) and is_proxied(own, context) is None
         except BadRecord:  # told as a fault
@@ -132,14 +133,15 @@ class Lint:
             said = Reason("dhcp is enabled and no address is bound: it is not answered", "no-address")
             yield finding(thing.name, said, where(thing.name), remark=True)
 
-    def hidden(self, thing: Thing, own: Merged, context: Context, where: Where) -> Iterator[Finding]:
-        """A value for a class beats one without, wherever the two stand."""
+    def hidden(self, thing: Thing, own: Merged, wider: list[Merged], where: Where) -> Iterator[Finding]:
+        """A value for a class beats one without, wherever the two stand.  wider: what is said above the host."""
         for key, what in BOOT_FILES.items():
             if key not in own:
                 continue
             winners = [
                 values
-                for other, values in context.merged.items()
+                for merged in wider
+                for other, values in merged.items()
                 if other.startswith(key + SEPARATOR) and other not in own and values.values != own[key].values
             ]
             if winners:
@@ -182,7 +184,7 @@ class Lint:
     def of_conflicts(self, work: Compilation) -> Iterator[Finding]:
         """Only the whole shows them."""
         faults = Faults()
-        conflicts(read_contested(Merge(work, None, set(), Younger()).rows(frozenset())), faults)
+        conflicts(read_contested(*Merge(work, None, set(), Younger()).rows(frozenset()).contested()), faults)
         places = self.places_of(faults)
         yield from self.of_faults(faults, lambda name: places.get(name, ""))
 
@@ -207,6 +209,19 @@ def finding(name: str, reason: Reason, place: str, *, remark: bool = False) -> F
     """place: of the object's row."""
     line = reason.line or int(getattr(place, "options", {}).get(reason.about, getattr(place, "line", 0)))
     return Finding(name, reason.kind, clipped(reason, REASON_CHARS_MAX), line, remark)
+
+
+def said_by_networks(rules: Rules, thing: Thing) -> Iterator[Merged]:
+    """By those that a host has an address in."""
+    told = set()
+    for address in thing.addresses():
+        try:
+            manager = rules.usable(address)[1]
+        except BadRecord:  # told as a fault
+            continue
+        if manager.network not in told:
+            told.add(manager.network)
+            yield dict(manager.said)
 
 
 def overlaps(work: Compilation, where: Where) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Final
 
 from ext.classify import ClientClass
@@ -46,8 +47,10 @@ ADDRESS_SERVER_S: Final = {1, 3, 28, 33, 51, 58, 59, 121, 249}  # what only who 
 class ClientClasses:
     """The built-in classes and those of a site: their names, and which wider one counts for a narrower."""
 
-    def __init__(self, site: Collection[SiteClass] = ()) -> None:
+    def __init__(self, site: Collection[SiteClass] = (), tells_bmcs: bool = True) -> None:
+        """tells_bmcs: BMCs are told apart from their hosts (dhcp.update_ipmi)."""
         self.site = {each.name: each.parent for each in site}
+        self.tells_bmcs = tells_bmcs
 
     def split(self, subkey: str) -> tuple[str, str]:
         """`tftp_filename--ipxe` -> option and class; class "" for what is said to all, or where no such class is."""
@@ -89,6 +92,23 @@ class ClientClasses:
             if CLASSES.get(name) in FIRMWARE:
                 return CLASSES[name]
         return ClientClass.OS
+
+    def why_nobody(self, identity: str, said_to: str) -> str:
+        """Why an option that is said to a class reaches nobody; "" where it does."""
+        if said_to == BMC and not self.tells_bmcs:
+            return "BMCs are not told apart from their hosts: dhcp.update_ipmi is off"
+        if identity == URL_KEY and said_to not in self.loading_urls:
+            return (
+                f"nothing of class {said_to} loads its boot file by URL: say it to a class below http-boot or ipxe-http"
+            )
+        return ""
+
+    @cached_property
+    def loading_urls(self) -> set[str]:
+        """Names of classes, some of which at least boot from `bootfile_url`."""
+        every: list[Client] = [*CLASSES.values(), *self.site]
+        loading = [each for each in every if self.firmware(each) in (ClientClass.HTTP_BOOT, ClientClass.IPXE_HTTP)]
+        return {name for each in loading for name in self.chain(each)}
 
     def nearest(self, name: str) -> str:
         """What a mistyped class may have meant, as the end of a sentence."""

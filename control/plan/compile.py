@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ext.builder import Builder, identity_of_object
 from ext.layout5 import identity_of_name
@@ -18,8 +19,10 @@ from ext.table import Pair, row_key
 
 from control.config.config import Dhcp
 from control.mac import show_mac
+from control.plan.conflicts import conflicts, contested_keys
 from control.plan.contexts import Context, Faults
-from control.plan.plan import Claims, Contested, Row, Rules, conflicts
+from control.plan.plan import Rules
+from control.plan.rows import Claims, Contested, Row
 from control.plan.templates import Template
 from control.sources.model import CONTAINERS, Batch, Inventory, PartLost, name_of
 
@@ -226,7 +229,7 @@ class Compilation:
             carried = carried.union(row_key(mac, role) for mac, role in served.in_state("conflict"))
         merge = Merge(self, served, carried, younger or Younger())
         builder = merge.rows(frozenset())
-        contested = read_contested(builder)
+        contested = read_contested(*builder.contested())
         losers = conflicts(contested, faults)
         if losers:
             builder = merge.rows(frozenset(losers))
@@ -289,10 +292,12 @@ class Merge:
         return builder
 
 
-def read_contested(builder: Builder) -> Contested:
-    macs, addresses = builder.contested()
+def read_contested(macs: Mapping[int, Iterable[Any]], addresses: Mapping[int, Iterable[Any]]) -> Contested:
+    """macs, addresses: as of Builder.contested(), or View.crossed() and View.twice()."""
     return Contested(
-        {key: [(decoded(name), thing) for name, thing in found] for key, found in macs.items()},
+        contested_keys(
+            {mac: [(key, decoded(name), thing) for key, name, thing in found] for mac, found in macs.items()}
+        ),
         {address: [(key, decoded(name), thing) for key, name, thing in found] for address, found in addresses.items()},
     )
 

@@ -149,7 +149,10 @@ class Reader:
             found[key] = None
             if Said.UNUSABLE in values.values:
                 continue
-            identity = key.partition(SEPARATOR)[0]
+            identity, _, said_to = key.partition(SEPARATOR)
+            in_vain = self.classes.why_nobody(identity, said_to) if said_to else ""
+            if in_vain:
+                blame(values.origin, f"dhcp {values.subkey} reaches nobody: {in_vain}", "in-vain", values.subkey)
             if identity in SWITCHES:
                 found[key] = self.switch(values, blame)
                 continue
@@ -158,6 +161,8 @@ class Reader:
                 said = f"dhcp {values.subkey}: no such option{self.hint(values.subkey)}"
                 blame(values.origin, said, "unknown-option", values.subkey)
                 continue
+            if identity == URL_KEY:  # in what is said about it, the name that was written
+                option = Option(option.code, self.classes.split(values.subkey)[0], option.kind)
             if str(option.code) == _BOOT_FILE and values.values == ("",):  # no fault: it boots nothing, and says so
                 found[key] = b""
                 continue

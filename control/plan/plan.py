@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from ipaddress import IPv4Address
-from typing import Any, NamedTuple
+from typing import Any
 
 from ext.classify import ClientClass
 from ext.leases import LeaseState as State
 
 from control.config.bmc import ROLE_BIT
 from control.config.config import Dhcp
-from control.mac import parse_mac, show_mac
+from control.mac import parse_mac
 from control.options.rendering import OptionRejected, Vocabulary, encode, pxelinux_magic, render
 from control.options.table import option_by_code
 from control.options.values import HOST_NAME, HOST_NAME_BYTES_MAX
 from control.plan.classes import ADDRESS_SERVER_S, BMC, CLASSES, SEPARATOR, ClientClasses, is_pxe
+from control.plan.conflicts import without_conflicts
 from control.plan.contexts import (
     Context,
     Contexts,
@@ -55,6 +55,7 @@ from control.plan.networks import (
     with_options,
 )
 from control.plan.ports import FIRST, PORT_MAX, Port, Ports, configured, port_names, read_cards
+from control.plan.rows import Claim, Plan, Row
 from control.plan.templates import (
     OwnAttributes,
     Template,
@@ -64,7 +65,6 @@ from control.plan.templates import (
     make_template,
 )
 from control.sources.model import CLUSTO_INT_OFFSET, Address, Inventory, Thing, is_ipv6, name_of
-from control.sources.reasons import Reason
 
 LEASES_MAX = 255
 _USUAL_MAC = re.compile(":".join([r"[0-9a-f]{2}"] * 6))
@@ -72,45 +72,6 @@ REASON_CHARS_MAX = 300
 _HOST_NAME = 12
 _VENDOR_SPECIFIC = "43"
 _OF_NETWORK = (str(SUBNET_MASK), str(ROUTER))
-
-
-class Row(NamedTuple):
-    """One host of the table, or its BMC.  leases: (address, prefix, template), the preferred first.
-
-    key: its MAC, with ROLE_BIT above that for a BMC.  thing: which object it is of: its path, or an identity of the
-    table; two objects may show the same name.  PROXIED: one lease of address 0.  port: of OTHER_PORT, its number."""
-
-    key: int
-    state: State
-    name: str
-    own: bytes
-    leases: tuple[tuple[int, int, Template], ...]
-    reason: str = ""
-    thing: str | int = ""
-    port: int = 0
-
-    @property
-    def mac(self) -> int:
-        return self.key & (ROLE_BIT - 1)
-
-
-@dataclass(slots=True)
-class Plan:
-    """rows: sorted by key.  claims: (address, name, path) that nobody else may be given.  networks: (first, last)."""
-
-    rows: list[Row] = field(default_factory=list)
-    faults: Faults = field(default_factory=Faults)
-    networks: list[tuple[int, int]] = field(default_factory=list)
-    shared: list[tuple[int, int, int]] = field(default_factory=list)  # (first, last, group): on one link
-    claims: list[Claim] = field(default_factory=list)
-    contested: Contested = field(default_factory=lambda: Contested())
-    unsure: list[str] = field(default_factory=list)  # paths of what nobody may conclude about: it stays as it is served
-
-
-Claim = tuple[int, str, str]  # address, name and path of who has it without being answered with it
-Claims = Mapping[str, Sequence[Claim]]  # path -> all that this object has so
-# The key of the row that hands an address out, None for who only has it; the name; which object (Row.thing)
-Owner = tuple[int | None, str, str | int]
 
 
 def plan_hosts(inventory: Inventory, config: Dhcp) -> Plan:
@@ -145,7 +106,7 @@ class Rules:
     def __init__(self, frame: Inventory, config: Dhcp, known: Mapping[bytes, Context] | None = None) -> None:
         self.frame = frame
         self.config = config
-        self.classes = ClientClasses(config.classes)
+        self.classes = ClientClasses(config.classes, config.update_ipmi)
         self.reader = Reader(Vocabulary(config.extra_options), self.classes)
         self.contexts = Contexts(frame, self.reader, known or {})
         self.faults = Faults()
@@ -220,11 +181,13 @@ class Rules:
 
     def undecided(self, thing: Thing, unread: str) -> tuple[list[Row], list[Claim]]:
         """As plan(), for a host that depends on what cannot be read, Inventory.doubt(): not answered, unless an older
-        row says how."""
+        row says how.  Its MACs are nobody else's meanwhile, its BMC's neither."""
         reason = f"depends on {unread}, which cannot be read: {self.frame.unread[unread]}"[:REASON_CHARS_MAX]
         self.faults.blame(thing.name, reason, "unread")
         macs = {mac for _number, text in thing.macs() if (mac := parse_mac(text)) is not None}
-        rows = [Row(mac, State.QUARANTINED, thing.name, b"", (), reason, thing.path) for mac in sorted(macs)]
+        recorded = thing.ipmi_mac() if self.bmc_port is not None else []
+        bmcs = {mac | ROLE_BIT for text in recorded if (mac := parse_mac(text)) is not None}
+        rows = [Row(key, State.QUARANTINED, thing.name, b"", (), reason, thing.path) for key in sorted(macs | bmcs)]
         return rows, [(address, thing.name, thing.path) for address in claimed(thing.addresses())]
 
     def usual_rows(self, thing: Thing, context: Context) -> list[Row] | None:
@@ -324,6 +287,7 @@ class Rules:
     ) -> list[Row]:
         """One a card.  by_number: as of ports.Cards."""
         found: dict[int, Row] = {}
+        taken: set[int] = set()
         unused: dict[int, str] = {}
         names = port_names(thing, by_number.keys())
         own_bmc = {parse_mac(text) for text in thing.ipmi_mac()} if self.bmc_port is not None else set()
@@ -347,14 +311,13 @@ class Rules:
                     self.faults.blame(thing.name, reason)
                     found[mac] = Row(mac, State.QUARANTINED, thing.name, b"", (), reason)
                 else:
-                    taken = {address for row in found.values() for address, _prefix, _template in row.leases}
                     card = Port(
                         number, names, self.config.ipmi_port_name, taken, unused if len(by_number) > 1 else None
                     )
                     found[mac] = self.judge(mac, thing, context, card)
-        served = {address for row in found.values() for address, _prefix, _template in row.leases}
+                    taken.update(address for address, _prefix, _template in found[mac].leases)
         for address, reason in unused.items():
-            if address not in served:
+            if address not in taken:
                 self.faults.blame(thing.name, reason)
         return list(found.values())
 
@@ -530,68 +493,6 @@ class Rules:
             known = make_template(attributes, context, manager, self.classes, of_bmc)
             context.templates[key] = known
         return known
-
-
-# --- the whole -------------------------------------------------------------------------------------------------------
-
-
-def without_conflicts(plan: Plan) -> list[Row]:
-    """Two objects with one MAC or one address: neither is answered, both are named."""
-    macs: dict[int, list[tuple[str, str | int]]] = {}
-    owners: dict[int, list[Owner]] = {}
-    for row in plan.rows:
-        macs.setdefault(row.key, []).append((row.name, row.thing))
-        for address, _prefix, _template in row.leases:
-            if row.state is not State.PROXIED:
-                owners.setdefault(address, []).append((row.key, row.name, row.thing))
-    for address, name, path in plan.claims:
-        owners.setdefault(address, []).append((None, name, path))
-    plan.contested = Contested(
-        {mac: found for mac, found in macs.items() if len(found) > 1},
-        {address: found for address, found in owners.items() if len({thing for _key, _name, thing in found}) > 1},
-    )
-    losers = conflicts(plan.contested, plan.faults)
-    return [row for row in plan.rows if row.key not in losers] + list(losers.values())
-
-
-@dataclass(slots=True)
-class Contested:
-    """What several rows or objects have.  macs: row's key -> (name, Row.thing) of each; addresses: -> Owner of each."""
-
-    macs: Mapping[int, Sequence[tuple[str, str | int]]] = field(default_factory=dict)
-    addresses: Mapping[int, Sequence[Owner]] = field(default_factory=dict)
-
-
-def conflicts(contested: Contested, faults: Faults) -> dict[int, Row]:
-    """Rows that are not answered, by key, in place of those that have something together."""
-    losers: dict[int, Row] = {}
-
-    def lose(key: int, name: str, thing: str | int, reason: str) -> None:
-        losers.setdefault(key, Row(key, State.CONFLICT, name, b"", (), reason, thing))
-
-    for key, found in contested.macs.items():
-        names = sorted(name for name, _thing in found)
-        things = {thing for _name, thing in found}
-        reason = Reason(f"MAC {show_mac(key)} belongs to {all_of(names)}", "conflict")
-        lose(key, ", ".join(names), things.pop() if len(things) == 1 else "", reason)
-        for name in names:
-            faults.blame(name, losers[key].reason)
-    for address, owners in sorted(contested.addresses.items()):
-        names = sorted({thing: name for _key, name, thing in owners}.values())
-        reason = Reason(f"address {IPv4Address(address)} belongs to {all_of(names)}", "conflict")
-        for owner_key, name, thing in owners:
-            if owner_key is not None:
-                lose(owner_key, name, thing, reason)
-        for name in dict.fromkeys(names):
-            faults.blame(name, reason)  # one text, however many have it
-    return losers
-
-
-def all_of(names: Sequence[str]) -> str:
-    """a and b; a and another object named a."""
-    return " and ".join(
-        f"another object named {name}" if at and names[at - 1] == name else name for at, name in enumerate(names)
-    )
 
 
 def host_name(thing: Thing) -> bytes:

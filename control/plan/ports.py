@@ -89,14 +89,14 @@ def port_names(thing: Thing, numbers: Collection[int]) -> dict[int, str]:
     return {number: said.get(number, f"eth{number - 1}") for number in numbers}
 
 
-def rank(address: Address, number: int, names: Mapping[int, str], is_taken: bool) -> int | None:
+def rank(address: Address, own: str, names: Collection[str], is_taken: bool) -> int | None:
     """How well an address suits a port behind the first, 0 the best; None: it is another port's.
 
-    names: of all ports that have a card; is_taken: a port before this one is answered with it.  An address that is
-    said to be nobody's serves all of them: whichever card boots, the server has its address."""
-    if address.port_name == names[number]:
+    own: the port's name; names: of all ports that have a card; is_taken: a port before this one is answered with it.
+    An address that is said to be nobody's serves all of them: whichever card boots, the server has its address."""
+    if address.port_name == own:
         return 0
-    if address.port_name in names.values():
+    if address.port_name in names:
         return None
     return 2 if is_taken else 1
 
@@ -119,10 +119,11 @@ class Port:
         if self.number == FIRST:
             yield from ((value, manager) for _address, value, manager in usable)
             return
+        own, names = self.names[self.number], set(self.names.values())
         ranked: list[list[tuple[int, Manager]]] = [[], [], []]
         for address, value, manager in usable:
-            of_bmc = address.port_name == self.bmc_name != self.names[self.number]
-            at = None if of_bmc else rank(address, self.number, self.names, value in self.taken)
+            of_bmc = address.port_name == self.bmc_name != own
+            at = None if of_bmc else rank(address, own, names, value in self.taken)
             if at is None:
                 self.bound_elsewhere.append(f"{address.text} is bound to {address.port_name}")
             else:

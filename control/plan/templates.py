@@ -136,7 +136,7 @@ def make_template(
             payloads[_MAGIC] = MAGIC
         if manager is not None and manager.is_unnumbered and not is_said(chain, str(ROUTES), (*layers, hidden)):
             router = (theirs if str(ROUTER) in hidden else {}).get(str(ROUTER)) or payloads.get(ROUTER, b"")
-            if router:
+            if len(router) >= 4:  # less of it was said as bare octets
                 payloads[ROUTES] = routes_on_link(router[:4])
         for key in hidden:  # the host's own options say it; the network itself is right, whatever somebody mistyped
             if theirs.get(key) is not None or int(key) not in (SUBNET_MASK, ROUTER):

@@ -15,9 +15,11 @@ from ext.addresses import View
 from ext.leases import LeaseState as State
 from ext.table import Pair
 
+from control.config.bmc import ROLE_BIT
 from control.mac import show_mac
 from control.plan.compile import decoded, identities
-from control.plan.plan import Claim, Claims, Contested, Plan, Row, conflicts
+from control.plan.conflicts import conflicts
+from control.plan.rows import Claim, Claims, Contested, Plan, Row
 from control.sources.model import Inventory, name_of
 
 DISPUTES_MAX = 10_000  # beyond that many conflicts the next refresh, not a look-up, finds out that one is over
@@ -202,6 +204,7 @@ def close_over(
         if row["state"] == "served":
             addresses.update(lease["address"] for lease in row["leases"])
     keys |= view.with_addresses(addresses)
+    keys |= {key ^ ROLE_BIT for key in keys if pair.lookup(key ^ ROLE_BIT) is not None}  # one's card is another's BMC
     touched = disputes.touching(keys, map(name_of, read), addresses)
     keys.update(key for dispute in touched for key in dispute.keys)
     names = {name for dispute in touched for name in dispute.names}

@@ -28,7 +28,8 @@ from control.plan.contexts import Faults
 from control.plan.guards import Flips, shrinking
 from control.plan.networks import kept_shared
 from control.plan.origins import found_origins
-from control.plan.plan import Claim, plan_hosts
+from control.plan.plan import plan_hosts
+from control.plan.rows import Claim
 from control.plan.site_facts import surroundings
 from control.planner.closure import Closure, Disputes, read_closed
 from control.planner.faultlist import listed, packed_faults

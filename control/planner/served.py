@@ -14,9 +14,10 @@ from ext.builder import Builder, Surroundings, delta_builder
 from ext.rows import Numbers
 from ext.table import Changes, Generation, Keys, Pair, compare, row_key
 
-from control.plan.compile import Filler, decoded
+from control.plan.compile import Filler, read_contested
+from control.plan.conflicts import conflicts
 from control.plan.contexts import Faults
-from control.plan.plan import Contested, Row, conflicts
+from control.plan.rows import Contested, Row
 
 DELTA_ROWS_MAX = 1000  # or a twentieth of the base: beyond that a new base is cheaper for everybody
 
@@ -112,19 +113,15 @@ class Served:
         if left.rows:
             os.close(fd)
             raise AnsweredTwice(
-                f"the table would answer {len(left.contested.addresses)} addresses to several objects, among them "
+                f"the table would answer {len(left.contested.addresses)} addresses and {len(left.contested.macs) // 2} "
+                "MACs to several objects, among them "
                 f"{'; '.join(dict.fromkeys(row.reason for row in left.rows[:4]))}; what was served serves on"
             )
         return fd, silenced
 
     def contradictions(self, base: Generation, delta: Generation | None) -> Silenced:
-        found = View(Pair(base, delta), self.indexed(base)).twice()
-        contested = Contested(
-            addresses={
-                address: [(key, decoded(name), thing) for key, name, thing in owners]
-                for address, owners in found.items()
-            }
-        )
+        view = View(Pair(base, delta), self.indexed(base))
+        contested = read_contested(view.crossed(), view.twice())
         faults = Faults()
         return Silenced(list(conflicts(contested, faults).values()), faults, contested)
 

@@ -11,6 +11,7 @@ OTHER: Final = "other"
 KINDS: Final = {
     "unknown-option": "a `dhcp` attribute that is no option",
     "bad-value": "a value that cannot be sent, or is neither on nor off",
+    "in-vain": "a value for a class that reaches nobody",
     "tie": "two containers on one level say different things of one option; the first by name counts",
     "bad-mac": "a MAC that is none of a single card, or several where one is wanted",
     "bad-address": "an address that no host can have, or whose text and number differ",

@@ -15,13 +15,15 @@ from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from ext.classify import ClientClass
+from ext.leases import LeaseState as State
 from ext.site_classes import PARENTS
 from sqlalchemy import delete, insert
 
 from control.clusto.server.store import Store, attributes, counters, entities
 from control.config.config import Dhcp
 from control.plan.classes import EVERYWHERE
-from control.plan.plan import Plan, Row, State, plan_hosts
+from control.plan.plan import plan_hosts
+from control.plan.rows import Plan, Row
 from control.plan.templates import Template
 from control.sources.model import Attribute, Inventory, Thing
 

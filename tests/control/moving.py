@@ -217,7 +217,7 @@ def addresses_of(row: dict[str, Any] | None) -> list[int]:
 
 def check(pair: Pair, cards: int = 1) -> None:
     """No address in answered rows of two objects; nor at more MACs of one than it has cards, but a BMC may ask with
-    both of its own."""
+    both of its own.  No MAC is one's card and another's BMC."""
     owners: dict[int, set[int]] = {}
     hosts: dict[int, int] = {}
     for key, row in rows_of(pair).items():
@@ -229,5 +229,11 @@ def check(pair: Pair, cards: int = 1) -> None:
     assert not twice, f"{twice}: answered to several objects"
     twice = [dotted(address) for address, count in hosts.items() if count > cards]
     assert not twice, f"{twice}: answered at several MACs"
+    of_mac: dict[int, set[int]] = {}
+    for row in rows_of(pair).values():
+        if row["leases"]:
+            of_mac.setdefault(row["mac"], set()).add(row["identity"])
+    twice = [f"{mac:012x}" for mac, found in of_mac.items() if len(found) > 1]
+    assert not twice, f"{twice}: one object's card and another's BMC"
     answered = {row["identity"] for key, row in rows_of(pair).items() if row["leases"] and not key >> 48}
     assert pair.top.host_count == len(answered), "hosts are counted, not their cards"

@@ -132,8 +132,8 @@ PLANTED: tuple[Planted, ...] = (
                 more=(
                     Spot(
                         "control/planner/served.py",
-                        "        found = View(Pair(base, delta), self.indexed(base)).twice()\n",
-                        "        found: dict[int, list[tuple[int, bytes, int]]] = {}\n",
+                        "        contested = read_contested(view.crossed(), view.twice())\n",
+                        "        contested = Contested()\n",
                     ),
                 ),
             ),
@@ -376,8 +376,8 @@ PLANTED: tuple[Planted, ...] = (
         (
             Spot(
                 "control/planner/served.py",
-                "        found = View(Pair(base, delta), self.indexed(base)).twice()\n",
-                "        found: dict[int, list[tuple[int, bytes, int]]] = {}\n",
+                "        contested = read_contested(view.crossed(), view.twice())\n",
+                "        contested = Contested()\n",
                 more=(
                     Spot(
                         "control/planner/closure.py",

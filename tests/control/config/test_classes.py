@@ -295,13 +295,27 @@ def test_rules_that_leave_something_to_the_next(first: Any, second: Any) -> None
 
 
 @pytest.mark.parametrize(
-    "match", [{"vendor_class": "PXEClient*"}, {"vendor_class": ["x", "PXEClient:Arch:00007*"]}, {"architecture": 7}]
+    "match",
+    [
+        {"vendor_class": "PXEClient*"},
+        {"vendor_class": ["x", "PXEClient:Arch:00007*"]},
+        {"vendor_class": "PXEClient:Arch:00000:UNDI:002001"},
+        {"architecture": 7},
+        {"architecture": 7, "vendor_class": "P*"},
+        {"has_option": [43, 93]},
+        {"oui": "00:1b:21"},
+        {"relay": "0.0.0.0/0"},
+        {"link": "10.1.0.0/16", "client_id": "hex:01001b21*"},
+        {"machine_guid": "hex:00*"},
+    ],
 )
 def test_a_rule_on_what_iPXE_keeps_of_its_ROM_takes_iPXE_as_well(match: Any) -> None:
     (line,) = remarked(match, parent="uefi-x64")
     assert line.startswith("dhcp.classes: c0 takes iPXE as well, which keeps the ROM's options 60 and 93; put a class")
     assert remarked(match, parent="ipxe") == []
-    assert remarked(match | {"has_option": 43}) == [] and remarked(match | {"user_class": "x"}) == []
+    assert remarked(match | {"has_option": 43}, parent="uefi-x64") == []
+    assert remarked(match | {"user_class": "x"}, parent="uefi-x64") == []
+    assert remarked(match | {"enterprise": 42623}, parent="uefi-x64") == []
 
 
 def test_the_advice_about_iPXE_can_be_followed() -> None:
@@ -309,7 +323,10 @@ def test_the_advice_about_iPXE_can_be_followed() -> None:
     assert len(remarked(rom, ipxe)) == 1 and remarked(ipxe, rom) == []
 
 
-@pytest.mark.parametrize("match", [{"vendor_class": "PXEClient"}, {"vendor_class": "onie*"}, {"relay": "10.0.0.1"}])
+@pytest.mark.parametrize(
+    "match",
+    [{"vendor_class": "PXEClient"}, {"vendor_class": "onie*"}, {"relay": "10.0.0.1"}, {"oui": "00:1b:21"}],
+)
 def test_other_rules_are_not_suspected(match: Any) -> None:
     assert remarked(match) == []
 

@@ -9,6 +9,7 @@ import pytest
 from ext.builder import TEMPLATE_FLAGS, Builder, Surroundings
 from ext.classify import ClientClass
 from ext.codec import answer
+from ext.leases import LeaseState as State
 from ext.table import Generation, Pair
 from ext.verdict import Verdict
 
@@ -16,7 +17,7 @@ from control.config.bmc import ROLE_BIT, USUAL, Rule, rules
 from control.config.config import parse
 from control.mac import show_mac
 from control.plan.compile import Filler
-from control.plan.plan import Plan, State
+from control.plan.rows import Plan
 from control.plan.templates import Template
 from tests.control.inventories import CLIENTS, At, Site, attribute, decode, variant
 from tests.ext.packets import Parsed, discover, ip, tlv
@@ -95,6 +96,29 @@ def test_two_servers_with_one_card() -> None:
     (contested,) = [row for row in plan.rows if row.mac == CARD]
     assert (contested.state, contested.key) == (State.CONFLICT, CARD | ROLE_BIT)
     assert f"MAC {CARD_TEXT} belongs to a and b" in contested.reason == plan.faults["a"][0]
+
+
+@pytest.mark.parametrize("port", [1, 2])
+def test_one_server_s_card_is_another_s_bmc(port: int) -> None:
+    """Nobody knows which of them asks; the first is silent, the second's shared card is not touched by it."""
+    site = server(*BOTH, card=CARD_TEXT)
+    own = {} if port == 2 else {"mac": CARD_TEXT}
+    site.host("b", "10.1.0.11", extra=[attribute("port-nic-eth", "mac", CARD_TEXT, 2)] if port == 2 else [], **own)
+    plan = site.plan(update_ipmi=True)
+    found = {row.key: row for row in plan.rows}
+    assert found[CARD].state is found[CARD | ROLE_BIT].state is State.CONFLICT
+    said = f"MAC {CARD_TEXT} belongs to a and b, as a card and as a BMC (ipmi-mac)"
+    assert found[CARD].reason == found[CARD | ROLE_BIT].reason == said
+    assert plan.faults["a"].count(said) == plan.faults["b"].count(said) == 1
+    assert found[MAC].state is found[MAC | ROLE_BIT].state is State.SERVED
+    assert rows(site, update_ipmi=False)[CARD][0] is (State.SERVED if port == 1 else State.OTHER_PORT)
+
+
+def test_a_shared_card_in_two_servers_answers_neither_and_neither_bmc() -> None:
+    site = server(*BOTH)
+    site.host("b", "10.1.0.11", mac=show_mac(MAC))
+    assert {state for state, _addresses in rows(site).values()} == {State.CONFLICT}
+    assert rows(site).keys() == {MAC, MAC | ROLE_BIT}
 
 
 def served(plan: Plan) -> Pair:

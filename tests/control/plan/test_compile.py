@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ext.builder import Builder
+from ext.leases import LeaseState as State
 from ext.table import Generation, Pair, row_key
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,8 @@ from control.config.config import Dhcp
 from control.plan import compile as compile_module
 from control.plan.compile import Assembled, Compiler, Filler
 from control.plan.networks import claimed
-from control.plan.plan import Plan, Rules, State, plan_hosts
+from control.plan.plan import Rules, plan_hosts
+from control.plan.rows import Plan
 from control.sources.model import CONTAINERS, Attribute, Batch, Inventory, Thing
 from tests.control.inventories import OFFSET, At, Site, attribute
 from tests.control.plan.test_plan_property import sites

@@ -6,11 +6,11 @@ import pytest
 from ext.addresses import Index, View
 from ext.builder import Builder, Surroundings, identity_of_object
 from ext.layout5 import identity_of_name
+from ext.leases import LeaseState as State
 from ext.table import Changes, Generation, Keys, Pair, compare
 
 from control.plan import guards
 from control.plan.guards import FLIPS, STEADY, Flips, shrinking
-from control.plan.plan import State
 
 MAC = 0x020000000001
 

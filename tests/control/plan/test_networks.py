@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ext.classify import ClientClass
+from ext.leases import LeaseState as State
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,8 @@ from control.config.config import Dhcp
 from control.plan.compile import Compiler
 from control.plan.networks import Manager, group_number, kept_shared, shared_networks
 from control.plan.origins import Origins
-from control.plan.plan import Plan, Rules, State, plan_hosts
+from control.plan.plan import Rules, plan_hosts
+from control.plan.rows import Plan
 from control.sources.model import Attribute, Inventory, is_ipv6
 from tests.control.inventories import At, Site, attribute, look, row_of
 

@@ -5,9 +5,10 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
+from ext.leases import LeaseState as State
 
 from control.mac import parse_mac, show_mac
-from control.plan.plan import Plan, State
+from control.plan.rows import Plan
 from control.plan.templates import INFINITE_S, lease_times
 from tests.control.inventories import Site, attribute, look
 

@@ -5,9 +5,11 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
+from ext.leases import LeaseState as State
 
 from control.config.config import Dhcp
-from control.plan.plan import Plan, State, plan_hosts
+from control.plan.plan import plan_hosts
+from control.plan.rows import Plan
 from control.sources.model import Attribute, Inventory
 from tests.control.inventories import OFFSET, At, Site, attribute, look, row_of
 

@@ -6,12 +6,15 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
+from ext.leases import LeaseState as State
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from control.config.config import Dhcp
 from control.mac import parse_mac
-from control.plan.plan import Plan, State, parse_address, plan_hosts, read_manager
+from control.plan.networks import parse_address, read_manager
+from control.plan.plan import plan_hosts
+from control.plan.rows import Plan
 from control.sources.model import Inventory, Thing
 from tests.control.inventories import At, Site, look
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from ext.builder import Builder, Surroundings
+from ext.leases import LeaseState as State
 from ext.table import Generation
 
 from control.config.config import Dhcp
 from control.mac import parse_mac
 from control.plan.compile import Filler
-from control.plan.plan import Plan, Rules, State
+from control.plan.plan import Rules
+from control.plan.rows import Plan
 from control.sources.model import Thing
 from tests.control.inventories import At, Site, attribute
 

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from ext.builder import TEMPLATE_FLAGS
 from ext.classify import ClientClass
+from ext.leases import LeaseState as State
 from ext.table import Generation, Pair, compare
 
 from control.cli.ctl import render_lookup, render_status
 from control.config.config import Dhcp
 from control.explain.offline import assumed
 from control.options.rendering import PXELINUX_MAGIC
-from control.plan.plan import Plan, State, plan_hosts
+from control.plan.plan import plan_hosts
+from control.plan.rows import Plan
 from control.plan.templates import Template
 from control.table.changes import flat
 from control.table.rows import describe_row

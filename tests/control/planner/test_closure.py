@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from ext.builder import Builder, Surroundings, identity_of_object
 from ext.layout5 import identity_of_name
+from ext.leases import LeaseState as State
 
 from control.config.config import Config, Dhcp
-from control.plan.plan import Row, State
+from control.plan.rows import Row
 from control.planner import served as served_module
 from control.planner.jobs import Failed, Planned
 from control.planner.planner import Planner
@@ -203,9 +204,9 @@ def test_objects_of_one_name_are_two(control: Control, tmp_path: Path) -> None:
 class moving:
     """A planner that reads a Moving of these machines, read once."""
 
-    def __init__(self, control: Control, folder: Path, **hosts: Machine) -> None:
+    def __init__(self, control: Control, folder: Path, update_ipmi: bool = False, **hosts: Machine) -> None:
         self.inventory = Moving(dict(hosts))
-        self.planner = Planner(Config(dhcp=Dhcp(state_dir=folder)), LINKS, control.send)
+        self.planner = Planner(Config(dhcp=Dhcp(state_dir=folder, update_ipmi=update_ipmi)), LINKS, control.send)
         self.planner.source = self.inventory  # type: ignore[assignment]
 
     def __enter__(self) -> tuple[Planner, Moving]:

@@ -33,7 +33,7 @@ MACHINES = st.builds(
     proxy=st.sampled_from([False, False, False, False, True]),
     part=st.sampled_from(["p", "q"]),
     type_=st.sampled_from(["server", "server", "appliance"]),
-    bmc_mac=st.sampled_from([None, None, 11, 12]),
+    bmc_mac=st.sampled_from([None, None, None, 11, 12, 2, 3]),  # 2, 3: some host's card
     bmc_address=st.sampled_from([None, None, 23, 24, 25]),
     inside=st.sampled_from([False, False, True]),
 )

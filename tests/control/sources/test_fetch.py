@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import requests
+from ext.leases import LeaseState as State
 from werkzeug.wrappers import Request, Response
 
 from control.clusto.errors import InventoryDown
 from control.clusto.server.httpd import application
 from control.clusto.server.store import Store
 from control.config.config import Dhcp
-from control.plan.plan import State, plan_hosts
+from control.plan.plan import plan_hosts
 from control.sources import asking, fetch
 from control.sources.fetch import CONNECTIONS, SINGLES, Fetcher, covering
 from control.sources.model import Inventory, PartLost, parse_attributes, parse_show

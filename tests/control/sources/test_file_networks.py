@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ext.leases import LeaseState as State
 
 from control.clusto.hostfile import HostFile, parse, render
 from control.config.config import Dhcp
 from control.plan.networks import group_number
-from control.plan.plan import Rules, State, plan_hosts
+from control.plan.plan import Rules, plan_hosts
 from control.sources.model import Source
 from tests.control.sources.test_filesource import over_http, source_of
 

@@ -56,6 +56,33 @@ def test_an_address_of_two_objects_in_a_base() -> None:
     assert made.twice() == {7: [(1, b"a", identity_of_object(A)), (2, b"b", identity_of_object(B))]}
 
 
+BMC = 1 << 48  # of a row's key
+
+
+def test_a_card_that_is_another_object_s_bmc() -> None:
+    def crossed(*rows: Any) -> Any:
+        return view(*rows).crossed()
+
+    both = {1: [(1, b"a", identity_of_object(A)), (1 | BMC, b"b", identity_of_object(B))]}
+    assert crossed([(1, SERVED, A, [7]), (1 | BMC, SERVED, B, [8])]) == both
+    assert crossed([(1, SERVED, A, [7])], [(1 | BMC, SERVED, B, [8])]) == both
+    assert crossed([(1 | BMC, SERVED, B, [8])], [(1, SERVED, A, [7])]) == both
+    assert crossed([], [(1 | BMC, SERVED, B, [8]), (1, SERVED, A, [7])]) == both
+    assert crossed([(1, PROXIED, A, []), (1 | BMC, SERVED, B, [8])]) == both
+
+
+def test_a_card_with_a_bmc_behind_it_is_one_object_s() -> None:
+    shared = [(1, SERVED, A, [7]), (1 | BMC, SERVED, A, [8])]
+    crossing = [(1, SERVED, A, [7]), (1 | BMC, SERVED, B, [8])]
+    assert not view(shared).crossed() and not view([], shared).crossed()
+    assert not view(crossing, [(1, SERVED, B, [7])]).crossed(), "the card is b's now"
+    assert not view(crossing, [], gone=[1]).crossed() and not view(crossing, [], gone=[1 | BMC]).crossed()
+    assert (
+        not view(crossing, [(1, DISABLED, A, [])]).crossed()
+        and not view(crossing, [(1 | BMC, DISABLED, B, [])]).crossed()
+    )
+
+
 def test_a_delta_counts_before_its_base() -> None:
     base = [(1, SERVED, A, [7]), (2, SERVED, B, [8])]
     assert set(view(base, [(3, SERVED, C, [7])]).twice()) == {7}

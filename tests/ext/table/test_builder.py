@@ -118,7 +118,7 @@ def contested(builder: Builder) -> tuple[dict[int, list[bytes]], dict[int, list[
     """Without the identities."""
     macs, addresses = builder.contested()
     return (
-        {key: [name for name, _identity in found] for key, found in macs.items()},
+        {mac: [name for _key, name, _identity in found] for mac, found in macs.items()},
         {address: [(key, name) for key, name, _identity in found] for address, found in addresses.items()},
     )
 
@@ -133,6 +133,19 @@ def test_two_rows_with_one_mac() -> None:
     builder.add_host(ALICE, name=b"b", state=1)
     served(builder, TWO, b"c", 2)
     assert contested(builder) == ({ALICE: [b"a", b"b"]}, {})
+
+
+def test_a_card_of_one_and_a_bmc_of_another() -> None:
+    """All rows of such a MAC; a card that its own host's BMC shares is none, whatever stands between the two rows."""
+    builder = Builder()
+    for number in range(3):
+        builder.add_host(ALICE + number, name=b"a%d" % number, state=1)
+    builder.add_host(ALICE + 1, name=b"b", state=1, role=1)
+    for number in (0, 2):
+        builder.add_host(ALICE + number, name=b"a%d" % number, state=1, role=1)
+    assert contested(builder) == ({ALICE + 1: [b"a1", b"b"]}, {})
+    builder.add_host(ALICE + 2, name=b"c", state=1)
+    assert contested(builder) == ({ALICE + 1: [b"a1", b"b"], ALICE + 2: [b"a2", b"a2", b"c"]}, {})
 
 
 def test_two_rows_with_one_address() -> None:

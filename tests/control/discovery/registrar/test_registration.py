@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from ext.leases import LeaseState as State
 
 from control.clusto.client import (
     BasicNetworkSwitch,
@@ -21,7 +22,7 @@ from control.discovery.registrar.factories import Builder
 from control.discovery.registrar.inventory import Step
 from control.discovery.registrar.registration import Spot
 from control.mac import spellings
-from control.plan.plan import State, plan_hosts
+from control.plan.plan import plan_hosts
 from control.sources.fetch import Fetcher
 from tests.control.discovery.conftest import Inventory
 from tests.control.discovery.support import MAC, MACS, Hands, Killed, Snapshot, attribute, servers, snapshot
