@@ -368,6 +368,7 @@ def rollback(watched: Watched) -> None:
 def amid_refresh(watched: Watched) -> None:
     """A refresh has read everything, then a machine is changed and looked up: the younger word stays."""
     site = watched.site
+    site.ask("refresh", answer_s=ADOPT_S, wait=True)  # a planner of just now: a look-up waits for its first read
     site.order(mode="hold")
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(site.ask, "refresh", answer_s=ADOPT_S, wait=True)
