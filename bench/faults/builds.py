@@ -112,6 +112,7 @@ def other_build(kind: str) -> Path:
             for library in compiled(kind).glob("ext/*.so"):
                 shutil.copy(library, making / "ext" / library.name)
         (making / "ext" / "build.txt").write_text(f"0.1.0+{kind} {kind}\n")
+        compile_bytecode(making)
         os.rename(making, tree)
     return tree
 
@@ -152,6 +153,7 @@ def build_of(commit: str) -> Path:
     archive.unlink()
     compile_in(making)
     (making / "ext" / "build.txt").write_text(f"0.1.0+{name} {name}\n")
+    compile_bytecode(making)
     os.rename(making, tree)
     return tree
 
@@ -187,11 +189,18 @@ def compile_in(tree: Path) -> None:
     shutil.rmtree(tree / "build")
 
 
+def compile_bytecode(tree: Path) -> None:
+    """As an installed build has it: whoever starts a process of a tree without it waits for the compiler, every time."""
+    command = [sys.executable, "-m", "compileall", "-q", *PACKAGES]
+    subprocess.run(command, cwd=tree, stdout=subprocess.DEVNULL, check=False)  # of a build that is broken, what is not
+
+
 class Installed:
     """What is installed, as a service sees it: a symbolic link to the tree of a build, for its PYTHONPATH."""
 
     def __init__(self, link: Path, tree: Path = ROOT) -> None:
         self.link = link
+        compile_bytecode(tree)
         self.switch(tree)
 
     def switch(self, tree: Path) -> None:
