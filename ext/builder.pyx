@@ -52,7 +52,7 @@ cdef int by_value(const void *left, const void *right) noexcept nogil:
 
 cdef uint64_t mac_then_role(const Lease *lease) noexcept nogil:
     """The rows of one MAC stand side by side when sorted by this."""
-    return (row_key(lease) & 0xffffffffffff) << 1 | lease.role
+    return (key_of(lease.mac, lease.role) & (<uint64_t>1 << 48) - 1) << 1 | lease.role
 
 
 cdef void *room_for(void *old, uint64_t count, size_t size) except NULL:

@@ -190,7 +190,7 @@ def compile_in(tree: Path) -> None:
 
 
 def compile_bytecode(tree: Path) -> None:
-    """As an installed build has it: whoever starts a process of a tree without it waits for the compiler, every time."""
+    """As an installed build has it: a process of a tree without it waits for the compiler at every start."""
     command = [sys.executable, "-m", "compileall", "-q", *PACKAGES]
     subprocess.run(command, cwd=tree, stdout=subprocess.DEVNULL, check=False)  # of a build that is broken, what is not
 

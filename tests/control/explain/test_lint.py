@@ -169,11 +169,11 @@ def test_a_boot_file_that_class_values_of_its_pool_hide(tmp_path: Path) -> None:
 
 
 def test_a_boot_file_that_class_values_of_its_network_hide(tmp_path: Path) -> None:
-    network = "networks:\n- {network: 10.7.0.0/24, dhcp: {tftp_filename--uefi-x64: other.efi}}\n"
+    network = "networks:\n- {name: leaf7, base: 10.7.0.0, mask: 24, dhcp: {tftp_filename--uefi-x64: other.efi}}\n"
     own = '- {name: b, mac: "02:00:00:00:00:02", address: 10.7.0.4, dhcp: {enabled: 1, tftp_filename: mine}}\n'
     _code, lines, _last = linted(tmp_path, f"{network}hosts:\n{own}")
     assert len(lines) == 1 and "remark: hidden-value: b: " in lines[0], lines
-    assert "the classes of tftp_filename--uefi-x64 of 10.7.0.0/24" in lines[0]
+    assert "the classes of tftp_filename--uefi-x64 of leaf7" in lines[0]
 
 
 def test_a_pool_that_is_only_named_is_a_remark_unless_it_looks_misspelt(tmp_path: Path) -> None:
