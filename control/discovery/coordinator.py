@@ -18,8 +18,8 @@ from control.config.config import Config
 from control.discovery.jobs import Granted, Outcome
 from control.discovery.journal import Journal, JournalFailed
 from control.discovery.machines import NO_SWITCH, REPEAT_S, Machine, Machines
-from control.discovery.registrar import roles
 from control.discovery.registrar.child import FACTORY_LIMIT_S, Ended, RegistrarProcess, Word
+from control.discovery.sighting import BMC, BOOT, HOST
 from control.discovery.states import AGAIN, KEPT, TRANSITIONS, Event, State
 from control.discovery.trapseen import TrapSeen
 from control.planner.jobs import RefreshFailed
@@ -110,7 +110,7 @@ class Coordinator:
             return
         new = role not in machine.roles
         machine.roles |= {role}
-        if role == roles.BMC:
+        if role == BMC:
             before = machine.bmc_at
             new = machine.says_bmc(now) or new
             if machine.bmc_at != before and not new:
@@ -389,10 +389,10 @@ class Coordinator:
         machine = self.machines.of_mac.get(mac)
         if machine is not None:
             self.machines.put_back(machine, self.clock())
-        if machine is None or not (machine.places or roles.BMC in machine.roles):
+        if machine is None or not (machine.places or BMC in machine.roles):
             return None
         machine.adopted = True
-        machine.bmc_word = roles.BMC in machine.roles  # of what comes later, by whomever, nothing is said
+        machine.bmc_word = BMC in machine.roles  # of what comes later, by whomever, nothing is said
         if machine.state is State.WORKING:
             machine.again = True
         else:
@@ -430,9 +430,9 @@ DHCP_SHOWN: Final = ("class", "role", "verdict", "giaddr", "ifindex", "circuit_i
 
 
 def role_of(sighting: dict[str, Any]) -> str:
-    if sighting.get("role") == roles.BMC:
-        return roles.BMC
-    return roles.BOOT if sighting.get("class", NO_BOOT_CLASS) != NO_BOOT_CLASS else roles.HOST
+    if sighting.get("role") == BMC:
+        return BMC
+    return BOOT if sighting.get("class", NO_BOOT_CLASS) != NO_BOOT_CLASS else HOST
 
 
 def shown(value: Any) -> Any:

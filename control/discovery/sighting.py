@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from typing import Any, Final
 
 CIRCUIT_ID: Final = 1  # sub-option of option 82 (RFC 3046 section 3.1)
+HOST, BOOT, BMC = "host", "boot", "bmc"  # what a machine's own DHCP says it is; BOOT: a host's firmware
 
 
 def sighting_of(event: Mapping[str, Any]) -> dict[str, Any]:

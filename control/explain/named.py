@@ -19,7 +19,8 @@ from control.clusto.errors import InventoryDown
 from control.clusto.hostfile import Fault
 from control.config.config import Config
 from control.sources.fetch import Progress
-from control.sources.filesource import SCHEME, FileSource
+from control.sources.file_url import SCHEME
+from control.sources.filesource import FileSource
 
 IMPORT_S = 20.0
 _IMPORT = "import sys; from control.discovery.registrar.factories import Loaded; Loaded(sys.argv[1])"

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 
 from asyncinotify import Event, Inotify, Mask
 
-from control.sources.filesource import SCHEME, FileSource
+from control.sources.file_url import SCHEME, path_in
 
 log = logging.getLogger("bootstorm.watch")
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Seen(NamedTuple):
 
 def watched_path(api_url: str) -> Path | None:
     """The file behind dhcp.api_url; None when it is a server."""
-    return FileSource(api_url).path if api_url.startswith(SCHEME) else None
+    return path_in(api_url) if api_url.startswith(SCHEME) else None
 
 
 async def follow(wanted: Callable[[], Path | None], another: asyncio.Event, on_change: Callable[[float], None]) -> None:

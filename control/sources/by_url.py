@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from control.config.config import Dhcp
 from control.sources.fetch import Fetcher, Progress
-from control.sources.filesource import SCHEME, FileSource
+from control.sources.file_url import SCHEME
+from control.sources.filesource import FileSource
 from control.sources.model import Source
 
 

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from control.clusto.drivers import DRIVERS
 from control.clusto.errors import InventoryDown
@@ -30,10 +28,10 @@ from control.clusto.hostfile import (
     rows_of,
 )
 from control.sources.fetch import Progress
+from control.sources.file_url import path_in
 from control.sources.model import BELOW_MAX, Attribute, Batch, Inventory, Reading, Said, Thing, TooMany, name_of
 from control.sources.reasons import Reason
 
-SCHEME = "file://"
 ROWS_A_BATCH = 5_000
 BAD_ROWS_NAMED = 100_000  # of one reading; the rest is counted
 Row = NetworkRow | PoolRow | HostRow | Fault
@@ -43,7 +41,7 @@ class FileSource:
     """progress(stage, done, total) is called while the hosts are read; done and total are rows."""
 
     def __init__(self, url: str, progress: Progress = lambda *_: None) -> None:
-        self.path = Path(unquote(urlsplit(url).path))
+        self.path = path_in(url)
         self.progress = progress
         self.size = 0  # as it was when the reading began
         self.containers: dict[str, str] = {}  # name -> path

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from control.discovery.registrar.inventory import NIC, Entity, Inventory, Row
+from control.discovery.sighting import BMC, BOOT, HOST
 from control.mac import same_mac
 
 KEY = f"port-{NIC}"
-HOST, BOOT, BMC = "host", "boot", "bmc"
 
 
 def nic_of(server: Entity, mac: str, switch: str, port: int) -> int:
