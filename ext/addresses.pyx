@@ -67,7 +67,7 @@ cdef class Index:
     cdef uint64_t *by_object
     cdef uint32_t address_count, row_count
     cdef list doubles              # places in by_address where an address begins that several objects are answered with
-    cdef list crossed              # rows of BMCs whose MACs are cards of other objects
+    cdef list crossed              # rows of BMCs whose MACs are cards of other objects, one of the two answered
 
     def __cinit__(self, Generation rows not None):
         cdef uint64_t *room
@@ -175,9 +175,10 @@ cdef class Index:
         cdef uint32_t at = 0
         while at < table.lease_count:
             lease = table.leases + at
-            if lease.role == ROLE_BMC and lease.state == SERVED:
+            if lease.role == ROLE_BMC:
                 card = find_in(table, key_of(lease.mac, ROLE_HOST))
-                if card != NULL and is_answered(card.state) and not is_same_object(table, card, table, lease):
+                if (card != NULL and (is_answered(card.state) or is_answered(lease.state))
+                        and not is_same_object(table, card, table, lease)):
                     self.crossed.append(at)
             at += lease.lease_count
 
@@ -213,7 +214,7 @@ cdef class View:
         return found
 
     def crossed(self) -> dict:
-        """{MAC: [(key, name, identity)]} of cards that are BMCs of other objects and answered as both: as twice()."""
+        """{MAC: [(key, name, identity)]} of cards that are BMCs of other objects, and answered as either: as twice()."""
         cdef uint32_t i
         found = {}
         for at in self.base.crossed:
@@ -225,8 +226,9 @@ cdef class View:
 
     cdef void note_crossed(self, const Lease *lease, dict found) except *:
         cdef Host card, bmc
-        if (not find_lease(&self.pair.site, lease.mac, ROLE_HOST, &card) or not is_answered(card.lease.state)
-                or not find_lease(&self.pair.site, lease.mac, ROLE_BMC, &bmc) or bmc.lease.state != SERVED
+        if (not find_lease(&self.pair.site, lease.mac, ROLE_HOST, &card)
+                or not find_lease(&self.pair.site, lease.mac, ROLE_BMC, &bmc)
+                or not (is_answered(card.lease.state) or is_answered(bmc.lease.state))
                 or is_same_object(card.table, card.lease, bmc.table, bmc.lease)):
             return
         rows = [self.owner(&card), self.owner(&bmc)]

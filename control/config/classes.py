@@ -191,8 +191,11 @@ CLASSES: Final = Check(
 # --- what `check` remarks ---------------------------------------------------------------------------------------------
 
 
-IPXE_SENDS: Final = {50, 53, 54, 55, 57, 60, 61, 77, 93, 94, 97, 175}  # of which some in a DISCOVER, some in a REQUEST
-IPXE: Final = SiteClass("", "ipxe", (("user_class", ((b"iPXE", True),)),))
+# Of which some in a DISCOVER, some in a REQUEST, and 82 and 118 by a relay.
+IPXE_SENDS: Final = {50, 53, 54, 55, 57, 60, 61, 77, 82, 93, 94, 97, 118, 175}
+IPXE_ONLY: Final = 175
+IPXE_SAYS: Final = (b"iPXE", False)  # in 77
+IPXE_ARCHITECTURES: Final = (0, 6, 7, 9, 10, 11, 25, 27, 37, 39)  # that it is built for; of UEFI 9, too, says x64
 
 
 def remarks(classes: Sequence[SiteClass]) -> list[str]:
@@ -206,10 +209,17 @@ def remarks(classes: Sequence[SiteClass]) -> list[str]:
                 f"dhcp.classes: {each.name} is never reached: whatever fits it fits {before.name} before it; "
                 f"put {each.name} in front of {before.name}"
             )
-        if catches_ipxe(each, parents) and not any(covers(other, IPXE) for other in classes[:at]):
+        if is_for_ipxe(each) and not is_below_ipxe(each, parents):
+            found.append(
+                f"dhcp.classes: {each.name} is for iPXE and has the parent {each.parent}: what is said to ipxe does "
+                "not reach it; wanted ipxe-http (or ipxe, for builds without HTTP)"
+            )
+        elif catches_ipxe(each, parents) and not any(
+            is_below_ipxe(other, parents) and takes_its_ipxe(other, each) for other in classes[:at]
+        ):
             found.append(
                 f"dhcp.classes: {each.name} takes iPXE as well, which keeps the ROM's options 60 and 93; put a class "
-                'for {"user_class": "iPXE*"} with parent ipxe in front of it if iPXE is to get its script'
+                'for {"user_class": "iPXE*"} with parent ipxe-http in front of it if iPXE is to get its script'
             )
     return found
 
@@ -233,18 +243,51 @@ def value_covers(field: str, wider: Any, narrower: Any) -> bool:
     return bool(wider[0] <= narrower[0] and narrower[1] <= wider[1])
 
 
+def is_below_ipxe(each: SiteClass, parents: Mapping[str, str]) -> bool:
+    return root_of(each, parents) in ("ipxe", "ipxe-http")
+
+
+def root_of(each: SiteClass, parents: Mapping[str, str]) -> str:
+    """The built-in class that it is below."""
+    root = each.parent
+    while root in parents:
+        root = parents[root]
+    return root
+
+
+def is_for_ipxe(each: SiteClass) -> bool:
+    """It asks for what iPXE alone says."""
+    asks_for = dict(each.conditions)
+    return asks_for.get(PRESENT) == (IPXE_ONLY,) or (
+        "user_class" in asks_for and values_cover("user_class", ((b"iPXE", True),), asks_for["user_class"])
+    )
+
+
+def takes_its_ipxe(before: SiteClass, each: SiteClass) -> bool:
+    """Every iPXE that fits the one fits the other, which is asked before it."""
+    theirs = dict(each.conditions)
+    for field, values in before.conditions:
+        if field == "user_class":
+            fits = values_cover(field, values, (IPXE_SAYS,))
+        elif field == PRESENT and IPXE_ONLY in values:
+            fits = True
+        else:
+            fits = field in theirs and values_cover(field, values, theirs[field])
+        if not fits:
+            return False
+    return True
+
+
 def catches_ipxe(each: SiteClass, parents: Mapping[str, str]) -> bool:
     """It takes iPXE's requests with a ROM's, and neither names iPXE nor is a class of it.
 
     One that takes all that asks somewhere, or with some cards, is meant to, unless it is to boot them as ROMs."""
-    below = each.parent
-    while below in parents:
-        below = parents[below]
+    below = root_of(each, parents)
     asks_for = dict(each.conditions)
     is_about_roms = below != EVERYBODY or bool(asks_for.keys() & {"vendor_class", "architecture", PRESENT})
     return (
         is_about_roms
-        and below not in ("ipxe", "ipxe-http")
+        and not is_below_ipxe(each, parents)
         and "user_class" not in asks_for
         and all(any(ipxe_may_say(field, value) for value in values) for field, values in asks_for.items())
     )
@@ -260,4 +303,6 @@ def ipxe_may_say(field: str, value: Any) -> bool:
         return bool(value[0].startswith(b"\1"))
     if field == PRESENT:
         return value in IPXE_SENDS
+    if field == "architecture":
+        return any(value[0] <= architecture <= value[1] for architecture in IPXE_ARCHITECTURES)
     return field != "enterprise"

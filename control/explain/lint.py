@@ -19,7 +19,7 @@ from control.config.config import Dhcp
 from control.plan.classes import SEPARATOR, URL_KEY
 from control.plan.compile import Compilation, Compiler, Merge, Younger, read_contested
 from control.plan.conflicts import conflicts
-from control.plan.contexts import Faults, Merged, is_enabled, is_proxied
+from control.plan.contexts import Context, Faults, Merged, is_enabled, is_proxied
 from control.plan.networks import SHARED, BadRecord
 from control.plan.plan import Rules
 from control.sources.by_url import open_source
@@ -124,7 +124,8 @@ class Lint:
         own, context = rules.reader.own(thing), rules.context(thing.path)
         if own:
             rules.reader.payloads(own, rules.faults.blame)
-            yield from self.hidden(thing, own, [context.merged, *said_by_networks(rules, thing)], where)
+            wider = [context.merged, *said_by_networks(rules, thing, is_proxied_or_off(own, context))]
+            yield from self.hidden(thing, own, wider, where, rules.classes.why_nobody)
         try:
             enabled = is_enabled(own.get("enabled", context.enabled)) and is_proxied(own, context) is None
         except BadRecord:  # told as a fault
@@ -133,16 +134,23 @@ class Lint:
             said = Reason("dhcp is enabled and no address is bound: it is not answered", "no-address")
             yield finding(thing.name, said, where(thing.name), remark=True)
 
-    def hidden(self, thing: Thing, own: Merged, wider: list[Merged], where: Where) -> Iterator[Finding]:
-        """A value for a class beats one without, wherever the two stand.  wider: what is said above the host."""
+    def hidden(
+        self, thing: Thing, own: Merged, wider: list[Merged], where: Where, why_nobody: Callable[[str, str], str]
+    ) -> Iterator[Finding]:
+        """A value for a class beats one without, wherever the two stand.
+
+        wider: what is said above the host, what counts first; why_nobody: ClientClasses."""
+        nearest: Merged = {}
+        for merged in wider:
+            nearest = merged | nearest
         for key, what in BOOT_FILES.items():
             if key not in own:
                 continue
             winners = [
                 values
-                for merged in wider
-                for other, values in merged.items()
+                for other, values in nearest.items()
                 if other.startswith(key + SEPARATOR) and other not in own and values.values != own[key].values
+                if not why_nobody(*other.split(SEPARATOR))
             ]
             if winners:
                 said = ", ".join(f"{each.subkey} of {each.origin}" for each in winners[:4])
@@ -211,10 +219,20 @@ def finding(name: str, reason: Reason, place: str, *, remark: bool = False) -> F
     return Finding(name, reason.kind, clipped(reason, REASON_CHARS_MAX), line, remark)
 
 
-def said_by_networks(rules: Rules, thing: Thing) -> Iterator[Merged]:
-    """By those that a host has an address in."""
+def is_proxied_or_off(own: Merged, context: Context) -> bool:
+    """What a network says does not reach it.  What is wrong with it is told as a fault."""
+    try:
+        return is_proxied(own, context) is not None or not is_enabled(own.get("enabled", context.enabled))
+    except BadRecord:
+        return True
+
+
+def said_by_networks(rules: Rules, thing: Thing, left_out: bool) -> Iterator[Merged]:
+    """By those that a host has an address in, and not its BMC."""
     told = set()
-    for address in thing.addresses():
+    for address in () if left_out else thing.addresses():
+        if address.port_name and address.port_name == rules.bmc_port:
+            continue
         try:
             manager = rules.usable(address)[1]
         except BadRecord:  # told as a fault

@@ -93,10 +93,16 @@ class ClientClasses:
                 return CLASSES[name]
         return ClientClass.OS
 
+    def takes_urls_alone(self, said_to: str) -> bool:
+        """Of a class: its firmware boots by HTTP."""
+        return said_to != BMC and self.firmware(CLASSES.get(said_to, said_to)) is ClientClass.HTTP_BOOT
+
     def why_nobody(self, identity: str, said_to: str) -> str:
         """Why an option that is said to a class reaches nobody; "" where it does."""
         if said_to == BMC and not self.tells_bmcs:
             return "BMCs are not told apart from their hosts: dhcp.update_ipmi is off"
+        if identity == str(_TFTP_SERVER) and self.takes_urls_alone(said_to):
+            return "who boots by HTTP finds its server in the URL"
         if identity == URL_KEY and said_to not in self.loading_urls:
             return (
                 f"nothing of class {said_to} loads its boot file by URL: say it to a class below http-boot or ipxe-http"
@@ -108,7 +114,7 @@ class ClientClasses:
         """Names of classes, some of which at least boot from `bootfile_url`."""
         every: list[Client] = [*CLASSES.values(), *self.site]
         loading = [each for each in every if self.firmware(each) in (ClientClass.HTTP_BOOT, ClientClass.IPXE_HTTP)]
-        return {name for each in loading for name in self.chain(each)}
+        return {BMC, *(name for each in loading for name in self.chain(each))}  # a BMC asks as it likes
 
     def nearest(self, name: str) -> str:
         """What a mistyped class may have meant, as the end of a sentence."""

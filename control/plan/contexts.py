@@ -172,6 +172,8 @@ class Reader:
             except (OptionRejected, ValueError) as fault:
                 blame(values.origin, f"{fault}{in_seconds(option, values.values)}", "bad-value", values.subkey)
                 continue
+            if said_to and str(option.code) == _BOOT_FILE and self.classes.takes_urls_alone(said_to):
+                self.check_url(values, payload, blame)
             if identity == URL_KEY:
                 payload = payload.rstrip(b"\0")
                 if not is_url(payload):
@@ -184,6 +186,14 @@ class Reader:
                     continue
             found[key] = payload
         return found
+
+    @staticmethod
+    def check_url(values: Values, payload: bytes, blame: Blame) -> None:
+        if payload and not is_url(payload):
+            said = (
+                f"dhcp {values.subkey} = {quote(values.values[0])} reaches nobody: who boots by HTTP loads http:// or "
+            )
+            blame(values.origin, said + "https:// alone", "in-vain", values.subkey)
 
     @staticmethod
     def switch(values: Values, blame: Blame) -> bytes | None:

@@ -162,7 +162,8 @@ def rows_of(plan: Plan, read: Collection[str]) -> dict[int, Row]:
 def leave_to_the_unread(
     plan: Plan, read: Collection[str], known: tuple[Inventory, View, Disputes], macs: Collection[str], names: set[str]
 ) -> None:
-    """A row that would replace that of an object which was not read becomes a conflict of the two, in the plan.
+    """A row that would replace that of an object which was not read, or has its MAC in the other role, becomes a
+    conflict of the two, in the plan.
 
     The second question reads objects whose MACs, as they are now, nobody asked about: whoever is served with one of
     them has it still, for all that is known.  read: paths; known: as in read_closed(); macs, names: all that was asked
@@ -170,21 +171,22 @@ def leave_to_the_unread(
     _frame, view, disputes = known
     sure = identities({*read, *plan.unsure})
     found: dict[int, list[tuple[str, str | int]]] = {}
-    for key, row in rows_of(plan, read).items():
-        served = None if show_mac(key) in macs else view.pair.lookup(key)
+    rows = rows_of(plan, read)
+    for key, other in [(each, other) for each in rows for other in (each, each ^ ROLE_BIT)]:
+        row, served = rows[key], None if show_mac(key) in macs else view.pair.lookup(other)
         if served is None or served["identity"] in sure or decoded(served["name"]) in names:
             continue
         if isinstance(row.thing, str) and row.thing and served["identity"] in identities([row.thing]):
             continue  # of a container, whose row is in a conflict with somebody
-        parties = list(plan.contested.macs.get(key, [(row.name, row.thing)]))
-        others = disputes.names_at(key, served)
+        parties = list(found.get(key, plan.contested.macs.get(key, [(row.name, row.thing)])))
+        others = disputes.names_at(other, served)
         if len(others) > 1:
             parties += [(name, "") for name in others if name not in {party for party, _thing in parties}]
         else:
             parties.append((others[0], served["identity"]))
-        found[key] = parties
+        found |= {key: parties, other: parties}
     losers = conflicts(Contested(found), plan.faults)
-    plan.rows = [losers.get(row.key, row) for row in plan.rows]
+    plan.rows = [losers.pop(row.key, row) for row in plan.rows] + list(losers.values())
     plan.contested = Contested({**plan.contested.macs, **found}, plan.contested.addresses)
 
 

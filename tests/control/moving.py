@@ -19,6 +19,7 @@ from ext.builder import Surroundings
 from ext.table import Generation, Pair, row_key
 
 from control.clusto.errors import InventoryDown
+from control.config.bmc import ROLE_BIT
 from control.config.config import Dhcp
 from control.plan.compile import Compiler
 from control.sources.model import Batch, Inventory, PartLost, Reading, Thing, dotted, name_of
@@ -230,8 +231,9 @@ def check(pair: Pair, cards: int = 1) -> None:
     twice = [dotted(address) for address, count in hosts.items() if count > cards]
     assert not twice, f"{twice}: answered at several MACs"
     of_mac: dict[int, set[int]] = {}
-    for row in rows_of(pair).values():
-        if row["leases"]:
+    rows = rows_of(pair)
+    for key, row in rows.items():
+        if row["leases"] or rows.get(key ^ ROLE_BIT, {"leases": ()})["leases"]:
             of_mac.setdefault(row["mac"], set()).add(row["identity"])
     twice = [f"{mac:012x}" for mac, found in of_mac.items() if len(found) > 1]
     assert not twice, f"{twice}: one object's card and another's BMC"

@@ -303,6 +303,8 @@ def test_rules_that_leave_something_to_the_next(first: Any, second: Any) -> None
         {"architecture": 7},
         {"architecture": 7, "vendor_class": "P*"},
         {"has_option": [43, 93]},
+        {"has_option": 82},
+        {"architecture": [16, 11]},
         {"oui": "00:1b:21"},
         {"relay": "0.0.0.0/0"},
         {"link": "10.1.0.0/16", "client_id": "hex:01001b21*"},
@@ -318,14 +320,49 @@ def test_a_rule_on_what_iPXE_keeps_of_its_ROM_takes_iPXE_as_well(match: Any) -> 
     assert remarked(match | {"enterprise": 42623}, parent="uefi-x64") == []
 
 
-def test_the_advice_about_iPXE_can_be_followed() -> None:
-    rom, ipxe = {"vendor_class": "PXEClient*"}, {"user_class": "iPXE*"}
-    assert len(remarked(rom, ipxe)) == 1 and remarked(ipxe, rom) == []
+def of_two(first: dict[str, Any], second: dict[str, Any], parent: str = "ipxe-http") -> list[str]:
+    """What is remarked of a ROM's rule behind one of iPXE's."""
+    rules = [{"name": "menu", "parent": parent, "match": first}, {"name": "rom", "parent": "pxe", "match": second}]
+    return remarks(taken(*rules))
+
+
+@pytest.mark.parametrize(
+    "ipxe, rom",
+    [
+        ({"user_class": "iPXE*"}, {"vendor_class": "PXEClient*"}),
+        ({"user_class": "iPXE"}, {"vendor_class": "PXEClient*"}),
+        ({"has_option": 175}, {"architecture": 0}),
+        ({"user_class": "iPXE*", "architecture": 0}, {"architecture": 0}),
+        ({"user_class": ["iPXE*", "iPXE"], "link": "10.0.0.0/8"}, {"relay": "10.1.0.1", "link": "10.1.0.0/16"}),
+    ],
+)
+def test_the_advice_about_iPXE_can_be_followed(ipxe: Any, rom: Any) -> None:
+    assert of_two(ipxe, rom) == [] == of_two(ipxe, rom, "ipxe")
+    (first, second) = of_two(ipxe, rom, "pxe")
+    assert "menu is for iPXE and has the parent pxe" in first and "rom takes iPXE as well" in second
+
+
+def test_a_rule_for_iPXE_that_leaves_some_of_it_to_a_rom_s_rule() -> None:
+    assert len(of_two({"user_class": "iPXE*", "architecture": 7}, {"architecture": [0, 7]})) == 1
+    assert len(of_two({"user_class": "gPXE"}, {"architecture": 0})) == 1
+
+
+@pytest.mark.parametrize("match", [{"user_class": "iPXE*"}, {"has_option": 175}, {"user_class": ["iPXE", "iPXE-x*"]}])
+def test_a_rule_for_iPXE_without_its_parent_is_named(match: Any) -> None:
+    (line,) = remarked(match)
+    assert line.startswith("dhcp.classes: c0 is for iPXE and has the parent os: what is said to ipxe does not reach it")
+    assert remarked(match, parent="ipxe-http") == []
 
 
 @pytest.mark.parametrize(
     "match",
-    [{"vendor_class": "PXEClient"}, {"vendor_class": "onie*"}, {"relay": "10.0.0.1"}, {"oui": "00:1b:21"}],
+    [
+        {"vendor_class": "PXEClient"},
+        {"vendor_class": "onie*"},
+        {"relay": "10.0.0.1"},
+        {"oui": "00:1b:21"},
+        {"architecture": 16},
+    ],
 )
 def test_other_rules_are_not_suspected(match: Any) -> None:
     assert remarked(match) == []

@@ -176,6 +176,29 @@ def test_a_boot_file_that_class_values_of_its_network_hide(tmp_path: Path) -> No
     assert "the classes of tftp_filename--uefi-x64 of leaf7" in lines[0]
 
 
+@pytest.mark.parametrize(
+    "pool, host",
+    [
+        ("tftp_filename--uefi-x64: mine", ""),
+        ("proxy: 1, vendor_specific--os: 'text:x'", ""),
+        ("domain: x.example", "leaf8"),
+    ],
+    ids=["the pool says the same", "no network speaks to a proxied host", "another network's"],
+)
+def test_a_boot_file_that_is_sent_is_not_called_hidden(tmp_path: Path, pool: str, host: str) -> None:
+    networks = (
+        "networks:\n- {name: leaf7, base: 10.7.0.0, mask: 24, dhcp: {tftp_filename--uefi-x64: other.efi}}\n"
+        "- {name: leaf8, base: 10.8.0.0, mask: 24}\n"
+    )
+    address = "10.8.0.4" if host else "10.7.0.4"
+    text = f"pools:\n- {{name: q, dhcp: {{enabled: 1, {pool}}}}}\nhosts:\n".replace(
+        "enabled: 1, enabled: 1", "enabled: 1"
+    )
+    own = f'- {{name: b, mac: "02:00:00:00:00:02", address: {address}, pool: q, dhcp: {{tftp_filename: mine}}}}\n'
+    _code, lines, _last = linted(tmp_path, networks + text + own)
+    assert not [line for line in lines if "hidden-value" in line], lines
+
+
 def test_a_pool_that_is_only_named_is_a_remark_unless_it_looks_misspelt(tmp_path: Path) -> None:
     row = '- {name: b, mac: "02:00:00:00:00:02", address: 10.1.0.4, pools: [racks, quite-another]}\n'
     (finding,) = found_in(tmp_path, f"{HEAD}hosts:\n{row}")

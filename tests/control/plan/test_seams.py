@@ -105,6 +105,27 @@ def test_a_value_for_a_class_that_reaches_nobody_is_a_fault() -> None:
     assert "bootfile_url--leaf reaches nobody: nothing of class leaf loads" in faults[True]["bootfile_url--leaf"]
 
 
+@pytest.mark.parametrize(
+    "said, fault",
+    [
+        (
+            {"tftp_filename--http-boot": "snponly.efi"},
+            "tftp_filename--http-boot = 'snponly.efi' reaches nobody: who boots",
+        ),
+        ({"tftp_filename--http-boot-x64": "http://b/x.efi"}, ""),
+        ({"tftp_server--http-boot": "10.1.0.5"}, "tftp_server--http-boot reaches nobody: who boots by HTTP"),
+        ({"tftp_filename--uefi-x64": "snponly.efi"}, ""),
+        ({"bootfile_url--bmc": "http://b/x"}, ""),
+    ],
+)
+def test_what_http_boot_cannot_take_is_a_fault(said: dict[str, str], fault: str) -> None:
+    site = Site()
+    site.pool("p", enabled=1, **said)
+    site.host("a", "10.1.0.10", pools=["p"], dhcp={})
+    faults = plan_hosts(site.inventory(), Dhcp(update_ipmi=True)).faults.get("p", [""])
+    assert fault in faults[0] and bool(faults[0]) == bool(fault)
+
+
 def test_a_url_that_cannot_be_sent_is_called_what_it_was_called() -> None:
     site = Site()
     site.host("a", "10.1.0.10", dhcp={"enabled": 1, "bootfile_url": "http://b/\x01"})

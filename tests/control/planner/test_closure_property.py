@@ -33,13 +33,14 @@ MACHINES = st.builds(
     proxy=st.sampled_from([False, False, False, False, True]),
     part=st.sampled_from(["p", "q"]),
     type_=st.sampled_from(["server", "server", "appliance"]),
-    bmc_mac=st.sampled_from([None, None, None, 11, 12, 2, 3]),  # 2, 3: some host's card
+    bmc_mac=st.sampled_from([None, None, None, 11, 12, 2, 3]),  # 2, 3: perhaps some host's card
     bmc_address=st.sampled_from([None, None, 23, 24, 25]),
     inside=st.sampled_from([False, False, True]),
 )
 EDITS = st.one_of(
     st.tuples(st.just("put"), st.sampled_from(NAMES), MACHINES),
     st.tuples(st.just("mac"), st.sampled_from(NAMES), MACS),
+    st.tuples(st.just("bmc"), st.sampled_from(NAMES), st.sampled_from([None, 1, 2, 3, 4, 11])),
     st.tuples(st.just("address"), st.sampled_from(NAMES), ADDRESSES),
     st.tuples(st.just("swap"), st.sampled_from(NAMES), st.sampled_from(NAMES)),
     st.tuples(st.just("give"), st.sampled_from(NAMES), st.sampled_from(NAMES)),
@@ -63,6 +64,8 @@ def edit(hosts: dict[str, Machine], what: str, name: str, value: Any) -> None:
         return
     elif what == "mac":
         hosts[name].mac = value
+    elif what == "bmc":
+        hosts[name].bmc_mac = value
     elif what == "address":
         hosts[name].addresses = [value]
     elif what == "swap" and value in hosts:
@@ -203,10 +206,10 @@ class Moves(RuleBasedStateMachine):
                 host = self.inventory.hosts.get(name)
                 if host is not None and host.mac is not None and what != "part":
                     self.look_up("mac", host.mac)
-                    self.check_published()
+                    self.check_all()
             for each in look_ups:
                 self.look_up(*each)
-                self.check_published()
+                self.check_all()
 
         # The reader's thread stands still meanwhile: as if control's messages came while it waits.
         self.inventory.before_part, self.inventory.lost, self.inventory.missing = before, lost, missing
@@ -236,7 +239,7 @@ class Moves(RuleBasedStateMachine):
                 # One that is not answered stands in no table: that it gave an address up, only its own reading tells.
                 for each in dict.fromkeys((name, other)):
                     self.look_up("name", each.partition("#")[0])
-                    self.check_published()
+                    self.check_all()
 
         self.inventory.before_part = before
         self.planner.refresh(True)
@@ -289,6 +292,11 @@ class Moves(RuleBasedStateMachine):
             check(self.control.pair(), self.cards)
         close_all([fd for fds in self.control.fds for fd in fds])
         self.control.fds.clear()
+
+    def check_all(self) -> None:
+        """Also amid a step: a row that goes and comes back in one may bear another number then."""
+        self.check_published()
+        self.check_numbers()
 
     @invariant()
     def check_numbers(self) -> None:
