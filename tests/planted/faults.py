@@ -237,7 +237,7 @@ PLANTED: tuple[Planted, ...] = (
         "a refresh overwrites a younger look-up",
         (Spot("control/planner/planner.py", "        carried = set(self.touched)\n", "        carried = set()\n"),),
         fault("look-up amid a refresh"),
-        r"\d+ wrong",
+        r"\d+ (wrong|lost)",
     ),
     Planted(
         "max_shrink is not asked",
