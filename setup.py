@@ -75,6 +75,7 @@ extensions = [
         "ext.verdict",
         "ext.classify",
         "ext.leases",
+        "ext.ledger",
         "ext.site_classes",
         "ext.surroundings",
         "ext.table",

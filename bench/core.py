@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 from ext.builder import Builder, Surroundings
+from ext.ledger import create_ledger
 from ext.leases import LeaseState
+from ext.rows import Numbers
 from ext.table import Generation, Pair
 from ext.verdict import Verdict
 
@@ -57,7 +59,7 @@ def table(hosts: int, rules: RuleSet | None = None, cards: int = 1) -> Pair:
         links=((IFINDEX, int(IPv4Address(SERVER)), NETWORK.prefixlen, MTU, True),),
         classes=rules.classes if rules is not None else (),
     )
-    fd = builder.seal(1, around, created_s=1)
+    fd = builder.seal(1, around, created_s=1, numbers=Numbers([]))
     try:
         return Pair(Generation(fd))
     finally:
@@ -67,6 +69,14 @@ def table(hosts: int, rules: RuleSet | None = None, cards: int = 1) -> Pair:
 def core(pair: Pair, hosts: int, seed: int, options: Options = ()) -> Core:
     """The loop over that table: relayed DISCOVERs and REQUESTs in turn, with some options more."""
     server, giaddr = int(IPv4Address(SERVER)), int(IPv4Address(RELAY))
+    ledger = create_ledger()
+    try:
+        return _core(pair, hosts, seed, options, server, giaddr, ledger)
+    finally:
+        os.close(ledger)
+
+
+def _core(pair: Pair, hosts: int, seed: int, options: Options, server: int, giaddr: int, ledger: int) -> Core:
     forms = [_filled(form(DISCOVER, options)), _filled(form(REQUEST, options))]
     return Core(
         pair,
@@ -78,6 +88,7 @@ def core(pair: Pair, hosts: int, seed: int, options: Options = ()) -> Core:
         ifindex=IFINDEX,
         forms=[(each.data, each.requested_at, each.client_id_at) for each in forms],
         seed=seed,
+        ledger_fd=ledger,
     )
 
 

@@ -16,6 +16,7 @@ import os
 from ext.by_sockets cimport open_sockets, recover_batch, turn_sockets
 from ext.by_xdp cimport recover_rings, turn_rings
 from ext.leases cimport Site, attach_table, join_site
+from ext.ledger cimport LEDGER_MAGIC, LEDGER_VERSION, LedgerHead, ledger_bytes
 from ext.loop cimport Loop, Way, adopt, tick, wait_for
 from ext.mapping cimport Mapping, base_of, map_generation, map_shared, unmap
 from ext.mapping import GenerationRejected
@@ -52,12 +53,15 @@ cdef class Pump:
             munmap(self.loop.page, inbox_at() + sizeof(Inbox))
         if self.loop.site_page != NULL:
             munmap(self.loop.site_page, sizeof(SitePage))
+        if self.loop.ledger != NULL:
+            munmap(self.loop.ledger, ledger_bytes())
 
     def assign(self, *, int udp_fd, int urgent_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd,
-               int port, int boot_fd=-1, int boot_port=0, bint observe=False, brake_ns=(0, 0)):
+               int port, int boot_fd=-1, int boot_port=0, int ledger_fd=-1, bint observe=False, brake_ns=(0, 0)):
         """Take over a slot: its sockets, its page with whatever the last worker left in it, and the doorbells.
 
-        boot_fd: of boot_port, -1 where there is none.  observe: decide and record everything, send nothing.
+        boot_fd: of boot_port, -1 where there is none.  ledger_fd: -1 where none is kept; one of another layout is let be.
+        observe: decide and record everything, send nothing.
         brake_ns: the benches' brake, for each answer and each other datagram."""
         cdef Loop *loop = &self.loop
         loop.brake_answer_ns, loop.brake_other_ns = brake_ns
@@ -68,7 +72,20 @@ cdef class Pump:
         loop.udp_fd, loop.urgent_fd, loop.packet_fd, loop.boot_fd = udp_fd, urgent_fd, packet_fd, boot_fd
         loop.adopted_fd, loop.bell_fd = adopted_fd, bell_fd
         loop.port_be, loop.boot_port_be = swap16(<uint16_t>port), swap16(<uint16_t>boot_port)
+        if ledger_fd >= 0 and not observe:     # what is not sent brings nobody further
+            self.open_ledger(ledger_fd)
         open_sockets(loop)
+
+    cdef int open_ledger(self, int fd) except -1:
+        cdef LedgerHead *head
+        if os.fstat(fd).st_size != ledger_bytes():
+            return 0
+        head = <LedgerHead *>map_shared(fd, ledger_bytes())
+        if head.magic == LEDGER_MAGIC and head.version == LEDGER_VERSION:
+            self.loop.ledger = head
+        else:
+            munmap(head, ledger_bytes())
+        return 0
 
     def assign_pool(self, int pool_fd, int plain_fd, int urgent_fd, int slot):
         """Take over this slot's part of an XDP pool as well; its sockets' fds stay with us, the pool's may be closed."""

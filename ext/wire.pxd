@@ -23,6 +23,12 @@ cdef struct Sink:                  # a writer that never leaves its bounds; once
     bint full
 
 
+cdef inline uint64_t load64(const uint8_t *at) noexcept nogil:
+    cdef uint64_t value
+    memcpy(&value, at, 8)
+    return value
+
+
 cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
     cdef uint32_t value
     memcpy(&value, at, 4)

@@ -124,7 +124,7 @@ class Confine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:
-    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site, adopted, events; boot where
+    """Supervisor -> worker: take this slot.  fds: udp, urgent, packet, page, site, adopted, events, ledger; boot where
     boot_port is not 0; and pool_memory, pool_plain, pool_urgent, one each for every XDP pool."""
 
     slot: int
@@ -183,7 +183,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Supervisor -> control, first message.  fds: config, console, site, adopted, events, turns; pages, one a slot;
+    """Supervisor -> control, first message.  fds: config, console, site, adopted, events, turns, ledger; pages, one a slot;
     known, the map of known MACs, where strangers are dropped; trap_queue and trap_channel where traps are received;
     observer, the end of the channel to it, where settings.mode is observe; base (and delta) of the pair that is being
     served, if any."""

@@ -93,13 +93,14 @@ class Worker:
             port=message.port,
             boot_fd=fds.perhaps("boot"),
             boot_port=message.boot_port,
+            ledger_fd=fds.perhaps("ledger"),
             observe=message.observe,
             brake_ns=message.brake_ns,
         )
         for pool in zip(memories, fds.all("pool_plain"), fds.all("pool_urgent"), strict=True):
             self.pump.assign_pool(*pool, message.slot)
         self.page = WorkerPage(page)
-        close_all((page, site, *memories))
+        close_all([fd for fd in (page, site, fds.perhaps("ledger"), *memories) if fd >= 0])
         begin_writing()  # confined by now: so is the thread
         self.slot = message.slot
         if any(message.brake_ns):

@@ -12,7 +12,10 @@ from array import array
 from bench.engine.wire cimport now_ns
 from ext.answer cimport answer
 from ext.judge cimport Decision
-from ext.leases cimport Site, prefetch_lease, prefetch_slot
+from ext.leases cimport Site, number_of, prefetch_lease, prefetch_slot
+from ext.ledger cimport LedgerHead, enter, is_of_row, ledger_bytes
+from ext.mapping cimport map_shared
+from ext.net cimport munmap
 from ext.packet cimport Packet, Reply
 from ext.request cimport Request
 from ext.rfc2131 cimport CHADDR_AT, Bootp, IP_UDP_BYTES
@@ -40,9 +43,10 @@ cdef class Core:
     cdef uint8_t rx[BATCH][RX_BYTES]
     cdef uint8_t tx[BATCH][RX_BYTES]
     cdef uint64_t verdicts[VERDICT_COUNT]
+    cdef LedgerHead *ledger        # as a worker keeps one; NULL: without
 
     def __cinit__(self, Pair pair not None, *, uint64_t first_mac, uint32_t first_address, uint32_t hosts,
-                  uint32_t server, uint32_t giaddr, uint32_t ifindex, forms, uint64_t seed=1):
+                  uint32_t server, uint32_t giaddr, uint32_t ifindex, forms, uint64_t seed=1, int ledger_fd=-1):
         cdef int i
         if hosts == 0 or len(forms) != 2:
             raise ValueError(f"{hosts} hosts, {len(forms)} forms: wanted at least one host and two forms")
@@ -55,6 +59,13 @@ cdef class Core:
                 raise ValueError(f"a request of {len(data)} bytes, wanted at most {REQUEST_BYTES}")
             memcpy(self.forms[i], <const char *><bytes>data, len(data))
             self.form_bytes[i], self.requested_at[i], self.client_id_at[i] = len(data), requested_at, client_id_at
+
+        if ledger_fd >= 0:
+            self.ledger = <LedgerHead *>map_shared(ledger_fd, ledger_bytes())
+
+    def __dealloc__(self):
+        if self.ledger != NULL:
+            munmap(self.ledger, ledger_bytes())
 
     cdef uint32_t any_host(self) noexcept nogil:
         self.noise ^= self.noise << 13
@@ -106,6 +117,8 @@ cdef class Core:
             reply.data, reply.capacity = self.tx[i] + IP_UDP_BYTES, RX_BYTES - IP_UDP_BYTES
             verdict = answer(site, &packet, &request, &decision, &reply)
             self.verdicts[<int>verdict] += 1
+            if self.ledger != NULL and is_of_row(verdict):
+                enter(self.ledger.entries + number_of(decision.host.lease), decision.host.lease, &request, verdict, 1)
 
     def measure(self, int batches):
         """Nanoseconds of each batch of 64 packets, as an array."""

@@ -351,6 +351,25 @@ def faults(client: Any, named: str | None, kind: str | None, as_json: bool) -> N
 
 
 @ctl.command()
+@click.option("--state", metavar="STATE[,...]", help="Of the row: served, disabled, no-address, conflict, ...")
+@click.option("--stuck", is_flag=True, help="Those that do not get on with their boot, each with the reason.")
+@click.option("--never-seen", is_flag=True, help="Those that have not been heard.")
+@click.option("--progress", metavar="PROGRESS[,...]", help="never, booting, stuck, done, unknown, refused.")
+@click.option("--name", metavar="GLOB", help="Such as `rack7-*`.")
+@click.option("--relay", metavar="ADDRESS", help="By which they were heard last.")
+@click.option("--address", metavar="ADDRESS[/PREFIX]", help="That they have.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.pass_obj
+def hosts(client: Any, stuck: bool, never_seen: bool, progress: str | None, as_json: bool, **wanted: str | None) -> None:
+    """Every host: how far its boot is, since when, and why no further."""
+    from control.cli.hosts_text import print_hosts
+
+    words = [word for word, on in (("stuck", stuck), ("never", never_seen)) if on] + ([progress] if progress else [])
+    client.as_json = client.as_json or as_json
+    print_hosts(client, {**wanted, "progress": ",".join(words) or None})
+
+
+@ctl.command()
 @click.pass_obj
 def rollback(client: Any) -> None:
     """Serve what was served before the last refresh, and stay there until `refresh --force`."""

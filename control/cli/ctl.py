@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
         + (f": {status['inventory_reason']}" if status["inventory_reason"] else ""),
         f"table age   {unknown_age(status) if age is None else f'{age:.0f} s'}",
     ]
+    lines += render_boots(status.get("boots") or {})
     if status.get("build"):
         lines.append(f"bootstorm   {status['version']}, build {status['build']}")
     if status.get("mode") == "observe":
@@ -225,6 +227,21 @@ def render_status(status: dict[str, Any]) -> list[str]:
         lines.append(f"faults in the inventory ({status['faults_total']} objects; all of them: ctl faults)")
         lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]
     return lines
+
+
+def render_boots(boots: dict[str, Any]) -> list[str]:
+    """Of all rows of the table: in which state they are; and of those that may be answered, how far their machines are."""
+    states = {state: sum(counts.values()) for state, counts in boots.get("states", {}).items()}
+    if not sum(states.values()):
+        return []
+    words = ", ".join(f"{many:,} {state}" for state, many in states.items() if many)
+    lines = [f"rows        {sum(states.values()):,} cards and BMCs: {words}"]
+    progress: dict[str, int] = {}
+    for counts in boots["states"].values():
+        for word, many in counts.items():
+            progress[word] = progress.get(word, 0) + many
+    said = ", ".join(f"{many:,} {'not heard' if word == 'never' else word}" for word, many in progress.items() if many)
+    return [*lines, f"boots       {said} since {datetime.fromtimestamp(boots['since_s'], UTC):%Y-%m-%d %H:%M:%SZ}"]
 
 
 def render_identities(found: dict[str, Any], others: dict[str, Any]) -> list[str]:

@@ -41,6 +41,7 @@ from control.service.discovery_commands import DiscoveryCommands
 from control.service.doors.commands import FAULTS_A_PAGE, Right, Rights
 from control.service.doors.console import CommandFailed, Console, Report, caller
 from control.service.events import Warnings
+from control.service import hosts as host_list
 from control.service.faultbook import WrongFilter
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.lookups import Lookups
@@ -102,6 +103,8 @@ class Service:
         self.stopped = asyncio.Event()
         self.configured = asyncio.Event()  # another configuration is in force
         self.table = ServedTable(fds.one("site"), fds.all("pages"), fds.one("adopted"), fds.perhaps("known"))
+        ledger = fds.perhaps("ledger")
+        self.hosts_known = host_list.Hosts(ledger, Path(begin.settings.state_dir)) if ledger >= 0 else None
         if begin.generation:
             self.table.take_over([*fds.all("base"), *fds.all("delta")])
         self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner, self.make_way)
@@ -130,6 +133,7 @@ class Service:
             "refresh": self.refresh,
             "diff": self.diff,
             "faults": self.faults,
+            "hosts": self.hosts,
             "rollback": self.rollback,
             "lookup": self.lookup,
             "explain": self.explain,
@@ -145,6 +149,8 @@ class Service:
         """Until the supervisor says stop.  Every part is a task; one that fails ends control."""
         loop = asyncio.get_running_loop()
         self.channel.sock.setblocking(False)
+        if self.hosts_known is not None:
+            self.hosts_known.load()
         loop.add_reader(self.channel.fileno(), self.on_message)
         self.table.watch()
         self.warnings.watch()
@@ -166,6 +172,8 @@ class Service:
             log.info("stopping")
         finally:
             await self.refresher.end_planner()
+            if self.hosts_known is not None:
+                self.hosts_known.save()
         # What must outlive us is the supervisor's; taking the loop and its libraries down would only take time.
         leave()
 
@@ -338,6 +346,7 @@ class Service:
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": self.boot_port_status(),
             "config_refused": self.config_refused[:CONFIG_REFUSED_SHOWN],
+            "boots": await self.hosts_known.totals(table.pair) if self.hosts_known is not None else None,
             "mode": self.settings.mode,
             "slowed_down_ns": self.settings.brake_ns if any(self.settings.brake_ns) else None,  # by a bench
             "io": self.io,
@@ -422,6 +431,14 @@ class Service:
             return await self.refresher.faults.page(named, kind, arguments.get("after", 0), limit)
         except WrongFilter as wrong:
             raise CommandFailed(f"faults: {wrong}") from wrong
+
+    async def hosts(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        if self.hosts_known is None:
+            raise CommandFailed("hosts: no boot ledger came from the supervisor, which is of an older build; restart it")
+        try:
+            return await self.hosts_known.page(self.table.pair, arguments, self.reason_of)
+        except host_list.WrongFilter as wrong:
+            raise CommandFailed(f"hosts: {wrong}") from wrong
 
     async def rollback(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         try:

@@ -23,6 +23,8 @@ def for_control(settings: Settings, kept: Kept, restarts: dict[str, int]) -> Tol
         "pages": kept.pages,
         **kept.table_by_name(),
     }
+    if kept.ledger >= 0:
+        fds["ledger"] = kept.ledger
     if kept.known >= 0:
         fds["known"] = kept.known
     if kept.traps:

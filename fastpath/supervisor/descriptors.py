@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ext.ledger import create_ledger
 from ext.page import create_site_page, create_worker_page
 
 from fastpath.privileges.folders import Untrusted, check_file, check_folder, give, is_real_root, opened_folder
@@ -69,10 +70,12 @@ class Kept:
     io_reason: str = ""  # why not xdp, although dhcp.io says so
     turns: int = -1  # fastpath/process/turns.py
     table_layout: int = 0  # of base and delta
+    ledger: int = -1  # ext/ledger.pxd
 
     def fds(self) -> list[int]:
         single = [
             self.turns,
+            self.ledger,
             self.config,
             self.lock,
             self.console,
@@ -111,6 +114,8 @@ class Kept:
         }
         if sockets.boot >= 0:
             named["boot"] = sockets.boot
+        if self.ledger >= 0:
+            named["ledger"] = self.ledger
         if self.xdp:
             named["pool_memory"] = [pool.memory for pool in self.xdp.pools]
             named["pool_plain"] = [pool.plain[slot] for pool in self.xdp.pools]
@@ -257,6 +262,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         xdp=xdp,
         io_reason=io_reason,
         turns=create_turns(),
+        ledger=create_ledger(),
     )
 
 

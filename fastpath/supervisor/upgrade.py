@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ext.ledger import create_ledger, is_ledger
 from ext.page import SiteWords, WorkerPage, create_site_page, create_worker_page
 
 from fastpath.process.build import BUILD_NAME, fingerprint
@@ -182,6 +183,11 @@ def lay_out_anew(state: State) -> None:
     kept, others = state.kept, differing(state.layouts)
     if kept.turns < 0:
         kept.turns = create_turns()
+    if kept.ledger < 0 or not is_ledger(kept.ledger):
+        if kept.ledger >= 0:
+            log.warning("the boot ledger is of another layout than this build's: a new one begins")
+            close_all([kept.ledger])
+        kept.ledger = create_ledger()
     if "page" not in others:
         return
     with ExitStack() as undo:

@@ -18,6 +18,7 @@ OCTETS_MAX = 1 << 16
 NUMBER_MAX = (1 << 31) - 1
 SERIAL_MAX = (1 << 63) - 1
 FAULTS_A_PAGE = 1_000
+HOSTS_A_PAGE = 500
 
 
 class Right(enum.IntEnum):
@@ -82,6 +83,15 @@ COMMANDS: Mapping[str, Command] = {
     "faults": Command(
         READ,
         {"object": TEXT, "kind": TEXT, "after": whole(0, SERIAL_MAX), "limit": whole(1, FAULTS_A_PAGE)},
+        costly=True,
+    ),
+    "hosts": Command(
+        READ,
+        {
+            **dict.fromkeys(("state", "progress", "name", "relay", "address"), TEXT),
+            "after": whole(0, SERIAL_MAX),
+            "limit": whole(1, HOSTS_A_PAGE),
+        },
         costly=True,
     ),
     "refresh": Command(CHANGE, {"wait": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),

@@ -1,0 +1,75 @@
+"""How `ctl hosts` looks to a person and to a program: page by page, however many hosts there are."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from control.cli.ctl import FAILED, CallFailed, Client
+from control.cli.faults_text import chain_pages, print_json
+from fastpath.process.escape import shown, shown_all
+
+PAGE = 500
+
+
+def print_hosts(client: Client, wanted: Mapping[str, Any]) -> None:
+    """wanted: the filters, as the command takes them.  Exit 1 with one line on stderr when there is no answer."""
+    try:
+        pages = pages_of(client, wanted)
+        first = next(pages)
+        if client.as_json:
+            hosts = (host for page in chain_pages(first, pages) for host in page["hosts"])
+            print_json({"since_s": first["since_s"], "generation": first["generation"]}, "hosts", hosts)
+            return
+        many = 0
+        for page in chain_pages(first, pages):
+            for host in page["hosts"]:
+                many += 1
+                click.echo(render_host(shown_all(host)))
+        since = datetime.fromtimestamp(first["since_s"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        click.echo(f"{many:,} hosts; nothing is known of what was before {since}")
+    except CallFailed as failed:
+        click.echo(f"bootstorm: {shown(str(failed))}", err=True)
+        sys.exit(FAILED)
+
+
+def pages_of(client: Client, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Raises CallFailed.  A row is told once, also where another table came meanwhile."""
+    after, base = 0, None
+    told = set[str]()
+    while True:
+        page = client.call("hosts", {**wanted, "after": after, "limit": PAGE})
+        if base not in (None, page["base"]):  # its rows stand in other places: from the beginning, and nobody twice
+            page = client.call("hosts", {**wanted, "after": 0, "limit": PAGE})
+        base = page["base"]
+        page["hosts"] = [host for host in page["hosts"] if host["mac"] + host["role"] not in told]
+        told.update(host["mac"] + host["role"] for host in page["hosts"])
+        yield page
+        if not page["more"]:
+            return
+        after = page["after"]
+
+
+def render_host(host: Mapping[str, Any]) -> str:
+    name = host["name"] + (" (BMC)" if host["role"] == "bmc" else "")
+    addresses = ",".join(host["addresses"]) or "-"
+    line = f"{name:<20}  {host['mac']}  {addresses:<15}  {host['state']:<11}  "
+    if host["progress"] == "never":
+        return f"{line}not heard" + (f": {host['reason']}" if host["reason"] else "")
+    line += f"{host['stage']:<15}  {host['progress']:<7}  for {span(time.time() - host['stage_s'])}"
+    line += f", {host['requests']:,} requests" + (f", {host['silent']:,} not answered" if host["silent"] else "")
+    line += f", by {host['relay']}" if host["relay"] else ""
+    return line + (f": {host['reason']}" if host["reason"] else "")
+
+
+def span(seconds: float) -> str:
+    """41 s, 12 min, 5 h, 3 days."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,203 @@
+"""Every host of the table and how far it is: `ctl hosts`, the totals of `ctl status`, and the boot ledger on disk.
+
+What stands in the ledger is the workers' (ext/ledger.pxd).  A million rows are looked through in pieces, between which
+control's loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, Final
+
+from ext.ledger import PROGRESS, TALLY_BYTES, Ledger, Roll
+from ext.table import STATES, Pair
+
+from control.discovery.statefile import open_new, read_file, write_all
+from control.explain.sentences import WORDS
+from control.mac import show_mac
+from control.service.doors.commands import HOSTS_A_PAGE
+
+log = logging.getLogger("bootstorm.ledger")
+
+COUNTED_AT_ONCE: Final = 50_000  # rows: a millisecond
+LOOKED_AT_ONCE: Final = 20_000
+NAMES_AT_ONCE: Final = 2_000
+TOTALS_S: Final = 1.0  # one count for all who ask within that time
+FILE_BYTES_MAX: Final = 1 << 28  # nearly four million machines
+PHASES: Final = {"rom": "its ROM", "loader": "iPXE", "system": "a system"}
+STATE_NAMES: Final = tuple(name for name in STATES if name != "tombstone")
+
+
+class WrongFilter(ValueError):
+    """What is asked for cannot be; says what was found and what was wanted."""
+
+
+class Hosts:
+    """fd: of the ledger.  state_dir: where it is kept over a restart."""
+
+    def __init__(self, fd: int, state_dir: Path) -> None:
+        self.ledger = Ledger(fd)
+        self.path = state_dir / "ledger"
+        self.counted: dict[str, Any] = {}
+        self.counted_s = 0.0
+        self.counted_of: Pair | None = None
+        self.turn = asyncio.Lock()
+
+    # --- on disk -----------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """What was saved at the last clean stop, into a ledger that has had nothing yet.  What is damaged is not there."""
+        if self.ledger.is_loaded:
+            return
+        content = b""
+        try:
+            content = read_file(self.path, FILE_BYTES_MAX)
+            self.path.unlink()  # or a start after a crash would take it for the last word
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            content = b""
+            log.error("cannot read %s: %s; what machines did before is not known", self.path, error.strerror)
+        try:
+            taken = self.ledger.load(content)
+            log.info("%s: of %d machines it is known how far they were", self.path, taken)
+        except ValueError as damaged:
+            if content:
+                log.error("%s is not used: %s; what machines did before is not known", self.path, damaged)
+
+    def save(self) -> None:
+        """At a clean stop; a machine that asks meanwhile may be missing."""
+        aside = self.path.with_name("ledger.new")
+        try:
+            content = self.ledger.saved()
+            if len(content) > FILE_BYTES_MAX:
+                raise OSError(0, f"{len(content)} bytes, and at most {FILE_BYTES_MAX} are read back")
+            fd = open_new(aside)
+            try:
+                write_all(fd, content)
+            finally:
+                os.close(fd)
+            aside.replace(self.path)
+        except OSError as error:
+            log.error("cannot keep the boot ledger in %s: %s; the next start knows nothing", self.path, error.strerror)
+
+    # --- all ---------------------------------------------------------------------------------------------------------
+
+    async def totals(self, pair: Pair | None) -> dict[str, Any]:
+        """{"since_s", "states": {state: {progress: rows}}, "stages": {stage: rows}}."""
+        if pair is None:
+            return {"since_s": self.ledger.since_s, "states": {}, "stages": {}}
+        async with self.turn:
+            if self.counted_of is pair and time.monotonic() - self.counted_s < TOTALS_S:
+                return self.counted
+            roll, tally, place, now_s = Roll(pair, self.ledger), bytearray(TALLY_BYTES), 0, self.ledger.now_s()
+            while place < len(roll):
+                place = roll.count(place, COUNTED_AT_ONCE, tally, now_s)
+                await asyncio.sleep(0)
+            states, stages = Roll.tallied(tally)
+            self.counted = {"since_s": self.ledger.since_s, "states": states, "stages": stages}
+            self.counted_s, self.counted_of = time.monotonic(), pair
+        return self.counted
+
+    async def page(
+        self, pair: Pair | None, arguments: Mapping[str, Any], reason_of: Callable[[str], str | None]
+    ) -> dict[str, Any]:
+        """Hosts that fit, from a place on.  "after": where the next page begins; "more": whether there is one.
+
+        The places are of one base and delta: "generation" says of which.  Raises WrongFilter."""
+        wanted = Wanted(arguments)
+        place, limit = int(arguments.get("after", 0)), int(arguments.get("limit", HOSTS_A_PAGE))
+        told: dict[str, Any] = {"since_s": self.ledger.since_s, "generation": 0, "base": 0, "hosts": [], "more": False}
+        if pair is None:
+            return told | {"after": 0}
+        roll, now_s = Roll(pair, self.ledger), self.ledger.now_s()
+        hosts = told["hosts"]
+        told |= {"generation": pair.top.number, "base": pair.base.number}
+        until_s = time.perf_counter() + 0.25
+        while place < len(roll) and len(hosts) < limit and time.perf_counter() < until_s:
+            rows = NAMES_AT_ONCE if wanted.name is not None else LOOKED_AT_ONCE
+            after, found = roll.look(place, rows, now_s, *wanted.filters())
+            for at in found:
+                if wanted.name is not None and not wanted.name(roll.name(at)):
+                    continue
+                if len(hosts) == limit:
+                    after = at
+                    break
+                hosts.append(described(roll.row(at, now_s), reason_of))
+            place = after
+            await asyncio.sleep(0)
+        return told | {"after": place, "more": place < len(roll)}
+
+
+class Wanted:
+    """The filters of `ctl hosts`.  Raises WrongFilter."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self.states = bits("state", arguments.get("state"), STATE_NAMES, STATES)
+        self.progress = bits("progress", arguments.get("progress"), PROGRESS, PROGRESS)
+        named = arguments.get("name")
+        self.name = re.compile(fnmatch.translate(named).encode("utf-8", "backslashreplace")).fullmatch if named else None
+        try:
+            relay, address = arguments.get("relay"), arguments.get("address")
+            self.relay = int(IPv4Address(relay)) if relay is not None else None
+            network = IPv4Network(address, strict=False) if address is not None else IPv4Network("0.0.0.0/0")
+        except (AddressValueError, ValueError) as wrong:
+            raise WrongFilter(f"{wrong}; wanted an IPv4 address, and for --address perhaps a prefix") from wrong
+        self.first, self.last = int(network.network_address), int(network.broadcast_address)
+
+    def filters(self) -> tuple[int, int, int | None, int, int]:
+        """As Roll.look takes them."""
+        return self.states, self.progress, self.relay, self.first, self.last
+
+
+def bits(what: str, said: Any, words: tuple[str, ...], order: tuple[str, ...]) -> int:
+    """A bit for each of several words with commas between them; all where nothing is said."""
+    if said is None:
+        return (1 << len(order)) - 1
+    found = 0
+    for word in str(said).split(","):
+        if word not in words:
+            raise WrongFilter(f"{what} {word[:40]!r}: there is none; wanted one of {', '.join(words)}")
+        found |= 1 << order.index(word)
+    return found
+
+
+def described(row: dict[str, Any], reason_of: Callable[[str], str | None]) -> dict[str, Any]:
+    """A row of Roll as it is told."""
+    mac = show_mac(row["mac"])
+    return row | {
+        "mac": mac,
+        "role": "bmc" if row["role"] else "host",
+        "name": row["name"].decode("utf-8", "replace"),
+        "addresses": [str(IPv4Address(address)) for address in row["addresses"]],
+        "relay": str(IPv4Address(row["relay"])) if row["relay"] is not None else None,
+        "reason": why(row, reason_of(mac) if row["state"] not in ("served", "proxied") else None),
+    }
+
+
+def why(row: Mapping[str, Any], reason: str | None) -> str:
+    """In a sentence, where a machine stands that is not done; "" of one that is."""
+    if row["progress"] == "never":
+        return reason or ""
+    phase, _, step = row["stage"].partition("-")
+    who = PHASES[phase]
+    if row["state"] not in ("served", "proxied"):
+        return reason or WORDS.get(row["verdict"], row["verdict"])
+    if row["verdict"] in WORDS:
+        return f"{who} has no answer: {WORDS[row['verdict']]}"
+    if row["progress"] not in ("stuck", "booting"):
+        return ""
+    if step == "asked":
+        return f"{who} has no answer: {row['verdict']}"
+    if step == "offered" and row["state"] == "served":
+        return f"{who} was offered its address and does not take it: the offer does not arrive, or does not please it"
+    took_s = row["took_s"][0 if phase == "rom" else 1]
+    return f"{who} has its address, and what it boots has not asked yet; the boots before took {took_s} s"

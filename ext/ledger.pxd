@@ -1,0 +1,153 @@
+"""The boot ledger: for each row of the table, how far its machine has come, what it was told last, and how often it asked.
+
+One memfd that the supervisor keeps, so that it outlives workers, generations and upgrades.  A row's place is its number
+(ext/rows.pyx).  An entry bears the row's key; who finds another's there begins it anew.  A machine's requests reach one
+worker, which alone writes its entry; of InfiniBand's, which any worker may get, a count may be lost.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+cimport cython
+
+from ext.classify cimport BMC, IPXE, IPXE_HTTP, OS, firmware_class
+from ext.leases cimport Lease
+from ext.request cimport Request
+from ext.rfc2131 cimport DHCPDISCOVER
+from ext.verdict cimport *
+from ext.wire cimport load64
+
+
+cdef enum:
+    LEDGER_MAGIC = 0x6764656C      # "ledg"
+    LEDGER_VERSION = 1
+    LEDGER_PLACES = 1 << 24        # as many as there are numbers; those that nobody has cost no memory
+    KEY_BYTES = 7                  # of the beginning of a Lease: MAC and role
+    PHASE_SHIFT = 2                # of a stage: the phase above it,
+    STEP_MASK = 3                  # and the step below
+
+
+cdef enum Phase:                   # of a boot, by who asks
+    PHASE_NONE
+    PHASE_ROM                      # the card's or the board's firmware, by PXE or HTTP
+    PHASE_LOADER                   # iPXE
+    PHASE_SYSTEM                   # an installer, an operating system, a BMC
+
+
+cdef enum Step:                    # of a phase
+    STEP_ASKED                     # and has no answer
+    STEP_OFFERED
+    STEP_ANSWERED                  # by an ACK or BOOTP's reply: it has its address
+
+
+cdef struct Entry:                # 64 bytes, one cache line.  Times are seconds of the ledger, see LedgerHead
+    uint64_t key                   # of the row, ledger_key(); 0: nobody's
+    uint32_t first_s               # when it was first heard
+    uint32_t last_s                # and last
+    uint32_t stage_s               # when it reached the stage
+    uint32_t boot_s                # when the boot began
+    uint32_t xid_be                # of the last request
+    uint32_t giaddr_be
+    uint32_t requests
+    uint32_t silent                # of these, without an answer that was due
+    uint16_t took_s[2][2]          # from the answer in ROM, and in LOADER, to the next phase: the last boot, the one before
+    uint16_t boots                 # begun since first_s, as far as 16 bits count
+    uint8_t stage                  # Phase << PHASE_SHIFT | Step, the furthest of this boot
+    uint8_t reached                # the furthest of the boot before
+    uint8_t verdict                # of the last request
+    uint8_t client_class           # ClientClass of its firmware
+    uint8_t message_type
+    uint8_t reserved[9]
+
+
+cdef struct LedgerHead:            # a page; the entries follow
+    uint32_t magic
+    uint32_t version
+    int64_t epoch_s                # ledger seconds = CLOCK_BOOTTIME + this: since 1970, by the clock as it stood then
+    int64_t since_s                # ledger seconds: nothing before is known
+    int64_t loaded                 # 1: what the disk kept is in it already
+    uint8_t reserved[4096 - 32]
+    Entry entries[1]
+
+
+cdef inline size_t ledger_bytes() noexcept nogil:
+    return sizeof(LedgerHead) + (<size_t>LEDGER_PLACES - 1) * sizeof(Entry)
+
+
+cdef inline uint64_t ledger_key(const Lease *lease) noexcept nogil:
+    return load64(<const uint8_t *>lease) & ((<uint64_t>1 << 8 * KEY_BYTES) - 1)
+
+
+cdef inline Phase phase_of(uint8_t client) noexcept nogil:
+    """client: a built-in ClientClass."""
+    if client == OS or client == BMC:
+        return PHASE_SYSTEM
+    return PHASE_LOADER if client == IPXE or client == IPXE_HTTP else PHASE_ROM
+
+
+cdef inline bint is_of_row(Verdict verdict) noexcept nogil:
+    """True for what is decided about a row that was found, and is that row's own affair."""
+    return (verdict <= NOTED_DECLINE or IGNORED_DISABLED <= verdict <= IGNORED_QUARANTINED
+            or IGNORED_OTHER_LINK <= verdict <= IGNORED_NO_ROOM)
+
+
+cdef inline Step step_of(Verdict verdict) noexcept nogil:
+    """A NAK is none: its client asks anew."""
+    if verdict == OFFERED or verdict == OFFERED_PROXY:
+        return STEP_OFFERED
+    return STEP_ANSWERED if verdict < NAKED else STEP_ASKED
+
+
+cdef inline void begin_boot(Entry *entry, uint8_t stage, uint32_t now_s) noexcept nogil:
+    entry.reached = entry.stage
+    entry.stage = stage
+    entry.stage_s = entry.boot_s = now_s
+    entry.boots += entry.boots != 0xffff
+
+
+cdef inline void go_further(Entry *entry, uint8_t stage, uint32_t now_s) noexcept nogil:
+    cdef uint8_t left = entry.stage >> PHASE_SHIFT
+    cdef uint16_t *took
+    if stage >> PHASE_SHIFT != left and entry.stage & STEP_MASK == STEP_ANSWERED and left < PHASE_SYSTEM:
+        took = entry.took_s[left - PHASE_ROM]
+        took[1] = took[0]
+        took[0] = <uint16_t>min(now_s - entry.stage_s, <uint32_t>0xffff)
+    entry.stage = stage
+    entry.stage_s = now_s
+
+
+cdef inline void advance(Entry *entry, uint8_t stage, uint32_t now_s, const Request *request) noexcept nogil:
+    """Another stage than the one in the entry.  A boot begins with a DISCOVER of who had its answer, or is an earlier
+    phase than before; whoever asks anew in the phase in which he stands is where he was."""
+    if stage > entry.stage:
+        if entry.stage == 0:
+            begin_boot(entry, stage, now_s)
+        else:
+            go_further(entry, stage, now_s)
+    elif (request.bootp.xid_be != entry.xid_be
+          and (stage >> PHASE_SHIFT != entry.stage >> PHASE_SHIFT
+               or (entry.stage & STEP_MASK == STEP_ANSWERED and request.message_type == DHCPDISCOVER))):
+        begin_boot(entry, stage, now_s)
+
+
+cdef inline void enter(Entry *entry, const Lease *lease, const Request *request, Verdict verdict,
+                       uint32_t now_s) noexcept nogil:
+    """One request of a row's machine, and what became of it.  now_s: seconds of the ledger."""
+    cdef uint8_t client = <uint8_t>firmware_class(request)
+    cdef uint8_t stage = <uint8_t>(phase_of(client) << PHASE_SHIFT | step_of(verdict))
+    cdef uint64_t key = ledger_key(lease)
+    if cython.unlikely(entry.key != key):
+        memset(entry, 0, sizeof(Entry))
+        entry.key = key
+        entry.first_s = now_s
+    if stage != entry.stage:
+        advance(entry, stage, now_s, request)
+    entry.last_s = now_s
+    entry.xid_be = request.bootp.xid_be
+    entry.giaddr_be = request.bootp.giaddr_be
+    entry.requests += 1
+    entry.silent += verdict > NOTED_DECLINE
+    entry.verdict = <uint8_t>verdict
+    entry.client_class = client
+    entry.message_type = request.message_type

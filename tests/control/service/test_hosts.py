@@ -1,0 +1,179 @@
+"""`ctl hosts` and the boot ledger: what machines did, asked for in pages and by filters, kept over deaths and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from ext.classify import ClientClass
+from ext.ledger import create_ledger
+from ext.table import Pair
+from ext.verdict import Verdict
+
+from control.cli.command_line import main
+from control.cli.hosts_text import span
+from control.service.hosts import Hosts, WrongFilter
+from tests.control.serving import Running, children, may_serve, serving
+from tests.ext.packets import discover
+from tests.ext.test_ledger import REQUEST, paired
+
+MACS = [0x020000000000 + number for number in range(1, 8)]
+ROM = int(ClientClass.UEFI_X64)
+
+
+def known(folder: Path) -> Hosts:
+    fd = create_ledger()
+    try:
+        return Hosts(fd, folder)
+    finally:
+        os.close(fd)
+
+
+def rack() -> Pair:
+    rows: Any = [(mac, b"r1-n%d" % (mac & 15), "served", 0x0A010000 + (mac & 15)) for mac in MACS[:6]]
+    return paired([*rows, (MACS[6], b"bad\x1b[31m", "conflict", 0)])
+
+
+def asked(hosts: Hosts, pair: Pair | None, **arguments: Any) -> dict[str, Any]:
+    return asyncio.run(hosts.page(pair, arguments, lambda _mac: "MAC belongs to two"))
+
+
+def names(page: dict[str, Any]) -> list[str]:
+    return [host["name"] for host in page["hosts"]]
+
+
+def test_hosts_by_filters(tmp_path: Path) -> None:
+    hosts, pair = known(tmp_path), rack()
+    now_s = hosts.ledger.now_s()
+    hosts.ledger.note(pair, MACS[0], 0, int(Verdict.OFFERED), ROM, 1, now_s - 100, giaddr=0x0A0100FE)
+    hosts.ledger.note(pair, MACS[1], 0, int(Verdict.ACKED), 0, 2, now_s, REQUEST)
+    assert names(asked(hosts, pair, progress="stuck")) == ["r1-n1"]
+    assert names(asked(hosts, pair, progress="stuck,done")) == ["r1-n1", "r1-n2"]
+    assert names(asked(hosts, pair, progress="never", state="served")) == ["r1-n3", "r1-n4", "r1-n5", "r1-n6"]
+    assert names(asked(hosts, pair, name="*-n[45]")) == ["r1-n4", "r1-n5"]
+    assert names(asked(hosts, pair, address="10.1.0.4/31")) == ["r1-n4", "r1-n5"]
+    assert names(asked(hosts, pair, relay="10.1.0.254")) == ["r1-n1"]
+    assert names(asked(hosts, pair, state="conflict")) == ["bad\x1b[31m"]
+    (stuck,) = asked(hosts, pair, progress="stuck")["hosts"]
+    assert stuck["reason"].startswith("its ROM was offered its address and does not take it")
+    assert asked(hosts, None)["hosts"] == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"state": "gone"}, {"progress": "x"}, {"relay": "10.1"}, {"address": "10.1.0.0/40"}, {"state": "served,"}]
+)
+def test_a_wrong_filter_is_named(tmp_path: Path, wrong: dict[str, str]) -> None:
+    with pytest.raises(WrongFilter, match="wanted"):
+        asked(known(tmp_path), rack(), **wrong)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("named", [None, "r1-*"])
+def test_pages_miss_nobody_and_tell_nobody_twice(tmp_path: Path, limit: int, named: str | None) -> None:
+    hosts, pair = known(tmp_path), rack()
+    found, after, more = [], 0, True
+    while more:
+        page = asked(hosts, pair, after=after, limit=limit, **({"name": named} if named else {}))
+        assert len(page["hosts"]) <= limit
+        found += names(page)
+        after, more = page["after"], page["more"]
+    assert found == names(asked(hosts, pair))[: 6 if named else 7]
+
+
+def test_totals_are_of_all_rows(tmp_path: Path) -> None:
+    hosts, pair = known(tmp_path), rack()
+    hosts.ledger.note(pair, MACS[0], 0, int(Verdict.ACKED), 0, 1, hosts.ledger.now_s(), REQUEST)
+    totals = asyncio.run(hosts.totals(pair))
+    assert totals["states"]["served"] == {
+        "never": 5, "booting": 0, "stuck": 0, "done": 1, "unknown": 0, "refused": 0,
+    }  # fmt: skip
+    assert sum(sum(each.values()) for each in totals["states"].values()) == len(MACS)
+    assert asyncio.run(hosts.totals(None))["states"] == {}
+
+
+def test_a_damaged_file_is_named_and_costs_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "ledger").write_bytes(b"bootstorm ledger 1\n" + bytes(100))
+    known(tmp_path).load()
+    assert "ledger is not used: its checksum is wrong" in caplog.text and not (tmp_path / "ledger").exists()
+
+
+def test_a_folder_that_takes_nothing_costs_the_ledger_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hosts = known(tmp_path / "gone")
+    hosts.load()
+    hosts.save()
+    assert "cannot keep the boot ledger" in caplog.text
+
+
+def test_what_is_loaded_once_is_gone_from_the_disk(tmp_path: Path) -> None:
+    """After a crash nobody takes the word of a stop long ago for the last one."""
+    hosts, pair = known(tmp_path), rack()
+    hosts.ledger.note(pair, MACS[0], 0, int(Verdict.ACKED), 0, 1, hosts.ledger.now_s(), REQUEST)
+    hosts.save()
+    again = known(tmp_path)
+    again.load()
+    assert names(asked(again, pair, progress="done")) == ["r1-n1"] and not (tmp_path / "ledger").exists()
+    third = known(tmp_path)
+    third.load()
+    assert names(asked(third, pair, progress="done")) == []
+
+
+@pytest.mark.parametrize("seconds, said", [(0, "0 s"), (119, "119 s"), (300, "5 min"), (9000, "2 h"), (400_000, "5 days")])
+def test_spans(seconds: float, said: str) -> None:
+    assert span(seconds) == said
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+def told(running: Running, **arguments: Any) -> dict[str, dict[str, Any]]:
+    return {host["name"]: host for host in running.ctl("hosts", arguments)["hosts"]}
+
+
+def heard(running: Running, folder: Path, mac: int, requests: int) -> dict[str, Any]:
+    """Asks until the ledger has it: from an address that is in none of the inventory's networks."""
+    port = json.loads((folder / "services.conf").read_text())["dhcp"]["port"]
+    deadline = time.monotonic() + 30
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(requests):
+            sender.sendto(discover(mac), ("127.0.0.1", port))
+        while True:
+            found = [host for host in told(running, progress="booting,stuck").values() if host["requests"] >= requests]
+            if found:
+                return found[0]
+            assert time.monotonic() < deadline, told(running)
+
+
+def test_the_ledger_of_a_running_service(tmp_path: Path) -> None:
+    """Over the death of a worker, and over a restart."""
+    may_serve()
+    rows = "".join(f"h{mac & 15},{mac.to_bytes(6, 'big').hex(':')},10.1.0.{mac & 15}\n" for mac in MACS)
+    path = tmp_path / "hosts.csv"
+    path.write_text(f"network,10.1.0.0/24\nname,mac,address\n{rows}")
+    with serving(tmp_path, f"file://{path}") as running:
+        running.wait_for(r"generation 1: 7 hosts")
+        running.ctl("refresh", {"wait": True})
+        assert len(told(running, progress="never")) == 7
+        host = heard(running, tmp_path, MACS[0], 3)
+        assert (host["name"], host["stage"], host["verdict"]) == ("h1", "system-asked", "IGNORED_OTHER_LINK")
+        assert host["reason"] == "a system has no answer: none of its addresses fits where it asks from"
+        os.kill(children(running.process.pid)["worker"], signal.SIGKILL)
+        assert heard(running, tmp_path, MACS[0], 6)["requests"] == 6, "its successor goes on counting"
+        status = running.status()["boots"]
+        assert status["states"]["served"]["never"] == 6 and status["stages"]["system-asked"] == 1
+        ran = CliRunner().invoke(main, ["ctl", "--socket", str(tmp_path / "control.sock"), "hosts", "--never-seen"])
+        assert ran.exit_code == 0 and ran.stdout.count("not heard") == 6 and "6 hosts; nothing is known" in ran.stdout
+        since_s = running.ctl("hosts", {})["since_s"]
+    with serving(tmp_path, f"file://{path}") as running:
+        running.wait_for(r"of 1 machines it is known how far they were")
+        running.wait_for(r"generation \d+: 7 hosts|the table of generation")
+        running.ctl("refresh", {"wait": True})
+        assert told(running, progress="booting,stuck")["h1"]["requests"] == 6
+        assert abs(running.ctl("hosts", {})["since_s"] - since_s) <= 1

@@ -1,0 +1,297 @@
+"""ext/ledger.pxd and ledger.pyx: what a machine's requests make of its entry, and all rows looked through beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ext.builder import Builder, Surroundings
+from ext.classify import ClientClass
+from ext.ledger import PROGRESS, TALLY_BYTES, Ledger, Roll, create_ledger, is_ledger
+from ext.rows import Numbers
+from ext.table import STATES, Generation, Pair
+from ext.verdict import Verdict
+
+ALL = (1 << 16) - 1
+START_S = 1_700_000_000
+ROM, LOADER, SYSTEM = int(ClientClass.UEFI_X64), int(ClientClass.IPXE_HTTP), int(ClientClass.OS)
+DISCOVER, REQUEST = 1, 3
+STATE = {name: number for number, name in enumerate(STATES)}
+
+
+def sealed(builder: Builder, number: int, numbers: Numbers) -> Generation:
+    fd = builder.seal(number, Surroundings(), created_s=1, numbers=numbers)
+    try:
+        return Generation(fd)
+    finally:
+        os.close(fd)
+
+
+def filled(builder: Builder, rows: Any) -> Builder:
+    """rows: (MAC or key, name, state, address)."""
+    template, boots = builder.add_template(), builder.add_template(flags=4)
+    for key, name, state, address in rows:
+        leases = [(address, 24, template)] if state == "served" else []
+        leases = [(0, 32, boots)] if state == "proxied" else leases
+        builder.add_host(key, state=STATE[state], name=name, leases=leases)
+    return builder
+
+
+def paired(base_rows: Any, delta_rows: Any = None, gone: Any = ()) -> Pair:
+    base = sealed(filled(Builder(), base_rows), 1, Numbers([]))
+    if delta_rows is None:
+        return Pair(base)
+    builder = filled(Builder(base), delta_rows)
+    for key in gone:
+        builder.add_tombstone(key)
+    return Pair(base, sealed(builder, 2, Numbers([base], base)))
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    fd = create_ledger()
+    made = Ledger(fd)
+    os.close(fd)
+    yield made
+
+
+class Machine:
+    """Its requests, one after the other, each with a transaction of its own unless it repeats the last."""
+
+    def __init__(self, ledger: Ledger, pair: Pair, mac: int = 1) -> None:
+        self.ledger, self.pair, self.mac = ledger, pair, mac
+        self.xid, self.now_s = 1, START_S
+
+    def say(self, client: int, verdict: Verdict, after_s: int = 1, message: int = DISCOVER, again: bool = False) -> None:
+        self.xid += not again
+        self.now_s += after_s
+        self.ledger.note(self.pair, self.mac, 0, int(verdict), client, self.xid, self.now_s, message)
+
+    def boot(self, client: int, after_s: int = 5) -> None:
+        self.say(client, Verdict.OFFERED, after_s)
+        self.say(client, Verdict.ACKED, 1, REQUEST, again=True)
+
+    def row(self, later_s: int = 0) -> dict[str, Any]:
+        roll = Roll(self.pair, self.ledger)
+        now_s = self.now_s + later_s
+        _end, places = roll.look(0, len(roll), now_s, ALL, ALL)
+        (found,) = [row for row in (roll.row(place, now_s) for place in places) if row["mac"] == self.mac]
+        return found
+
+
+ONE = [(1, b"a", "served", 7)]
+
+
+def test_a_machine_goes_from_stage_to_stage(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    assert (machine.row()["stage"], machine.row()["progress"], machine.row()["last_s"]) == ("", "never", None)
+    seen = []
+    for client in (ROM, LOADER, SYSTEM):
+        machine.say(client, Verdict.OFFERED)
+        seen.append(machine.row()["stage"])
+        machine.say(client, Verdict.ACKED, message=REQUEST, again=True)
+        seen.append(machine.row()["stage"])
+    assert seen == ["rom-offered", "rom-answered", "loader-offered", "loader-answered", "system-offered", "system-answered"]
+    row = machine.row()
+    assert (row["requests"], row["silent"], row["boots"], row["class"]) == (6, 0, 1, "OS")
+    assert row["last_s"] - row["first_s"] == 5 and row["progress"] == "done"
+
+
+def test_who_asks_again_is_where_he_was(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    machine.say(ROM, Verdict.OFFERED)
+    since = machine.row()["stage_s"]
+    for _ in range(3):
+        machine.say(ROM, Verdict.OFFERED, 4)
+    row = machine.row()
+    assert (row["stage"], row["stage_s"], row["boots"], row["requests"]) == ("rom-offered", since, 1, 4)
+    machine.say(ROM, Verdict.ACKED, message=REQUEST)
+    machine.say(ROM, Verdict.ACKED, message=REQUEST, again=True)
+    machine.say(ROM, Verdict.OFFERED, again=True)
+    assert (machine.row()["stage"], machine.row()["boots"]) == ("rom-answered", 1), "a late copy of its DISCOVER"
+
+
+def test_a_boot_begins_with_an_earlier_phase_and_remembers_how_far_the_last_one_came(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for client in (ROM, LOADER, SYSTEM):
+        machine.boot(client, 20)
+    machine.boot(ROM, 600)
+    row = machine.row()
+    assert (row["boots"], row["stage"], row["reached"], row["took_s"]) == (2, "rom-answered", "system-answered", [20, 20])
+    assert row["boot_s"] > row["first_s"]
+
+
+def test_renewing_is_no_boot(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    machine.boot(SYSTEM)
+    for _ in range(3):
+        machine.say(SYSTEM, Verdict.ACKED, 1800, REQUEST)
+    assert (machine.row()["boots"], machine.row()["progress"]) == (1, "done")
+
+
+def test_who_is_offered_and_does_not_take_it_is_stuck_after_its_patience(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    machine.say(ROM, Verdict.OFFERED)
+    assert [machine.row(later)["progress"] for later in (0, 60, 61)] == ["booting", "booting", "stuck"]
+
+
+def test_who_has_no_answer_is_stuck(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    machine.say(ROM, Verdict.IGNORED_OTHER_LINK)
+    row = machine.row(100)
+    assert (row["progress"], row["stage"], row["verdict"], row["silent"]) == ("stuck", "rom-asked", "IGNORED_OTHER_LINK", 1)
+
+
+def test_who_went_further_before_is_stuck_when_it_takes_longer(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    machine.boot(ROM)
+    assert machine.row(10_000)["progress"] == "unknown", "perhaps that is all it boots"
+    machine.boot(LOADER, 100)
+    machine.boot(SYSTEM, 30)
+    machine.boot(ROM, 9_999)
+    assert [machine.row(later)["progress"] for later in (1, 160, 161)] == ["booting", "booting", "stuck"]
+    machine.boot(LOADER, 200)
+    assert machine.row()["progress"] == "booting"
+
+
+def test_who_ended_there_before_is_done(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for _ in range(2):
+        machine.boot(ROM, 500)
+    assert machine.row(10_000)["progress"] == "done"
+
+
+def test_a_proxied_machine_needs_no_ack_of_ours(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired([(1, b"a", "proxied", 0)]))
+    machine.say(ROM, Verdict.OFFERED_PROXY)
+    assert machine.row(1000)["progress"] == "unknown"
+
+
+@pytest.mark.parametrize("state, progress", [("disabled", "refused"), ("no-address", "stuck"), ("conflict", "stuck")])
+def test_rows_that_are_not_answered(ledger: Ledger, state: str, progress: str) -> None:
+    machine = Machine(ledger, paired([(1, b"a", state, 0)]))
+    assert machine.row()["progress"] == "never"
+    machine.say(ROM, Verdict.IGNORED_DISABLED)
+    assert machine.row()["progress"] == progress
+
+
+def test_a_row_that_gets_another_s_number_begins_anew(ledger: Ledger) -> None:
+    """The number is that of a row of before, which no kept generation has any more."""
+    Machine(ledger, paired(ONE)).boot(ROM)
+    other = Machine(ledger, paired([(2, b"b", "served", 8)]), 2)
+    assert other.row()["progress"] == "never"
+    other.say(ROM, Verdict.OFFERED)
+    assert (other.row()["requests"], other.row()["boots"]) == (1, 1)
+
+
+def test_an_entry_outlives_generations(ledger: Ledger) -> None:
+    base = [(n, b"h%d" % n, "served", n) for n in range(1, 6)]
+    first = paired(base)
+    Machine(ledger, first, 4).boot(ROM)
+    delta = Pair(first.base, sealed(filled(Builder(first.base), [(4, b"h4", "served", 44)]), 2, Numbers([first.base], first.base)))
+    assert Machine(ledger, delta, 4).row()["stage"] == "rom-answered"
+
+
+def counted(pair: Pair, ledger: Ledger, now_s: int, piece: int) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    roll, tally, place = Roll(pair, ledger), bytearray(TALLY_BYTES), 0
+    while place < len(roll):
+        place = roll.count(place, piece, tally, now_s)
+    found: tuple[dict[str, dict[str, int]], dict[str, int]] = Roll.tallied(tally)
+    return found
+
+
+@pytest.mark.parametrize("piece", [1, 2, 100])
+def test_totals_add_up_to_the_rows_that_count(ledger: Ledger, piece: int) -> None:
+    base = [(n, b"h%d" % n, "served", n) for n in range(1, 8)] + [(8, b"h8", "conflict", 0)]
+    pair = paired(base, [(2, b"h2", "disabled", 0), (9, b"h9", "served", 9)], gone=[3])
+    Machine(ledger, pair, 1).boot(ROM)
+    Machine(ledger, pair, 9).boot(SYSTEM)
+    states, stages = counted(pair, ledger, START_S, piece)
+    assert {state: sum(found.values()) for state, found in states.items() if any(found.values())} == {
+        "served": 6, "disabled": 1, "conflict": 1,
+    }  # fmt: skip
+    assert states["served"] == {"never": 4, "booting": 0, "stuck": 0, "done": 1, "unknown": 1, "refused": 0}
+    assert {stage: many for stage, many in stages.items() if many} == {"rom-answered": 1, "system-answered": 1}
+    assert sum(map(len, states.values())) == len(PROGRESS) * (len(STATES) - 1)
+
+
+def test_rows_are_looked_for(ledger: Ledger) -> None:
+    pair = paired([(n, b"h%d" % n, "served", n) for n in range(1, 6)], [(6, b"h6", "conflict", 0)], gone=[5])
+    ledger.note(pair, 2, 0, int(Verdict.OFFERED), ROM, 1, START_S, DISCOVER, 0x0A000001)
+    roll = Roll(pair, ledger)
+
+    def found(states: int = ALL, progress: int = ALL, *more: Any) -> list[int]:
+        end, places = roll.look(0, 100, START_S, states, progress, *more)
+        assert end == len(roll)
+        return [roll.row(place, START_S)["mac"] for place in places]
+
+    assert found() == [1, 2, 3, 4, 6]
+    assert found(1 << STATE["conflict"]) == [6]
+    assert found(ALL, 1 << PROGRESS.index("booting")) == [2]
+    assert found(ALL, ALL, 0x0A000001) == [2] and found(ALL, ALL, 0x0A000002) == []
+    assert found(ALL, ALL, None, 3, 4) == [3, 4]
+    place, some = roll.look(0, 2, START_S, ALL, ALL)
+    assert [roll.row(at, START_S)["mac"] for at in some] == [1, 2] and roll.name(some[0]) == b"h1"
+    assert roll.look(place, 100, START_S, ALL, ALL)[1][0] == 2, "the next page begins there"
+
+
+# --- over a restart ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_known_again(ledger: Ledger) -> None:
+    pair = paired([(n, b"h%d" % n, "served", n) for n in range(1, 200)])
+    for mac in (1, 77, 199):
+        Machine(ledger, pair, mac).boot(ROM)
+    fd = create_ledger()
+    again = Ledger(fd)
+    os.close(fd)
+    assert not again.is_loaded and again.load(ledger.saved()) == 3 and again.is_loaded
+    assert again.since_s == ledger.since_s
+    for mac in (1, 77, 199):
+        assert abs(Machine(again, pair, mac).row()["stage_s"] - Machine(ledger, pair, mac).row()["stage_s"]) <= 1
+        assert Machine(again, pair, mac).row()["stage"] == "rom-answered"
+    assert Machine(again, pair, 2).row()["progress"] == "never"
+
+
+def test_what_a_worker_wrote_meanwhile_is_younger(ledger: Ledger) -> None:
+    pair = paired(ONE)
+    Machine(ledger, pair).boot(ROM)
+    fd = create_ledger()
+    again = Ledger(fd)
+    os.close(fd)
+    Machine(again, pair).boot(SYSTEM)
+    assert again.load(ledger.saved()) == 0 and Machine(again, pair).row()["stage"] == "system-answered"
+
+
+@pytest.mark.parametrize("spoil", ["cut", "changed", "empty", "other", "count"])
+def test_a_damaged_file_is_not_believed(ledger: Ledger, spoil: str) -> None:
+    pair = paired(ONE)
+    Machine(ledger, pair).boot(ROM)
+    content = ledger.saved()
+    content = {
+        "cut": content[:-9], "changed": content[:40] + b"x" + content[41:], "empty": b"", "other": b"x" * 200,
+        "count": content[:27] + b"\xff" * 8 + content[35:],
+    }[spoil]  # fmt: skip
+    fd = create_ledger()
+    again = Ledger(fd)
+    os.close(fd)
+    with pytest.raises(ValueError, match="it"):
+        again.load(content)
+    assert Machine(again, pair).row()["progress"] == "never"
+
+
+def test_memory_is_taken_where_something_is_written(ledger: Ledger) -> None:
+    assert os.fstat(ledger.fd).st_blocks * 512 <= 1 << 16
+    assert ledger.extents() == [] or sum(many for _first, many in ledger.extents()) < 1 << 10
+
+
+def test_a_ledger_of_another_layout_is_told_apart(ledger: Ledger) -> None:
+    assert is_ledger(ledger.fd)
+    fd = os.memfd_create("other")
+    os.write(fd, b"x" * 100)
+    assert not is_ledger(fd)
+    with pytest.raises(ValueError, match="no boot ledger"):
+        Ledger(fd)
+    os.close(fd)
