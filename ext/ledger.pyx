@@ -14,13 +14,16 @@ import time
 import zlib
 
 from ext.leases cimport *
-from ext.ledger cimport *
+from ext.ledger cimport (KEY_BYTES, LEDGER_MAGIC, LEDGER_PLACES, LEDGER_VERSION, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM,
+                         STEP_ANSWERED, STEP_ASKED, STEP_MASK, STEP_OFFERED, Entry, LedgerHead, enter, ledger_bytes,
+                         ledger_key)
 from ext.mapping cimport map_shared
 from ext.net cimport munmap
 from ext.request cimport Request
 from ext.rfc2131 cimport Bootp
 from ext.table cimport Generation, Pair
-from ext.wire cimport swap32
+from ext.verdict cimport GO_ON, NAKED, NOTED_RELEASE, Verdict as CVerdict
+from ext.wire cimport load32, swap32
 
 from ext.classify import ClientClass
 from ext.page import new_page
@@ -30,8 +33,10 @@ from ext.verdict import Verdict
 
 cdef enum:
     PATIENCE_S = 60                # who asks or was offered something, and is not further after this, is stuck
-    LATE_S = 60                    # beyond what the boots before took from one phase to the next
+    LATE_S = 60                    # beyond what the boots before took from one phase to the next,
+    FIRST_TIME_S = 240             # and what a machine may take of which no boot before is known
     STATE_COUNT = 8
+    SAVED_BYTES = 4 + 64           # of an entry on disk: its place in front of it
     STAGE_COUNT = 16
 
 cdef enum Progress:                # of a row's machine
@@ -49,7 +54,7 @@ STEPS = ("asked", "offered", "answered")
 LEDGER_BYTES = ledger_bytes()
 SAVED_MAGIC = b"bootstorm ledger 1\n"
 SAVED_HEAD = struct.Struct("<19sqQ")   # magic, since (seconds since 1970), records; a checksum ends the whole
-SAVED_BYTES = 4 + sizeof(Entry)
+GROUP_BYTES = PROGRESS_COUNT * 8
 TALLY_BYTES = (STATE_COUNT * PROGRESS_COUNT + STAGE_COUNT) * 8
 assert sizeof(Entry) == 64 and sizeof(LedgerHead) == 4096 + sizeof(Entry) and len(STATES) == STATE_COUNT
 
@@ -120,20 +125,21 @@ cdef class Ledger:
     def note(self, Pair pair not None, mac: int, role: int, verdict: int, client: int, xid: int, now_s: int,
              message_type: int = 1, giaddr: int = 0) -> None:
         """As a worker enters a request of a row's machine: for tests and the demo's replay."""
-        cdef Host host
+        cdef const Lease *lease
         cdef Request request
         cdef Bootp bootp
         cdef uint64_t key = (<uint64_t>1 << 63) | (<uint64_t>role << 48) | <uint64_t>mac
         memset(&request, 0, sizeof(request))
         memset(&bootp, 0, sizeof(bootp))
         bootp.xid_be, bootp.giaddr_be = swap32(xid), swap32(giaddr)
-        request.bootp, request.client_class, request.message_type = &bootp, client, message_type
-        host.lease = find_in(&pair.site.delta, key)
-        if host.lease == NULL:
-            host.lease = find_in(&pair.site.base, key)
-        if host.lease == NULL:
+        request.bootp = &bootp
+        request.client_class, request.message_type = client, message_type
+        lease = find_in(&pair.site.delta, key)
+        if lease == NULL:
+            lease = find_in(&pair.site.base, key)
+        if lease == NULL:
             raise KeyError(f"{mac:012x}")
-        enter(self.head.entries + number_of(host.lease), host.lease, &request, <Verdict>verdict, now_s)
+        enter(self.head.entries + number_of(lease), lease, &request, <CVerdict><int>verdict, now_s)
 
     cdef dict entry(self, const Lease *lease):
         cdef const Entry *entry = self.head.entries + number_of(lease)
@@ -169,24 +175,34 @@ cdef class Ledger:
 
     def saved(self) -> bytes:
         """For load(), of any clock: times are seconds since 1970 by this one."""
+        cdef const Entry *entries = self.head.entries
         cdef Entry copy
-        cdef uint64_t i
+        cdef uint64_t first, end, i, taken = 0
+        cdef uint32_t number
+        cdef uint8_t *at
         cdef int64_t behind = self.behind_s()
-        parts = []
-        for first, many in self.extents():
-            for i in range(first, first + many):
-                if self.head.entries[i].key == 0:
+        found = [(each, each + many) for each, many in self.extents()]
+        room = bytearray(sum([end - first for first, end in found]) * SAVED_BYTES)
+        at = <uint8_t *><char *>room
+        for first, end in found:
+            for i in range(first, end):
+                if entries[i].key == 0:
                     continue
-                copy = self.head.entries[i]
+                number, copy = <uint32_t>i, entries[i]
                 shift(&copy, behind)
-                parts.append(struct.pack("<I", i) + (<const char *>&copy)[:sizeof(Entry)])
-        content = SAVED_HEAD.pack(SAVED_MAGIC, self.since_s, len(parts)) + b"".join(parts)
+                memcpy(at, &number, 4)
+                memcpy(at + 4, &copy, sizeof(Entry))
+                at += SAVED_BYTES
+                taken += 1
+        content = SAVED_HEAD.pack(SAVED_MAGIC, self.since_s, taken) + room[:taken * SAVED_BYTES]
         return content + struct.pack("<I", zlib.crc32(content))
 
     def load(self, bytes content not None) -> int:
         """Takes in what saved() gave, where no worker has written yet; how many.  Raises ValueError, and then took nothing."""
         cdef Entry copy
         cdef uint32_t number
+        cdef const uint8_t *at
+        cdef uint64_t i, taken = 0
         cdef int64_t behind = self.behind_s()
         self.head.loaded = 1
         if len(content) < SAVED_HEAD.size + 4 or not content.startswith(SAVED_MAGIC):
@@ -196,10 +212,11 @@ cdef class Ledger:
         _magic, since_s, count = SAVED_HEAD.unpack_from(content)
         if len(content) != SAVED_HEAD.size + count * SAVED_BYTES + 4:
             raise ValueError(f"{len(content)} bytes, and it says {count} entries")
-        taken = 0
-        for at in range(SAVED_HEAD.size, len(content) - 4, SAVED_BYTES):
-            (number,) = struct.unpack_from("<I", content, at)
-            memcpy(&copy, <const char *>content + <size_t>at + 4, sizeof(Entry))
+        at = <const uint8_t *><const char *>content + <size_t>SAVED_HEAD.size
+        for i in range(<uint64_t>count):
+            number = load32(at)
+            memcpy(&copy, at + 4, sizeof(Entry))
+            at += SAVED_BYTES
             if not 0 < number < LEDGER_PLACES or not is_possible(&copy) or self.head.entries[number].key != 0:
                 continue
             shift(&copy, -behind)
@@ -209,11 +226,14 @@ cdef class Ledger:
         return taken
 
 
+cdef uint32_t shifted(uint32_t moment_s, int64_t by_s) noexcept nogil:
+    cdef int64_t found = moment_s + by_s
+    return <uint32_t>found if 0 < found < 0xffffffff else 1
+
+
 cdef void shift(Entry *entry, int64_t by_s) noexcept nogil:
-    entry.first_s = <uint32_t>max(1, entry.first_s + by_s)
-    entry.last_s = <uint32_t>max(1, entry.last_s + by_s)
-    entry.stage_s = <uint32_t>max(1, entry.stage_s + by_s)
-    entry.boot_s = <uint32_t>max(1, entry.boot_s + by_s)
+    entry.first_s, entry.last_s = shifted(entry.first_s, by_s), shifted(entry.last_s, by_s)
+    entry.stage_s, entry.boot_s = shifted(entry.stage_s, by_s), shifted(entry.boot_s, by_s)
 
 
 cdef bint is_possible(const Entry *entry) noexcept nogil:
@@ -222,11 +242,13 @@ cdef bint is_possible(const Entry *entry) noexcept nogil:
             and entry.verdict < GO_ON)
 
 
-cdef Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s) noexcept nogil:
+cdef Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s, uint8_t end) noexcept nogil:
+    """end: the Phase in which the machine's boots end, 0 where nobody says."""
     cdef uint8_t phase = entry.stage >> PHASE_SHIFT
     cdef bint is_late = now_s > entry.stage_s and now_s - entry.stage_s > PATIENCE_S
     cdef bint is_told = entry.stage & STEP_MASK == STEP_ANSWERED
     cdef const uint16_t *took
+    cdef uint32_t took_s
     if entry.key != ledger_key(lease):
         return NEVER
     if not is_answered(lease.state):
@@ -237,14 +259,15 @@ cdef Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s
         return STUCK if is_late else BOOTING
     if not is_told:
         return STUCK if is_late else BOOTING
-    if phase == PHASE_SYSTEM:
+    if phase == PHASE_SYSTEM or (end != 0 and phase >= end):
         return DONE
-    if entry.reached >> PHASE_SHIFT <= phase:
+    if end == 0 and entry.reached >> PHASE_SHIFT <= phase:
         return DONE if entry.boots > 1 and entry.reached & STEP_MASK != STEP_ASKED else UNKNOWN
     took = entry.took_s[phase - PHASE_ROM]
-    if now_s > entry.stage_s and now_s - entry.stage_s > max(took[0], took[1]) + <uint32_t>LATE_S:
-        return STUCK
-    return BOOTING
+    took_s = max(took[0], took[1])
+    if took_s == 0 and entry.reached >> PHASE_SHIFT <= phase:
+        took_s = FIRST_TIME_S
+    return STUCK if now_s > entry.stage_s and now_s - entry.stage_s > took_s + <uint32_t>LATE_S else BOOTING
 
 
 cdef bint has_address(const Lease *lease, uint32_t first, uint32_t last) noexcept nogil:
@@ -257,17 +280,27 @@ cdef bint has_address(const Lease *lease, uint32_t first, uint32_t last) noexcep
 
 cdef class Roll:
     """All rows of a pair, each once, beside the ledger.  A place is that of a row's first lease: in the base, and from the
-    base's end on in the delta."""
+    base's end on in the delta.
+
+    groups: of each row number 4 octets, which group of containers the row's object is in and where its boots end
+    (ext/rows.pyx: grouped); 0, and what lies behind the end: not known.  ends: of each group a Phase, 0: not said."""
     cdef readonly Pair pair
     cdef readonly Ledger ledger
     cdef const Table *base
     cdef const Table *delta
     cdef uint8_t *replaced         # a bit for each lease of the base: the delta has another word about that row
+    cdef readonly bytes groups, ends
+    cdef const uint32_t *group_of_number
+    cdef uint32_t group_count
+    cdef const uint8_t *end_of_group
+    cdef uint32_t end_count
 
-    def __cinit__(self, Pair pair not None, Ledger ledger not None):
+    def __cinit__(self, Pair pair not None, Ledger ledger not None, bytes groups=b"", bytes ends=b""):
         cdef const Lease *found
         cdef uint32_t i = 0, at
-        self.pair, self.ledger = pair, ledger
+        self.pair, self.ledger, self.groups, self.ends = pair, ledger, groups, ends
+        self.group_of_number, self.group_count = <const uint32_t *><const char *>groups, len(groups) // 4
+        self.end_of_group, self.end_count = <const uint8_t *><const char *>ends, len(ends)
         self.base, self.delta = &pair.site.base, &pair.site.delta
         self.replaced = <uint8_t *>PyMem_RawCalloc(self.base.lease_count // 8 + 1, 1)
         if self.replaced == NULL:
@@ -285,6 +318,13 @@ cdef class Roll:
     def __len__(self) -> int:
         """Places."""
         return self.base.lease_count + self.delta.lease_count
+
+    cdef uint32_t group_at(self, uint32_t number) noexcept nogil:
+        return self.group_of_number[number] if number < self.group_count else 0
+
+    cdef Progress progress(self, const Lease *lease, const Entry *entry, int64_t now_s) noexcept nogil:
+        cdef uint32_t group = self.group_at(number_of(lease))
+        return progress_of(lease, entry, <uint32_t>now_s, self.end_of_group[group] if group < self.end_count else 0)
 
     cdef const Lease *row_at(self, uint32_t place) noexcept nogil:
         """NULL: none that counts stands there."""
@@ -316,11 +356,34 @@ cdef class Roll:
                 if lease == NULL:
                     continue
                 entry = self.ledger.head.entries + number_of(lease)
-                progress = progress_of(lease, entry, <uint32_t>now_s)
+                progress = self.progress(lease, entry, now_s)
                 counts[state_of(lease) * PROGRESS_COUNT + progress] += 1
                 if progress != NEVER:
                     counts[STATE_COUNT * PROGRESS_COUNT + entry.stage % STAGE_COUNT] += 1
         return place
+
+    def count_groups(self, uint32_t place, uint32_t rows, counts, int64_t now_s) -> int:
+        """As count(), for each group; counts: a bytearray of GROUP_BYTES for each group that there is (counted())."""
+        cdef uint32_t end = len(self), group, room = len(counts) // (PROGRESS_COUNT * 8)
+        cdef uint64_t *into = <uint64_t *><char *><bytearray>counts
+        cdef const Lease *lease
+        with nogil:
+            while place < end and rows != 0:
+                lease = self.row_at(place)
+                place = self.after(place)
+                rows -= 1
+                if lease == NULL:
+                    continue
+                group = self.group_at(number_of(lease))
+                if group < room:
+                    into[group * PROGRESS_COUNT + self.progress(lease, self.ledger.head.entries + number_of(lease), now_s)] += 1
+        return place
+
+    @staticmethod
+    def counted(counts) -> list:
+        """[{progress: rows}] of each group, of what count_groups() added up."""
+        found = struct.unpack(f"<{len(counts) // 8}Q", counts)
+        return [dict(zip(PROGRESS, found[at:at + PROGRESS_COUNT])) for at in range(0, len(found), PROGRESS_COUNT)]
 
     @staticmethod
     def tallied(tally) -> tuple:
@@ -338,14 +401,18 @@ cdef class Roll:
         return states, stages
 
     def look(self, uint32_t place, uint32_t rows, int64_t now_s, uint32_t states, uint32_t progresses,
-             relay=None, uint32_t first=0, uint32_t last=0xffffffff) -> tuple:
-        """(next place, [places]) of rows whose state and progress are in two sets of bits, which were last heard by a relay,
-        and which have an address from first to last, where either is asked for."""
+             relay=None, uint32_t first=0, uint32_t last=0xffffffff, bytes wanted_groups=None) -> tuple:
+        """(next place, [places]) of rows whose state and progress are in two sets of bits; and, where it is asked for, which
+        were last heard by a relay, have an address from first to last, and are in a group of which the octet is not 0."""
         cdef uint32_t end = len(self)
         cdef const Lease *lease
         cdef const Entry *entry
         cdef uint32_t wanted_be = swap32(relay) if relay is not None else 0
         cdef bint by_relay = relay is not None, by_address = first != 0 or last != 0xffffffff
+        cdef const uint8_t *bits = NULL
+        cdef uint32_t group, group_room = 0
+        if wanted_groups is not None:
+            bits, group_room = <const uint8_t *><const char *>wanted_groups, len(wanted_groups)
         found = []
         while place < end and rows != 0:
             lease = self.row_at(place)
@@ -355,8 +422,12 @@ cdef class Roll:
             if lease == NULL or not states >> state_of(lease) & 1:
                 continue
             entry = self.ledger.head.entries + number_of(lease)
-            if not progresses >> progress_of(lease, entry, <uint32_t>now_s) & 1:
+            if not progresses >> self.progress(lease, entry, now_s) & 1:
                 continue
+            if wanted_groups is not None:
+                group = self.group_at(number_of(lease))
+                if group >= group_room or not bits[group]:
+                    continue
             if by_relay and (entry.key != ledger_key(lease) or entry.giaddr_be != wanted_be):
                 continue
             if by_address and not has_address(lease, first, last):
@@ -380,6 +451,7 @@ cdef class Roll:
             "name": self.name(place), "state": STATES[state_of(lease)],
             "addresses": [swap32(lease[i].address_be) for i in range(lease.lease_count)] if lease.state == SERVED else [],
             "port": lease.template_index if state_of(lease) == OTHER_PORT else None,
-            "progress": PROGRESS[progress_of(lease, self.ledger.head.entries + number_of(lease), <uint32_t>now_s)],
+            "progress": PROGRESS[self.progress(lease, self.ledger.head.entries + number_of(lease), now_s)],
+            "group": self.group_at(number_of(lease)),
             **self.ledger.entry(lease),
         }

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from ext.leases cimport *
-from ext.table cimport Generation
+from ext.table cimport Generation, Pair
 
 cdef enum:
     NUMBERS_MAX = 1 << 24          # 0 is none
@@ -98,6 +98,34 @@ cdef class Numbers:
                     set_number(leases + at + i, number)
                 at += leases[at].lease_count
         return 0
+
+
+def grouped(Pair pair not None, parts, bytes before not None=b"") -> bytes:
+    """Of each row number of a pair 4 octets, the number of a group.  parts: [(array of "Q", keys of rows; array of "I", the
+    group of each)]; before: what stays for rows that are in none of them."""
+    cdef const uint64_t[:] keys
+    cdef const uint32_t[:] groups
+    cdef uint32_t *into
+    cdef const Lease *lease
+    cdef uint64_t i, room = len(before) // 4
+    cdef Table *tables[2]
+    cdef int at
+    tables[0], tables[1] = &pair.site.base, &pair.site.delta
+    for at in range(2):
+        i = 0
+        while i < tables[at].lease_count:
+            room = max(room, <uint64_t>number_of(tables[at].leases + i) + 1)
+            i += tables[at].leases[i].lease_count
+    found = bytearray(before.ljust(4 * room, b"\0"))
+    into = <uint32_t *><char *>found
+    for keys, groups in parts:
+        for i in range(<uint64_t>len(keys)):
+            lease = find_in(tables[1], <uint64_t>1 << 63 | keys[i])
+            if lease == NULL:
+                lease = find_in(tables[0], <uint64_t>1 << 63 | keys[i])
+            if lease != NULL:
+                into[number_of(lease)] = groups[i]
+    return bytes(found)
 
 
 cdef int64_t count_hosts(const Lease *leases, uint32_t count, const uint8_t *heap) except -1:

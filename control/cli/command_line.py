@@ -356,16 +356,26 @@ def faults(client: Any, named: str | None, kind: str | None, as_json: bool) -> N
 @click.option("--never-seen", is_flag=True, help="Those that have not been heard.")
 @click.option("--progress", metavar="PROGRESS[,...]", help="never, booting, stuck, done, unknown, refused.")
 @click.option("--name", metavar="GLOB", help="Such as `rack7-*`.")
+@click.option("--pool", metavar="GLOB", help="That they are in, at whatever depth.")
+@click.option("--rack", metavar="GLOB", help="That they are in.")
 @click.option("--relay", metavar="ADDRESS", help="By which they were heard last.")
 @click.option("--address", metavar="ADDRESS[/PREFIX]", help="That they have.")
+@click.option("--by", type=click.Choice(["pool", "rack"]), help="Only how many there are, for each pool or rack.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj
-def hosts(client: Any, stuck: bool, never_seen: bool, progress: str | None, as_json: bool, **wanted: str | None) -> None:
+def hosts(
+    client: Any, stuck: bool, never_seen: bool, progress: str | None, by: str | None, as_json: bool, **wanted: str | None
+) -> None:
     """Every host: how far its boot is, since when, and why no further."""
-    from control.cli.hosts_text import print_hosts
+    from control.cli.hosts_text import print_hosts, print_sums
 
     words = [word for word, on in (("stuck", stuck), ("never", never_seen)) if on] + ([progress] if progress else [])
     client.as_json = client.as_json or as_json
+    if by is not None:
+        if words or any(value is not None for value in wanted.values()):
+            raise click.UsageError("--by counts all hosts; it takes no filter")
+        print_sums(client, by)
+        return
     print_hosts(client, {**wanted, "progress": ",".join(words) or None})
 
 

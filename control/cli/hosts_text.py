@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,22 @@ def print_hosts(client: Client, wanted: Mapping[str, Any]) -> None:
                 click.echo(render_host(shown_all(host)))
         since = datetime.fromtimestamp(first["since_s"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         click.echo(f"{many:,} hosts; nothing is known of what was before {since}")
+    except CallFailed as failed:
+        click.echo(f"bootstorm: {shown(str(failed))}", err=True)
+        sys.exit(FAILED)
+
+
+def print_sums(client: Client, by: str) -> None:
+    """A line for each pool or rack; exit 1 with one line on stderr when there is no answer."""
+    try:
+        sums = client.call("hosts", {"by": by})
+        if client.as_json:
+            click.echo(json.dumps(sums, indent=2))
+            return
+        columns = ("never", "booting", "stuck", "done", "unknown", "refused")
+        click.echo(f"{by:<24}" + "".join(f"{word:>10}" for word in columns))
+        for name, progress in sums["of"].items():
+            click.echo(f"{shown(name) or '(in none)':<24}" + "".join(f"{progress[word]:>10,}" for word in columns))
     except CallFailed as failed:
         click.echo(f"bootstorm: {shown(str(failed))}", err=True)
         sys.exit(FAILED)

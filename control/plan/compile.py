@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from control.config.config import Dhcp
 from control.mac import show_mac
 from control.plan.conflicts import conflicts, contested_keys
 from control.plan.contexts import Context, Faults
+from control.plan.groups import Groups
 from control.plan.plan import Rules
 from control.plan.rows import Claims, Contested, Row
 from control.plan.templates import Template
@@ -33,10 +35,12 @@ ROWS_TOLD = 1_000  # planned between two words of progress
 
 @dataclass(slots=True)
 class Segment:
-    """reasons: MAC -> why it is not answered, the first REPORT_LINES_MAX."""
+    """reasons: MAC -> why it is not answered, the first REPORT_LINES_MAX.  keys, groups: of each row, Groups.of()."""
 
     digest: bytes
     rows: Builder = field(default_factory=Builder)
+    keys: array[int] = field(default_factory=lambda: array("Q"))
+    groups: array[int] = field(default_factory=lambda: array("I"))
     faults: Faults = field(default_factory=Faults)
     reasons: dict[str, str] = field(default_factory=dict)
     quarantined: int = 0
@@ -60,6 +64,7 @@ class Compiler:
         self.config = config
         self.segments: dict[str, Segment] = {}
         self.contexts: Mapping[bytes, Context] = {}
+        self.groups = Groups()
 
     def begin(self, frame: Inventory) -> Compilation:
         return Compilation(self, Rules(frame, self.config, self.contexts))
@@ -75,6 +80,7 @@ class Compilation:
 
     def __init__(self, compiler: Compiler, rules: Rules) -> None:
         self.before = compiler.segments
+        self.groups = compiler.groups
         self.rules = rules
         self.digest = rules.digest
         self.segments: dict[str, Segment] = {}
@@ -153,8 +159,11 @@ class Compilation:
             else:
                 rows, claims = rules.undecided(thing, unread)
                 self.note_undecided(segment, thing.path, unread)
+            group = self.groups.of(frame.parents.get(thing.path, ()), rules.ends) if rows else 0
             for row in rows:
                 filler.add(row)
+                segment.keys.append(row.key)
+                segment.groups.append(group)
                 if row.reason and len(segment.reasons) < REPORT_LINES_MAX:
                     segment.reasons.setdefault(show_mac(row.key), row.reason)
             segment.quarantined += unread is None and any(row.state is State.QUARANTINED for row in rows)
@@ -209,7 +218,7 @@ class Compilation:
             above = parents.get(path, ())
             said = known.get(above) if above.__class__ is tuple else None
             if said is None:
-                said = context(path).digest
+                said = context(path).digest + b"%d" % self.groups.of(above, "")  # who it is told to be in counts, too
                 if above.__class__ is tuple:
                     known[above] = said
             parts.append(path.encode("utf-8", "backslashreplace") + said)

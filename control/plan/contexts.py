@@ -23,6 +23,8 @@ from control.sources.reasons import OTHER, Reason, reason_of
 ENABLED = "enabled"
 PROXY = "proxy"  # another server gives the address, we say what to boot
 BOOT_PORTS = "boot-ports"  # which cards of a host are served, plan/ports.py
+BOOT_ENDS = "boot-ends"  # the last phase of a boot that asks by DHCP
+ENDS = {"rom": "rom", "ipxe": "loader", "os": "system"}  # its values -> phases, ext/ledger.pyx
 OVERLOAD, ALWAYS_BROADCAST = "overload", "always-broadcast"
 SWITCHES = {OVERLOAD, ALWAYS_BROADCAST}  # no options: how replies are made, for everybody or for one class
 _BOOT_FILE = "67"
@@ -106,7 +108,7 @@ class Reader:
                 known = str(option.code)
             else:
                 dashed = name.lower().replace("_", "-")
-                known = dashed if dashed in (URL_KEY, BOOT_PORTS) or dashed in SWITCHES else name.lower()
+                known = dashed if dashed in (URL_KEY, BOOT_PORTS, BOOT_ENDS) or dashed in SWITCHES else name.lower()
                 said_to = LOADS_URL.get(said_to, said_to) if known == URL_KEY else said_to
             known = self.identities[subkey] = f"{known}{SEPARATOR}{said_to}" if said_to else known
         return known
@@ -144,7 +146,10 @@ class Reader:
         """Encoded values.  One that cannot be sent costs that option, not the host, and is reported."""
         found: Payloads = {}
         for key, values in merged.items():
-            if key in (ENABLED, PROXY, BOOT_PORTS):
+            if key in (ENABLED, PROXY, BOOT_PORTS, BOOT_ENDS):
+                if key == BOOT_ENDS and not ends_of(merged):
+                    said = f"dhcp {values.subkey} = {quote(values.values[0])}: wanted one of {', '.join(ENDS)}"
+                    blame(values.origin, said, "bad-value", values.subkey)
                 continue
             found[key] = None
             if Said.UNUSABLE in values.values:
@@ -226,6 +231,7 @@ class Context:
     templates: dict[Any, Any] = field(default_factory=dict)
     usual: bool = False  # hosts with nothing of their own are served, with an address of ours
     ports: Ports | None = None  # that are served; None: nothing is said
+    ends: str = ""  # where boots end: a phase, or nothing
 
     @property
     def enabled(self) -> Values | None:
@@ -263,7 +269,7 @@ class Contexts:
         payloads = self.reader.payloads(merged, faults.blame)
         usual = is_usual(merged)
         ports = boot_ports(merged) if usual else None
-        return Context(digest, merged, payloads, faults, usual=usual, ports=ports)
+        return Context(digest, merged, payloads, faults, usual=usual, ports=ports, ends=ends_of(merged))
 
     def in_use(self) -> dict[bytes, Context]:
         return {context.digest: context for context in self.by_parents.values()}
@@ -292,6 +298,12 @@ def boot_ports(merged: Merged) -> Ports | None:
     """What is said of which ports are served.  Raises BadRecord."""
     values = merged.get(BOOT_PORTS)
     return parse_ports(values.subkey, values.values, values.origin) if values is not None else None
+
+
+def ends_of(merged: Merged) -> str:
+    """The phase in which boots end; nothing where nobody says, or what is none."""
+    values = merged.get(BOOT_ENDS)
+    return ENDS.get(str(values.values[0]).strip().lower(), "") if values is not None else ""
 
 
 def is_on(values: Values) -> bool:

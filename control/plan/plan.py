@@ -33,6 +33,7 @@ from control.plan.contexts import (
     Reader,
     Values,
     boot_ports,
+    ends_of,
     is_enabled,
     is_proxied,
 )
@@ -110,6 +111,7 @@ class Rules:
         self.reader = Reader(Vocabulary(config.extra_options), self.classes)
         self.contexts = Contexts(frame, self.reader, known or {})
         self.faults = Faults()
+        self.ends = ""  # where the boots of the host that was planned last end
         self.managers: dict[str, Manager] = {}
         self.manager_faults = Faults()
         for path in frame.managers:
@@ -170,6 +172,7 @@ class Rules:
         """The rows of a host, one a card (of a port that claims several MACs none is answered; none without a MAC), and
         what it has without being answered with it, whatever it is and in whatever state."""
         context = self.context(thing.path)
+        self.ends = context.ends
         usual = self.usual_rows(thing, context)
         if usual is not None:
             return usual, []
@@ -263,6 +266,7 @@ class Rules:
 
     def unusual_rows(self, thing: Thing, context: Context) -> list[Row]:
         """By all rules.  Also makes what usual_rows takes: the template of hosts that have nothing of their own."""
+        self.ends = ends_of(self.reader.own(thing)) or context.ends
         cards = read_cards(thing)
         for fault in cards.faults:
             self.faults.blame(thing.name, fault, "bad-mac")

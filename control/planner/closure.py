@@ -90,6 +90,7 @@ class Closure:
     plan: Plan
     claims: Claims
     names: set[str]  # of objects that the inventory has
+    inventory: Inventory  # all that was read
 
 
 Read = Callable[[list[str], list[str], Inventory], Inventory]  # control.sources.model.Source.read_hosts
@@ -111,7 +112,7 @@ def read_closed(
     inventory = read(macs, names, frame)
     there = {name_of(path) for path in (*inventory.fresh, *inventory.lost, *inventory.managers) if path}
     plan, paths = planned(inventory), paths_read(inventory, frame)
-    rows = rows_of(plan, paths)
+    rows, whole = rows_of(plan, paths), inventory
     keys, more_names = close_over(view, disputes, plan, rows, paths, asked)
     # What a container said at the last full read is no reason to silence anybody: perhaps it says so no more.
     more_names |= names_of_others(plan.contested, paths)
@@ -130,6 +131,7 @@ def read_closed(
         for path, addresses in inventory.claimed.items():
             more.claimed.setdefault(path, set()).update(addresses)
         plan = planned(more)
+        whole = more
         leave_to_the_unread(plan, paths, known, {*macs, *more_macs}, {*names, *more_names})
         rows = rows_of(plan, paths)
     # All of an object was read: a row of it that was not planned is gone, whoever asked for that.
@@ -139,7 +141,8 @@ def read_closed(
     for claim in plan.claims:
         if claim[2] in claims:
             claims[claim[2]].append(claim)
-    return Closure(keys - unsure, {key: row for key, row in rows.items() if key not in unsure}, plan, claims, there)
+    kept = {key: row for key, row in rows.items() if key not in unsure}
+    return Closure(keys - unsure, kept, plan, claims, there, whole)
 
 
 def paths_read(inventory: Inventory, frame: Inventory) -> set[str]:

@@ -13,17 +13,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from typing import Any, TypeVar
 
-import msgpack
 from ext.builder import Surroundings
 from ext.table import Changes, Generation, Keys, TableInvalid, compare, row_key
 
 from control.clusto.errors import InventoryDown
 from control.config.config import Config
 from control.mac import show_mac
-from control.plan.compile import REPORT_LINES_MAX, Assembled, Compilation, Compiler, Younger, encoded
+from control.plan.compile import Assembled, Compilation, Compiler, Younger, encoded
 from control.plan.contexts import Faults
 from control.plan.guards import Flips, shrinking
 from control.plan.networks import kept_shared
@@ -32,8 +30,8 @@ from control.plan.plan import plan_hosts
 from control.plan.rows import Claim
 from control.plan.site_facts import surroundings
 from control.planner.closure import Closure, Disputes, read_closed
-from control.planner.faultlist import listed, packed_faults
 from control.planner.jobs import Failed, Listed, OriginsFound, Planned, Progress
+from control.planner.report import Whereabouts, write_memfd, write_report
 from control.planner.served import AnsweredTwice, Served, Silenced
 from control.sources.model import Inventory, Source, name_of
 from control.table.changes import describe_changes
@@ -101,6 +99,7 @@ class Planner:
         self.touched_claims: dict[str, Sequence[Claim]] = {}  # of objects, as `touched`
         self.looked_up_claims: dict[str, Sequence[Claim]] = {}  # that may be younger than the last read of their part
         self.disputes = Disputes()
+        self.whereabouts = Whereabouts()
         self.progress_due_s = 0.0
         self.at = Progress(stage="begin", done=0, total=0)
 
@@ -184,6 +183,7 @@ class Planner:
         reasons: dict[str, str],
         answered: Iterable[str] = (),
         read: Iterable[str] = (),
+        more: Mapping[str, Any] | None = None,
     ) -> int:
         """A report that names also what was made a conflict at the last moment."""
         for row in silenced.rows:
@@ -191,7 +191,7 @@ class Planner:
         faults.include(silenced.faults)
         self.disputes.note(silenced.contested)
         reasons = {show_mac(row.key): row.reason for row in silenced.rows} | reasons
-        return write_report(faults, reasons, sorted(set(answered) - reasons.keys()), read)
+        return write_report(faults, reasons, sorted(set(answered) - reasons.keys()), read, more)
 
     # --- single hosts --------------------------------------------------------------------------------------------
 
@@ -239,12 +239,14 @@ class Planner:
         there = {row.mac for row in found.plan.rows}
         read = {*names, *map(name_of, found.claims)}
         reasons = {show_mac(row.key): row.reason for row in reversed(found.plan.rows) if row.reason}
+        assert self.served.pair is not None
+        more = self.whereabouts.of_look_up(self.served.pair, found.rows, found.inventory, self.compiler.groups)
         self.publish(
             "hosts",
             time.time(),
             changes,
             published=bool(changes),
-            report=self.report_with(silenced, found.plan.faults, reasons, map(show_mac, found.keys), read),
+            report=self.report_with(silenced, found.plan.faults, reasons, map(show_mac, found.keys), read, more),
             stages_s=stages.seconds,
             missing=[show_mac(mac) for mac in sorted(asked_macs - there)],
             missing_names=sorted(set(names) - found.names),
@@ -362,7 +364,7 @@ class Planner:
         stages.done("pack")
         self.progress("build", 4, 4)
         kept = carried | held
-        report = self.report_of(assembled, silenced, done.doubts, held)
+        report = self.report_of(assembled, silenced, done, held)
         self.report_refresh(done, report, changes, published, stages, len(kept))
 
     def sealed(self, assembled: Assembled, number: int, around: Surroundings, confirmed_s: float) -> int:
@@ -394,7 +396,7 @@ class Planner:
             return set()
         return self.flips.note(keys_of(changes), pair.content_hash, full.content_hash)
 
-    def report_of(self, assembled: Assembled, silenced: Silenced, doubts: list[str], held: set[int]) -> int:
+    def report_of(self, assembled: Assembled, silenced: Silenced, done: Compilation, held: set[int]) -> int:
         """The report of a refresh; who is held is a doubt, too."""
         pair = self.served.pair
         assert pair is not None
@@ -405,8 +407,9 @@ class Planner:
                 "changes to and fro with every refresh; it stays as it is until the inventory says the same 3 times"
             )
             assembled.faults.blame(name, reason, "flips")
-            doubts.append(f"{name} {reason}")
-        return self.report_with(silenced, assembled.faults, assembled.reasons)
+            done.doubts.append(f"{name} {reason}")
+        more = self.whereabouts.of_refresh(pair, done)
+        return self.report_with(silenced, assembled.faults, assembled.reasons, more=more)
 
     def report_refresh(
         self, done: Compilation, report: int, changes: Changes, published: bool, stages: Stages, kept: int
@@ -562,33 +565,3 @@ class Planner:
 def plain(text: str) -> str:
     """An inventory's text as UTF-8 takes it: half a letter is written out."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def write_report(
-    faults: Mapping[str, Sequence[str]],
-    reasons: dict[str, str],
-    answered: Iterable[str] = (),
-    read: Iterable[str] = (),
-) -> int:
-    """A memfd with msgpack: {"faults": {name: [reason]}, "reasons": {mac: reason}}, of each the first lines.
-
-    answered: MACs that have no such reason any more.  read: of a look-up, names of the objects that were read, whose
-    faults are those of this report alone.  "book": all faults, as bytes (control/planner/faultlist.py)."""
-    report: dict[str, Any] = {
-        "faults": {name: listed(faults, name) for name in islice(faults, REPORT_LINES_MAX)},
-        "reasons": dict(list(reasons.items())[:REPORT_LINES_MAX]),
-        "faults_total": len(faults),
-        "answered": list(answered)[:REPORT_LINES_MAX],
-    }
-    if faults:  # an older control that waits for its upgrade takes one object of msgpack, and passes over these keys
-        report["book"], report["book_left_out"] = packed_faults(faults)
-    if names := list(read)[:REPORT_LINES_MAX]:
-        report["read"] = names
-    return write_memfd(report)
-
-
-def write_memfd(content: Any) -> int:
-    fd = os.memfd_create("bootstorm-report", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(fd), "wb") as file:
-        msgpack.pack(content, file, unicode_errors="backslashreplace")
-    return fd

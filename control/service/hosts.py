@@ -12,18 +12,20 @@ import logging
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
-from ext.ledger import PROGRESS, TALLY_BYTES, Ledger, Roll
+from ext.ledger import GROUP_BYTES, PROGRESS, TALLY_BYTES, Ledger, Roll
 from ext.table import STATES, Pair
 
 from control.discovery.statefile import open_new, read_file, write_all
 from control.explain.sentences import WORDS
 from control.mac import show_mac
 from control.service.doors.commands import HOSTS_A_PAGE
+from control.service.whereabouts import POOL, RACK, Whereabouts
 
 log = logging.getLogger("bootstorm.ledger")
 
@@ -41,10 +43,11 @@ class WrongFilter(ValueError):
 
 
 class Hosts:
-    """fd: of the ledger.  state_dir: where it is kept over a restart."""
+    """fd: of the ledger.  state_dir: where it is kept over a restart.  whereabouts: which containers rows are in."""
 
-    def __init__(self, fd: int, state_dir: Path) -> None:
+    def __init__(self, fd: int, state_dir: Path, whereabouts: Whereabouts) -> None:
         self.ledger = Ledger(fd)
+        self.whereabouts = whereabouts
         self.path = state_dir / "ledger"
         self.counted: dict[str, Any] = {}
         self.counted_s = 0.0
@@ -55,10 +58,11 @@ class Hosts:
 
     def load(self) -> None:
         """What was saved at the last clean stop, into a ledger that has had nothing yet.  What is damaged is not there."""
-        if self.ledger.is_loaded:
-            return
         content = b""
         try:
+            if self.ledger.is_loaded:  # an upgrade's stop has left it
+                self.path.unlink(missing_ok=True)
+                return
             content = read_file(self.path, FILE_BYTES_MAX)
             self.path.unlink()  # or a start after a crash would take it for the last word
         except FileNotFoundError:
@@ -98,7 +102,7 @@ class Hosts:
         async with self.turn:
             if self.counted_of is pair and time.monotonic() - self.counted_s < TOTALS_S:
                 return self.counted
-            roll, tally, place, now_s = Roll(pair, self.ledger), bytearray(TALLY_BYTES), 0, self.ledger.now_s()
+            roll, tally, place, now_s = self.roll(pair), bytearray(TALLY_BYTES), 0, self.ledger.now_s()
             while place < len(roll):
                 place = roll.count(place, COUNTED_AT_ONCE, tally, now_s)
                 await asyncio.sleep(0)
@@ -107,18 +111,40 @@ class Hosts:
             self.counted_s, self.counted_of = time.monotonic(), pair
         return self.counted
 
+    def roll(self, pair: Pair) -> Roll:
+        return Roll(pair, self.ledger, self.whereabouts.placed, self.whereabouts.ends)
+
+    async def sums(self, pair: Pair | None, kind: str) -> dict[str, Any]:
+        """{"since_s", "of": {name of a container of a kind: {progress: rows}}}; "" is of those that are in none.
+
+        An object in several counts in each of them.  Raises WrongFilter."""
+        if kind not in (POOL, RACK):
+            raise WrongFilter(f"by {kind[:40]!r}: wanted {POOL} or {RACK}")
+        found: dict[str, Counter[str]] = {}
+        if pair is not None:
+            groups = self.whereabouts.groups
+            roll, counts, place, now_s = self.roll(pair), bytearray(GROUP_BYTES * len(groups)), 0, self.ledger.now_s()
+            while place < len(roll):
+                place = roll.count_groups(place, COUNTED_AT_ONCE, counts, now_s)
+                await asyncio.sleep(0)
+            for group, progress in enumerate(Roll.counted(counts)):
+                for name in self.whereabouts.of_kind(group, kind) or [""]:
+                    found.setdefault(name, Counter()).update(progress)
+        of = {name: dict(progress) for name, progress in sorted(found.items()) if progress.total()}
+        return {"since_s": self.ledger.since_s, "of": of}
+
     async def page(
         self, pair: Pair | None, arguments: Mapping[str, Any], reason_of: Callable[[str], str | None]
     ) -> dict[str, Any]:
         """Hosts that fit, from a place on.  "after": where the next page begins; "more": whether there is one.
 
         The places are of one base and delta: "generation" says of which.  Raises WrongFilter."""
-        wanted = Wanted(arguments)
+        wanted = Wanted(arguments, self.whereabouts)
         place, limit = int(arguments.get("after", 0)), int(arguments.get("limit", HOSTS_A_PAGE))
         told: dict[str, Any] = {"since_s": self.ledger.since_s, "generation": 0, "base": 0, "hosts": [], "more": False}
         if pair is None:
             return told | {"after": 0}
-        roll, now_s = Roll(pair, self.ledger), self.ledger.now_s()
+        roll, now_s = self.roll(pair), self.ledger.now_s()
         hosts = told["hosts"]
         told |= {"generation": pair.top.number, "base": pair.base.number}
         until_s = time.perf_counter() + 0.25
@@ -131,7 +157,7 @@ class Hosts:
                 if len(hosts) == limit:
                     after = at
                     break
-                hosts.append(described(roll.row(at, now_s), reason_of))
+                hosts.append(described(roll.row(at, now_s), reason_of, self.whereabouts))
             place = after
             await asyncio.sleep(0)
         return told | {"after": place, "more": place < len(roll)}
@@ -140,7 +166,7 @@ class Hosts:
 class Wanted:
     """The filters of `ctl hosts`.  Raises WrongFilter."""
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, arguments: Mapping[str, Any], whereabouts: Whereabouts) -> None:
         self.states = bits("state", arguments.get("state"), STATE_NAMES, STATES)
         self.progress = bits("progress", arguments.get("progress"), PROGRESS, PROGRESS)
         named = arguments.get("name")
@@ -153,9 +179,17 @@ class Wanted:
             raise WrongFilter(f"{wrong}; wanted an IPv4 address, and for --address perhaps a prefix") from wrong
         self.first, self.last = int(network.network_address), int(network.broadcast_address)
 
-    def filters(self) -> tuple[int, int, int | None, int, int]:
+        asked = [(kind, arguments[kind]) for kind in (POOL, RACK) if arguments.get(kind) is not None]
+        if asked and not whereabouts.placed:
+            raise WrongFilter("which containers hosts are in is known once the inventory has been read")
+        self.groups: bytes | None = None
+        for kind, pattern in asked:
+            fitting = whereabouts.fitting(kind, pattern)
+            self.groups = fitting if self.groups is None else bytes(map(min, self.groups, fitting))
+
+    def filters(self) -> tuple[int, int, int | None, int, int, bytes | None]:
         """As Roll.look takes them."""
-        return self.states, self.progress, self.relay, self.first, self.last
+        return self.states, self.progress, self.relay, self.first, self.last, self.groups
 
 
 def bits(what: str, said: Any, words: tuple[str, ...], order: tuple[str, ...]) -> int:
@@ -170,10 +204,13 @@ def bits(what: str, said: Any, words: tuple[str, ...], order: tuple[str, ...]) -
     return found
 
 
-def described(row: dict[str, Any], reason_of: Callable[[str], str | None]) -> dict[str, Any]:
+def described(
+    row: dict[str, Any], reason_of: Callable[[str], str | None], whereabouts: Whereabouts
+) -> dict[str, Any]:
     """A row of Roll as it is told."""
-    mac = show_mac(row["mac"])
+    mac, group = show_mac(row["mac"]), row.pop("group")
     return row | {
+        "containers": whereabouts.containers(group),
         "mac": mac,
         "role": "bmc" if row["role"] else "host",
         "name": row["name"].decode("utf-8", "replace"),

@@ -42,6 +42,7 @@ from control.service.faultbook import FaultBook
 from control.service.inventory_state import InventoryState
 from control.service.links import LinkAddress
 from control.service.served_table import NotAdopted, ServedTable
+from control.service.whereabouts import Whereabouts
 from fastpath.process.build import another_is_installed
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 
@@ -105,7 +106,7 @@ class Refresher:
         self.outlived = outlived or (lambda _why: None)
         self.generation = generation
         self.state = InventoryState()
-        self.faults = FaultBook()
+        self.faults, self.whereabouts = FaultBook(), Whereabouts()
         self.links: list[LinkAddress] = []
         self.relinking = self.links_due = False  # a Relink is under way; the planner has not been told the last links
         self.job, self.starting = asyncio.Lock(), asyncio.Lock()
@@ -276,6 +277,7 @@ class Refresher:
                 state.reasons.pop(mac, None)
             state.reasons |= report["reasons"]
         self.faults.take(report, whole=planned.origin == "inventory")
+        self.whereabouts.take(report)
         started = time.monotonic()
         # Nobody has an older table that this word could be taken for; and the first request comes at once.
         if planned.origin == "disk":

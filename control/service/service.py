@@ -103,11 +103,11 @@ class Service:
         self.stopped = asyncio.Event()
         self.configured = asyncio.Event()  # another configuration is in force
         self.table = ServedTable(fds.one("site"), fds.all("pages"), fds.one("adopted"), fds.perhaps("known"))
-        ledger = fds.perhaps("ledger")
-        self.hosts_known = host_list.Hosts(ledger, Path(begin.settings.state_dir)) if ledger >= 0 else None
         if begin.generation:
             self.table.take_over([*fds.all("base"), *fds.all("delta")])
         self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner, self.make_way)
+        ledger, state_dir = fds.perhaps("ledger"), Path(begin.settings.state_dir)
+        self.hosts_known = host_list.Hosts(ledger, state_dir, self.refresher.whereabouts) if ledger >= 0 else None
         self.lookups = Lookups(self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui)
         self.warnings = Warnings(
             self.table,
@@ -436,6 +436,8 @@ class Service:
         if self.hosts_known is None:
             raise CommandFailed("hosts: no boot ledger came from the supervisor, which is of an older build; restart it")
         try:
+            if arguments.get("by") is not None:
+                return await self.hosts_known.sums(self.table.pair, arguments["by"])
             return await self.hosts_known.page(self.table.pair, arguments, self.reason_of)
         except host_list.WrongFilter as wrong:
             raise CommandFailed(f"hosts: {wrong}") from wrong

@@ -88,7 +88,7 @@ COMMANDS: Mapping[str, Command] = {
     "hosts": Command(
         READ,
         {
-            **dict.fromkeys(("state", "progress", "name", "relay", "address"), TEXT),
+            **dict.fromkeys(("state", "progress", "name", "relay", "address", "pool", "rack", "by"), TEXT),
             "after": whole(0, SERIAL_MAX),
             "limit": whole(1, HOSTS_A_PAGE),
         },

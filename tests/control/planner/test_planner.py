@@ -18,7 +18,8 @@ from control.config.config import Config, Dhcp
 from control.planner import planner as planner_module
 from control.planner import served as served_module
 from control.planner.jobs import KINDS, Failed, LookUp, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
-from control.planner.planner import Planner, write_report
+from control.planner.planner import Planner
+from control.planner.report import write_report
 from control.planner.process import handle, run
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 from tests.control.inventories import At, Site
@@ -201,7 +202,7 @@ def test_an_empty_report() -> None:
 
 
 def test_a_report_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner_module, "REPORT_LINES_MAX", 2)
+    monkeypatch.setattr(report_module, "REPORT_LINES_MAX", 2)
     names = [f"h{at}" for at in range(5)]
     report = unpacked(write_report({name: ["why"] for name in names}, dict.fromkeys(names, "why")))
     assert (list(report["faults"]), list(report["reasons"]), report["faults_total"]) == (names[:2], names[:2], 5)

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from control.cli.command_line import main
 from control.plan.contexts import Faults
 from control.planner import faultlist
-from control.planner.planner import write_report
+from control.planner.report import write_report
 from control.service import faultbook
 from control.service.faultbook import FaultBook, WrongFilter
 from control.sources.reasons import KINDS, Reason

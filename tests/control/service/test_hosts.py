@@ -21,6 +21,7 @@ from ext.verdict import Verdict
 from control.cli.command_line import main
 from control.cli.hosts_text import span
 from control.service.hosts import Hosts, WrongFilter
+from control.service.whereabouts import Whereabouts
 from tests.control.serving import Running, children, may_serve, serving
 from tests.ext.packets import discover
 from tests.ext.test_ledger import REQUEST, paired
@@ -32,7 +33,7 @@ ROM = int(ClientClass.UEFI_X64)
 def known(folder: Path) -> Hosts:
     fd = create_ledger()
     try:
-        return Hosts(fd, folder)
+        return Hosts(fd, folder, Whereabouts())
     finally:
         os.close(fd)
 
@@ -65,6 +66,37 @@ def test_hosts_by_filters(tmp_path: Path) -> None:
     (stuck,) = asked(hosts, pair, progress="stuck")["hosts"]
     assert stuck["reason"].startswith("its ROM was offered its address and does not take it")
     assert asked(hosts, None)["hosts"] == []
+
+
+def placed(hosts: Hosts, pair: Pair) -> None:
+    """n1 and n2 in rack r1 of pool web, n3 in rack r2 of pool db, the others nowhere."""
+    numbers = {mac: pair.number_of(mac) for mac in MACS}
+    groups = bytearray(4 * (max(numbers.values()) + 1))
+    for mac, group in zip(MACS, (1, 1, 2), strict=False):
+        groups[4 * numbers[mac]] = group
+    told = [[["/basicrack/r1", "/pool/web", "/datacenter/a"], ""], [["/basicrack/r2", "/pool/db"], "rom"]]
+    hosts.whereabouts.take({"groups": told, "placed": bytes(groups)})
+
+
+def test_hosts_by_containers(tmp_path: Path) -> None:
+    hosts, pair = known(tmp_path), rack()
+    with pytest.raises(WrongFilter, match="known once the inventory has been read"):
+        asked(hosts, pair, pool="web")
+    placed(hosts, pair)
+    assert names(asked(hosts, pair, pool="web")) == ["r1-n1", "r1-n2"]
+    assert names(asked(hosts, pair, rack="r*")) == ["r1-n1", "r1-n2", "r1-n3"]
+    assert names(asked(hosts, pair, rack="r2", pool="web")) == [] == names(asked(hosts, pair, pool="a"))
+    (host,) = asked(hosts, pair, rack="r2")["hosts"]
+    assert host["containers"] == ["/basicrack/r2", "/pool/db"]
+    hosts.ledger.note(pair, MACS[2], 0, int(Verdict.ACKED), ROM, 1, hosts.ledger.now_s(), REQUEST)
+    assert names(asked(hosts, pair, progress="done")) == ["r1-n3"], "its boots end in the ROM"
+    sums = asyncio.run(hosts.sums(pair, "pool"))["of"]
+    assert {name: (each["never"], each["done"]) for name, each in sums.items()} == {
+        "": (4, 0), "db": (0, 1), "web": (2, 0),
+    }  # fmt: skip
+    assert set(asyncio.run(hosts.sums(pair, "rack"))["of"]) == {"", "r1", "r2"}
+    with pytest.raises(WrongFilter, match="pool or rack"):
+        asyncio.run(hosts.sums(pair, "x"))
 
 
 @pytest.mark.parametrize(

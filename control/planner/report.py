@@ -1,0 +1,85 @@
+"""What the planner says beside a table: faults, reasons, and which containers each row's object is in."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import msgpack
+from ext.rows import grouped
+from ext.table import Pair
+
+from control.plan.compile import Compilation
+from control.plan.groups import UNKNOWN, Groups
+from control.plan.rows import Row
+from control.planner.faultlist import listed, packed_faults
+from control.sources.model import Inventory
+
+REPORT_LINES_MAX = 10_000
+
+
+def write_report(
+    faults: Mapping[str, Sequence[str]],
+    reasons: dict[str, str],
+    answered: Iterable[str] = (),
+    read: Iterable[str] = (),
+    more: Mapping[str, Any] | None = None,
+) -> int:
+    """A memfd with msgpack: {"faults": {name: [reason]}, "reasons": {mac: reason}}, of each the first lines.
+
+    answered: MACs that have no such reason any more.  read: of a look-up, names of the objects that were read, whose
+    faults are those of this report alone.  "book": all faults, as bytes (control/planner/faultlist.py).
+    more: of Whereabouts."""
+    report: dict[str, Any] = {
+        "faults": {name: listed(faults, name) for name in islice(faults, REPORT_LINES_MAX)},
+        "reasons": dict(list(reasons.items())[:REPORT_LINES_MAX]),
+        "faults_total": len(faults),
+        "answered": list(answered)[:REPORT_LINES_MAX],
+    }
+    if faults:  # an older control that waits for its upgrade takes one object of msgpack, and passes over these keys
+        report["book"], report["book_left_out"] = packed_faults(faults)
+    if names := list(read)[:REPORT_LINES_MAX]:
+        report["read"] = names
+    return write_memfd(report | dict(more or {}))
+
+
+def write_memfd(content: Any) -> int:
+    fd = os.memfd_create("bootstorm-report", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        msgpack.pack(content, file, unicode_errors="backslashreplace")
+    return fd
+
+
+class Whereabouts:
+    """The group of each row number, as control was told last."""
+
+    def __init__(self) -> None:
+        self.placed = b""
+
+    def of_refresh(self, pair: Pair, done: Compilation) -> dict[str, Any]:
+        """"placed": all, unless that is as it was; "groups": what they are."""
+        if self.placed and done.kept_segments == len(done.segments):
+            return {"groups": done.groups.told(done.rules.frame)}
+        parts = [(part.keys, part.groups) for part in (*done.segments.values(), *done.stale.values())]
+        self.placed = grouped(pair, parts, self.placed)
+        return {"placed": self.placed, "groups": done.groups.told(done.rules.frame)}
+
+    def of_look_up(self, pair: Pair, rows: Mapping[int, Row], inventory: Inventory, groups: Groups) -> dict[str, Any]:
+        """The same of some rows: where their boots end stays as the last refresh has read it."""
+        ends = {number: ends for (_parents, ends), number in groups.numbers.items()}
+        known = array("I", self.placed)
+        keys, found = array("Q"), array("I")
+        for key, row in rows.items():
+            if not isinstance(row.thing, str):
+                continue
+            number = pair.number_of(key & (1 << 48) - 1, key >> 48) if pair.lookup(key) is not None else 0
+            before = ends.get(known[number] if number < len(known) else UNKNOWN, "")
+            keys.append(key)
+            found.append(groups.of(inventory.parents.get(row.thing, ()), before))
+        if not keys:
+            return {}
+        self.placed = grouped(pair, [(keys, found)], self.placed)
+        return {"placed": self.placed, "groups": groups.told(inventory)}

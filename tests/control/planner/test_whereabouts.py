@@ -1,0 +1,62 @@
+"""control/planner/report.py and plan/groups.py: which containers each row's object is in, and where its boots end."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+from control.planner.planner import Planner
+from tests.control.inventories import Site
+from tests.control.planning import Control, Inventory, mac, refresh, site, text
+
+
+def told(control: Control, number: int) -> Any:
+    """(names of the containers, where boots end) of a host's row."""
+    report = control.report()
+    placed = array("I", report["placed"])
+    row = control.pair().number_of(mac(number))
+    group = placed[row] if row < len(placed) else 0
+    if group == 0:
+        return None
+    paths, ends = report["groups"][group - 1]
+    return [path.rpartition("/")[2] for path in paths], ends
+
+
+def test_each_row_is_told_with_its_containers(planner: Planner, control: Control, inventory: Inventory) -> None:
+    refresh(planner, inventory, site(6, pools=("a", "b")))
+    assert [told(control, number) for number in (1, 2, 3)] == [(["b"], ""), (["a"], ""), (["b"], "")]
+
+
+def test_who_moves_to_a_pool_that_says_the_same_is_told(
+    planner: Planner, control: Control, inventory: Inventory
+) -> None:
+    refresh(planner, inventory, site(6, pools=("a", "b")))
+    content = site(6, gone={1}, pools=("a", "b"))
+    content.host("h1", "10.1.0.11", mac=text(1), pools=["a"], dhcp={})
+    refresh(planner, inventory, content)
+    assert told(control, 1) == (["a"], "")
+
+
+def test_what_has_not_changed_is_not_told_again(planner: Planner, control: Control, inventory: Inventory) -> None:
+    refresh(planner, inventory, site(6))
+    planner.refresh(True)
+    assert "placed" not in control.report() and control.report()["groups"]
+
+
+def test_a_look_up_tells_of_its_row(planner: Planner, control: Control, inventory: Inventory) -> None:
+    refresh(planner, inventory, site(6, pools=("a", "b")))
+    content = site(7, pools=("a", "b"))
+    content.store_in(inventory.store)
+    planner.look_up([text(7)], [])
+    assert told(control, 7) == (["b"], "") and told(control, 2) == (["a"], "")
+
+
+def test_where_boots_end(planner: Planner, control: Control, inventory: Inventory) -> None:
+    content = Site()
+    content.pool("a", enabled=1, boot_ends="rom")
+    content.host("h1", "10.1.0.11", mac=text(1), pools=["a"], dhcp={})
+    content.host("h2", "10.1.0.12", mac=text(2), pools=["a"], dhcp={"boot_ends": "os"})
+    content.host("h3", "10.1.0.13", mac=text(3), pools=["a"], dhcp={"boot_ends": "never"})
+    refresh(planner, inventory, content)
+    assert [told(control, number)[1] for number in (1, 2, 3)] == ["rom", "system", "rom"]
+    assert "boot_ends = never: wanted one of rom, ipxe, os" in control.report()["faults"]["h3"][0].replace("'", "")
