@@ -387,15 +387,15 @@ def rollback(client: Any) -> None:
 
 
 @ctl.command()
-@click.argument("mac")
+@click.argument("mac", metavar="MAC|NAME|ADDRESS")
 @click.pass_obj
 def lookup(client: Any, mac: str) -> None:
-    """What the workers know of a MAC address."""
+    """What the workers know of a machine."""
     client.show("lookup", {"mac": mac})
 
 
 @ctl.command("explain")
-@click.argument("subject", metavar="MAC|PCAP|HEX")
+@click.argument("subject", metavar="MAC|NAME|ADDRESS|PCAP|HEX")
 @click.pass_obj
 def explain_running(client: Any, subject: str) -> None:
     """What the workers would answer: a machine in each network and stage of its boot, or the requests of a capture."""
@@ -429,7 +429,7 @@ def observed(client: Any, mac: str | None, kind: str | None) -> None:
 
 @ctl.command()
 @click.option("--most", default=50, show_default=True, help="How many warnings, newest first.")
-@click.option("--mac", help="Only this MAC address.")
+@click.option("--mac", help="Only this machine: a MAC address, a name or an address.")
 @click.option("--packets", is_flag=True, help="The last datagrams instead, answered or not: the flight recorders.")
 @click.option("--pcap", type=click.Path(dir_okay=False, path_type=Path), help="The same into a capture.")
 @click.option("--last", type=click.IntRange(1), help="Of the datagrams only the newest so many; listed are 50 without.")

@@ -23,7 +23,7 @@ from ext.table import STATES, Pair
 
 from control.discovery.statefile import open_new, read_file, write_all
 from control.explain.sentences import WORDS
-from control.mac import show_mac
+from control.mac import parse_mac, show_mac
 from control.service.doors.commands import HOSTS_A_PAGE
 from control.service.whereabouts import POOL, RACK, Whereabouts
 
@@ -33,6 +33,7 @@ COUNTED_AT_ONCE: Final = 50_000  # rows: a millisecond
 LOOKED_AT_ONCE: Final = 20_000
 NAMES_AT_ONCE: Final = 2_000
 TOTALS_S: Final = 1.0  # one count for all who ask within that time
+MACS_NAMED: Final = 8
 FILE_BYTES_MAX: Final = 1 << 28  # nearly four million machines
 PHASES: Final = {"rom": "its ROM", "loader": "iPXE", "system": "a system"}
 STATE_NAMES: Final = tuple(name for name in STATES if name != "tombstone")
@@ -40,6 +41,36 @@ STATE_NAMES: Final = tuple(name for name in STATES if name != "tombstone")
 
 class WrongFilter(ValueError):
     """What is asked for cannot be; says what was found and what was wanted."""
+
+
+class NotFound(ValueError):
+    """No machine, or several, are meant; says which."""
+
+
+def mac_of(pair: Pair | None, text: str) -> int:
+    """Of a MAC address in any spelling; or of the one machine of the table that has a name or an address.  Raises
+    NotFound."""
+    mac = parse_mac(text)
+    if mac is not None:
+        return mac
+    try:
+        address = int(IPv4Address(text))
+    except AddressValueError:
+        keys = pair.with_name(text.encode("utf-8", "backslashreplace")) if pair is not None else []
+    else:
+        keys = pair.with_address(address) if pair is not None else []
+    rows = [row for key in keys if pair is not None and (row := pair.lookup(*key)) is not None]
+    cards = [row for row in rows if not row["role"]] or rows
+    found = sorted({row["mac"] for row in cards if row["state"] in ("served", "proxied")} or {row["mac"] for row in cards})
+    if len(found) == 1:
+        return int(found[0])
+    if found:
+        shown = ", ".join(map(show_mac, found[:MACS_NAMED])) + (", ..." if found[MACS_NAMED:] else "")
+        raise NotFound(f"{text!r} has {len(found)} cards: {shown}; wanted one of these")
+    raise NotFound(
+        f"{text!r} is no MAC address, wanted one such as 00:11:22:33:44:55, or the name or the address of a host of the "
+        "table"
+    )
 
 
 class Hosts:

@@ -451,7 +451,7 @@ class Service:
         return figures
 
     async def lookup(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
-        found = self.table.lookup(self.read_mac("lookup", arguments.get("mac")))
+        found = self.table.lookup(self.find_mac("lookup", arguments.get("mac")))
         if found is None:
             raise CommandFailed(
                 f"lookup: the table of generation {self.table.generation} has no host {arguments['mac']}"
@@ -472,6 +472,8 @@ class Service:
         try:
             may_ask = caller.get().right is Right.CHANGE
             origins = self.refresher.origins if may_ask else None
+            if arguments.get("mac") is not None and self.table.pair is not None:
+                arguments = arguments | {"mac": show_mac(self.find_mac("explain", arguments["mac"]))}
             return await explain(arguments, self.table, self.reason_of, origins)
         except Unexplainable as reason:
             raise CommandFailed(f"explain: {reason}") from reason
@@ -483,12 +485,19 @@ class Service:
             raise CommandFailed(f"{command}: {text!r} is no MAC address, wanted one such as 00:11:22:33:44:55")
         return mac
 
+    def find_mac(self, command: str, text: Any) -> int:
+        """Of a MAC address, of a host's name or of its address, as the table has it."""
+        try:
+            return host_list.mac_of(self.table.pair, str(text))
+        except host_list.NotFound as missing:
+            raise CommandFailed(f"{command}: {missing}") from missing
+
     async def workers(self, _arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:
         return self.table.workers()
 
     async def recent(self, arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:
         mac = arguments.get("mac")
-        wanted = show_mac(self.read_mac("recent", mac)) if mac is not None else None
+        wanted = show_mac(self.find_mac("recent", mac)) if mac is not None else None
         return self.warnings.newest(int(arguments.get("most", 50)), wanted)
 
     async def packets(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
@@ -497,7 +506,7 @@ class Service:
             raise CommandFailed(
                 f"packets: slot {slot!r}, since {since!r}; wanted 0 to {self.settings.workers - 1}, and a whole number"
             )
-        wanted = self.read_mac("packets", mac) if mac is not None else None
+        wanted = self.find_mac("packets", mac) if mac is not None else None
         told = recorder.share(self.table.pages, slot, since, recorder.RECORDS_MAX, wanted)
         ports = self.settings.port, self.settings.boot_port
         recorder.name(told["records"], self.interface_name, self.table.host_name, ports)
@@ -507,7 +516,7 @@ class Service:
         if self.observer is None:
             raise CommandFailed('observed: dhcp.mode is "serve"; only a service with "observe" compares itself')
         mac, after = arguments.get("mac"), str(arguments.get("after", ""))
-        wanted = show_mac(self.read_mac("observed", mac)) if mac is not None else None
+        wanted = show_mac(self.find_mac("observed", mac)) if mac is not None else None
         try:
             told = await self.observer.ask(wanted, after, HOSTS_MAX)
         except ObserverSilent as silent:

@@ -20,7 +20,7 @@ from ext.verdict import Verdict
 
 from control.cli.command_line import main
 from control.cli.hosts_text import span
-from control.service.hosts import Hosts, WrongFilter
+from control.service.hosts import Hosts, NotFound, WrongFilter, mac_of
 from control.service.whereabouts import Whereabouts
 from tests.control.serving import Running, children, may_serve, serving
 from tests.ext.packets import discover
@@ -118,6 +118,22 @@ def test_pages_miss_nobody_and_tell_nobody_twice(tmp_path: Path, limit: int, nam
         found += names(page)
         after, more = page["after"], page["more"]
     assert found == names(asked(hosts, pair))[: 6 if named else 7]
+
+
+def test_a_machine_by_its_name_or_address() -> None:
+    pair = paired([
+        (MACS[0], b"a", "served", 0x0A010001), (MACS[0] | 1 << 48, b"a", "served", 0x0A010051), (MACS[1], b"a", "disabled", 0),
+        (MACS[2], b"b", "disabled", 0), (MACS[3], b"b", "disabled", 0), (MACS[4], b"dead", "conflict", 0),
+    ])  # fmt: skip
+    assert mac_of(pair, "a") == mac_of(pair, "10.1.0.1") == mac_of(pair, "10.1.0.81") == MACS[0], "the card that is served"
+    assert mac_of(pair, "dead") == MACS[4] and mac_of(None, "02-00-00-00-00-09") == 0x020000000009
+    with pytest.raises(NotFound, match="'b' has 2 cards: 02:00:00:00:00:03, 02:00:00:00:00:04; wanted"):
+        mac_of(pair, "b")
+    for text in ("c", "10.1.0.9", "", "02:00:00"):
+        with pytest.raises(NotFound, match="is no MAC address, wanted one such as"):
+            mac_of(pair, text)
+    with pytest.raises(NotFound):
+        mac_of(None, "a")
 
 
 def test_totals_are_of_all_rows(tmp_path: Path) -> None:
