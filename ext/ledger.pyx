@@ -52,6 +52,8 @@ PROGRESS = ("never", "booting", "stuck", "done", "unknown", "refused")
 PHASES = ("", "rom", "loader", "system")
 STEPS = ("asked", "offered", "answered")
 LEDGER_BYTES = ledger_bytes()
+VERDICTS = [verdict.name for verdict in Verdict if verdict != GO_ON]   # whoever writes there may write anything
+CLASSES = {int(each): each.name for each in ClientClass}
 SAVED_MAGIC = b"bootstorm ledger 1\n"
 SAVED_HEAD = struct.Struct("<19sqQ")   # magic, since (seconds since 1970), records; a checksum ends the whole
 GROUP_BYTES = PROGRESS_COUNT * 8
@@ -61,7 +63,8 @@ assert sizeof(Entry) == 64 and sizeof(LedgerHead) == 4096 + sizeof(Entry) and le
 
 def stage_name(stage: int) -> str:
     """"rom-offered"; "" for none."""
-    return f"{PHASES[stage >> PHASE_SHIFT]}-{STEPS[stage & STEP_MASK]}" if stage else ""
+    phase, step = stage >> PHASE_SHIFT, stage & STEP_MASK
+    return f"{PHASES[phase]}-{STEPS[step]}" if 0 < phase < len(PHASES) and step < len(STEPS) else ""
 
 
 def boottime_s() -> int:
@@ -150,8 +153,9 @@ cdef class Ledger:
         return {
             "stage": stage_name(entry.stage), "first_s": entry.first_s + behind, "last_s": entry.last_s + behind,
             "stage_s": entry.stage_s + behind, "boot_s": entry.boot_s + behind, "requests": entry.requests,
-            "silent": entry.silent, "boots": entry.boots, "verdict": Verdict(entry.verdict).name,
-            "class": ClientClass(entry.client_class).name, "relay": swap32(entry.giaddr_be) or None,
+            "silent": entry.silent, "boots": entry.boots,
+            "verdict": VERDICTS[entry.verdict] if entry.verdict < len(VERDICTS) else f"{entry.verdict}",
+            "class": CLASSES.get(entry.client_class, f"{entry.client_class}"), "relay": swap32(entry.giaddr_be) or None,
             "reached": stage_name(entry.reached),
             "took_s": [max(entry.took_s[0][0], entry.took_s[0][1]), max(entry.took_s[1][0], entry.took_s[1][1])],
         }
@@ -253,8 +257,8 @@ cdef Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s
         return NEVER
     if not is_answered(lease.state):
         return REFUSED if lease.state == DISABLED else STUCK
-    if lease.state == PROXIED:     # its ACK is another server's
-        is_told = is_told or entry.stage & STEP_MASK == STEP_OFFERED
+    if lease.state == PROXIED:     # its ACK is another server's, and so is all that its system asks
+        is_told = entry.stage & STEP_MASK != STEP_ASKED or phase == PHASE_SYSTEM
     elif entry.verdict >= NAKED and entry.verdict != NOTED_RELEASE:
         return STUCK if is_late else BOOTING
     if not is_told:

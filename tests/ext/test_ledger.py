@@ -167,6 +167,8 @@ def test_a_proxied_machine_needs_no_ack_of_ours(ledger: Ledger) -> None:
     machine = Machine(ledger, paired([(1, b"a", "proxied", 0)]))
     machine.say(ROM, Verdict.OFFERED_PROXY)
     assert machine.row(1000)["progress"] == "unknown"
+    machine.say(SYSTEM, Verdict.IGNORED_PROXY)
+    assert machine.row(1000)["progress"] == "done", "its system asks the other server"
 
 
 @pytest.mark.parametrize("state, progress", [("disabled", "refused"), ("no-address", "stuck"), ("conflict", "stuck")])
