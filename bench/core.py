@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 from ext.builder import Builder, Surroundings
-from ext.ledger import create_ledger
 from ext.leases import LeaseState
+from ext.ledger import create_ledger
 from ext.rows import Numbers
 from ext.table import Generation, Pair
 from ext.verdict import Verdict

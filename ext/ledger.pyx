@@ -28,7 +28,8 @@ from ext.wire cimport load32, swap32
 from ext.classify import ClientClass
 from ext.page import new_page
 from ext.table import STATES
-from ext.verdict import Verdict
+
+from ext import verdict as verdict_module
 
 
 cdef enum:
@@ -52,7 +53,7 @@ PROGRESS = ("never", "booting", "stuck", "done", "unknown", "refused")
 PHASES = ("", "rom", "loader", "system")
 STEPS = ("asked", "offered", "answered")
 LEDGER_BYTES = ledger_bytes()
-VERDICTS = [verdict.name for verdict in Verdict if verdict != GO_ON]   # whoever writes there may write anything
+VERDICTS = [verdict.name for verdict in verdict_module.Verdict if verdict != GO_ON]   # whoever writes there may write anything
 CLASSES = {int(each): each.name for each in ClientClass}
 SAVED_MAGIC = b"bootstorm ledger 1\n"
 SAVED_HEAD = struct.Struct("<19sqQ")   # magic, since (seconds since 1970), records; a checksum ends the whole
@@ -211,7 +212,8 @@ cdef class Ledger:
         self.head.loaded = 1
         if len(content) < SAVED_HEAD.size + 4 or not content.startswith(SAVED_MAGIC):
             raise ValueError("it is no ledger of this version")
-        if struct.unpack("<I", content[-4:])[0] != zlib.crc32(memoryview(content)[:-4]):
+        end = len(content) - 4
+        if struct.unpack_from("<I", content, end)[0] != zlib.crc32(memoryview(content)[:end]):
             raise ValueError("its checksum is wrong")
         _magic, since_s, count = SAVED_HEAD.unpack_from(content)
         if len(content) != SAVED_HEAD.size + count * SAVED_BYTES + 4:
@@ -232,7 +234,7 @@ cdef class Ledger:
 
 cdef uint32_t shifted(uint32_t moment_s, int64_t by_s) noexcept nogil:
     cdef int64_t found = moment_s + by_s
-    return <uint32_t>found if 0 < found < 0xffffffff else 1
+    return <uint32_t>found if 0 < found and found < <int64_t>0xffffffff else 1
 
 
 cdef void shift(Entry *entry, int64_t by_s) noexcept nogil:

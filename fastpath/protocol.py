@@ -183,10 +183,10 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Supervisor -> control, first message.  fds: config, console, site, adopted, events, turns, ledger; pages, one a slot;
-    known, the map of known MACs, where strangers are dropped; trap_queue and trap_channel where traps are received;
-    observer, the end of the channel to it, where settings.mode is observe; base (and delta) of the pair that is being
-    served, if any."""
+    """Supervisor -> control, first message.  fds: config, console, site, adopted, events, turns, ledger; pages, one a
+    slot; known, the map of known MACs, where strangers are dropped; trap_queue and trap_channel where traps are
+    received; observer, the end of the channel to it, where settings.mode is observe; base (and delta) of the pair that
+    is being served, if any."""
 
     settings: Settings
     generation: int = 0

@@ -364,7 +364,14 @@ def faults(client: Any, named: str | None, kind: str | None, as_json: bool) -> N
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj
 def hosts(
-    client: Any, stuck: bool, never_seen: bool, progress: str | None, by: str | None, as_json: bool, **wanted: str | None
+    client: Any,
+    /,
+    stuck: bool,
+    never_seen: bool,
+    progress: str | None,
+    by: str | None,
+    as_json: bool,
+    **wanted: str | None,
 ) -> None:
     """Every host: how far its boot is, since when, and why no further."""
     from control.cli.hosts_text import print_hosts, print_sums

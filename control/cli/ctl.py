@@ -230,7 +230,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
 
 
 def render_boots(boots: dict[str, Any]) -> list[str]:
-    """Of all rows of the table: in which state they are; and of those that may be answered, how far their machines are."""
+    """Of all rows of the table: in which state they are, and how far their machines are."""
     states = {state: sum(counts.values()) for state, counts in boots.get("states", {}).items()}
     if not sum(states.values()):
         return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +30,7 @@ def print_hosts(client: Client, wanted: Mapping[str, Any]) -> None:
         for page in chain_pages(first, pages):
             for host in page["hosts"]:
                 many += 1
-                click.echo(render_host(shown_all(host)))
+                click.echo(render_host(shown_all(host), page["now_s"]))
         since = datetime.fromtimestamp(first["since_s"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         click.echo(f"{many:,} hosts; nothing is known of what was before {since}")
     except CallFailed as failed:
@@ -72,13 +71,13 @@ def pages_of(client: Client, wanted: Mapping[str, Any]) -> Iterator[dict[str, An
         after = page["after"]
 
 
-def render_host(host: Mapping[str, Any]) -> str:
+def render_host(host: Mapping[str, Any], now_s: float) -> str:
     name = host["name"] + (" (BMC)" if host["role"] == "bmc" else "")
     addresses = ",".join(host["addresses"]) or "-"
     line = f"{name:<20}  {host['mac']}  {addresses:<15}  {host['state']:<11}  "
     if host["progress"] == "never":
         return f"{line}not heard" + (f": {host['reason']}" if host["reason"] else "")
-    line += f"{host['stage']:<15}  {host['progress']:<7}  for {span(time.time() - host['stage_s'])}"
+    line += f"{host['stage']:<15}  {host['progress']:<7}  for {span(now_s - host['stage_s'])}"
     line += f", {host['requests']:,} requests" + (f", {host['silent']:,} not answered" if host["silent"] else "")
     line += f", by {host['relay']}" if host["relay"] else ""
     return line + (f": {host['reason']}" if host["reason"] else "")

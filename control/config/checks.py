@@ -262,7 +262,16 @@ def take_workers(value: Any) -> Any:
 
 
 # Subkeys of key `dhcp` that say how a host is answered (control/plan/contexts.py): an option of that name hides it.
-OWN_ATTRIBUTES = ("enabled", "proxy", "boot_ports", "boot_ends", "overload", "always_broadcast", "bootfile_url", "shared")
+OWN_ATTRIBUTES = (
+    "enabled",
+    "proxy",
+    "boot_ports",
+    "boot_ends",
+    "overload",
+    "always_broadcast",
+    "bootfile_url",
+    "shared",
+)
 
 
 def _take_boot_ports(value: Any) -> tuple[int, ...] | str:

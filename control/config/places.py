@@ -8,7 +8,10 @@ import stat
 from pathlib import Path
 
 # Of ours in dhcp.state_dir, besides table.*; tests/control/config/test_refused.py asks those who write them.
-STATE_FILES = ("lock", "pinned", "discovery.journal", "discovery.journal.new", "snmp-engine", "snmp-engine.new")
+STATE_FILES = (
+    "lock", "pinned", "ledger", "ledger.new",
+    "discovery.journal", "discovery.journal.new", "snmp-engine", "snmp-engine.new",
+)  # fmt: skip
 
 
 def clash(socket: Path, state_dir: Path) -> str:

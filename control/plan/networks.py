@@ -16,7 +16,13 @@ from control.sources.reasons import OTHER, Reason
 
 SUBNET_MASK, ROUTER, BROADCAST, ROUTES = 1, 3, 28, 121
 SHARED = "shared"  # subkey of an IP manager's `dhcp`: the name that networks on one link have together
-NOT_OF_A_NETWORK = {"enabled", "proxy", "boot-ports", "boot-ends", "12"}  # what only a machine, or a container of machines, can say
+NOT_OF_A_NETWORK = {
+    "enabled",
+    "proxy",
+    "boot-ports",
+    "boot-ends",
+    "12",
+}  # what only a machine, or a container of machines, can say
 
 
 class BadRecord(Exception):

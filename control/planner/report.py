@@ -60,7 +60,7 @@ class Whereabouts:
         self.placed = b""
 
     def of_refresh(self, pair: Pair, done: Compilation) -> dict[str, Any]:
-        """"placed": all, unless that is as it was; "groups": what they are."""
+        """ "placed": all, unless that is as it was; "groups": what they are."""
         if self.placed and done.kept_segments == len(done.segments):
             return {"groups": done.groups.told(done.rules.frame)}
         parts = [(part.keys, part.groups) for part in (*done.segments.values(), *done.stale.values())]

@@ -34,6 +34,7 @@ LOOKED_AT_ONCE: Final = 20_000
 NAMES_AT_ONCE: Final = 2_000
 TOTALS_S: Final = 1.0  # one count for all who ask within that time
 MACS_NAMED: Final = 8
+FILE: Final = "ledger"  # in dhcp.state_dir
 FILE_BYTES_MAX: Final = 1 << 28  # nearly four million machines
 PHASES: Final = {"rom": "its ROM", "loader": "iPXE", "system": "a system"}
 STATE_NAMES: Final = tuple(name for name in STATES if name != "tombstone")
@@ -61,15 +62,16 @@ def mac_of(pair: Pair | None, text: str) -> int:
         keys = pair.with_address(address) if pair is not None else []
     rows = [row for key in keys if pair is not None and (row := pair.lookup(*key)) is not None]
     cards = [row for row in rows if not row["role"]] or rows
-    found = sorted({row["mac"] for row in cards if row["state"] in ("served", "proxied")} or {row["mac"] for row in cards})
+    found = sorted(
+        {row["mac"] for row in cards if row["state"] in ("served", "proxied")} or {row["mac"] for row in cards}
+    )
     if len(found) == 1:
         return int(found[0])
     if found:
         shown = ", ".join(map(show_mac, found[:MACS_NAMED])) + (", ..." if found[MACS_NAMED:] else "")
         raise NotFound(f"{text!r} has {len(found)} cards: {shown}; wanted one of these")
     raise NotFound(
-        f"{text!r} is no MAC address, wanted one such as 00:11:22:33:44:55, or the name or the address of a host of the "
-        "table"
+        f"{text!r} is no MAC address, wanted one such as 00:11:22:33:44:55, or a name or an address that the table has"
     )
 
 
@@ -79,7 +81,7 @@ class Hosts:
     def __init__(self, fd: int, state_dir: Path, whereabouts: Whereabouts) -> None:
         self.ledger = Ledger(fd)
         self.whereabouts = whereabouts
-        self.path = state_dir / "ledger"
+        self.path = state_dir / FILE
         self.counted: dict[str, Any] = {}
         self.counted_s = 0.0
         self.counted_of: Pair | None = None
@@ -88,7 +90,7 @@ class Hosts:
     # --- on disk -----------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """What was saved at the last clean stop, into a ledger that has had nothing yet.  What is damaged is not there."""
+        """What was saved at the last clean stop, into a ledger that has had nothing yet; nothing of what is damaged."""
         content = b""
         try:
             if self.ledger.is_loaded:  # an upgrade's stop has left it
@@ -110,7 +112,7 @@ class Hosts:
 
     def save(self) -> None:
         """At a clean stop; a machine that asks meanwhile may be missing."""
-        aside = self.path.with_name("ledger.new")
+        aside = self.path.with_name(FILE + ".new")
         try:
             content = self.ledger.saved()
             if len(content) > FILE_BYTES_MAX:
@@ -172,7 +174,8 @@ class Hosts:
         The places are of one base and delta: "generation" says of which.  Raises WrongFilter."""
         wanted = Wanted(arguments, self.whereabouts)
         place, limit = int(arguments.get("after", 0)), int(arguments.get("limit", HOSTS_A_PAGE))
-        told: dict[str, Any] = {"since_s": self.ledger.since_s, "generation": 0, "base": 0, "hosts": [], "more": False}
+        times = {"since_s": self.ledger.since_s, "now_s": int(time.time())}
+        told: dict[str, Any] = {**times, "generation": 0, "base": 0, "hosts": [], "more": False}
         if pair is None:
             return told | {"after": 0}
         roll, now_s = self.roll(pair), self.ledger.now_s()
@@ -201,7 +204,9 @@ class Wanted:
         self.states = bits("state", arguments.get("state"), STATE_NAMES, STATES)
         self.progress = bits("progress", arguments.get("progress"), PROGRESS, PROGRESS)
         named = arguments.get("name")
-        self.name = re.compile(fnmatch.translate(named).encode("utf-8", "backslashreplace")).fullmatch if named else None
+        self.name = (
+            re.compile(fnmatch.translate(named).encode("utf-8", "backslashreplace")).fullmatch if named else None
+        )
         try:
             relay, address = arguments.get("relay"), arguments.get("address")
             self.relay = int(IPv4Address(relay)) if relay is not None else None
@@ -235,9 +240,7 @@ def bits(what: str, said: Any, words: tuple[str, ...], order: tuple[str, ...]) -
     return found
 
 
-def described(
-    row: dict[str, Any], reason_of: Callable[[str], str | None], whereabouts: Whereabouts
-) -> dict[str, Any]:
+def described(row: dict[str, Any], reason_of: Callable[[str], str | None], whereabouts: Whereabouts) -> dict[str, Any]:
     """A row of Roll as it is told."""
     mac, group = show_mac(row["mac"]), row.pop("group")
     return row | {

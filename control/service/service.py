@@ -36,12 +36,12 @@ from control.mac import parse_mac, show_mac
 from control.observer.link import HOSTS_MAX, ObserverLink, ObserverSilent
 from control.planner.child import PlannerProcess
 from control.planner.jobs import Planned, RefreshFailed
+from control.service import hosts as host_list
 from control.service import recorder
 from control.service.discovery_commands import DiscoveryCommands
 from control.service.doors.commands import FAULTS_A_PAGE, Right, Rights
 from control.service.doors.console import CommandFailed, Console, Report, caller
 from control.service.events import Warnings
-from control.service import hosts as host_list
 from control.service.faultbook import WrongFilter
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.lookups import Lookups
@@ -434,7 +434,7 @@ class Service:
 
     async def hosts(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         if self.hosts_known is None:
-            raise CommandFailed("hosts: no boot ledger came from the supervisor, which is of an older build; restart it")
+            raise CommandFailed("hosts: the supervisor, of an older build, keeps no boot ledger; restart the service")
         try:
             if arguments.get("by") is not None:
                 return await self.hosts_known.sums(self.table.pair, arguments["by"])

@@ -64,7 +64,9 @@ class Machine:
         self.ledger, self.pair, self.mac = ledger, pair, mac
         self.xid, self.now_s = 1, START_S
 
-    def say(self, client: int, verdict: Verdict, after_s: int = 1, message: int = DISCOVER, again: bool = False) -> None:
+    def say(
+        self, client: int, verdict: Verdict, after_s: int = 1, message: int = DISCOVER, again: bool = False
+    ) -> None:
         self.xid += not again
         self.now_s += after_s
         self.ledger.note(self.pair, self.mac, 0, int(verdict), client, self.xid, self.now_s, message)
@@ -93,7 +95,14 @@ def test_a_machine_goes_from_stage_to_stage(ledger: Ledger) -> None:
         seen.append(machine.row()["stage"])
         machine.say(client, Verdict.ACKED, message=REQUEST, again=True)
         seen.append(machine.row()["stage"])
-    assert seen == ["rom-offered", "rom-answered", "loader-offered", "loader-answered", "system-offered", "system-answered"]
+    assert seen == [
+        "rom-offered",
+        "rom-answered",
+        "loader-offered",
+        "loader-answered",
+        "system-offered",
+        "system-answered",
+    ]
     row = machine.row()
     assert (row["requests"], row["silent"], row["boots"], row["class"]) == (6, 0, 1, "OS")
     assert row["last_s"] - row["first_s"] == 5 and row["progress"] == "done"
@@ -119,7 +128,12 @@ def test_a_boot_begins_with_an_earlier_phase_and_remembers_how_far_the_last_one_
         machine.boot(client, 20)
     machine.boot(ROM, 600)
     row = machine.row()
-    assert (row["boots"], row["stage"], row["reached"], row["took_s"]) == (2, "rom-answered", "system-answered", [20, 20])
+    assert (row["boots"], row["stage"], row["reached"], row["took_s"]) == (
+        2,
+        "rom-answered",
+        "system-answered",
+        [20, 20],
+    )
     assert row["boot_s"] > row["first_s"]
 
 
@@ -141,7 +155,12 @@ def test_who_has_no_answer_is_stuck(ledger: Ledger) -> None:
     machine = Machine(ledger, paired(ONE))
     machine.say(ROM, Verdict.IGNORED_OTHER_LINK)
     row = machine.row(100)
-    assert (row["progress"], row["stage"], row["verdict"], row["silent"]) == ("stuck", "rom-asked", "IGNORED_OTHER_LINK", 1)
+    assert (row["progress"], row["stage"], row["verdict"], row["silent"]) == (
+        "stuck",
+        "rom-asked",
+        "IGNORED_OTHER_LINK",
+        1,
+    )
 
 
 def test_who_went_further_before_is_stuck_when_it_takes_longer(ledger: Ledger) -> None:
@@ -192,7 +211,10 @@ def test_an_entry_outlives_generations(ledger: Ledger) -> None:
     base = [(n, b"h%d" % n, "served", n) for n in range(1, 6)]
     first = paired(base)
     Machine(ledger, first, 4).boot(ROM)
-    delta = Pair(first.base, sealed(filled(Builder(first.base), [(4, b"h4", "served", 44)]), 2, Numbers([first.base], first.base)))
+    delta = Pair(
+        first.base,
+        sealed(filled(Builder(first.base), [(4, b"h4", "served", 44)]), 2, Numbers([first.base], first.base)),
+    )
     assert Machine(ledger, delta, 4).row()["stage"] == "rom-answered"
 
 

@@ -15,6 +15,7 @@ from control.config.config import Config, ConfigFaults, parse
 from control.discovery.coordinator import JOURNAL
 from control.discovery.traps import identity
 from control.plan import classes, contexts, networks
+from control.service import hosts
 from control.table.file import TableStore
 
 FILE = Path("services.conf")
@@ -96,14 +97,16 @@ def test_an_extra_option_that_would_hide_what_the_service_reads(name: str) -> No
 
 
 def test_every_attribute_that_the_service_reads_is_one() -> None:
-    ours = {contexts.ENABLED, contexts.PROXY, contexts.BOOT_PORTS, classes.URL_KEY, *contexts.SWITCHES, networks.SHARED}
+    alone = {contexts.ENABLED, contexts.PROXY, contexts.BOOT_PORTS, contexts.BOOT_ENDS}
+    ours = {*alone, classes.URL_KEY, *contexts.SWITCHES, networks.SHARED}
     assert {name.replace("-", "_") for name in ours} == set(checks.OWN_ATTRIBUTES)
 
 
 def own_files() -> list[str]:
     store = TableStore(Path("/s"))
     paths = store.base_path, store.delta_path, store.pin_path
-    return ["lock", JOURNAL, JOURNAL + ".new", identity.FILE, identity.FILE + ".new", *(path.name for path in paths)]
+    twice = [name + end for name in (JOURNAL, identity.FILE, hosts.FILE) for end in ("", ".new")]
+    return ["lock", *twice, *(path.name for path in paths)]
 
 
 @pytest.mark.parametrize("socket", ["/s", "/s/", "/s/../s", "/", *(f"/s/{name}" for name in own_files()), "/s/table.x"])

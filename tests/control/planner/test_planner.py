@@ -16,11 +16,12 @@ import pytest
 from control.clusto.rawrows import TELL_EVERY_CHARS
 from control.config.config import Config, Dhcp
 from control.planner import planner as planner_module
+from control.planner import report as report_module
 from control.planner import served as served_module
 from control.planner.jobs import KINDS, Failed, LookUp, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
 from control.planner.planner import Planner
-from control.planner.report import write_report
 from control.planner.process import handle, run
+from control.planner.report import write_report
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 from tests.control.inventories import At, Site
 from tests.control.planning import (

@@ -1,4 +1,4 @@
-"""`ctl hosts` and the boot ledger: what machines did, asked for in pages and by filters, kept over deaths and restarts."""
+"""`ctl hosts` and the boot ledger: what machines did, in pages and by filters, kept over deaths and restarts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ext.verdict import Verdict
 
 from control.cli.command_line import main
 from control.cli.hosts_text import span
+from control.mac import show_mac
 from control.service.hosts import Hosts, NotFound, WrongFilter, mac_of
 from control.service.whereabouts import Whereabouts
 from tests.control.serving import Running, children, may_serve, serving
@@ -122,10 +123,13 @@ def test_pages_miss_nobody_and_tell_nobody_twice(tmp_path: Path, limit: int, nam
 
 def test_a_machine_by_its_name_or_address() -> None:
     pair = paired([
-        (MACS[0], b"a", "served", 0x0A010001), (MACS[0] | 1 << 48, b"a", "served", 0x0A010051), (MACS[1], b"a", "disabled", 0),
+        (MACS[0], b"a", "served", 0x0A010001), (MACS[0] | 1 << 48, b"a", "served", 0x0A010051),
+        (MACS[1], b"a", "disabled", 0),
         (MACS[2], b"b", "disabled", 0), (MACS[3], b"b", "disabled", 0), (MACS[4], b"dead", "conflict", 0),
     ])  # fmt: skip
-    assert mac_of(pair, "a") == mac_of(pair, "10.1.0.1") == mac_of(pair, "10.1.0.81") == MACS[0], "the card that is served"
+    assert mac_of(pair, "a") == mac_of(pair, "10.1.0.1") == mac_of(pair, "10.1.0.81") == MACS[0], (
+        "the card that is served"
+    )
     assert mac_of(pair, "dead") == MACS[4] and mac_of(None, "02-00-00-00-00-09") == 0x020000000009
     with pytest.raises(NotFound, match="'b' has 2 cards: 02:00:00:00:00:03, 02:00:00:00:00:04; wanted"):
         mac_of(pair, "b")
@@ -173,7 +177,9 @@ def test_what_is_loaded_once_is_gone_from_the_disk(tmp_path: Path) -> None:
     assert names(asked(third, pair, progress="done")) == []
 
 
-@pytest.mark.parametrize("seconds, said", [(0, "0 s"), (119, "119 s"), (300, "5 min"), (9000, "2 h"), (400_000, "5 days")])
+@pytest.mark.parametrize(
+    "seconds, said", [(0, "0 s"), (119, "119 s"), (300, "5 min"), (9000, "2 h"), (400_000, "5 days")]
+)
 def test_spans(seconds: float, said: str) -> None:
     assert span(seconds) == said
 
@@ -185,15 +191,15 @@ def told(running: Running, **arguments: Any) -> dict[str, dict[str, Any]]:
     return {host["name"]: host for host in running.ctl("hosts", arguments)["hosts"]}
 
 
-def heard(running: Running, folder: Path, mac: int, requests: int) -> dict[str, Any]:
-    """Asks until the ledger has it: from an address that is in none of the inventory's networks."""
+def heard(running: Running, folder: Path, mac: int, requests: int, total: int) -> dict[str, Any]:
+    """Asks, from an address that is in none of the inventory's networks, and waits until the ledger has so many."""
     port = json.loads((folder / "services.conf").read_text())["dhcp"]["port"]
     deadline = time.monotonic() + 30
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(requests):
             sender.sendto(discover(mac), ("127.0.0.1", port))
         while True:
-            found = [host for host in told(running, progress="booting,stuck").values() if host["requests"] >= requests]
+            found = [host for host in told(running, progress="booting,stuck").values() if host["requests"] >= total]
             if found:
                 return found[0]
             assert time.monotonic() < deadline, told(running)
@@ -202,18 +208,23 @@ def heard(running: Running, folder: Path, mac: int, requests: int) -> dict[str, 
 def test_the_ledger_of_a_running_service(tmp_path: Path) -> None:
     """Over the death of a worker, and over a restart."""
     may_serve()
-    rows = "".join(f"h{mac & 15},{mac.to_bytes(6, 'big').hex(':')},10.1.0.{mac & 15}\n" for mac in MACS)
-    path = tmp_path / "hosts.csv"
-    path.write_text(f"network,10.1.0.0/24\nname,mac,address\n{rows}")
+    rows = "".join(
+        f'- {{name: h{mac & 15}, mac: "{show_mac(mac)}", address: 10.1.0.{mac & 15}, pool: p}}\n' for mac in MACS
+    )
+    path = tmp_path / "hosts.yaml"
+    path.write_text(
+        "networks:\n- {name: n, base: 10.1.0.0, mask: 24}\n"
+        f"pools:\n- {{name: p, dhcp: {{enabled: 1}}}}\nhosts:\n{rows}"
+    )
     with serving(tmp_path, f"file://{path}") as running:
         running.wait_for(r"generation 1: 7 hosts")
         running.ctl("refresh", {"wait": True})
         assert len(told(running, progress="never")) == 7
-        host = heard(running, tmp_path, MACS[0], 3)
+        host = heard(running, tmp_path, MACS[0], 3, 3)
         assert (host["name"], host["stage"], host["verdict"]) == ("h1", "system-asked", "IGNORED_OTHER_LINK")
         assert host["reason"] == "a system has no answer: none of its addresses fits where it asks from"
         os.kill(children(running.process.pid)["worker"], signal.SIGKILL)
-        assert heard(running, tmp_path, MACS[0], 6)["requests"] == 6, "its successor goes on counting"
+        assert heard(running, tmp_path, MACS[0], 3, 6)["requests"] == 6, "its successor goes on counting"
         status = running.status()["boots"]
         assert status["states"]["served"]["never"] == 6 and status["stages"]["system-asked"] == 1
         ran = CliRunner().invoke(main, ["ctl", "--socket", str(tmp_path / "control.sock"), "hosts", "--never-seen"])

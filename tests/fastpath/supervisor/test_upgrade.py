@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ext.ledger import is_ledger
 from ext.page import WorkerPage
 
 from control.service.trial import load_everything
@@ -32,6 +33,20 @@ LIMIT_S = 60.0
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with settled_world(tmp_path, monkeypatch) as made:
         yield made
+
+
+def test_a_ledger_of_another_layout_is_replaced_and_a_missing_one_made(world: World, tmp_path: Path) -> None:
+    told = json.loads(world.supervisor.state())
+    for kept in (told["kept"]["ledger"], -1):
+        told["kept"]["ledger"] = kept
+        state = read_state(json.dumps(told).encode())
+        upgrade.lay_out_anew(state)
+        assert is_ledger(state.kept.ledger) and (state.kept.ledger == kept) == (kept >= 0)
+    other = os.memfd_create("other", os.MFD_CLOEXEC)
+    told["kept"]["ledger"] = other
+    state = read_state(json.dumps(told).encode())
+    upgrade.lay_out_anew(state)
+    assert is_ledger(state.kept.ledger)
 
 
 # --- known fields ----------------------------------------------------------------------------------------------------

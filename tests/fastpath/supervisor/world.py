@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ext.ledger import create_ledger
 from ext.page import create_site_page, create_worker_page
 
 from fastpath.process.turns import create_turns
@@ -48,6 +49,7 @@ class World:
                 slots=[SlotSockets(*fds[3 * slot : 3 * slot + 3]) for slot in range(WORKERS)],
                 pages=[create_worker_page(slot) for slot in range(WORKERS)],
                 turns=create_turns(),
+                ledger=create_ledger(),
             )
         settings = Settings(
             config_path=str(folder / "services.conf"),
