@@ -45,6 +45,7 @@ cdef enum:
     SITE_CLASSES_MAX = 64
     CLASS_TEXT_BYTES = 64
     CLASS_GROUPS = 255
+    ENTRY_SHIFT = 6                # of an entry of the boot ledger: 64 bytes
 
 
 cpdef enum LeaseState:
@@ -275,6 +276,7 @@ cdef struct Site:                  # what answer() knows: the adopted pair and t
     const Shared *shared
     uint32_t shared_count
     int64_t age_s                  # since control last had the inventory's word
+    const void *ledger             # entries of the boot ledger (ext/ledger.pxd), to be fetched in time; NULL: there is none
 
 
 cdef struct Host:                  # a find: the first lease and the generation that it stands in

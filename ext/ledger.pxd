@@ -11,12 +11,12 @@ from libc.string cimport memset
 
 cimport cython
 
-from ext.classify cimport BMC, IPXE, IPXE_HTTP, OS, firmware_class
+from ext.classify cimport BMC, IPXE, IPXE_HTTP, OS, SITE_CLASS, firmware_class
 from ext.leases cimport Lease
 from ext.request cimport Request
 from ext.rfc2131 cimport DHCPDISCOVER
 from ext.verdict cimport *
-from ext.wire cimport load64
+from ext.wire cimport load32, load64
 
 
 cdef enum:
@@ -26,6 +26,8 @@ cdef enum:
     KEY_BYTES = 7                  # of the beginning of a Lease: MAC and role
     PHASE_SHIFT = 2                # of a stage: the phase above it,
     STEP_MASK = 3                  # and the step below
+    OF_ROW = 0x80
+    SILENT = 0x40
 
 
 cdef enum Phase:                   # of a boot, by who asks
@@ -47,7 +49,7 @@ cdef struct Entry:                # 64 bytes, one cache line.  Times are seconds
     uint32_t last_s                # and last
     uint32_t stage_s               # when it reached the stage
     uint32_t boot_s                # when the boot began
-    uint32_t xid_be                # of the last request
+    uint32_t xid_be                # of the request that brought it to the stage
     uint32_t giaddr_be
     uint32_t requests
     uint32_t silent                # of these, without an answer that was due
@@ -79,6 +81,13 @@ cdef inline uint64_t ledger_key(const Lease *lease) noexcept nogil:
     return load64(<const uint8_t *>lease) & ((<uint64_t>1 << 8 * KEY_BYTES) - 1)
 
 
+cdef struct Book:                  # a writer's own: where it writes, and what it looks up for each packet
+    LedgerHead *head               # NULL: no ledger is kept
+    uint32_t now_s                 # seconds of the ledger
+    uint8_t of_class[128]          # ClientClass -> Phase << PHASE_SHIFT
+    uint8_t of_verdict[64]         # Verdict -> 0: is of no row; or OF_ROW, perhaps SILENT, and the Step
+
+
 cdef inline Phase phase_of(uint8_t client) noexcept nogil:
     """client: a built-in ClientClass."""
     if client == OS or client == BMC:
@@ -86,17 +95,28 @@ cdef inline Phase phase_of(uint8_t client) noexcept nogil:
     return PHASE_LOADER if client == IPXE or client == IPXE_HTTP else PHASE_ROM
 
 
-cdef inline bint is_of_row(Verdict verdict) noexcept nogil:
+cdef inline bint is_of_row(uint8_t verdict) noexcept nogil:
     """True for what is decided about a row that was found, and is that row's own affair."""
     return (verdict <= NOTED_DECLINE or IGNORED_DISABLED <= verdict <= IGNORED_QUARANTINED
             or IGNORED_OTHER_LINK <= verdict <= IGNORED_NO_ROOM)
 
 
-cdef inline Step step_of(Verdict verdict) noexcept nogil:
+cdef inline Step step_of(uint8_t verdict) noexcept nogil:
     """A NAK is none: its client asks anew."""
     if verdict == OFFERED or verdict == OFFERED_PROXY:
         return STEP_OFFERED
     return STEP_ANSWERED if verdict < NAKED else STEP_ASKED
+
+
+cdef inline void open_book(Book *book, LedgerHead *head) noexcept nogil:
+    cdef uint8_t i
+    memset(book, 0, sizeof(Book))
+    book.head = head
+    for i in range(128):
+        book.of_class[i] = <uint8_t>(phase_of(i) << PHASE_SHIFT)
+    for i in range(64):
+        if i < GO_ON and is_of_row(i):
+            book.of_verdict[i] = <uint8_t>(OF_ROW | (SILENT if i > NOTED_DECLINE else 0) | step_of(i))
 
 
 cdef inline void begin_boot(Entry *entry, uint8_t stage, uint32_t now_s) noexcept nogil:
@@ -120,34 +140,48 @@ cdef inline void go_further(Entry *entry, uint8_t stage, uint32_t now_s) noexcep
 cdef inline void advance(Entry *entry, uint8_t stage, uint32_t now_s, const Request *request) noexcept nogil:
     """Another stage than the one in the entry.  A boot begins with a DISCOVER of who had its answer, or is an earlier
     phase than before; whoever asks anew in the phase in which he stands is where he was."""
+    cdef uint32_t xid_be = request.bootp.xid_be
     if stage > entry.stage:
         if entry.stage == 0:
             begin_boot(entry, stage, now_s)
         else:
             go_further(entry, stage, now_s)
-    elif (request.bootp.xid_be != entry.xid_be
+    elif (xid_be != entry.xid_be
           and (stage >> PHASE_SHIFT != entry.stage >> PHASE_SHIFT
                or (entry.stage & STEP_MASK == STEP_ANSWERED and request.message_type == DHCPDISCOVER))):
         begin_boot(entry, stage, now_s)
+    else:
+        return
+    entry.xid_be = xid_be
 
 
-cdef inline void enter(Entry *entry, const Lease *lease, const Request *request, Verdict verdict,
-                       uint32_t now_s) noexcept nogil:
-    """One request of a row's machine, and what became of it.  now_s: seconds of the ledger."""
-    cdef uint8_t client = <uint8_t>firmware_class(request)
-    cdef uint8_t stage = <uint8_t>(phase_of(client) << PHASE_SHIFT | step_of(verdict))
-    cdef uint64_t key = ledger_key(lease)
+cdef inline Entry *entry_of(const Book *book, const Lease *lease) noexcept nogil:
+    return book.head.entries + (load32(&lease.lease_count) >> 8)       # number_of() of it, in one load
+
+
+cdef inline void enter(const Book *book, const Lease *lease, const Request *request, Verdict verdict) noexcept nogil:
+    """One request of a machine, and what became of it, where that is of a row."""
+    cdef uint8_t what = book.of_verdict[<int>verdict], client, stage
+    cdef uint64_t key
+    cdef Entry *entry
+    if not what & OF_ROW:
+        return
+    entry, key = entry_of(book, lease), ledger_key(lease)
+    client = request.client_class
+    if cython.unlikely(client >= SITE_CLASS):
+        client = <uint8_t>firmware_class(request)
+    stage = book.of_class[client] | (what & STEP_MASK)
     if cython.unlikely(entry.key != key):
         memset(entry, 0, sizeof(Entry))
         entry.key = key
-        entry.first_s = now_s
+        entry.first_s = book.now_s
     if stage != entry.stage:
-        advance(entry, stage, now_s, request)
-    entry.last_s = now_s
-    entry.xid_be = request.bootp.xid_be
+        advance(entry, stage, book.now_s, request)
+    entry.last_s = book.now_s
     entry.giaddr_be = request.bootp.giaddr_be
     entry.requests += 1
-    entry.silent += verdict > NOTED_DECLINE
+    if what & SILENT:
+        entry.silent += 1
     entry.verdict = <uint8_t>verdict
     entry.client_class = client
     entry.message_type = request.message_type

@@ -15,8 +15,8 @@ import zlib
 
 from ext.leases cimport *
 from ext.ledger cimport (KEY_BYTES, LEDGER_MAGIC, LEDGER_PLACES, LEDGER_VERSION, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM,
-                         STEP_ANSWERED, STEP_ASKED, STEP_MASK, STEP_OFFERED, Entry, LedgerHead, enter, ledger_bytes,
-                         ledger_key)
+                         STEP_ANSWERED, STEP_ASKED, STEP_MASK, Book, Entry, LedgerHead, enter, ledger_bytes, ledger_key,
+                         open_book)
 from ext.mapping cimport map_shared
 from ext.net cimport munmap
 from ext.request cimport Request
@@ -59,7 +59,7 @@ SAVED_MAGIC = b"bootstorm ledger 1\n"
 SAVED_HEAD = struct.Struct("<19sqQ")   # magic, since (seconds since 1970), records; a checksum ends the whole
 GROUP_BYTES = PROGRESS_COUNT * 8
 TALLY_BYTES = (STATE_COUNT * PROGRESS_COUNT + STAGE_COUNT) * 8
-assert sizeof(Entry) == 64 and sizeof(LedgerHead) == 4096 + sizeof(Entry) and len(STATES) == STATE_COUNT
+assert sizeof(Entry) == 1 << ENTRY_SHIFT == 64 and sizeof(LedgerHead) == 4096 + sizeof(Entry) and len(STATES) == STATE_COUNT
 
 
 def stage_name(stage: int) -> str:
@@ -132,6 +132,7 @@ cdef class Ledger:
         cdef const Lease *lease
         cdef Request request
         cdef Bootp bootp
+        cdef Book book
         cdef uint64_t key = (<uint64_t>1 << 63) | (<uint64_t>role << 48) | <uint64_t>mac
         memset(&request, 0, sizeof(request))
         memset(&bootp, 0, sizeof(bootp))
@@ -143,7 +144,9 @@ cdef class Ledger:
             lease = find_in(&pair.site.base, key)
         if lease == NULL:
             raise KeyError(f"{mac:012x}")
-        enter(self.head.entries + number_of(lease), lease, &request, <CVerdict><int>verdict, now_s)
+        open_book(&book, self.head)
+        book.now_s = now_s
+        enter(&book, lease, &request, <CVerdict><int>verdict)
 
     cdef dict entry(self, const Lease *lease):
         cdef const Entry *entry = self.head.entries + number_of(lease)

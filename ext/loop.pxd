@@ -8,8 +8,8 @@ from libc.string cimport memset
 
 from ext.answer cimport answer
 from ext.judge cimport Decision
-from ext.leases cimport Site, number_of, prefetch_lease
-from ext.ledger cimport Entry, LedgerHead, enter, is_of_row
+from ext.leases cimport Site, prefetch_lease
+from ext.ledger cimport Book, enter
 from ext.net cimport *
 from ext.outbox cimport Outbox, queue_frame, queue_udp, send
 from ext.overload cimport Shares, Waits, is_over_share, note_turn, relay_of, share_out
@@ -32,8 +32,7 @@ cdef struct Loop:
     Page *page
     Inbox *inbox
     SitePage *site_page
-    LedgerHead *ledger             # NULL: none is kept
-    uint32_t now_ledger_s
+    Book book
     int udp_fd, urgent_fd, boot_fd, packet_fd, wake_fd, swapped_fd, adopted_fd, bell_fd
     uint16_t port_be, boot_port_be
     bint observing                 # decide and record everything, send nothing
@@ -85,8 +84,8 @@ cdef inline void look_at_age(Loop *loop) noexcept nogil:
 
 cdef inline void tick(Loop *loop) noexcept nogil:
     loop.now_boottime_ns = clock_ns(CLOCK_BOOTTIME)
-    if loop.ledger != NULL:
-        loop.now_ledger_s = <uint32_t>(loop.now_boottime_ns // 1000000000 + loop.ledger.epoch_s)
+    if loop.book.head != NULL:
+        loop.book.now_s = <uint32_t>(loop.now_boottime_ns // 1000000000 + loop.book.head.epoch_s)
     look_at_age(loop)
     store_release(&loop.page.heartbeat_ns, clock_ns(CLOCK_MONOTONIC))
 
@@ -136,9 +135,8 @@ cdef inline bint settle(Loop *loop, const Packet *packet, Reply *reply) noexcept
     cdef Decision decision
     cdef Verdict verdict = answer(&loop.site, packet, &request, &decision, reply)
     bump(&loop.page.by_verdict[<int>verdict], 1)
-    if loop.ledger != NULL and is_of_row(verdict):
-        enter(loop.ledger.entries + number_of(decision.host.lease), decision.host.lease, &request, verdict,
-              loop.now_ledger_s)
+    if loop.book.head != NULL:
+        enter(&loop.book, decision.host.lease, &request, verdict)
     if is_of_stranger(verdict) and not may_record(&loop.notebook, loop.now_boottime_ns):
         bump(&loop.page.records_left_out, 1)
     else:

@@ -16,7 +16,7 @@ import os
 from ext.by_sockets cimport open_sockets, recover_batch, turn_sockets
 from ext.by_xdp cimport recover_rings, turn_rings
 from ext.leases cimport Site, attach_table, join_site
-from ext.ledger cimport LEDGER_MAGIC, LEDGER_VERSION, LedgerHead, ledger_bytes
+from ext.ledger cimport LEDGER_MAGIC, LEDGER_VERSION, LedgerHead, ledger_bytes, open_book
 from ext.loop cimport Loop, Way, adopt, tick, wait_for
 from ext.mapping cimport Mapping, base_of, map_generation, map_shared, unmap
 from ext.mapping import GenerationRejected
@@ -53,8 +53,8 @@ cdef class Pump:
             munmap(self.loop.page, inbox_at() + sizeof(Inbox))
         if self.loop.site_page != NULL:
             munmap(self.loop.site_page, sizeof(SitePage))
-        if self.loop.ledger != NULL:
-            munmap(self.loop.ledger, ledger_bytes())
+        if self.loop.book.head != NULL:
+            munmap(self.loop.book.head, ledger_bytes())
 
     def assign(self, *, int udp_fd, int urgent_fd, int packet_fd, int page_fd, int site_fd, int adopted_fd, int bell_fd,
                int port, int boot_fd=-1, int boot_port=0, int ledger_fd=-1, bint observe=False, brake_ns=(0, 0)):
@@ -82,7 +82,8 @@ cdef class Pump:
             return 0
         head = <LedgerHead *>map_shared(fd, ledger_bytes())
         if head.magic == LEDGER_MAGIC and head.version == LEDGER_VERSION:
-            self.loop.ledger = head
+            open_book(&self.loop.book, head)
+            self.loop.site.ledger = head.entries
         else:
             munmap(head, ledger_bytes())
         return 0
@@ -107,6 +108,7 @@ cdef class Pump:
         cdef const char *fault
         cdef uint64_t news
         memset(&site, 0, sizeof(site))
+        site.ledger = self.loop.book.head.entries if self.loop.book.head != NULL else NULL
         base.at = delta.at = NULL
         try:
             keep = self.loop.site.base.header != NULL and base_of(base_fd) == self.loop.site.base.header.generation

@@ -12,8 +12,8 @@ from array import array
 from bench.engine.wire cimport now_ns
 from ext.answer cimport answer
 from ext.judge cimport Decision
-from ext.leases cimport Site, number_of, prefetch_lease, prefetch_slot
-from ext.ledger cimport LedgerHead, enter, is_of_row, ledger_bytes
+from ext.leases cimport Site, prefetch_lease, prefetch_slot
+from ext.ledger cimport Book, LedgerHead, enter, ledger_bytes, open_book
 from ext.mapping cimport map_shared
 from ext.net cimport munmap
 from ext.packet cimport Packet, Reply
@@ -43,7 +43,7 @@ cdef class Core:
     cdef uint8_t rx[BATCH][RX_BYTES]
     cdef uint8_t tx[BATCH][RX_BYTES]
     cdef uint64_t verdicts[VERDICT_COUNT]
-    cdef LedgerHead *ledger        # as a worker keeps one; NULL: without
+    cdef Book book                 # as a worker's; without a ledger where none was given
 
     def __cinit__(self, Pair pair not None, *, uint64_t first_mac, uint32_t first_address, uint32_t hosts,
                   uint32_t server, uint32_t giaddr, uint32_t ifindex, forms, uint64_t seed=1, int ledger_fd=-1):
@@ -61,11 +61,13 @@ cdef class Core:
             self.form_bytes[i], self.requested_at[i], self.client_id_at[i] = len(data), requested_at, client_id_at
 
         if ledger_fd >= 0:
-            self.ledger = <LedgerHead *>map_shared(ledger_fd, ledger_bytes())
+            open_book(&self.book, <LedgerHead *>map_shared(ledger_fd, ledger_bytes()))
+            self.pair.site.ledger = self.book.head.entries
 
     def __dealloc__(self):
-        if self.ledger != NULL:
-            munmap(self.ledger, ledger_bytes())
+        if self.book.head != NULL:
+            self.pair.site.ledger = NULL
+            munmap(self.book.head, ledger_bytes())
 
     cdef uint32_t any_host(self) noexcept nogil:
         self.noise ^= self.noise << 13
@@ -117,8 +119,8 @@ cdef class Core:
             reply.data, reply.capacity = self.tx[i] + IP_UDP_BYTES, RX_BYTES - IP_UDP_BYTES
             verdict = answer(site, &packet, &request, &decision, &reply)
             self.verdicts[<int>verdict] += 1
-            if self.ledger != NULL and is_of_row(verdict):
-                enter(self.ledger.entries + number_of(decision.host.lease), decision.host.lease, &request, verdict, 1)
+            if self.book.head != NULL:
+                enter(&self.book, decision.host.lease, &request, verdict)
 
     def measure(self, int batches):
         """Nanoseconds of each batch of 64 packets, as an array."""
