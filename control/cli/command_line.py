@@ -21,7 +21,7 @@ from control.config.places import faults_on_disk
 from fastpath.process.build import BUILD_NAME
 from fastpath.process.escape import shown, shown_all
 from fastpath.process.limits import too_few_files
-from fastpath.process.logs import configure_logging, flush_logs, log_at_once
+from fastpath.process.logs import choose_form, configure_logging, flush_logs, log_at_once
 
 FAILED, WRONG = 1, 2
 BRAKE_NS_MAX = 1_000_000  # a batch of 64 of them is still no hung worker
@@ -68,6 +68,7 @@ def serve(path: str | None) -> None:
     """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place."""
     configure_logging()  # what it has to say of the file must not hold the start up either
     config = read_config(path)
+    choose_form(config.log.format)
     workers = resolve_workers(config.dhcp.workers, len(os.sched_getaffinity(0)))
     if fault := too_few_files(workers):
         click.echo(f"bootstorm: {fault}", err=True)

@@ -279,6 +279,18 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What every process writes to standard error."""
+
+    format: str = _key(
+        "text",
+        checks.one_of("text", "json"),
+        "how log lines look, json: one object a line; systemd's journal gets entries with fields, whatever stands here",
+        restart="each process is told at its start",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One whole services.conf.  path: the file that it came from, None for the defaults."""
 
@@ -287,6 +299,7 @@ class Config:
     snmp: Snmp = field(default_factory=Snmp)
     control: Control = field(default_factory=Control)
     metrics: Metrics = field(default_factory=Metrics)
+    log: Log = field(default_factory=Log)
     receives_traps: bool = False  # there is a section snmp
     path: Path | None = None
     text: bytes = field(
@@ -294,7 +307,9 @@ class Config:
     )  # as accepted: a restarted process takes this, not a file edited since
 
 
-_SECTIONS: Mapping[str, type] = {"http": Http, "dhcp": Dhcp, "snmp": Snmp, "control": Control, "metrics": Metrics}
+_SECTIONS: Mapping[str, type] = {
+    "http": Http, "dhcp": Dhcp, "snmp": Snmp, "control": Control, "metrics": Metrics, "log": Log,
+}  # fmt: skip
 
 
 def _keys() -> Iterator[tuple[str, dataclasses.Field[Any]]]:

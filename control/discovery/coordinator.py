@@ -23,6 +23,7 @@ from control.discovery.sighting import BMC, BOOT, HOST
 from control.discovery.states import AGAIN, KEPT, TRANSITIONS, Event, State
 from control.discovery.trapseen import TrapSeen
 from control.planner.jobs import RefreshFailed
+from fastpath.process.log_forms import about
 
 log = logging.getLogger("bootstorm.discovery")
 
@@ -261,7 +262,8 @@ class Coordinator:
         server = f" is {machine.server}" if machine.server else ""
         words = "; ".join([*([outcome.reason] if outcome.reason else []), *outcome.did, *outcome.notes])
         level = logging.INFO if outcome.did else logging.WARNING
-        log.log(level, "discovery: %s%s%s, %s: %s", machine.mac, server, where, outcome.state, words)
+        known = about(mac=machine.mac, host=machine.server)
+        log.log(level, "discovery: %s%s%s, %s: %s", machine.mac, server, where, outcome.state, words, extra=known)
 
     def release_names(self, mac: str) -> None:
         for name in [name for name, owner in self.names.items() if owner == mac]:

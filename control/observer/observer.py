@@ -26,6 +26,7 @@ from control.messages.capture import RAW_IP, Datagram, dhcp_of
 from control.observer.link import KINDS, Ask, Tally, Told
 from control.observer.replay import Replay, Seen
 from control.observer.shadow import Shadow
+from fastpath.process.log_forms import about
 from fastpath.process.logs import configure_logging
 from fastpath.process.oom import BEFORE_WORKERS, offer
 from fastpath.process.turns import Turns
@@ -221,7 +222,7 @@ class SparingLog:
         self.spoken.move_to_end((host, kind))
         while len(self.spoken) > SPOKEN_MAX:
             self.spoken.popitem(last=False)
-        log.warning("%s", sentence)
+        log.warning("%s", sentence, extra=about(mac=None if host.startswith("client id ") else host))
 
 
 def arrival_s(ancillary: Iterable[tuple[int, int, bytes]]) -> float | None:

@@ -36,6 +36,7 @@ from control.planner.served import AnsweredTwice, Served, Silenced
 from control.sources.model import Inventory, Source, name_of
 from control.table.changes import describe_changes
 from control.table.file import TableStore, present_pair
+from fastpath.process.log_forms import about
 from fastpath.protocol import close_all
 
 log = logging.getLogger("bootstorm.planner")
@@ -187,7 +188,8 @@ class Planner:
     ) -> int:
         """A report that names also what was made a conflict at the last moment."""
         for row in silenced.rows:
-            log.warning("%s is not answered: %s", row.name, row.reason)
+            known = about(mac=show_mac(row.key), host=row.name)
+            log.warning("%s is not answered: %s", row.name, row.reason, extra=known)
         faults.include(silenced.faults)
         self.disputes.note(silenced.contested)
         reasons = {show_mac(row.key): row.reason for row in silenced.rows} | reasons

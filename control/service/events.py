@@ -22,6 +22,7 @@ from control.explain.sentences import FINDINGS, OTHER_SERVER, WORDS, sentence
 from control.messages.dissect import relay_words
 from control.service.identities import Clone, Identities, Loop, Shared, clone_words, loop_words, printable, shared_words
 from control.service.served_table import ServedTable
+from fastpath.process.log_forms import about
 
 log = logging.getLogger("bootstorm.dhcp")
 
@@ -36,6 +37,13 @@ SERVERS_MAX = 64
 ROLES = {"host": 0, "bmc": 1}
 MESSAGES = {1: "DISCOVER", 3: "REQUEST", 4: "DECLINE", 7: "RELEASE", 8: "INFORM"}
 SIGHTED = "ACKED"
+# How much a line matters.  What somebody has said in the inventory or in services.conf is no news, nor is a stranger;
+# what this machine's own configuration, or a fault of ours, keeps from an answer is for whoever runs it.  All else: a
+# warning.
+LEVELS = {
+    "IGNORED_UNKNOWN_MAC": logging.INFO, "IGNORED_DISABLED": logging.INFO, "IGNORED_OTHER_PORT": logging.INFO,
+    "IGNORED_RELAY": logging.INFO, "IGNORED_NO_SERVER_ID": logging.ERROR, "ABANDONED": logging.ERROR,
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -77,7 +85,8 @@ class Ledger:
                 self.seen[key] = seen
             return True
         repeated = f" ({seen.held_back} more since the last line)" if seen is not None and seen.held_back else ""
-        log.warning("%s%s", sentence(words), repeated)
+        known = about(mac=words["mac"], host=words["host"], verdict=words["verdict"], relay=words["relay"])
+        log.log(LEVELS.get(words["verdict"], logging.WARNING), "%s%s", sentence(words), repeated, extra=known)
         self.seen[key] = Seen(now)
         while len(self.seen) > HOSTS_MAX:
             self.seen.popitem(last=False)

@@ -49,7 +49,7 @@ from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
 from control.service.watch import follow, watched_path
 from fastpath.process.build import BUILD, VERSION
-from fastpath.process.logs import configure_logging, leave, lines_lost
+from fastpath.process.logs import configure_logging, journal_missed, leave, lines_lost
 from fastpath.process.turns import Turns, show_turns
 from fastpath.protocol import (
     Accepted,
@@ -334,6 +334,7 @@ class Service:
             "send_errors": table.send_errors(),
             "warnings_suppressed": self.warnings.suppressed,
             "log_lines_lost": lines_lost(),
+            "log_journal_missed": journal_missed(),
             "lookups": self.lookups.counts,
             "identities": self.warnings.identity_counts(),
             "other_servers": self.warnings.other_servers(),

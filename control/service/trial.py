@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from fastpath.process.build import fingerprint
-from fastpath.process.logs import configure_logging
+from fastpath.process.logs import configure_logging, leave_journal
 from fastpath.protocol import Channel, Fds, Tried, Try
 
 NICE = 5  # the workers of the running service answer first
@@ -93,6 +93,7 @@ def fall_silent() -> None:
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, sys.stderr.fileno())
     os.close(null)
+    leave_journal()
 
 
 def installed_folders() -> list[str]:

@@ -1,4 +1,5 @@
-"""How every process of the service logs: lines on standard error, for journald or whoever started it; never waiting.
+"""How every process of the service logs: to the journal, or lines on standard error for whoever started it; never
+waiting.
 
 A reader that stands still (a full pipe, a stopped journal, a terminal with Ctrl-S) would otherwise stop whoever logs.
 O_NONBLOCK is no way out: it belongs to the open file, which the shell and all other processes share.  So a thread
@@ -18,20 +19,25 @@ from collections import deque
 from typing import IO, Final, NoReturn
 
 from fastpath.process.escape import LineFormatter
+from fastpath.process.journald import JournalSocket, leads_to_journal
+from fastpath.process.log_forms import FORMAT, FORMS, Form, StreamForm
 
-FORMAT: Final = "%(asctime)s %(name)s: %(message)s"
 BUFFER_BYTES: Final = 1 << 18  # of lines that wait in a process
 WRITE_BYTES: Final = select.PIPE_BUF  # a pipe takes so much whole, so that lines of several processes do not mix
 FLUSH_S: Final = 0.2  # without any progress; then a process ends with what it could not say
 LINE_CHARACTERS_MAX: Final = 1 << 14  # on sys.stderr; the rest counts as the next line
 RETRY_S: Final = 1.0  # between two tries to start the thread, where the machine allows none
+FORM_VARIABLE: Final = "BOOTSTORM_LOG_FORMAT"  # log.format, for all that this process starts
 
 
 class Writer:
-    """Lines on their way to a file descriptor, which the caller owns.  write() and flush() are for any thread."""
+    """Lines on their way to a file descriptor, which the caller owns.  write() and flush() are for any thread.
 
-    def __init__(self, fd: int, buffer_bytes: int = BUFFER_BYTES) -> None:
+    form: what they look like."""
+
+    def __init__(self, fd: int, buffer_bytes: int = BUFFER_BYTES, form: Form | None = None) -> None:
         self.fd = fd
+        self.form = form or Form()
         self.buffer_bytes = buffer_bytes
         self.lost = 0  # lines, since the process started
         self.told = 0  # of these
@@ -106,8 +112,7 @@ class Writer:
         if not taken:
             self.lost += chunk.count(b"\n")
         elif self.lost > self.told and self.size <= self.buffer_bytes // 2:
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
-            sentence = f"{stamp} bootstorm.logs: {self.lost - self.told} lines lost here: nobody took them\n"
+            sentence = self.form.own(f"{self.lost - self.told} lines lost here: nobody took them") + "\n"
             self.told = self.lost
             self.waiting.append(sentence.encode())
             self.size += len(sentence)
@@ -155,16 +160,20 @@ def put(fd: int, content: bytes, *, wait: bool = True) -> bool:
 
 
 class Handler(logging.Handler):
-    """logging's way to a Writer."""
+    """logging's way to the journal where there is one, and to a Writer with what that does not take."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, journal: JournalSocket | None = None) -> None:
         super().__init__()
         self.writer = writer
-        self.setFormatter(LineFormatter(FORMAT))
+        self.journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.writer.form.format(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.writer.write(encoded(self.format(record) + "\n"))
+            if self.journal is None or not self.journal.send(record):
+                self.writer.write(encoded(self.format(record) + "\n"))
         except Exception:  # a line with the wrong arguments: logging prints the traceback, by sys.stderr
             self.handleError(record)
 
@@ -200,7 +209,7 @@ class Stream(io.TextIOBase):
         with self.writer.news:
             *whole, self.begun = (self.begun + text).split("\n")
             for line in whole:
-                self.writer.write(encoded(line + "\n"))
+                self.writer.write(encoded(self.writer.form.bare(line) + "\n"))
             if len(self.begun) > LINE_CHARACTERS_MAX:
                 self.flush()
         return len(text)
@@ -210,7 +219,8 @@ class Stream(io.TextIOBase):
         with self.writer.news:
             if self.begun:
                 begun, self.begun = self.begun, ""
-                self.writer.write(encoded(begun))
+                form = self.writer.form
+                self.writer.write(encoded(form.bare(begun) + "\n" if form.whole_lines else begun))
 
 
 def encoded(text: str) -> bytes:
@@ -218,22 +228,40 @@ def encoded(text: str) -> bytes:
 
 
 _writer: Writer | None = None
+_handler: Handler | None = None
 
 
 def configure_logging(*, at_once: bool = True) -> None:
-    """Log lines, tracebacks and everything else on sys.stderr go by the thread from now on.
+    """Messages go to the journal where standard error leads there; these elsewhere, tracebacks and everything else on
+    sys.stderr go by the thread from now on.
 
     at_once False: the thread starts with begin_writing(), when this process has given up what it does not need."""
-    global _writer
+    global _writer, _handler
     if logging.root.handlers or sys.stderr is None:
         return
-    _writer = writer = Writer(sys.stderr.fileno())
-    handler = Handler(writer)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    fd = sys.stderr.fileno()
+    journal = JournalSocket() if leads_to_journal(fd) else None
+    form = FORMS.get(os.environ.get(FORM_VARIABLE, ""), Form)() if journal is None else StreamForm()
+    _writer = writer = Writer(fd, form=form)
+    _handler = Handler(writer, journal)
+    logging.basicConfig(level=logging.INFO, handlers=[_handler])
     stream: IO[str] = Stream(writer)  # type: ignore[assignment]
     sys.stderr = stream  # type: ignore[assignment]
     if at_once:
         writer.begin()
+
+
+def choose_form(name: str) -> None:
+    """log.format: of this process from now on, and of all that it starts.  The journal has a form of its own."""
+    os.environ[FORM_VARIABLE] = name
+    if _writer is not None and _handler is not None and _handler.journal is None:
+        _writer.form = FORMS[name]()
+
+
+def leave_journal() -> None:
+    """From now on everything goes to standard error, wherever that leads by now."""
+    if _handler is not None:
+        _handler.journal = None
 
 
 def log_at_once() -> None:
@@ -257,6 +285,11 @@ def flush_logs() -> None:
 def lines_lost() -> int:
     """Of this process, since it started."""
     return _writer.lost if _writer is not None else 0
+
+
+def journal_missed() -> int:
+    """Messages of this process that the journal's socket did not take, and that went to standard error."""
+    return _handler.journal.missed if _handler is not None and _handler.journal is not None else 0
 
 
 def leave(code: int = 0) -> NoReturn:

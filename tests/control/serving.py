@@ -101,18 +101,20 @@ def serving(
     snmp: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
     control: dict[str, Any] | None = None,
+    log: dict[str, Any] | None = None,
     within: Sequence[str] = (),
     **dhcp: Any,
 ) -> Iterator[Running]:
-    """snmp, metrics: those sections, when there are to be any; control: further keys of that one; within: a command
-    that becomes the service."""
+    """snmp, metrics, log: those sections, when there are to be any; control: further keys of that one; within: a
+    command that becomes the service."""
     path = str(folder / "control.sock")
     fields = {
         "api_url": api_url, "state_dir": str(folder / "state"), "workers": 1, "port": free_port(), "interfaces": ["lo"],
         "refresh_interval": 3600,
     }  # fmt: skip
     conf = folder / "services.conf"
-    sections = {name: section for name, section in (("snmp", snmp), ("metrics", metrics)) if section is not None}
+    given = {"snmp": snmp, "metrics": metrics, "log": log}
+    sections = {name: section for name, section in given.items() if section is not None}
     conf.write_text(json.dumps(sections | {"dhcp": fields | dhcp, "control": {"socket": path} | (control or {})}))
     argv = [*within, sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:

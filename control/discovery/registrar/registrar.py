@@ -35,6 +35,7 @@ from control.discovery.registrar.inventory import Inventory
 from control.discovery.registrar.names import Names
 from control.discovery.registrar.registration import Registration
 from control.discovery.states import State
+from fastpath.process.log_forms import about
 from fastpath.process.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
@@ -107,7 +108,7 @@ class Registrar:
         except (ChannelClosed, KeyboardInterrupt):
             raise
         except Exception as bug:  # one machine's fault must not stop the others, and must not pass silently
-            log.exception("discovery: %s", work.mac)
+            log.exception("discovery: %s", work.mac, extra=about(mac=work.mac))
             reason = f"internal fault, see the log: {type(bug).__name__}: {str(bug)[:200]}"
             return Outcome(mac=work.mac, state=State.WAITS, reason=reason)
 

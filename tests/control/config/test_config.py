@@ -303,7 +303,7 @@ UNKNOWN: list[tuple[Any, str]] = [
     ({"snmp": {"max_shrnk": 1}}, "snmp.max_shrnk: unknown key; did you mean dhcp.max_shrink?"),
     ({"dhpc": {}}, "dhpc: unknown key; did you mean dhcp?"),
     ({"api_url": "http://x"}, "api_url: unknown key; did you mean dhcp.api_url?"),
-    ({"qqqq": {}}, "qqqq: unknown key; wanted one of http, dhcp, snmp, control, metrics; remove it"),
+    ({"qqqq": {}}, "qqqq: unknown key; wanted one of http, dhcp, snmp, control, metrics, log; remove it"),
     ({"metrics": {"qqqq": {}}}, "metrics.qqqq: unknown key; wanted one of bind; remove it"),
     ({"dhcp": {"": 1}}, 'dhcp."": unknown key; wanted one of api_url'),
     ({"dhcp": {"a\nb": 1}}, 'dhcp."a\\nb": unknown key'),
@@ -498,7 +498,7 @@ def test_resolve_refresh_interval(setting: float | None, last: float, want: floa
 
 
 RESTART = {f"dhcp.{key}" for key in ["workers", "port", "state_dir", "user", "io", "mode", "drop_strangers"]}
-RESTART |= {"control.socket", "dhcp.boot_port", "snmp.bind_address", "snmp.bind_port", "metrics.bind"}
+RESTART |= {"control.socket", "dhcp.boot_port", "snmp.bind_address", "snmp.bind_port", "metrics.bind", "log.format"}
 # One changed value for each key; a new key has to be added here, and its author to decide about restarts.
 CHANGED: dict[str, Any] = {
     "http.bind_address": "::1",
@@ -539,6 +539,7 @@ CHANGED: dict[str, Any] = {
     "control.socket": Path("/run/c"),
     **dict.fromkeys(("control.allow_uids", "control.read_uids", "control.read_gids"), (7,)),
     "metrics.bind": ("127.0.0.1", 9100),
+    "log.format": "json",
 }
 
 

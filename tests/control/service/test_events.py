@@ -89,6 +89,11 @@ def warnings(clock: Clock, *pages: Any, bell: int = -1, reasons: dict[str, str] 
     return Warnings(table, bell, lambda index: f"eth{index}", (reasons or {}).get, clock)
 
 
+@pytest.fixture(autouse=True)
+def _lines_of_every_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
 def recent(seen: Warnings) -> list[dict[str, Any]]:
     return [*seen.hosts.recent, *seen.strangers.recent]
 
@@ -123,7 +128,7 @@ def test_another_host_or_another_reason_has_its_own_line(clock: Clock, caplog: p
             seen.take(event(mac, verdict))
             seen.take(event(mac, verdict))
     assert len(caplog.messages) == 4
-    assert all(record.levelno == logging.WARNING and record.name == "bootstorm.dhcp" for record in caplog.records)
+    assert all(record.name == "bootstorm.dhcp" for record in caplog.records)
 
 
 def strangers(count: int, first: int = 0) -> list[dict[str, Any]]:
@@ -439,6 +444,27 @@ def test_an_empty_page_of_the_real_kind(clock: Clock) -> None:
         os.close(fd)
     seen.drain()
     assert not recent(seen) and not told(seen)
+
+
+# --- levels and fields ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "verdict, level",
+    [
+        ("IGNORED_UNKNOWN_MAC", logging.INFO), ("IGNORED_DISABLED", logging.INFO), ("IGNORED_OTHER_PORT", logging.INFO),
+        ("IGNORED_RELAY", logging.INFO), ("IGNORED_CONFLICT", logging.WARNING), ("NAKED", logging.WARNING),
+        ("NOTED_DECLINE", logging.WARNING), ("IGNORED_NO_SERVER_ID", logging.ERROR), ("ABANDONED", logging.ERROR),
+    ],
+)  # fmt: skip
+def test_a_line_has_the_level_of_its_verdict_and_says_what_it_is_about(
+    clock: Clock, caplog: pytest.LogCaptureFixture, verdict: str, level: int
+) -> None:
+    warnings(clock).take(event(verdict=verdict, giaddr=0x0A090001))
+    (record,) = caplog.records
+    known: Any = record
+    assert record.levelno == level
+    assert known.about == {"mac": MAC, "host": "alice", "verdict": verdict, "relay": "10.9.0.1"}
 
 
 # --- ctl recent ------------------------------------------------------------------------------------------------------
