@@ -17,6 +17,7 @@ from control.config import classes, config
 from control.discovery.traps import decoders, queue
 from control.explain import lint, sentences, wording
 from control.plan.classes import NAMES
+from control.service import event_ring
 from control.sources import reasons
 from ext import codec
 from tests.ext import packets
@@ -147,6 +148,11 @@ def test_every_kind_of_fault_is_explained_in_its_own_words() -> None:
     assert dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", table, re.MULTILINE)) == reasons.KINDS
     table += "\n" + between("docs/operations.md", "lint")
     assert dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", table, re.MULTILINE)) == lint.LINT_KINDS
+
+
+def test_every_kind_of_event_is_explained_in_its_own_words() -> None:
+    explained = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", between("docs/operations.md", "events"), re.MULTILINE))
+    assert explained == {kind: meaning for kind, (_place, meaning) in event_ring.KINDS.items()}
 
 
 def test_every_control_command_is_explained() -> None:

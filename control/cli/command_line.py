@@ -453,6 +453,19 @@ def recent(client: Any, most: int, mac: str | None, packets: bool, pcap: Path | 
 
 
 @ctl.command()
+@click.option("--follow", is_flag=True, help="Go on with what happens from now on, also when control is replaced.")
+@click.option("--since", type=click.IntRange(0, 2**63 - 1), metavar="NUMBER", help="Only what came behind it.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output, one object a line.")
+@click.pass_obj
+def events(client: Any, follow: bool, since: int | None, as_json: bool) -> None:
+    """What happened, each with its reason: tables, refreshes, conflicts, new machines, boot loops, strangers ..."""
+    from control.cli.events_text import print_events
+
+    client.as_json = client.as_json or as_json
+    print_events(client, since, follow)
+
+
+@ctl.command()
 @click.option("--mac", help="Only this MAC address.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj

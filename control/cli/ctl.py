@@ -33,6 +33,10 @@ class CallFailed(Exception):
     """One clear line for stderr."""
 
 
+class NoAnswer(CallFailed):
+    """The service cannot be reached, or has closed before it answered."""
+
+
 class Client:
     """One call a connection.  as_json: print the result as JSON instead of text."""
 
@@ -41,18 +45,25 @@ class Client:
         self.as_json = as_json
 
     def call(
-        self, command: str, arguments: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | None = None
+        self,
+        command: str,
+        arguments: dict[str, Any],
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        limit_s: float | None = TIMEOUT_S,
     ) -> Any:
-        """The result.  Raises CallFailed with the service's word, or why it cannot be reached."""
+        """The result.  Raises CallFailed with the service's word, or NoAnswer.
+
+        on_progress: is given each piece of a stream, too; limit_s: without a word from the service, None for ever."""
         request = {"id": 1, "cmd": command, "args": arguments, "progress": on_progress is not None}
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             try:
                 self.connect(sock)
+                sock.settimeout(limit_s)
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has said why before it closed
                     sock.sendall(msgpack.packb(request, unicode_errors="backslashreplace"))
                 reply = self.read_reply(sock, on_progress)
             except OSError as error:
-                raise CallFailed(f"control socket {self.path}: {self.why(error)}") from error
+                raise NoAnswer(f"control socket {self.path}: {self.why(error)}") from error
         if not reply.get("ok"):
             raise CallFailed(str(reply.get("error")))
         return reply["result"]
@@ -63,7 +74,6 @@ class Client:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_S, 0))
         sock.connect(self.path)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
-        sock.settimeout(TIMEOUT_S)
 
     @staticmethod
     def why(error: OSError) -> str:
@@ -88,7 +98,7 @@ class Client:
                     raise ValueError(f"found {str(reply)[:80]!r}")
             except (ValueError, msgpack.UnpackException, msgpack.BufferFull) as error:
                 raise CallFailed(f"control socket {self.path}: no answer of bootstorm's ({error})") from error
-        raise CallFailed(f"control socket {self.path}: closed without an answer")
+        raise NoAnswer(f"control socket {self.path}: closed without an answer")
 
     def show(self, command: str, arguments: dict[str, Any]) -> None:
         """Print the answer; exit 1 with one line on stderr when there is none."""

@@ -43,13 +43,18 @@ NOT_SERVED: Final = "IGNORED_UNKNOWN_MAC"
 JOURNAL: Final = "discovery.journal"
 
 LookUp = Callable[[list[str], list[str]], Awaitable[object]]
+Note = Callable[[str, str | None, str | None, str], None]
+# Outcome -> kind of event (control/service/event_ring.py).
+NOTED: Final = {
+    State.REGISTERED: "machine-registered", State.CONFIRMED: "machine-confirmed", State.WAITS: "machine-waits",
+}  # fmt: skip
 
 
 class Coordinator:
     """look_up: reads hosts by MAC and by name and publishes what changed.  clock: CLOCK_BOOTTIME's seconds.
 
     word: what has an address that the inventory has bound to nobody, "" for nothing.  served: what the table has for a
-    MAC."""
+    MAC.  note: of who follows what happens: kind, object, MAC, reason."""
 
     def __init__(
         self,
@@ -60,7 +65,9 @@ class Coordinator:
         factory_limit_s: float = FACTORY_LIMIT_S,
         word: Word = lambda _address: "",
         served: Callable[[str], str | None] = lambda _mac: None,
+        note: Note = lambda *_event: None,
     ) -> None:
+        self.note = note
         self.config = config
         self.served = served
         self.look_up = look_up
@@ -251,6 +258,10 @@ class Coordinator:
         changed = bool(outcome.did) or (outcome.state in (State.WAITS, *AGAIN) and outcome.reason != before)
         if not changed:
             return
+        where = f" on {machine.switch} port {machine.port}" if machine.switch else ""
+        words = "; ".join([*([outcome.reason] if outcome.reason else []), *outcome.did, *outcome.notes])
+        if machine.state in NOTED:
+            self.note(NOTED[machine.state], machine.server or None, machine.mac, f"{words}{where}")
         now = self.clock()
         self.log_left = min(LOG_BURST, self.log_left + (now - self.log_since_s) * LOG_PER_S)
         self.log_since_s = now
@@ -258,9 +269,7 @@ class Coordinator:
             self.counts["log_lines_left_out"] += 1
             return
         self.log_left -= 1
-        where = f" on {machine.switch} port {machine.port}" if machine.switch else ""
         server = f" is {machine.server}" if machine.server else ""
-        words = "; ".join([*([outcome.reason] if outcome.reason else []), *outcome.did, *outcome.notes])
         level = logging.INFO if outcome.did else logging.WARNING
         known = about(mac=machine.mac, host=machine.server)
         log.log(level, "discovery: %s%s%s, %s: %s", machine.mac, server, where, outcome.state, words, extra=known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 import os
 import time
 from collections import OrderedDict, deque
@@ -18,8 +19,9 @@ from ipaddress import IPv4Address
 from itertools import islice
 from typing import Any
 
-from control.explain.sentences import FINDINGS, OTHER_SERVER, WORDS, sentence
+from control.explain.sentences import FINDINGS, OTHER_SERVER, WORDS, asked, sentence
 from control.messages.dissect import relay_words
+from control.service.event_ring import Note, nowhere
 from control.service.identities import Clone, Identities, Loop, Shared, clone_words, loop_words, printable, shared_words
 from control.service.served_table import ServedTable
 from fastpath.process.log_forms import about
@@ -44,6 +46,12 @@ LEVELS = {
     "IGNORED_UNKNOWN_MAC": logging.INFO, "IGNORED_DISABLED": logging.INFO, "IGNORED_OTHER_PORT": logging.INFO,
     "IGNORED_RELAY": logging.INFO, "IGNORED_NO_SERVER_ID": logging.ERROR, "ABANDONED": logging.ERROR,
 }  # fmt: skip
+# Verdict or finding -> kind of event; every other verdict of a machine of the inventory is NOT_ANSWERED.
+FOLLOWED = {
+    "NAKED": "refused", "NOTED_DECLINE": "declined", "ABANDONED": "abandoned", "BOOT_LOOP": "boot-loop",
+    "CLONED_CLIENT_ID": "cloned-client-id", "SHARED_ADDRESS": "shared-address", OTHER_SERVER: "other-server",
+}  # fmt: skip
+NOT_ANSWERED, STRANGER_SEEN = "not-answered", "stranger-seen"
 
 
 @dataclass(slots=True)
@@ -62,9 +70,13 @@ class OtherServer:
 
 
 class Ledger:
-    """What was told of hosts, or of strangers: neither kind takes the other's lines or place, however many come."""
+    """What was told of hosts, or of strangers: neither kind takes the other's lines or place, however many come.
 
-    def __init__(self, per_s: float, burst: float, now: float) -> None:
+    again_s: so long the same is no news to who follows the events."""
+
+    def __init__(self, per_s: float, burst: float, now: float, again_s: float = REPEAT_S) -> None:
+        self.again_s = again_s
+        self.noted: OrderedDict[tuple[str, str], float] = OrderedDict()
         self.per_s, self.burst = per_s, burst
         self.seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT_MAX)
@@ -92,6 +104,15 @@ class Ledger:
             self.seen.popitem(last=False)
         return True
 
+    def is_news(self, key: tuple[str, str], now: float) -> bool:
+        """For who follows the events: whatever the log has room for."""
+        noted_s = self.noted.pop(key, -math.inf)
+        news = now - noted_s >= self.again_s
+        self.noted[key] = now if news else noted_s
+        while len(self.noted) > HOSTS_MAX:
+            self.noted.popitem(last=False)
+        return news
+
     def may_log(self, now: float) -> bool:
         self.budget = min(self.burst, self.budget + (now - self.budget_s) * self.per_s)
         self.budget_s = now
@@ -115,6 +136,7 @@ class Warnings:
         clock: Callable[[], float] = time.monotonic,
         on_unknown: Callable[[str, str, str | None], None] = lambda _mac, _interface, _relay: None,
         server_id: Callable[[int], str | None] = lambda _ifindex: None,
+        note: Note = nowhere,
     ) -> None:
         self.table = table
         self.bell = bell
@@ -122,11 +144,12 @@ class Warnings:
         self.reason_of = reason_of
         self.on_unknown = on_unknown
         self.server_id = server_id
+        self.note = note
         self.clock = clock
         self.identities = Identities(table.name_of, row_of=lambda mac: table.row(int(mac.replace(":", ""), 16)))
         self.subscribers: list[Callable[[Mapping[str, Any]], None]] = []
         self.hosts = Ledger(LINES_PER_S, LINES_BURST, clock())
-        self.strangers = Ledger(STRANGERS_PER_S, STRANGERS_BURST, clock())
+        self.strangers = Ledger(STRANGERS_PER_S, STRANGERS_BURST, clock(), again_s=math.inf)
         self.servers: OrderedDict[str, OtherServer] = OrderedDict()
 
     @property
@@ -172,6 +195,7 @@ class Warnings:
             if event["verdict"] == "IGNORED_UNKNOWN_MAC" and words["host"] is None:
                 self.on_unknown(event["mac"], words["interface"], words["relay"])
             ledger.warn((event["mac"], event["verdict"]), words, self.clock())
+            self.tell_followers((event["mac"], event["verdict"] if known else STRANGER_SEEN), words)
 
     def take_sighting(self, event: dict[str, Any]) -> None:
         for found in self.identities.take(event):
@@ -188,6 +212,7 @@ class Warnings:
                 key = (str(IPv4Address(found.address)), "SHARED_ADDRESS")
             if self.hosts.warn(key, words, self.clock()):
                 self.hosts.recent.append(words)
+            self.tell_followers(key, words)
 
     @staticmethod
     def finding(name: str, text: str) -> dict[str, str]:
@@ -211,6 +236,15 @@ class Warnings:
         )
         if self.hosts.warn((theirs, OTHER_SERVER), words, self.clock()):
             self.hosts.recent.append(words)
+        self.tell_followers((theirs, OTHER_SERVER), words)
+
+    def tell_followers(self, key: tuple[str, str], words: Mapping[str, Any]) -> None:
+        """key: as of warn(), but for strangers, of whom only the first time is told."""
+        stranger = key[1] == STRANGER_SEEN
+        if not (self.strangers if stranger else self.hosts).is_news(key, self.clock()):
+            return
+        kind = STRANGER_SEEN if stranger else FOLLOWED.get(words["verdict"], NOT_ANSWERED)
+        self.note(kind, words["host"], words["mac"], reason_words(words))
 
     # --- for the console -----------------------------------------------------------------------------------------
 
@@ -260,6 +294,15 @@ class Warnings:
             "xid": f"{event['xid']:08x}",
             "boottime_s": event["boottime_ns"] / 1e9,
         }
+
+
+def reason_words(words: Mapping[str, Any]) -> str:
+    """As sentence(), without the machine."""
+    if "text" in words:
+        return str(words["text"])
+    place = f"{words['interface']}{' by relay ' + words['relay'] if words['relay'] else ''}"
+    detail = f" [{words['detail']}]" if words["detail"] else ""
+    return f"{asked(words)} on {place}: {words['reason']}{detail}"
 
 
 def _text(address: int) -> str | None:

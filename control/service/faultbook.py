@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from control.planner.faultlist import FAULTS_MAX, Fault, unpacked_faults
 from control.service.doors.commands import FAULTS_A_PAGE
+from control.service.event_ring import Note, nowhere
 from control.sources.reasons import KINDS, OTHER
 
 log = logging.getLogger("bootstorm.faults")
@@ -29,6 +30,8 @@ A_PIECE: Final = 1_000  # taken up at once: a millisecond
 SCAN_S: Final = 0.005  # looked through at once
 PAGE_CHARS_MAX: Final = 1 << 18
 NEW_LOGGED_MAX: Final = 20  # lines until the next refresh; of more, how many
+NOTED_MAX: Final = 100  # events of one report and sort; of more, how many
+CONFLICT: Final = "conflict"
 T = TypeVar("T")
 
 
@@ -40,8 +43,9 @@ class FaultBook:
     """known: fault -> its number and when it was first seen, in the order of the numbers, which only grow: who reads in
     pages misses none and sees none twice, whatever changes meanwhile."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, note: Note = nowhere) -> None:
         self.clock = clock
+        self.note = note
         self.known: dict[Fault, tuple[int, float]] = {}
         self.order: list[Fault] = []
         self.numbers = array("q")  # of `order`
@@ -82,6 +86,7 @@ class FaultBook:
             order = [f async for f in in_pieces(self.order) if f in told or not (whole or f[0] in read)]
             known = {fault: self.known[fault] async for fault in in_pieces(order)}
             new = [fault async for fault in in_pieces(told) if fault not in self.known]
+            gone = [fault async for fault in in_pieces(self.order) if fault not in known]
             room = max(0, FAULTS_MAX - len(order))
             async for fault in in_pieces(new[:room]):
                 self.last += 1
@@ -94,6 +99,8 @@ class FaultBook:
             self.digest = digest
             self.left_out = left_out + len(new[room:]) if whole else self.left_out + len(new[room:])
             self.tell(new, whole)
+            await self.tell_followers(gone, "ended")
+            await self.tell_followers(new, "appeared")
 
     @staticmethod
     async def told(report: Mapping[str, Any]) -> dict[Fault, None]:
@@ -117,6 +124,20 @@ class FaultBook:
         if whole and self.unlogged:
             log.warning("%d more faults of the inventory are new; all of them: bootstorm ctl faults", self.unlogged)
             self.unlogged = 0
+
+    async def tell_followers(self, faults: list[Fault], what: str) -> None:
+        """By an event each, up to NOTED_MAX; conflicts are a sort of their own."""
+        counts: Counter[str] = Counter()
+        async for named, kind, reason in in_pieces(faults):
+            sort = CONFLICT if kind == CONFLICT else "fault"
+            counts[sort] += 1
+            if counts[sort] <= NOTED_MAX:
+                self.note(f"{sort}-{what}", named, None, reason if sort == CONFLICT else f"{reason} [{kind}]")
+        for sort, count in counts.items():
+            if count > NOTED_MAX:
+                self.note(
+                    f"{sort}-{what}", None, None, f"{count - NOTED_MAX:,} more; those of now: bootstorm ctl faults"
+                )
 
     async def page(
         self, named: str | None = None, kind: str | None = None, after: int = 0, limit: int = FAULTS_A_PAGE

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+
+from control.planner.jobs import Planned
+from control.service.event_ring import Note, nowhere
+
+log = logging.getLogger("bootstorm.refresh")
 
 INVENTORY_STATES = ("ok", "stale", "down")  # State.word()
 # How refreshes ended: counters of `ctl status`.  doubtful: published, but for what could not be read or believed.
@@ -32,6 +38,37 @@ class InventoryState:
     kept_parts: int = 0
     pinned_s: float = 0.0  # since 1970; 0: nothing holds the table
     outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+    note: Note = nowhere
+
+    def failed(self, kind: str, reason: str, generation: int) -> None:
+        """A refresh came to nothing.  kind: as of control.planner.jobs.Failed; generation: what is served on."""
+        if kind in self.outcomes:
+            self.outcomes[kind] += 1
+        if kind in ("pinned", "nothing"):
+            return  # the inventory itself is not to blame
+        if self.failure != reason:  # once, not at every try
+            log.warning("refresh failed: %s; generation %d serves on", reason, generation)
+            self.note("refresh-failed", None, None, f"{reason}; generation {generation} serves on")
+        self.failure = reason
+
+    def succeeded(self, planned: Planned) -> None:
+        if self.failure:
+            log.info("the inventory is back")
+            self.note("refresh-recovered", None, None, f"the inventory is back, after: {self.failure}")
+        if planned.doubts != self.doubts:  # once, not at every refresh
+            for doubt in planned.doubts:
+                log.warning("in doubt: %s", doubt)
+                self.note("in-doubt", None, None, doubt)
+            if not planned.doubts:
+                log.info("nothing of the inventory is in doubt any more")
+                self.note("doubt-ended", None, None, "nothing of the inventory is in doubt any more")
+        self.failure = ""
+        self.confirmed_s = planned.confirmed_s
+        self.stages_s = planned.stages_s
+        self.doubts, self.kept_hosts = planned.doubts, planned.kept_hosts
+        self.parts, self.kept_parts = planned.parts, planned.kept_parts
+        self.outcomes["published" if planned.published else "unchanged"] += 1
+        self.outcomes["doubtful"] += bool(planned.doubts)
 
     def reasons_of(self, mac: str) -> str | None:
         return self.reasons.get(mac)

@@ -90,7 +90,8 @@ class Queue:
 class Lookups:
     """look_up: reads hosts by MAC and publishes what changed; returns its figures and the MACs that do not exist.
 
-    relays: dhcp.relays; familiar: whether a MAC's maker is one whose cards the inventory has."""
+    relays: dhcp.relays; familiar: whether a MAC's maker is one whose cards the inventory has; on_found: is told of each
+    MAC that the inventory has."""
 
     def __init__(
         self,
@@ -98,8 +99,10 @@ class Lookups:
         relays: Sequence[IPv4Network] = (),
         familiar: Callable[[str], bool] = lambda _mac: False,
         clock: Callable[[], float] = time.monotonic,
+        on_found: Callable[[str], None] = lambda _mac: None,
     ) -> None:
         self.look_up = look_up
+        self.on_found = on_found
         self.relays = relays
         self.familiar = familiar
         self.clock = clock
@@ -189,6 +192,8 @@ class Lookups:
             self.forget(missing, UNKNOWN_S)
             for mac in macs:
                 self.asked.forget(mac)
+                if mac not in missing:
+                    self.on_found(mac)
         for mac in macs:
             self.ours.discard(mac)
             self.others.discard(mac)

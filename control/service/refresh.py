@@ -38,6 +38,7 @@ from control.planner.jobs import (
     Relinked,
     Rollback,
 )
+from control.service.event_ring import Note, nowhere
 from control.service.faultbook import FaultBook
 from control.service.inventory_state import InventoryState
 from control.service.links import LinkAddress
@@ -98,6 +99,7 @@ class Refresher:
         generation: int,
         planner: PlannerProcess | None = None,
         outlived: Callable[[str], None] | None = None,
+        note: Note = nowhere,
     ) -> None:
         """planner: one that was started already and waits for its first message."""
         self.config = config
@@ -105,8 +107,8 @@ class Refresher:
         self.publish = publish
         self.outlived = outlived or (lambda _why: None)
         self.generation = generation
-        self.state = InventoryState()
-        self.faults, self.whereabouts = FaultBook(), Whereabouts()
+        self.state = InventoryState(note=note)
+        self.faults, self.whereabouts = FaultBook(note=note), Whereabouts()
         self.links: list[LinkAddress] = []
         self.relinking = self.links_due = False  # a Relink is under way; the planner has not been told the last links
         self.job, self.starting = asyncio.Lock(), asyncio.Lock()
@@ -490,40 +492,14 @@ class Refresher:
             if not rollback and not is_superseded(reply):
                 self.schedule(isinstance(reply, Planned), time.monotonic() - started)
             if not isinstance(reply, Planned):
-                self.note_failure(reply)
+                assert isinstance(reply, Failed)
+                if not is_superseded(reply):  # of that the inventory is not to blame
+                    self.state.failed(reply.kind, reply.reason, self.table.generation)
                 raise RefreshFailed(reason_of(reply))
             if reply.origin == "inventory":
                 self.state.last_duration_s = time.monotonic() - started
-                self.note_success(reply)
+                self.state.succeeded(reply)
             return self.figures(reply, started)
-
-    def note_failure(self, reply: Reply) -> None:
-        assert isinstance(reply, Failed)
-        state = self.state
-        if reply.kind in state.outcomes:
-            state.outcomes[reply.kind] += 1
-        if reply.kind in ("pinned", "nothing") or is_superseded(reply):
-            return  # the inventory itself is not to blame
-        if state.failure != reply.reason:  # once, not at every try
-            log.warning("refresh failed: %s; generation %d serves on", reply.reason, self.table.generation)
-        state.failure = reply.reason
-
-    def note_success(self, planned: Planned) -> None:
-        state = self.state
-        if state.failure:
-            log.info("the inventory is back")
-        if planned.doubts != state.doubts:  # once, not at every refresh
-            for doubt in planned.doubts:
-                log.warning("in doubt: %s", doubt)
-            if not planned.doubts:
-                log.info("nothing of the inventory is in doubt any more")
-        state.failure = ""
-        state.confirmed_s = planned.confirmed_s
-        state.stages_s = planned.stages_s
-        state.doubts, state.kept_hosts = planned.doubts, planned.kept_hosts
-        state.parts, state.kept_parts = planned.parts, planned.kept_parts
-        state.outcomes["published" if planned.published else "unchanged"] += 1
-        state.outcomes["doubtful"] += bool(planned.doubts)
 
     def figures(self, planned: Planned, started: float) -> dict[str, Any]:
         """What `refresh --json` says of a job."""

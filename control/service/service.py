@@ -40,8 +40,9 @@ from control.service import hosts as host_list
 from control.service import recorder
 from control.service.discovery_commands import DiscoveryCommands
 from control.service.doors.commands import FAULTS_A_PAGE, Right, Rights
-from control.service.doors.console import CommandFailed, Console, Report, caller
-from control.service.events import Warnings
+from control.service.doors.console import CommandFailed, Console, Handler, Report, caller
+from control.service.event_ring import EventRing
+from control.service.events import ROLES, Warnings
 from control.service.faultbook import WrongFilter
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.lookups import Lookups
@@ -105,10 +106,16 @@ class Service:
         self.table = ServedTable(fds.one("site"), fds.all("pages"), fds.one("adopted"), fds.perhaps("known"))
         if begin.generation:
             self.table.take_over([*fds.all("base"), *fds.all("delta")])
-        self.refresher = Refresher(self.config, self.table, self.publish, begin.generation, planner, self.make_way)
+        self.ring = EventRing()
+        note = self.ring.note
+        self.refresher = Refresher(
+            self.config, self.table, self.publish, begin.generation, planner, self.make_way, note=note
+        )
         ledger, state_dir = fds.perhaps("ledger"), Path(begin.settings.state_dir)
         self.hosts_known = host_list.Hosts(ledger, state_dir, self.refresher.whereabouts) if ledger >= 0 else None
-        self.lookups = Lookups(self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui)
+        self.lookups = Lookups(
+            self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui, on_found=self.on_found
+        )
         self.warnings = Warnings(
             self.table,
             event_bell,
@@ -116,6 +123,7 @@ class Service:
             self.reason_of,
             on_unknown=self.on_unknown,
             server_id=self.server_id,
+            note=note,
         )
         self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
         self.metrics_fault = ""
@@ -123,27 +131,16 @@ class Service:
         self.io, self.io_reason = begin.io, begin.io_reason
         self.reserved = Reserved()
         self.coordinator = Coordinator(
-            self.config, self.refresher.look_up, boottime_s, word=self.word_of_address, served=self.table.name_of
-        )
+            self.config, self.refresher.look_up, boottime_s,
+            word=self.word_of_address, served=self.table.name_of, note=note,
+        )  # fmt: skip
         queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
         self.traps = TrapInbox(queue, trap_channel, self.coordinator.take) if queue >= 0 else None
         self.warnings.subscribers.append(self.on_event)
-        handlers = {
-            "status": self.status,
-            "refresh": self.refresh,
-            "diff": self.diff,
-            "faults": self.faults,
-            "hosts": self.hosts,
-            "rollback": self.rollback,
-            "lookup": self.lookup,
-            "explain": self.explain,
-            "workers": self.workers,
-            "recent": self.recent,
-            "packets": self.packets,
-            "observed": self.observed,
-            **DiscoveryCommands(self.coordinator).handlers(),
-        }
-        self.console = Console(fds.one("console"), handlers, rights_of(self.config), path=begin.settings.console_path)
+        self.console = Console(
+            fds.one("console"), self.handlers(), rights_of(self.config),
+            path=begin.settings.console_path, streams={"events": self.ring.stream},
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Until the supervisor says stop.  Every part is a task; one that fails ends control."""
@@ -208,6 +205,14 @@ class Service:
         if watched_path(self.config.dhcp.api_url) is None and not self.refresher.state.pinned_s:
             self.lookups.ask(mac, interface, relay)
 
+    def on_found(self, mac: str) -> None:
+        key = int(mac.replace(":", ""), 16)
+        row = self.table.row(key) or self.table.row(key, ROLES["bmc"])
+        named = row["name"].decode("utf-8", "replace") if row is not None else None
+        why = self.reason_of(mac)
+        outcome = f"it is not answered: {why}" if why else "its next try is answered"
+        self.ring.note("machine-found", named, mac, f"a look-up found it in the inventory; {outcome}")
+
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
         if self.traps is not None or self.config.dhcp.update_ipmi:
@@ -242,6 +247,7 @@ class Service:
         named = dict(zip(("base", "delta"), fds, strict=False))
         with self.table.serving(fds):
             self.channel.send(Publish(generation=planned.generation, base=planned.base), named)
+        self.ring.note_table(planned)
 
     # --- from the supervisor -------------------------------------------------------------------------------------
 
@@ -261,6 +267,7 @@ class Service:
             asyncio.get_running_loop().remove_reader(self.channel.fileno())
             self.stopped.set()
         elif isinstance(message, Restarted):
+            self.ring.note_restarts(self.restarts, message.restarts)
             self.restarts = message.restarts
         elif isinstance(message, Rejected):
             self.table.rejections[message.slot] = message.reason
@@ -274,11 +281,13 @@ class Service:
         except ConfigFaults as faults:
             for fault in faults.faults:
                 log.error("not reloaded: %s", fault)
+            self.ring.note("config-refused", None, None, "; ".join(faults.faults))
             return
         refused = changes_needing_restart(self.config, config)
         for sentence in refused:
             log.error("not reloaded: %s", sentence)
         if refused:
+            self.ring.note("config-refused", None, None, "; ".join(refused))
             return
         self.config, self.config_refused = config, []
         self.lookups.relays = config.dhcp.relays
@@ -288,12 +297,30 @@ class Service:
         self.console.allow(rights_of(config))
         self.reloading = asyncio.get_running_loop().create_task(self.reconfigure(config))
         log.info("configuration reloaded")
+        self.ring.note("config-reloaded", None, None, "services.conf was read again, and is in force")
 
     async def reconfigure(self, config: Config) -> None:
         await self.refresher.reconfigure(config)
         await self.coordinator.reconfigure(config)
 
     # --- commands ------------------------------------------------------------------------------------------------
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "status": self.status,
+            "refresh": self.refresh,
+            "diff": self.diff,
+            "faults": self.faults,
+            "hosts": self.hosts,
+            "rollback": self.rollback,
+            "lookup": self.lookup,
+            "explain": self.explain,
+            "workers": self.workers,
+            "recent": self.recent,
+            "packets": self.packets,
+            "observed": self.observed,
+            **DiscoveryCommands(self.coordinator).handlers(),
+        }
 
     async def status(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         return await self.whole_status()
@@ -335,6 +362,7 @@ class Service:
             "warnings_suppressed": self.warnings.suppressed,
             "log_lines_lost": lines_lost(),
             "log_journal_missed": journal_missed(),
+            "events": self.ring.status(),
             "lookups": self.lookups.counts,
             "identities": self.warnings.identity_counts(),
             "other_servers": self.warnings.other_servers(),

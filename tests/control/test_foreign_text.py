@@ -200,7 +200,7 @@ def test_a_service_with_nasty_names(tmp_path: Path) -> None:
             ["status"], ["lookup", "02:00:00:00:00:02"], ["lookup", name], ["recent"], ["recent", "--packets"],
             ["explain", "02:00:00:00:00:02"], ["explain", name], ["diff"], ["workers"], ["discovered"],
             ["discovered", "--mac", name], ["refresh", "--host", name], ["refresh", "--mac", name], ["adopt", name],
-            ["ignore", name], ["rollback"], ["observed"],
+            ["ignore", name], ["rollback"], ["observed"], ["events"], ["events", "--json"],
         ]  # fmt: skip
         ctl_argv = [sys.executable, "-P", "-m", "control", "ctl", "--socket", str(tmp_path / "control.sock")]
         for words in commands:

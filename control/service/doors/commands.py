@@ -80,6 +80,7 @@ COMMANDS: Mapping[str, Command] = {
     "discovered": Command(READ, {"mac": TEXT, **PLACE}, costly=True),
     "explain": Command(READ, {"mac": TEXT, "datagram": OCTETS, "capture": ROWS}, costly=True),
     "diff": Command(READ, PLACE, costly=True),
+    "events": Command(READ, {"since": whole(0, SERIAL_MAX), "follow": FLAG}),
     "faults": Command(
         READ,
         {"object": TEXT, "kind": TEXT, "after": whole(0, SERIAL_MAX), "limit": whole(1, FAULTS_A_PAGE)},

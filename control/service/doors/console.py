@@ -2,7 +2,8 @@
 
 Request {"id", "cmd", "args"}, reply {"id", "ok": true, "result"} or {"id", "ok": false, "error"}.  A connection has one
 request under way: what is sent meanwhile stays in the kernel, and is answered in its turn.  A request with "progress":
-true may get any number of {"id", "progress": {...}} before its reply.
+true may get any number of {"id", "progress": {...}} before its reply; of a command that is a stream, these are what it
+asked for, and none is left out.
 
 Nothing that a peer sends, or does not send, or does not read, costs more than the limits below say.
 """
@@ -19,7 +20,7 @@ import stat
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,6 +47,7 @@ REQUEST_S = 10.0  # from a request's first octet to its last
 SEND_S = 30.0  # for a reply to be taken
 GONE_S = 1.0  # for a command whose client is gone; then it is cancelled
 COSTLY_AT_ONCE = {Right.READ: 2, Right.CHANGE: 4}
+STREAMS_AT_ONCE = {Right.READ: 8, Right.CHANGE: 16}  # each holds a connection, perhaps for ever
 ARGUMENTS_CHARACTERS_MAX = 500  # of a change's arguments in the log
 SO_PEERGROUPS = 59
 GROUPS_MAX = 256
@@ -53,6 +55,7 @@ GROUPS_MAX = 256
 Report = Callable[[dict[str, Any]], None]
 """Tells the client how far its command is."""
 Handler = Callable[[dict[str, Any], Report], Awaitable[Any]]
+Stream = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]]
 
 
 class CommandFailed(Exception):
@@ -210,7 +213,7 @@ class Replies:
 
 class Console:
     """Serves one listening socket.  handlers: command -> coroutine function of its arguments; commands: what is said of
-    each; path: of the socket, whose mode follows the rights."""
+    each; path: of the socket, whose mode follows the rights; streams: commands that answer piece by piece."""
 
     def __init__(
         self,
@@ -219,9 +222,12 @@ class Console:
         rights: Rights,
         commands: Mapping[str, Command] = COMMANDS,
         path: str | None = None,
+        streams: Mapping[str, Stream] | None = None,
     ) -> None:
         self.listener_fd = listener_fd
         self.handlers = handlers
+        self.streams = streams or {}
+        self.streaming: Counter[Right] = Counter()
         self.commands = commands
         self.rights = rights
         self.path = path
@@ -321,7 +327,8 @@ class Console:
                     raise Gone("hung up")
             await replies.send(answering.result())
         finally:
-            answering.cancel()
+            if not answering.cancel() and not answering.cancelled():
+                answering.exception()  # of a stream to who has hung up: nobody else asks for it
 
     async def answer(self, request: dict[str, Any], peer: Peer, replies: Replies) -> bytes:
         name, numbered = request["cmd"], request["id"]
@@ -339,12 +346,16 @@ class Console:
                 said = f"{name}{in_words(arguments)}"
                 log.info("%s says: %s", peer, said)
             async with self.costly[peer.right] if command.costly else contextlib.nullcontext():
-                result = await self.handlers[name](arguments, report)
+                result: Any = None
+                if name in self.streams:
+                    await self.send_stream(request, arguments, peer, replies)
+                else:
+                    result = await self.handlers[name](arguments, report)
             packed = pack({"id": numbered, "ok": True, "result": result})
             outcome = "done"
         except CommandFailed as failed:
             packed, outcome = failure(numbered, str(failed)), f"failed: {failed}"
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Gone):
             if said:
                 log.info("%s: %s: cancelled, nobody waits for it any more", peer, said)
             raise
@@ -356,12 +367,31 @@ class Console:
             log.info("%s: %s: %s", peer, said, outcome)
         return packed
 
+    async def send_stream(
+        self, request: dict[str, Any], arguments: dict[str, Any], peer: Peer, replies: Replies
+    ) -> None:
+        """Piece after piece, each when the one before has been taken.  Raises CommandFailed, Gone."""
+        name = request["cmd"]
+        if not request["progress"]:
+            raise CommandFailed(f'{name}: it is told piece by piece; ask with "progress": true')
+        if self.streaming[peer.right] >= STREAMS_AT_ONCE[peer.right]:
+            raise CommandFailed(f"{name}: {self.streaming[peer.right]} others follow already")
+        self.streaming[peer.right] += 1
+        try:
+            async with contextlib.aclosing(self.streams[name](arguments)) as pieces:
+                async for piece in pieces:
+                    if self.rights.of(peer.uid, peer.gids) < self.commands[name].right:
+                        raise CommandFailed(f"{name}: uid {peer.uid} may not read any more")
+                    await replies.send(pack({"id": request["id"], "progress": piece}))
+        finally:
+            self.streaming[peer.right] -= 1
+
     def judged(self, request: dict[str, Any], peer: Peer) -> tuple[Command, dict[str, Any]]:
         """Raises CommandFailed for what does not exist, what the peer may not, and arguments of the wrong kind."""
         name = request["cmd"]
-        if name not in self.handlers:
+        if name not in self.handlers and name not in self.streams:
             self.counts["unknown"] += 1
-            known = ", ".join(sorted(self.handlers))
+            known = ", ".join(sorted([*self.handlers, *self.streams]))
             raise CommandFailed(f"unknown command {shown(repr(name), NAME_CHARACTERS_MAX)}; known: {known}")
         command = self.commands[name]
         if peer.right < command.right:

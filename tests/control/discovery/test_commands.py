@@ -76,3 +76,22 @@ def test_from_a_trap_and_a_dhcp_request_to_the_table(site: Inventory, tmp_path: 
     folder.mkdir()
     commanded(site.url, folder, scenario)
     print(f"ctl status: {sorted(status_s)[len(status_s) // 2] * 1e3:.0f} ms in the middle")
+
+
+def test_machines_that_get_somewhere_are_events_whatever_the_log_has_room_for(site: Inventory, tmp_path: Path) -> None:
+    async def scenario(ctl: Ctl) -> None:
+        await ctl("refresh")
+        coordinator, ring = ctl.service.coordinator, ctl.service.ring
+        coordinator.log_left, coordinator.log_since_s = -1e6, coordinator.clock()
+        async with discovering(ctl):
+            coordinator.take([trap(MAC, 7)])
+            await until(ctl, MAC, "registered")
+            coordinator.sighted(sighting(MAC))
+            await until(ctl, MAC, "confirmed")
+        told = [event for event in ring.page(ring.first)[0] if event["kind"].startswith("machine-")]
+        assert [(event["kind"], event["object"], event["mac"]) for event in told] == [
+            ("machine-registered", "s0001", MAC), ("machine-confirmed", "s0001", MAC),
+        ]  # fmt: skip
+        assert all(event["reason"].endswith(" on r1-sw1 port 7") for event in told)
+
+    commanded(site.url, tmp_path, scenario)

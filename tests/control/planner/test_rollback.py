@@ -391,7 +391,8 @@ def test_a_pin_outlives_the_machine(held: Held, tmp_path: Path) -> None:
 
 def test_every_command_has_a_right(held: Held, tmp_path: Path) -> None:
     async def scenario(ctl: Ctl) -> None:
-        assert set(ctl.service.console.handlers) == set(COMMANDS)
+        console = ctl.service.console
+        assert {*console.handlers, *console.streams} == set(COMMANDS)
 
     commanded(held.server.url, tmp_path, scenario)
 

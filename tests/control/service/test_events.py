@@ -446,7 +446,7 @@ def test_an_empty_page_of_the_real_kind(clock: Clock) -> None:
     assert not recent(seen) and not told(seen)
 
 
-# --- levels and fields ---------------------------------------------------------------------------------------------
+# --- levels, fields and events ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -465,6 +465,51 @@ def test_a_line_has_the_level_of_its_verdict_and_says_what_it_is_about(
     known: Any = record
     assert record.levelno == level
     assert known.about == {"mac": MAC, "host": "alice", "verdict": verdict, "relay": "10.9.0.1"}
+
+
+def noting(clock: Clock) -> tuple[Warnings, list[tuple[str, str | None, str | None, str]]]:
+    seen, noted = warnings(clock), []
+    seen.note = lambda *event: noted.append(event)
+    return seen, noted
+
+
+def test_what_happens_to_a_host_is_an_event_once_in_five_minutes_whatever_the_log_has_room_for(clock: Clock) -> None:
+    seen, noted = noting(clock)
+    seen.hosts.budget = -1e6
+    for _ in range(5):
+        seen.take(event(verdict="IGNORED_DISABLED", giaddr=0x0A090001))
+        seen.take(event(verdict="NAKED", message_type=3))
+    assert noted == [
+        ("not-answered", "alice", MAC, "DISCOVER on eth2 by relay 10.9.0.1: DHCP is not enabled"),
+        ("refused", "alice", MAC, "REQUEST on eth2: asked for an address that is not its own here"),
+    ]
+    clock.now += REPEAT_S
+    seen.take(event(verdict="NAKED"))
+    assert len(noted) == 3
+
+
+def test_a_stranger_is_an_event_the_first_time_and_strangers_take_no_host_s_place(clock: Clock) -> None:
+    seen, noted = noting(clock)
+    seen.take(event(verdict="IGNORED_DISABLED"))
+    for each in strangers(2 * HOSTS_MAX):
+        seen.take(each)
+    seen.take(event(verdict="IGNORED_DISABLED"))
+    clock.now += 1e6
+    seen.take(strangers(1, 2 * HOSTS_MAX - 1)[0])
+    kinds = [kind for kind, _host, _mac, _reason in noted]
+    assert kinds == ["not-answered"] + ["stranger-seen"] * 2 * HOSTS_MAX
+    assert len(seen.strangers.noted) == HOSTS_MAX and noted[1][1:3] == (None, "02:00:00:01:00:00")
+
+
+def test_findings_are_events(clock: Clock) -> None:
+    seen, noted = noting(clock)
+    for repeats in (4, 8):
+        seen.take(sighting(repeats=repeats, requested=0x0A14000B, **{"class": "UEFI_X64"}))
+    for mac in (MAC, OTHER):
+        seen.take(sighting(mac, client_id=b"\0golden-image"))
+    seen.take(other_server())
+    assert [kind for kind, _host, _mac, _reason in noted] == ["boot-loop", "cloned-client-id", "other-server"]
+    assert noted[0][1:3] == ("alice", MAC) and noted[0][3].startswith("asked 4 times in a row")
 
 
 # --- ctl recent ------------------------------------------------------------------------------------------------------

@@ -209,6 +209,37 @@ def test_new_ones_are_in_the_log_the_first_by_line_the_others_counted(caplog: py
     running(scenario())
 
 
+def test_conflicts_and_other_faults_that_come_and_go_are_events() -> None:
+    noted: list[tuple[str, str | None, str | None, str]] = []
+
+    async def scenario() -> None:
+        book = FaultBook(note=lambda *event: noted.append(event))
+        both = [Reason("MAC of two", "conflict")]
+        book.take(report({"a": both, "b": both, "c": [Reason("why", "tie")]}), whole=True)
+        await book.page()
+        assert noted == [
+            ("conflict-appeared", "a", None, "MAC of two"), ("conflict-appeared", "b", None, "MAC of two"),
+            ("fault-appeared", "c", None, "why [tie]"),
+        ]  # fmt: skip
+        noted.clear()
+        book.take(report({"a": both, "b": both, "c": [Reason("why", "tie")]}), whole=True)
+        book.take(report({}, read=("b",)), whole=False)
+        await book.page()
+        assert noted == [("conflict-ended", "b", None, "MAC of two")], "a look-up speaks of what it read"
+        book.take(report({"a": both}), whole=True)
+        await book.page()
+        assert noted[1:] == [("fault-ended", "c", None, "why [tie]")]
+        noted.clear()
+        many = {f"h{n}": [Reason("why", "tie")] for n in range(1_000)}
+        book.take(report(many | {"a": both, "z": both}), whole=True)
+        await book.page()
+        assert len(noted) == faultbook.NOTED_MAX + 2, "and they take no conflict's place"
+        assert noted[-2] == ("conflict-appeared", "z", None, "MAC of two")
+        assert noted[-1] == ("fault-appeared", None, None, "900 more; those of now: bootstorm ctl faults")
+
+    running(scenario())
+
+
 def test_what_an_older_planner_says_is_taken_as_far_as_it_goes() -> None:
     async def scenario() -> None:
         book = FaultBook()

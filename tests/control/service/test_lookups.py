@@ -75,6 +75,15 @@ def test_the_same_stranger_is_asked_for_once() -> None:
     assert len(inventory.asked) == 2
 
 
+def test_each_that_the_inventory_has_is_told() -> None:
+    inventory, found = Inventory(mac(2), mac(3)), []
+    inventory.lookups.on_found = found.append
+    for number in range(1, 5):
+        inventory.lookups.ask(mac(number), "relay")
+    inventory.drain()
+    assert found == [mac(2), mac(3)]
+
+
 def test_who_was_found_may_be_asked_for_again_at_once() -> None:
     """It may be taken out and put in again; the table, not this memory, says that it is known."""
     inventory = Inventory(mac(1))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,27 @@ from fastpath.process import turns
 )
 def test_the_word_of_the_status(failure: str, confirmed_s: float, hosts: bool, want: str) -> None:
     assert InventoryState(failure=failure, confirmed_s=confirmed_s).word(hosts) == want
+
+
+def test_a_refresh_that_fails_and_one_that_does_not_are_events_once() -> None:
+    noted: list[tuple[str, str | None, str | None, str]] = []
+    state = InventoryState(note=lambda *event: noted.append(event))
+    for reason in ("no route", "no route", "refused"):
+        state.failed("down", reason, 7)
+    state.failed("pinned", "by ctl rollback", 7)
+    assert noted == [
+        ("refresh-failed", None, None, "no route; generation 7 serves on"),
+        ("refresh-failed", None, None, "refused; generation 7 serves on"),
+    ]
+    noted.clear()
+    planned = Planned(origin="inventory", generation=8, base=8, published=False, confirmed_s=1.0, hosts=1)
+    for doubts in (["rack7 cannot be read"], ["rack7 cannot be read"], [], []):
+        state.succeeded(replace(planned, doubts=doubts))
+    assert [(kind, reason) for kind, _named, _mac, reason in noted] == [
+        ("refresh-recovered", "the inventory is back, after: refused"), ("in-doubt", "rack7 cannot be read"),
+        ("doubt-ended", "nothing of the inventory is in doubt any more"),
+    ]  # fmt: skip
+    assert (state.outcomes["down"], state.outcomes["pinned"], state.outcomes["unchanged"]) == (3, 1, 4)
 
 
 class Ended(Exception):

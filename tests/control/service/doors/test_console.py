@@ -24,6 +24,7 @@ from control.service.doors.console import (
     Handler,
     Report,
     Requests,
+    Stream,
 )
 
 
@@ -150,11 +151,13 @@ async def served(
     handlers: Mapping[str, Handler] = PLAIN,
     rights: Rights = OURSELVES,
     commands: Mapping[str, Command] | None = None,
+    streams: Mapping[str, Stream] | None = None,
 ) -> AsyncIterator[Console]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
-    served_console = Console(listener.fileno(), handlers, rights, Any_() if commands is None else commands)
+    commands = Any_() if commands is None else commands
+    served_console = Console(listener.fileno(), handlers, rights, commands, streams=streams)
     task = asyncio.create_task(served_console.run())
     try:
         yield served_console
