@@ -338,10 +338,15 @@ cdef class Roll:
     cdef const Lease *row_at(self, uint32_t place) noexcept nogil:
         """NULL: none that counts stands there."""
         cdef const Lease *lease
-        if place >= self.base.lease_count:
+        if place < self.base.lease_count:
+            lease = self.base.leases + place
+            if self.replaced[place >> 3] >> (place & 7) & 1:
+                return NULL
+        else:
             lease = self.delta.leases + (place - self.base.lease_count)
-            return lease if lease.state != TOMBSTONE else NULL
-        return NULL if self.replaced[place >> 3] >> (place & 7) & 1 else self.base.leases + place
+            if lease.state == TOMBSTONE:
+                return NULL
+        return lease
 
     cdef uint32_t after(self, uint32_t place) noexcept nogil:
         if place >= self.base.lease_count:
