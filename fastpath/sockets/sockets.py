@@ -26,6 +26,8 @@ SO_ATTACH_FILTER = 26
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 SO_ATTACH_REUSEPORT_CBPF = 51
+SO_MEMINFO = 55
+_MEMINFO_WORDS = 9  # SK_MEMINFO_RMEM_ALLOC and SK_MEMINFO_RCVBUF come first
 IP_MTU_DISCOVER, IP_PMTUDISC_OMIT = 10, 5
 RECEIVE_BYTES_TOTAL = 256 << 20  # 100,000 DISCOVERs of 1,280 bytes truesize queued, twice over: NICs charge 2 kB
 RECEIVE_BYTES_MIN = 32 << 20
@@ -44,6 +46,7 @@ _ACCEPT = 0xFFFFFFFF
 UNIX_PATH_BYTES_MAX = 107  # sun_path of unix(7), less its NUL
 MIX = 0x9E3779B1  # plain modulo sends MACs at step 4 all to one of 4 workers (measured)
 Instruction = tuple[int, int, int, int]
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SocketsFailed(Exception):
@@ -246,6 +249,15 @@ def attach(sock: socket.socket, option: int, program: list[Instruction]) -> None
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))
+
+
+def queued(fd: int) -> tuple[int, int]:
+    """(what waits in a socket, what may wait there), in bytes of memory as the kernel charges them; zeros where it does
+    not say.  While something waits, up to a quarter of the limit may have been received already."""
+    figures, size = (ctypes.c_uint32 * _MEMINFO_WORDS)(), ctypes.c_uint32(4 * _MEMINFO_WORDS)
+    if _libc.getsockopt(fd, socket.SOL_SOCKET, SO_MEMINFO, figures, ctypes.byref(size)):
+        return 0, 0
+    return figures[0], figures[1]
 
 
 def open_console(path: str, owner: tuple[int, int] | None) -> int:

@@ -68,6 +68,7 @@ from fastpath.supervisor.children import (
 )
 from fastpath.supervisor.descriptors import Kept
 from fastpath.supervisor.reload import PendingReload
+from fastpath.supervisor.slot_watch import SlotWatch
 from fastpath.supervisor.upgrade import write_state
 from fastpath.supervisor.upgrading import Upgrades
 
@@ -101,6 +102,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.pages = [WorkerPage(fd) for fd in self.kept.pages]
         self.turns = Turns(self.kept.turns)
+        self.slot_watch = SlotWatch(self.kept)
         self.confinement = worker_program()
         self.wake, self.wake_write = socket.socketpair()
         self.wake.setblocking(False)
@@ -549,6 +551,7 @@ class Supervisor:
                 self.send_load(child)
         self.reap()
         self.pass_reload()
+        self.slot_watch.look(now, self.children)
 
     def stop_all(self) -> None:
         for child in self.children:
