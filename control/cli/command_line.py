@@ -316,6 +316,32 @@ def status(client: Any) -> None:
 
 
 @ctl.command()
+@click.option(
+    "--max-age",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Not ready either when the table is older, or of unknown age.",
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.IntRange(0, 600),
+    default=3,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a control process that is being replaced.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.pass_obj
+def health(client: Any, max_age: float | None, wait_s: int, as_json: bool) -> None:
+    """Is DHCP served?  Exit code 0: a worker answers from a table; 1: none does; 2: nobody says."""
+    from control.cli.health import print_health
+
+    client.as_json = client.as_json or as_json
+    sys.exit(print_health(client, max_age, wait_s))
+
+
+@ctl.command()
 @click.option("--wait", is_flag=True, help="Return when every worker answers from the new generation.")
 @click.option("--force", is_flag=True, help="Also when most hosts would go.")
 @click.option("--full", is_flag=True, help="Read everything (the default).")

@@ -23,7 +23,7 @@ from control.cli.discovered_text import render_machine as render_discovered_mach
 from control.cli.observed_text import only_kind, render_observed, status_line
 from fastpath.process.escape import shown, shown_all
 
-CONNECT_S = 10  # where others fill the service's queue, and while a control process is being replaced
+CONNECT_S = 10.0  # where others fill the service's queue, and while a control process is being replaced
 REPLY_BYTES_MAX = 1 << 28
 TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
 FAILED = 1
@@ -33,37 +33,47 @@ class CallFailed(Exception):
     """One clear line for stderr."""
 
 
-class NoAnswer(CallFailed):
-    """The service cannot be reached, or has closed before it answered."""
+class Unreachable(CallFailed):
+    """Nobody answered: no service, or a control process that was being replaced just then.
+
+    denied: the socket is there, and may not be opened by this user."""
+
+    def __init__(self, line: str, denied: bool = False) -> None:
+        super().__init__(line)
+        self.denied = denied
 
 
 class Client:
-    """One call a connection.  as_json: print the result as JSON instead of text."""
+    """One call a connection.  as_json: print the result as JSON instead of text.
+
+    connect_s, answer_s: how long a call waits for room in the service's queue, and for each piece of the answer, None: for ever."""
 
     def __init__(self, path: str, as_json: bool = False) -> None:
         self.path = path
         self.as_json = as_json
+        self.connect_s: float = CONNECT_S
+        self.answer_s: float | None = TIMEOUT_S
 
     def call(
         self,
         command: str,
         arguments: dict[str, Any],
         on_progress: Callable[[dict[str, Any]], None] | None = None,
-        limit_s: float | None = TIMEOUT_S,
     ) -> Any:
-        """The result.  Raises CallFailed with the service's word, or NoAnswer.
+        """The result.  Raises CallFailed with the service's word, or Unreachable where there is none.
 
-        on_progress: is given each piece of a stream, too; limit_s: without a word from the service, None for ever."""
+        on_progress: is given each piece of a stream, too."""
         request = {"id": 1, "cmd": command, "args": arguments, "progress": on_progress is not None}
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             try:
                 self.connect(sock)
-                sock.settimeout(limit_s)
+                sock.settimeout(self.answer_s)
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has said why before it closed
                     sock.sendall(msgpack.packb(request, unicode_errors="backslashreplace"))
                 reply = self.read_reply(sock, on_progress)
             except OSError as error:
-                raise NoAnswer(f"control socket {self.path}: {self.why(error)}") from error
+                denied = error.errno == errno.EACCES
+                raise Unreachable(f"control socket {self.path}: {self.why(error)}", denied) from error
         if not reply.get("ok"):
             raise CallFailed(str(reply.get("error")))
         return reply["result"]
@@ -71,17 +81,16 @@ class Client:
     def connect(self, sock: socket.socket) -> None:
         """Waits for room in the service's queue, in the kernel, which lets one after the other in."""
         sock.settimeout(None)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_S, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(self.connect_s))
         sock.connect(self.path)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(0.0))
 
-    @staticmethod
-    def why(error: OSError) -> str:
+    def why(self, error: OSError) -> str:
         words = error.strerror or str(error)
         if error.errno == errno.EACCES:
             return f"{words}; list uid {os.geteuid()} in control.allow_uids, or in control.read_uids, and reload"
         if error.errno == errno.EAGAIN:
-            return f"no room in its queue within {CONNECT_S} s; is the service's control process stopped (`ps`)?"
+            return f"no room in its queue within {self.connect_s:g} s; is the service's control process stopped (`ps`)?"
         return f"{words}; is `bootstorm serve` running, and is this its control.socket?"
 
     def read_reply(self, sock: socket.socket, on_progress: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
@@ -98,7 +107,7 @@ class Client:
                     raise ValueError(f"found {str(reply)[:80]!r}")
             except (ValueError, msgpack.UnpackException, msgpack.BufferFull) as error:
                 raise CallFailed(f"control socket {self.path}: no answer of bootstorm's ({error})") from error
-        raise NoAnswer(f"control socket {self.path}: closed without an answer")
+        raise Unreachable(f"control socket {self.path}: closed without an answer")
 
     def show(self, command: str, arguments: dict[str, Any]) -> None:
         """Print the answer; exit 1 with one line on stderr when there is none."""
@@ -178,6 +187,11 @@ class Client:
             click.echo("\n".join(RENDER[command](shown_all(result))))
 
 
+def timeval(seconds: float) -> bytes:
+    """For SO_SNDTIMEO; 0: no limit."""
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+
+
 def render_strangers(strangers: dict[str, Any]) -> list[str]:
     """A line where dhcp.drop_strangers is on."""
     if "dropped" in strangers:
@@ -207,6 +221,8 @@ def render_status(status: dict[str, Any]) -> list[str]:
         lines.append(
             status_line(observed) if observed else "observing   nothing is sent; the observer has said nothing yet"
         )
+    if (health := status.get("health")) and not health["ready"]:
+        lines.append(f"NOT READY   {health['reason']}")
     if (boot_port := status.get("boot_port")) and boot_port["state"] == "failed":
         lines.append(f"boot port   {boot_port['reason']}")
     if status.get("slowed_down_ns"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from control.cli.ctl import FAILED, CallFailed, Client, NoAnswer
+from control.cli.ctl import FAILED, CallFailed, Client, Unreachable
 from fastpath.process.escape import shown, shown_all
 
 
@@ -35,14 +35,15 @@ def print_events(client: Client, since: int | None, follow: bool) -> None:
     while True:
         heard = False
         try:
-            client.call("events", {"since": at, "follow": follow}, show, limit_s=None)
+            client.answer_s = None
+            client.call("events", {"since": at, "follow": follow}, show)
             return
         except NotWritten as unwritten:
             assert unwritten.__cause__ is not None
             raise unwritten.__cause__ from None
         except CallFailed as failed:
             # The socket is the supervisor's and stays: whoever is next at its other end goes on from our number.
-            if follow and heard and isinstance(failed, NoAnswer):
+            if follow and heard and isinstance(failed, Unreachable):
                 continue
             click.echo(f"bootstorm: {shown(str(failed))}", err=True)
             sys.exit(FAILED)

@@ -41,6 +41,9 @@ ASKED_S: Final = 60.0  # how long `ctl adopt` waits for the outcome
 NO_BOOT_CLASS: Final = "OS"  # of ext/classify.pxd: what loads a boot file is of another class, and no BMC does
 NOT_SERVED: Final = "IGNORED_UNKNOWN_MAC"
 JOURNAL: Final = "discovery.journal"
+COUNTS: Final = (
+    "sightings", "dropped_inbox", "registrars_ended", "hosts_refreshed", "refreshes_failed", "log_lines_left_out",
+)  # fmt: skip
 
 LookUp = Callable[[list[str], list[str]], Awaitable[object]]
 Note = Callable[[str, str | None, str | None, str], None]

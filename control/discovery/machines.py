@@ -15,7 +15,18 @@ from itertools import islice
 from typing import Any, Final
 
 from control.discovery.jobs import Outcome, Work
-from control.discovery.states import AGAIN, FORGETTABLE, KEPT, TRANSITIONS, WAITING, Event, State, done, moved
+from control.discovery.states import (
+    AGAIN,
+    FORGETTABLE,
+    KEPT,
+    OUTCOMES,
+    TRANSITIONS,
+    WAITING,
+    Event,
+    State,
+    done,
+    moved,
+)
 from control.discovery.trapseen import TrapSeen
 
 MACHINES_MAX: Final = 50_000
@@ -37,6 +48,10 @@ TEXT_BYTES_MAX: Final = 8_000  # of a journal's record; a reason has 1,000 chara
 AT_ONCE: Final = 2_000  # a slice of control's loop: 3 ms
 NO_SWITCH: Final = ""  # the queue of machines that only DHCP saw
 
+COUNTS: Final = (
+    "learnt", "removed", "on_uplinks", "repeated", "looping", "ignored", "dropped_full", "strangers_forgotten",
+    *sorted(OUTCOMES),
+)  # fmt: skip
 ROLES: Final = frozenset({"host", "boot", "bmc"})  # jobs.Work
 _MAC: Final = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 

@@ -13,6 +13,7 @@ log = logging.getLogger("bootstorm.refresh")
 INVENTORY_STATES = ("ok", "stale", "down")  # State.word()
 # How refreshes ended: counters of `ctl status`.  doubtful: published, but for what could not be read or believed.
 OUTCOMES = ("published", "unchanged", "doubtful", "down", "shrunk", "contested", "pinned", "internal")
+STAGES = ("fetch", "parse", "plan", "build", "pack", "publish", "ack")  # of a refresh; ack where somebody waited
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from ipaddress import IPv4Address
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from control.config.config import (
     changes_needing_restart,
     load,
     parse_accepted,
+    resolve_refresh_interval,
 )
 from control.discovery.coordinator import Coordinator
 from control.discovery.inbox import TrapInbox
@@ -38,19 +40,23 @@ from control.planner.child import PlannerProcess
 from control.planner.jobs import Planned, RefreshFailed
 from control.service import hosts as host_list
 from control.service import recorder
+from control.service.clocks import boottime_s, wall_clock_at_boot_ns
 from control.service.discovery_commands import DiscoveryCommands
 from control.service.doors.commands import FAULTS_A_PAGE, Right, Rights
 from control.service.doors.console import CommandFailed, Console, Handler, Report, caller
 from control.service.event_ring import EventRing
 from control.service.events import ROLES, Warnings
 from control.service.faultbook import WrongFilter
+from control.service.health import heartbeat_age_s, judge_health
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.lookups import Lookups
+from control.service.losses import losses
 from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
 from control.service.watch import follow, watched_path
 from fastpath.process.build import BUILD, VERSION
 from fastpath.process.logs import configure_logging, journal_missed, leave, lines_lost
+from fastpath.process.slot_words import SlotWords
 from fastpath.process.turns import Turns, show_turns
 from fastpath.protocol import (
     Accepted,
@@ -74,6 +80,7 @@ log = logging.getLogger("bootstorm.control")
 GC_THRESHOLDS = 5_000, 4, 250
 SWITCH_INTERVAL_S = 0.0005  # the journal's thread encodes a burst; Python's 5 ms are paid at each step of an answer
 CONFIG_REFUSED_SHOWN = 20
+FAULTS_SHOWN = 20
 DIFF_ROWS_MAX = 1_000  # in one answer; the client asks for the rest
 
 
@@ -87,6 +94,7 @@ class Service:
         self.known_fault = begin.known_fault
         self.observer = ObserverLink(fds.one("observer")) if begin.settings.mode == "observe" else None
         self.turns = Turns(fds.one("turns")) if fds.perhaps("turns") >= 0 else None
+        self.words = SlotWords(fds.one("turns")) if self.turns is not None else None
         self.channel = channel
         self.supervisor_build = begin.build
         self.settings = begin.settings
@@ -182,7 +190,7 @@ class Service:
         self.metrics_fault = f"metrics.bind {host}:{port}: not open yet; the name is being looked up"
         from control.service.doors import metrics  # its libraries would cost every cold start, and few ask for it
 
-        opened = await metrics.serve((host, port), self.whole_status)
+        opened = await metrics.serve((host, port), self.whole_status, self.health_now)
         self.endpoint, self.metrics_fault = (None, opened) if isinstance(opened, str) else (opened, "")
 
     async def follow_links(self, group: asyncio.TaskGroup) -> None:
@@ -308,6 +316,7 @@ class Service:
     def handlers(self) -> dict[str, Handler]:
         return {
             "status": self.status,
+            "health": self.health,
             "refresh": self.refresh,
             "diff": self.diff,
             "faults": self.faults,
@@ -350,15 +359,18 @@ class Service:
                 "rows": state.rows,
                 "bytes": state.bytes,
                 "last_seconds": round(state.last_duration_s, 3),
+                "interval_s": resolve_refresh_interval(self.config.dhcp.refresh_interval, state.last_duration_s),
                 "stages_s": state.stages_s,
                 "parts": state.parts,
                 "kept_parts": state.kept_parts,
                 "outcomes": state.outcomes,
             },
-            "workers": table.workers(),
+            "health": self.health_now(),
+            "workers": self.worker_rows(),
             "restarts": self.restarts,
             "counters": table.counters(),
             "send_errors": table.send_errors(),
+            "losses": losses(self.words, len(table.pages)),
             "warnings_suppressed": self.warnings.suppressed,
             "log_lines_lost": lines_lost(),
             "log_journal_missed": journal_missed(),
@@ -369,8 +381,9 @@ class Service:
             "strangers": self.strangers_status(),
             "traps": self.traps_status(),
             "discovery": self.coordinator.status(),
-            "faults": dict(list(state.faults.items())[:20]),
+            "faults": dict(islice(state.faults.items(), FAULTS_SHOWN)),
             "faults_total": state.faults_total,
+            "fault_kinds": dict(self.refresher.faults.kinds),
             "limits": self.limits_status(),
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": self.boot_port_status(),
@@ -386,6 +399,18 @@ class Service:
             "supervisor_build": self.supervisor_build,
             "control_up_s": round(time.monotonic() - self.started_s, 1),
         }
+
+    async def health(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        return self.health_now(arguments.get("max_age"))
+
+    def health_now(self, max_age_s: float | None = None) -> dict[str, Any]:
+        return judge_health(self.table, self.words, max_age_s)
+
+    def worker_rows(self) -> list[dict[str, Any]]:
+        return [
+            row | {"heartbeat_age_s": heartbeat_age_s(page, self.words)}
+            for row, page in zip(self.table.workers(), self.table.pages, strict=True)
+        ]
 
     def limits_status(self) -> dict[str, Any]:
         """What came to the doors, and what was refused there, by reason (docs/operations.md, Limits)."""
@@ -522,7 +547,7 @@ class Service:
             raise CommandFailed(f"{command}: {missing}") from missing
 
     async def workers(self, _arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:
-        return self.table.workers()
+        return self.worker_rows()
 
     async def recent(self, arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:
         mac = arguments.get("mac")
@@ -560,20 +585,6 @@ def rights_of(config: Config) -> Rights:
     control = config.control
     changing = frozenset({0, os.geteuid(), *control.allow_uids})
     return Rights(changing, frozenset(control.read_uids), frozenset(control.read_gids))
-
-
-def wall_clock_at_boot_ns() -> int:
-    """What to add to CLOCK_BOOTTIME.  The best of some tries: a machine may stand still between two clocks."""
-    tries = []
-    for _ in range(5):
-        before, boot, after = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
-        tries.append((after - before, (before + after) // 2 - boot))
-    return min(tries)[1]
-
-
-def boottime_s() -> float:
-    """As traps and sightings are stamped."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def main(fd: int, planner: PlannerProcess | None) -> None:

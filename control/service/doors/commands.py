@@ -19,6 +19,7 @@ NUMBER_MAX = (1 << 31) - 1
 SERIAL_MAX = (1 << 63) - 1
 FAULTS_A_PAGE = 1_000
 HOSTS_A_PAGE = 500
+SECONDS_MAX = 31_622_400  # a year
 
 
 class Right(enum.IntEnum):
@@ -48,6 +49,10 @@ def whole(lowest: int, highest: int) -> Kind:
     )
 
 
+SECONDS = Kind(
+    f"a number of seconds 0 to {SECONDS_MAX}",
+    lambda value: type(value) in (int, float) and 0 <= value <= SECONDS_MAX,
+)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind(
     f"a text of at most {TEXT_CHARACTERS_MAX} characters",
@@ -70,6 +75,7 @@ class Command:
 READ, CHANGE = Right.READ, Right.CHANGE
 COMMANDS: Mapping[str, Command] = {
     "status": Command(READ),
+    "health": Command(READ, {"max_age": SECONDS}),
     "workers": Command(READ),
     "lookup": Command(READ, {"mac": TEXT}),
     "recent": Command(READ, {"most": whole(0, NUMBER_MAX), "mac": TEXT}),

@@ -28,7 +28,7 @@ from typing import Any
 import msgpack
 
 from control.service.doors.commands import COMMANDS, Command, Right, Rights, WrongArgument, checked, found
-from control.service.doors.door import Door, Refused
+from control.service.doors.door import REASONS, Door, Refused
 from fastpath.process.escape import shown
 
 log = logging.getLogger("bootstorm.console")
@@ -51,6 +51,8 @@ STREAMS_AT_ONCE = {Right.READ: 8, Right.CHANGE: 16}  # each holds a connection, 
 ARGUMENTS_CHARACTERS_MAX = 500  # of a change's arguments in the log
 SO_PEERGROUPS = 59
 GROUPS_MAX = 256
+REFUSALS = ("no_right", "all_taken", "uid_limit", "readers_limit", *REASONS)  # of connections
+COUNTED = ("served", "bad", "unknown", "forbidden", "timed_out", "not_taken")  # of requests
 
 Report = Callable[[dict[str, Any]], None]
 """Tells the client how far its command is."""

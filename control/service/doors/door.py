@@ -23,6 +23,7 @@ REFUSED_A_TURN = 32  # then the door rests: 12,800 a second cost a fifth of a co
 REST_S = 0.005
 TOLD_EVERY_S = 60.0  # a line in the log about what was refused
 FAULT_REST_S = 0.1
+REASONS = ("gone", "EMFILE", "ENFILE", "error")  # that any door may have to refuse a connection; rarely another errno
 
 
 class Refused(Exception):

@@ -1,7 +1,7 @@
-"""`metrics.bind`: the status in Prometheus' form, for whoever scrapes it.
+"""`metrics.bind`: the status in Prometheus' form for whoever scrapes it, and /healthz and /readyz for probes.
 
-As much of HTTP as a scrape needs, in control's own loop, behind a door with limits: anybody may connect.  What is said
-is made from one status, the same that `ctl status` gives, so that the two can never differ.
+As much of HTTP as these need, in control's own loop, behind a door with limits: anybody may connect.  What is said is
+made from one status, the same that `ctl status` gives, so that the two can never differ.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from control.service.doors.commands import SECONDS
 from control.service.doors.door import Door, Refused
-from control.service.inventory_state import INVENTORY_STATES
+from control.service.doors.families import families
 
 log = logging.getLogger("bootstorm.metrics")
 
@@ -31,99 +33,9 @@ REQUEST_S = 5.0  # for the request to come
 DRAINED_MAX = 16  # times as much, after the answer
 REPLY_S = 10.0  # for the reply to be taken
 RESOLVE_S = 10.0  # for a name server to say which address a name has
-PREFIX = "bootstorm_"
 Address = tuple[int, int, int, str, Any]  # as getaddrinfo says it
 Status = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
-
-# (name, help, label) of a counter of which the status has a dict; where it stands there.
-COUNTED: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("verdicts", "Datagrams by what became of them (docs/protocol.md).", "verdict", ("counters",)),
-    ("send_errors", "Replies that the kernel did not take.", "errno", ("send_errors",)),
-    ("refreshes", "Readings of the inventory by how they ended.", "outcome", ("refresh", "outcomes")),
-    ("restarts", "Processes that ended and were replaced.", "kind", ("restarts",)),
-    ("lookups", "Strangers' MACs looked up in the inventory.", "outcome", ("lookups",)),
-    ("discovery", "What discovery saw and did (docs/discovery.md).", "what", ("discovery", "counters")),
-    ("control_refused", "Refused connections to the control socket.", "reason", ("limits", "control", "refused")),
-    ("control_requests", "Requests on the control socket.", "what", ("limits", "control", "requests")),
-    ("metrics_refused", "Refused connections to this endpoint.", "reason", ("limits", "metrics", "refused")),
-    ("metrics_requests", "Requests to this endpoint.", "what", ("limits", "metrics", "requests")),
-    ("traps_dropped", "Traps that were dropped.", "reason", ("traps", "dropped")),
-    ("trap_tuples_skipped", "MAC addresses in traps that were passed over.", "reason", ("traps", "skipped")),
-)
-# (name, help, its place in a worker's dict)
-OF_WORKERS = (
-    ("received", "Datagrams taken from the socket.", "rx"),
-    ("sent", "Replies given to the kernel.", "tx"),
-    ("recovered", "Datagrams answered for a worker that had died.", "recovered"),
-    ("events_lost", "Refusals for which the ring to control had no room.", "events_lost"),
-    ("sightings_lost", "Sightings of answered hosts for which it had none.", "sightings_lost"),
-)
-# (name, help, where)
-PLAIN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("generation", "Number of the table that is served.", ("generation",)),
-    ("hosts", "Hosts that are answered.", ("hosts",)),
-    ("quarantined_hosts", "Records of the inventory that are not usable.", ("quarantined",)),
-    ("kept_hosts", "Hosts that stay as they were because their record is in doubt.", ("kept_hosts",)),
-    ("table_age_seconds", "Since the inventory last confirmed the table.", ("table_age_s",)),
-    ("table_bytes", "Memory of the table, shared by all workers.", ("table_bytes",)),
-    ("refresh_seconds", "Duration of the last reading of the inventory.", ("refresh", "last_seconds")),
-    ("control_up_seconds", "Since the control process was started.", ("control_up_s",)),
-    ("cloned_client_ids", "Client-ids that several machines share.", ("identities", "cloned")),
-    ("looping_machines", "Machines in a boot loop just now.", ("identities", "loops")),
-    ("traps_queued", "Traps that wait to be read.", ("traps", "queued")),
-    ("discovery_due", "Machines that wait to be registered.", ("discovery", "due")),
-)
-TOTALS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("warnings_suppressed", "Log lines that were held back.", ("warnings_suppressed",)),
-    ("traps_received", "Traps taken from the socket.", ("traps", "received")),
-    ("traps_decoded", "Traps of which the MAC addresses were read.", ("traps", "decoded")),
-)
-
-
-def at(status: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """None where the status has no such place: traps are off, no table yet."""
-    found: Any = status
-    for name in path:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
-
-
-def families(status: Mapping[str, Any]) -> Iterator[Metric]:
-    """Every metric of one status."""
-    yield InfoMetricFamily(
-        PREFIX + "table", "What is served.", {"digest": str(status["digest"]), "mode": str(status["mode"])}
-    )
-    for name, words, path in PLAIN:
-        if at(status, path) is not None:
-            yield GaugeMetricFamily(PREFIX + name, words, at(status, path))
-    for name, words, path in TOTALS:
-        if at(status, path) is not None:
-            yield CounterMetricFamily(PREFIX + name, words, at(status, path))
-    inventory = GaugeMetricFamily(PREFIX + "inventory", "1 for the state that it is in.", labels=["state"])
-    for state in INVENTORY_STATES:
-        inventory.add_metric([state], int(status["inventory"] == state))
-    yield inventory
-    for name, words, label, path in COUNTED:
-        counter = CounterMetricFamily(PREFIX + name, words, labels=[label])
-        for what, count in (at(status, path) or {}).items():
-            counter.add_metric([what], count)
-        yield counter
-    yield from of_workers(status["workers"])
-
-
-def of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
-    for name, words, key in OF_WORKERS:
-        counter = CounterMetricFamily(PREFIX + name, words, labels=["worker"])
-        for worker in workers:
-            counter.add_metric([str(worker["slot"])], worker[key])
-        yield counter
-    generation = GaugeMetricFamily(PREFIX + "worker_generation", "What a worker answers from.", labels=["worker"])
-    up = GaugeMetricFamily(PREFIX + "worker_up", "0 between two processes of a slot.", labels=["worker"])
-    for worker in workers:
-        generation.add_metric([str(worker["slot"])], worker["generation"])
-        up.add_metric([str(worker["slot"])], int(worker["pid"] != 0))
-    yield generation
-    yield up
+Health = Callable[[float | None], dict[str, Any]]
 
 
 class OneStatus(Collector):
@@ -144,28 +56,55 @@ def encode(status: dict[str, Any], encoder: Callable[[CollectorRegistry], bytes]
 
 # The two forms that there are.  The library takes any version that a scraper names for a form of its own.
 OPENMETRICS, TEXT = "application/openmetrics-text; version=1.0.0", "text/plain; version=0.0.4"
+METRICS, HEALTHZ, READYZ = ("/metrics", "/"), "/healthz", "/readyz"
+HINT = "GET /metrics, /healthz or /readyz[?max_age=SECONDS]"
 
 
 class BadRequest(Exception):
-    """Not to be answered with metrics; status: code and words of the answer."""
+    """Not to be answered with what is there; status: code and words of the answer."""
 
     def __init__(self, status: str) -> None:
         super().__init__(status)
         self.status = status
 
 
-def read_request(head: bytes) -> tuple[str, str]:
-    """(method, what it accepts) of a GET or HEAD of /metrics or /.  Raises BadRequest."""
+class Request(NamedTuple):
+    """accept: what it takes; max_age_s: of /readyz."""
+
+    method: str
+    path: str
+    accept: str
+    max_age_s: float | None = None
+
+
+def read_request(head: bytes) -> Request:
+    """A GET or HEAD of one of our paths.  Raises BadRequest."""
     line, *fields = head.decode("latin-1").split("\r\n")
     words = line.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
         raise BadRequest("400 Bad Request")
     if words[0] not in ("GET", "HEAD"):
         raise BadRequest("405 Method Not Allowed")
-    if words[1].partition("?")[0] not in ("/metrics", "/"):
+    path, _, query = words[1].partition("?")
+    if path not in (*METRICS, HEALTHZ, READYZ):
         raise BadRequest("404 Not Found")
     accepts = [value.strip() for name, _, value in (each.partition(":") for each in fields) if name.lower() == "accept"]
-    return words[0], ",".join(accepts)
+    return Request(words[0], path, ",".join(accepts), read_max_age(query) if path == READYZ else None)
+
+
+def read_max_age(query: str) -> float | None:
+    """Raises BadRequest, also for what is misspelt: a probe would take its silence for consent."""
+    found = parse_qsl(query, keep_blank_values=True)
+    if not found:
+        return None
+    try:
+        ((name, value),) = found
+        seconds = float(value)
+    except ValueError:
+        raise BadRequest("400 Bad Request") from None
+    if name != "max_age" or not SECONDS.fits(seconds):
+        raise BadRequest("400 Bad Request")
+    return seconds
 
 
 def reply(status: str, content: bytes, content_type: str, *, body: bool = True) -> bytes:
@@ -176,10 +115,11 @@ def reply(status: str, content: bytes, content_type: str, *, body: bool = True) 
 
 
 class Endpoint:
-    """Serves one listening socket.  status: as `ctl status` gives it."""
+    """Serves one listening socket.  status: as `ctl status` gives it; health: as `ctl health` does."""
 
-    def __init__(self, listener: socket.socket, status: Status) -> None:
+    def __init__(self, listener: socket.socket, status: Status, health: Health) -> None:
         self.ask = status
+        self.health = health
         self.counts: Counter[str] = Counter()
         self.making = asyncio.Lock()
         self.made: dict[str, tuple[float, bytes]] = {}  # type -> when, content
@@ -204,13 +144,11 @@ class Endpoint:
         try:
             if head is None:
                 raise BadRequest("431 Request Header Fields Too Large")
-            method, accept = read_request(head)
-            content, content_type = await self.content(accept)
+            answer = await self.answer(read_request(head))
             self.counts["served"] += 1
-            answer = reply("200 OK", content, content_type, body=method == "GET")
         except BadRequest as bad:
             self.counts["bad"] += 1
-            answer = reply(bad.status, f"{bad.status}: GET /metrics is all there is\n".encode(), "text/plain")
+            answer = reply(bad.status, f"{bad.status}: {HINT} is all there is\n".encode(), "text/plain")
         try:
             async with asyncio.timeout(REPLY_S):
                 await loop.sock_sendall(sock, answer)
@@ -220,6 +158,20 @@ class Endpoint:
                         break
         except TimeoutError:
             self.counts["not_taken"] += 1
+
+    async def answer(self, request: Request) -> bytes:
+        body = request.method == "GET"
+        if request.path == HEALTHZ:
+            return reply("200 OK", b"ok\n", "text/plain", body=body)
+        if request.path == READYZ:
+            found = self.health(request.max_age_s)
+            if found["ready"]:
+                words = "ready: {answering} of {workers} workers answer\n".format(**found)
+                return reply("200 OK", words.encode(), "text/plain", body=body)
+            words = f"not ready: {found['reason']}\n"
+            return reply("503 Service Unavailable", words.encode(), "text/plain", body=body)
+        content, content_type = await self.content(request.accept)
+        return reply("200 OK", content, content_type, body=body)
 
     async def content(self, accept: str) -> tuple[bytes, str]:
         """(content, its type) in the form that the scraper asked for."""
@@ -271,13 +223,13 @@ def listen(found: Address) -> socket.socket:
     return sock
 
 
-async def serve(bind: tuple[str, int], status: Status) -> Endpoint | str:
-    """Open the endpoint, in the loop that `status` runs in; or why it cannot be opened: machines need addresses whether
+async def serve(bind: tuple[str, int], status: Status, health: Health) -> Endpoint | str:
+    """Open the endpoint, in the loop that both run in; or why it cannot be opened: machines need addresses whether
     somebody watches or not."""
     host, port = bind
     at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        endpoint = Endpoint(listen(await resolve(host, port)), status)
+        endpoint = Endpoint(listen(await resolve(host, port)), status, health)
     except (OSError, UnicodeError, RuntimeError) as error:  # RuntimeError: no thread for the name
         why = getattr(error, "strerror", None) or str(error)
         if isinstance(error, TimeoutError):

@@ -124,6 +124,7 @@ def test_status() -> None:
         pytest.param(
             {"strangers": {"state": "failed", "reason": "no"}}, "strangers   NOT DROPPED: no", id="strangers-stay"
         ),
+        pytest.param({"health": {"ready": False, "reason": "why"}}, "NOT READY   why", id="not-ready"),
     ],
 )
 def test_status_says_what_is_wrong(change: dict[str, Any], line: str) -> None:

@@ -234,6 +234,16 @@ def test_idle_connections_to_the_metrics_harm_nobody(tmp_path: Path, monkeypatch
 STATUS: dict[str, Any] = {"digest": 1, "mode": "serve", "inventory": "ok", "workers": []}
 
 
+def health(max_age_s: float | None) -> dict[str, Any]:
+    """Ready, unless an age is asked for."""
+    return {
+        "ready": max_age_s is None,
+        "reason": f"wanted {max_age_s:g}" if max_age_s is not None else None,
+        "answering": 1,
+        "workers": 2,
+    }
+
+
 def asked(*pieces: bytes, pause_s: float = 0.0) -> bytes:
     """What the endpoint says to what comes in pieces."""
 
@@ -241,7 +251,7 @@ def asked(*pieces: bytes, pause_s: float = 0.0) -> bytes:
         return STATUS
 
     async def run() -> bytes:
-        endpoint = metrics.Endpoint(metrics.listen(await metrics.resolve("127.0.0.1", 0)), status)
+        endpoint = metrics.Endpoint(metrics.listen(await metrics.resolve("127.0.0.1", 0)), status, health)
         endpoint.door.open()
         port = endpoint.door.listener.getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -274,6 +284,28 @@ def test_the_endpoint_speaks_as_much_http_as_it_needs(request_: bytes, want: byt
     answer = asked(request_)
     assert answer.startswith(want) and b"\x1b" not in answer
     assert (b"bootstorm_inventory" in answer) == (want.endswith(b"OK") and not request_.startswith(b"HEAD"))
+
+
+@pytest.mark.parametrize(
+    "request_, want, body",
+    [
+        pytest.param(b"GET /healthz HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK", b"ok\n", id="alive"),
+        pytest.param(b"GET /readyz HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK", b"ready: 1 of 2 workers answer\n", id="yes"),
+        pytest.param(b"HEAD /readyz HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK", b"", id="head"),
+        pytest.param(
+            b"GET /readyz?max_age=5 HTTP/1.1\r\n\r\n", b"HTTP/1.1 503 Service Unavailable",
+            b"not ready: wanted 5\n", id="not-ready",
+        ),
+        pytest.param(b"HEAD /readyz?max_age=5 HTTP/1.1\r\n\r\n", b"HTTP/1.1 503 ", b"", id="head-not-ready"),
+        pytest.param(b"GET /readyz?age=5 HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 ", None, id="misspelt"),
+        pytest.param(b"GET /readyz?max_age=nan HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 ", None, id="no-number"),
+        pytest.param(b"POST /readyz HTTP/1.1\r\n\r\n", b"HTTP/1.1 405 ", None, id="post"),
+        pytest.param(b"GET /readyz/x HTTP/1.1\r\n\r\n", b"HTTP/1.1 404 ", None, id="below"),
+    ],
+)  # fmt: skip
+def test_probes(request_: bytes, want: bytes, body: bytes | None) -> None:
+    head, _, said = asked(request_).partition(b"\r\n\r\n")
+    assert head.startswith(want) and (body is None or said == body)
 
 
 def test_the_form_is_the_one_that_the_scraper_asks_for() -> None:

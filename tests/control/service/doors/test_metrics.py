@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import threading
 import urllib.request
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from control.service.doors import metrics
+from control.service.doors import families, metrics
 from tests.control.service.test_service import content
 from tests.control.serving import may_serve, serving
 from tests.ports import free_port
@@ -32,24 +33,28 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def no_health(_max_age_s: float | None) -> dict[str, Any]:
+    raise AssertionError("nobody asks for it here")
+
+
 def samples(found: Any) -> dict[tuple[str, tuple[str, ...]], float]:
     return {(sample.name, tuple(sample.labels.values())): sample.value for family in found for sample in family.samples}
 
 
 def test_every_figure_of_a_status() -> None:
-    said = samples(metrics.families(STATUS))
+    said = samples(families.families(STATUS))
     assert said["bootstorm_hosts", ()] == 3 and said["bootstorm_table_age_seconds", ()] == 1.5
     assert said["bootstorm_verdicts_total", ("OFFERED",)] == 8
     assert said["bootstorm_received_total", ("1",)] == 6 and said["bootstorm_sightings_lost_total", ("1",)] == 3
     assert [said["bootstorm_worker_up", (slot,)] for slot in "01"] == [1, 0]
     assert [said["bootstorm_inventory", (state,)] for state in ("ok", "stale", "down")] == [0, 1, 0]
     assert said["bootstorm_table_info", ("99", "serve")] == 1
-    assert not any(name.startswith("bootstorm_traps_received") for name, _labels in said), "none are received"
+    assert said["bootstorm_traps_received_total", ()] == 0, "none are received, and the series is there"
 
 
 def test_before_the_first_table() -> None:
-    said = samples(metrics.families(STATUS | {"table_age_s": None, "digest": None, "counters": {}}))
-    assert not any(name.startswith("bootstorm_table_age") for name, _labels in said)
+    said = samples(families.families(STATUS | {"table_age_s": None, "digest": None, "counters": {}}))
+    assert said["bootstorm_table_age_seconds", ()] == math.inf, "so that a comparison with it holds"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_what_a_scraper_accepts_chooses_one_of_two_forms(accept: str, form: str)
             return STATUS
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            endpoint = metrics.Endpoint(listener, status)
+            endpoint = metrics.Endpoint(listener, status, no_health)
             said, content_type = await endpoint.content(accept)
             assert content_type.startswith(form) and b"bootstorm_hosts 3" in said
             for number in range(50):
@@ -100,7 +105,7 @@ def test_a_name_that_cannot_be_resolved_costs_the_metrics_and_no_turn_of_the_loo
         async def status() -> dict[str, Any]:
             return STATUS
 
-        opening = asyncio.get_running_loop().create_task(metrics.serve(("host.example", 9100), status))
+        opening = asyncio.get_running_loop().create_task(metrics.serve(("host.example", 9100), status, no_health))
         turns = 0
         while not opening.done():
             turns += 1
@@ -136,12 +141,20 @@ def test_the_running_service_is_scraped_and_says_what_ctl_says(tmp_path: Path) -
     port = free_port()
     with serving(tmp_path, write_inventory(tmp_path), metrics={"bind": f"127.0.0.1:{port}"}) as running:
         running.wait_for(r"generation 1: 2 hosts")
+        running.ctl("refresh", {"wait": True})  # a worker answers by then
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             said = samples(text_string_to_metric_families(answer.read().decode()))
         status = running.status()
     assert said["bootstorm_hosts", ()] == status["hosts"] == 2
     assert said["bootstorm_generation", ()] == status["generation"]
     assert ("bootstorm_received_total", ("0",)) in said and status["metrics"] == "serving"
+    assert said["bootstorm_ready", ()] == 1 and status["health"]["ready"]
+    (built,) = (labels for name, labels in said if name == "bootstorm_build_info")
+    assert set(built) == {status["version"], status["build"], status["supervisor_build"]}
+    limits = {queue["queue"]: queue["limit_bytes"] for queue in status["losses"]["queues"]}
+    assert limits["plain"] == said["bootstorm_receive_queue_limit_bytes", ("plain", "0")] > 0
+    if (errors := status["losses"]["udp_rcvbuf_errors"]) is not None:
+        assert 0 <= said["bootstorm_host_udp_rcvbuf_errors_total", ()] <= errors
 
 
 def test_a_port_that_is_taken_costs_the_metrics_and_not_the_service(tmp_path: Path) -> None:
@@ -170,7 +183,7 @@ def test_an_ipv6_address_stands_in_brackets(caplog: pytest.LogCaptureFixture) ->
 
     async def run() -> None:
         for host in ("::1", "2001:db8::1"):  # there, and not
-            opened = await metrics.serve((host, port), never)
+            opened = await metrics.serve((host, port), never, no_health)
             if not isinstance(opened, str):
                 await opened.door.close()
 

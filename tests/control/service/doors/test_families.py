@@ -1,0 +1,187 @@
+"""control/service/doors/families.py: every series is there from the start, in a scrape that costs little."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ext.page import SEND_ERROR_NAMES
+from ext.verdict import Verdict
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.exposition import generate_latest
+
+from control.discovery import coordinator, machines
+from control.discovery.states import OUTCOMES
+from control.service.doors import console, families, metrics
+from control.service.doors.families import KINDS, PREFIX, at
+from control.sources import reasons
+from fastpath.process.slot_words import QUEUES
+from fastpath.supervisor import children
+from tests.control.service.doors.test_metrics import STATUS
+
+ROOT = Path(__file__).resolve().parents[4]
+SCRAPE_S = 0.020
+NOTHING: dict[str, Any] = {"digest": None, "mode": "serve", "inventory": "down", "workers": []}
+
+
+def labels_of(found: Iterable[Metric], name: str) -> set[str]:
+    return {
+        value for family in found if family.name == PREFIX + name for s in family.samples for value in s.labels.values()
+    }
+
+
+@pytest.mark.parametrize("status", [NOTHING, STATUS], ids=["nothing-yet", "some"])
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("verdicts", {verdict.name for verdict in Verdict if verdict.name != "GO_ON"}),
+        ("send_errors", set(SEND_ERROR_NAMES)),
+        ("refreshes", {"published", "unchanged", "doubtful", "down", "shrunk", "contested", "pinned", "internal"}),
+        ("restarts", set(children.KINDS)),
+        ("lookups", {"asked", "found", "unknown", "over_budget", "failed"}),
+        ("discovery", {"learnt", "sightings", *OUTCOMES}),
+        ("control_refused", {"no_right", "all_taken", "uid_limit", "readers_limit", "gone", "EMFILE", "ENFILE"}),
+        ("control_requests", {"served", "bad", "unknown", "forbidden", "timed_out", "not_taken"}),
+        ("metrics_refused", {"all_taken", "gone", "EMFILE", "ENFILE"}),
+        ("metrics_requests", {"served", "bad", "timed_out", "not_taken"}),
+        ("traps_dropped", {"community", "kernel", "costly"}),
+        ("trap_tuples_skipped", {"cut", "vlan"}),
+        ("inventory_faults", set(reasons.KINDS)),
+        ("refresh_stage_seconds", {"fetch", "parse", "plan", "build", "pack", "publish", "ack"}),
+        ("part_failed", {"traps", "boot_port", "strangers", "xdp", "discovery_journal"}),
+        ("inventory", {"ok", "stale", "down"}),
+    ],
+)
+def test_every_name_is_there_from_the_start(status: dict[str, Any], name: str, wanted: set[str]) -> None:
+    assert wanted <= labels_of(families.families(status), name)
+
+
+def test_what_is_counted_has_a_series_from_the_start() -> None:
+    """Of each module that counts by name, the names in its source."""
+    counted = {
+        "control/discovery/machines.py": machines.COUNTS,
+        "control/discovery/coordinator.py": coordinator.COUNTS,
+        "control/service/doors/console.py": console.COUNTED,
+        "control/service/doors/metrics.py": families.METRICS_COUNTED,
+    }
+    for path, names in counted.items():
+        found = set(re.findall(r'\.counts\["(\w+)"\]', (ROOT / path).read_text()))
+        assert found and found <= set(names), path
+    refused = set(re.findall(r'Refused\("(\w+)"', (ROOT / "control/service/doors/console.py").read_text()))
+    assert refused <= set(console.REFUSALS) and len(refused) == 4
+    assert set(KINDS) == set(children.KINDS)
+
+
+def test_a_name_that_nobody_listed_is_shown_all_the_same() -> None:
+    """Of a supervisor of another build, or an errno of accept() that is rare."""
+    status = STATUS | {"restarts": {"another": 4}, "limits": {"control": {"refused": {"EPERM": 2}}}}
+    assert "another" in labels_of(families.families(status), "restarts")
+    assert "EPERM" in labels_of(families.families(status), "control_refused")
+
+
+FAILED = {
+    "traps": {"traps": {"state": "failed", "reason": "x"}},
+    "boot_port": {"boot_port": {"state": "failed", "port": 4011, "reason": "x"}},
+    "strangers": {"strangers": {"state": "failed", "reason": "x"}},
+    "xdp": {"io": "socket", "io_reason": "x"},
+    "discovery_journal": {"discovery": {"journal": {"fault": "disk full", "records": 0, "left_out": 0}}},
+}
+
+
+@pytest.mark.parametrize("part, change", FAILED.items())
+def test_what_is_configured_and_does_not_work_is_told(part: str, change: dict[str, Any]) -> None:
+    assert not any(families.failed_parts(STATUS).values())
+    assert [name for name, failed in families.failed_parts(STATUS | change).items() if failed] == [part]
+
+
+def test_losses_as_the_status_has_them() -> None:
+    queue = {"worker": 1, "queue": "urgent", "bytes": 7, "peak_bytes": 8, "limit_bytes": 9}
+    status = STATUS | {"losses": {"udp_rcvbuf_errors": 5, "queues": [queue]}}
+    said = {
+        (s.name, s.labels.get("worker"), s.labels.get("queue")): s.value
+        for family in families.families(status)
+        for s in family.samples
+    }
+    assert said["bootstorm_host_udp_rcvbuf_errors_total", None, None] == 5
+    figures = [
+        said[f"bootstorm_receive_queue_{name}", "1", "urgent"] for name in ("bytes", "peak_bytes", "limit_bytes")
+    ]
+    assert figures == [7, 8, 9]
+    unread = STATUS | {"losses": {"udp_rcvbuf_errors": None, "queues": []}}
+    assert labels_of(families.families(unread), "receive_queue_bytes") == set()
+    assert PREFIX + "host_udp_rcvbuf_errors" not in {family.name for family in families.families(unread)}
+
+
+def test_each_name_stands_for_one_thing_and_says_what() -> None:
+    found = list(families.families(STATUS))
+    assert [name for name, count in Counter(family.name for family in found).items() if count > 1] == []
+    assert [family.name for family in found if not family.documentation.endswith(".")] == []
+    assert not {label for family in found for s in family.samples for label in s.labels} & {"mac", "host", "address"}
+
+
+def metrics_table() -> str:
+    """Of docs/operations.md: every series, its labels, its help text."""
+    status = STATUS | {
+        "losses": {
+            "udp_rcvbuf_errors": 0,
+            "queues": [{"worker": 0, "queue": "plain", "bytes": 0, "peak_bytes": 0, "limit_bytes": 0}],
+        }
+    }
+    lines = ["| series | labels | what |", "| --- | --- | --- |"]
+    for family in sorted(families.families(status), key=lambda family: family.name):
+        labels = ", ".join(f"`{label}`" for label in family.samples[0].labels)
+        lines.append(
+            f"| `{family.samples[0].name}` | {labels} | {family.documentation.rstrip('.')} |".replace("|  |", "| |")
+        )
+    return "\n".join(lines)
+
+
+def test_the_table_of_metrics_is_the_code_s() -> None:
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- metrics:begin -->\n(.*?)<!-- metrics:end -->", text, re.DOTALL)
+    assert found is not None and found[1].strip() == metrics_table(), (
+        'write it anew: .venv/bin/python -c "from tests.control.service.doors.test_families import metrics_table; '
+        'print(metrics_table())"'
+    )
+
+
+def largest() -> dict[str, Any]:
+    """A status of 64 workers; of the hosts none has a series, however many there are."""
+    worker = STATUS["workers"][0] | {"frames_lost": 1, "records_left_out": 0, "heartbeat_age_s": 0.01}
+    queues = [
+        {"worker": slot, "queue": queue, "bytes": 12345, "peak_bytes": 67890, "limit_bytes": 1 << 28}
+        for slot in range(64)
+        for queue in QUEUES
+    ]
+    return STATUS | {
+        "hosts": 1_000_000,
+        "workers": [worker | {"slot": slot} for slot in range(64)],
+        "losses": {"udp_rcvbuf_errors": 1, "queues": queues},
+    }
+
+
+@pytest.mark.parametrize("workers", [2, 64])
+def test_a_scrape_costs_little(workers: int) -> None:
+    """Processor time of all that is made of a status.  The best of some: other tests run beside this one."""
+    status = largest()
+    status["workers"] = status["workers"][:workers]
+    status["losses"]["queues"] = status["losses"]["queues"][: workers * len(QUEUES)]
+    tries = []
+    for _ in range(9):
+        since = time.process_time()
+        content = metrics.encode(status, generate_latest)
+        tries.append(time.process_time() - since)
+    print(f"{workers} workers: {len(content):,} bytes, {min(tries) * 1e3:.1f} ms")
+    assert min(tries) < SCRAPE_S and content.count(b"\n") > 300
+
+
+def test_the_library_takes_all_of_it() -> None:
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(metrics.OneStatus(STATUS))
+    assert at(STATUS, ("no", "such", "place")) is None and registry.get_sample_value("bootstorm_hosts") == 3
