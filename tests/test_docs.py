@@ -25,7 +25,7 @@ from tests.ext import packets
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 FILES = [ROOT / "README.md", *DOCS]
-OURS = ("ext", "fastpath", "control", "bench", "tests", "docs")
+OURS = ("ext", "fastpath", "control", "bench", "tests", "docs", "deploy")
 ROOT_FILES = {path.name for path in ROOT.iterdir() if path.is_file()}
 
 

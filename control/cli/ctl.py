@@ -46,7 +46,8 @@ class Unreachable(CallFailed):
 class Client:
     """One call a connection.  as_json: print the result as JSON instead of text.
 
-    connect_s, answer_s: how long a call waits for room in the service's queue, and for each piece of the answer, None: for ever."""
+    connect_s, answer_s: how long a call waits for room in the service's queue, and for each piece of the answer (None:
+    for ever)."""
 
     def __init__(self, path: str, as_json: bool = False) -> None:
         self.path = path
