@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from control.explain.story import steps_of
 from control.explain.wording import FIELDS, PLAIN, PURPOSES, SAME_AS, purpose_of
 
 _LABEL = 8
 _VALUE_MAX = 60
-STORIES_MAX = 10
+STORIES_MAX, STRAYS_MAX = 10, 20
 FIELDS_NAMED = {name.replace("_", " "): code for name, code in FIELDS.items()}
 STEPS = "four steps to an address: DISCOVER (who has one for me?), OFFER, REQUEST (I take that), ACK (it is yours)"
 
@@ -35,6 +36,8 @@ def render_request(said: dict[str, Any], before: Before | None = None) -> list[s
     if said["class"]:
         lines.append(row("who", f"{said['class_words']} [{said['class']}]"))
     lines += [row("", text) for text in said["says"]]
+    if said.get("origin") is not None:
+        lines.append(row("", f"it is the relay's copy of frame {said['origin']}"))
     if said.get("missed"):
         text = f"none: it is sent to {said['missed']} alone, which is not this server; were it ours:"
         lines.append(row("answer", text, "yellow"))
@@ -42,6 +45,11 @@ def render_request(said: dict[str, Any], before: Before | None = None) -> list[s
         lines.append(row("answer", f"not known: {said['meaning']}", "yellow"))
     else:
         lines += render_outcome(said, before)
+    if said.get("passed_on"):
+        frames = " and ".join(str(frame) for frame in said["passed_on"])
+        lines.append(row("seen", f"a relay passes it on in frame {frames}; who answers, answers that"))
+    if said.get("unanswered"):
+        lines.append(row("seen", "nobody answers it in this capture", "yellow"))
     for reply in said.get("seen", ()):
         lines += render_seen(reply, said["verdict"] is not None, before)
     return lines
@@ -143,8 +151,9 @@ def render_message(message: dict[str, Any]) -> list[str]:
 def render_seen(reply: dict[str, Any], known: bool, before: Before | None) -> list[str]:
     """What the capture's server said to it."""
     said = reply["content"] if reply["differences"] is None else reply["differences"]
-    earlier = before.frame_of(said, reply["source"], reply["frame"]) if before is not None and said else None
-    head = f"in frame {reply['frame']} {reply['source']} answers {reply['message']}"
+    server = reply.get("server", reply["source"])
+    earlier = before.frame_of(said, server, reply["frame"]) if before is not None and said else None
+    head = f"in frame {reply['frame']} {who_answers(reply)}"
     if reply["differences"] is None:
         lines = [row("seen", f"{head}{', we do not' if known else ''}")]
         if earlier is not None:
@@ -156,6 +165,15 @@ def render_seen(reply: dict[str, Any], known: bool, before: Before | None) -> li
         return [row("seen", f"{head}; it differs from ours as in frame {earlier}")]
     lines = [row("seen", f"{head}; it differs from ours:")]
     return lines + render_differences(reply["differences"], "theirs", "ours")
+
+
+def who_answers(reply: dict[str, Any]) -> str:
+    """The server, told apart from the relay that passes on what it says."""
+    server, relay = reply.get("server", reply["source"]), reply.get("relay")
+    own = server if reply["source"] in (server, relay) else f"{server} (from {reply['source']})"
+    again = " and ".join(str(frame) for frame in reply.get("copies", ()))
+    by = f" by relay {relay}" if relay else ""
+    return f"{own} answers {reply['message']}{by}{f', which passes it on in frame {again}' if again else ''}"
 
 
 def render_differences(found: Iterable[dict[str, str]], first: str, second: str) -> list[str]:
@@ -179,18 +197,31 @@ def plain_what(what: str) -> str:
 
 
 def render_capture(result: dict[str, Any]) -> list[str]:
-    lines, before = [*render_premises(result), *render_story(result["requests"])], Before()
+    strays = result.get("strays", [])
+    lines, before = [*render_premises(result), *render_story(result["requests"], strays)], Before()
     for said in result["requests"]:
         stamp = click.style(f"frame {said['frame']}, {said['seconds']:.3f} s", fg="cyan")
         first, *others = render_request(said, before)
         lines += ["", f"{stamp}  {first}", *others]
     replies = sum(len(said["seen"]) for said in result["requests"])
     skipped = ", ".join(f"{count} {what}" for what, count in sorted(result["skipped"].items()))
+    lines += ["", *render_strays(strays)] if strays else []
     lines += ["", f"{len(result['requests'])} requests, {replies} replies to them, {result['frames']} frames"]
     return lines + ([f"skipped: {skipped}"] if skipped else [])
 
 
-def render_story(requests: list[dict[str, Any]]) -> list[str]:
+def render_strays(strays: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for reply in strays[:STRAYS_MAX]:
+        stamp = click.style(f"frame {reply['frame']}, {reply['seconds']:.3f} s", fg="cyan")
+        whom = f" to {reply['mac']}" if reply["mac"] else ""
+        address = f" ({reply['address']})" if reply["address"] else ""
+        lines.append(f"{stamp}  {who_answers(reply)}{address}{whom}: to no request that stands before it here")
+    rest = len(strays) - STRAYS_MAX
+    return lines + ([f"and {rest} more such replies"] if rest > 0 else [])
+
+
+def render_story(requests: list[dict[str, Any]], strays: list[dict[str, Any]]) -> list[str]:
     """Each machine's way through a capture in short, before the details."""
     machines: dict[str, list[dict[str, Any]]] = {}
     for said in requests:
@@ -198,44 +229,22 @@ def render_story(requests: list[dict[str, Any]]) -> list[str]:
     machines.pop("", None)
     if not machines:
         return []
+    lost: dict[str, list[dict[str, Any]]] = {}
+    for reply in strays:
+        lost.setdefault(reply["mac"] or "", []).append(reply)
     lines = ["", click.style("in short", bold=True), f"  {STEPS}"]
-    lines += [f"  {line}" for mac in list(machines)[:STORIES_MAX] for line in story_of(mac, machines[mac])]
+    for mac in list(machines)[:STORIES_MAX]:
+        lines += [f"  {line}" for line in story_of(mac, machines[mac], lost.get(mac, []))]
     rest = len(machines) - STORIES_MAX
     return lines + ([f"  and {rest} machines more"] if rest > 0 else [])
 
 
-def story_of(mac: str, requests: list[dict[str, Any]]) -> list[str]:
+def story_of(mac: str, requests: list[dict[str, Any]], strays: list[dict[str, Any]]) -> list[str]:
     """Who, and then a line for each step that it gets on."""
     host = next((said["host"] for said in requests if said["host"]), None)
     kinds = dict.fromkeys(said["class_words"] for said in requests if said["class"])
-    lines = [f"{mac}{f' ({host})' if host else ''}, {', then '.join(kinds) or 'of an unknown kind'}:"]
-    looked, last = 0, ("", "")
-    for said in requests:
-        looked += said["stage"] == "DISCOVER"
-        for reply in said["seen"]:
-            who = reply["source"], reply["message"]
-            if who == last:  # an answer to its asking again
-                lines.pop()
-            lines.append(f"{said['seconds'] - requests[0]['seconds']:8.1f} s  {told(reply, looked)}")
-            last = who
-            looked = 0 if reply["message"] in ("ACK", "NAK") else looked
-    if len(lines) == 1:
-        lines.append(f"    asks {len(requests)} times, and nobody answers in this capture")
-    return lines
-
-
-def told(reply: dict[str, Any], looked: int) -> str:
-    """One reply of a capture in a story.  looked: DISCOVERs so far."""
-    content = reply["content"]
-    if reply["message"] == "OFFER":
-        times = f"looks for a server {looked} times; " if looked > 1 else ""
-        return f"{times}{reply['source']} offers it {reply['address']}"
-    if reply["message"] == "NAK":
-        return f"{reply['source']} refuses the address that it asks for"
-    address = f"has {reply['address']}" if reply["address"] else "is told the rest"
-    file = next((each["value"] for each in content["options"] if each["code"] == 67), None) or content["boot_file"]
-    server = f" from {content['next_server']}" if content["next_server"] and file and "://" not in file else ""
-    return f"{address} by the word of {reply['source']}" + (f", and boots {file}{server}" if file else "")
+    head = f"{mac}{f' ({host})' if host else ''}, {', then '.join(kinds) or 'of an unknown kind'}:"
+    return [head, *(f"{step.seconds:8.1f} s  {step.words}" for step in steps_of(requests, strays))]
 
 
 def render_premises(result: dict[str, Any]) -> list[str]:

@@ -12,8 +12,10 @@ from ext.table import Pair
 
 from control.clusto.errors import InventoryDown
 from control.config.config import Dhcp
-from control.explain.explainer import Explainer, servers_of
+from control.explain.explainer import Explainer, begin_of, servers_of, strays_of
+from control.explain.leasequery import is_leasequery
 from control.explain.offline import Interface, Unusable, assumed, open_table, placed, plan_file
+from control.explain.pairing import pair
 from control.mac import parse_mac
 from control.messages.capture import Capture, CaptureBroken, Datagram, read_capture
 from control.messages.dissect import dissect
@@ -110,9 +112,10 @@ def explain(subject: str, known: Knowledge, given: Sequence[tuple[int, int]] = (
     if is_file(path):
         capture = read(path)
         explainer, premises = prepare(known, given, askers(capture), capture)
-        requests = explainer.capture(capture)
+        paired = pair(capture.datagrams)
         return "capture", {
-            "premises": premises, "requests": requests, "frames": capture.frames, "skipped": capture.skipped,
+            "premises": premises, "requests": explainer.capture(capture, paired),
+            "strays": strays_of(paired, begin_of(capture)), "frames": capture.frames, "skipped": capture.skipped,
         } | faults_of(known)  # fmt: skip
     payload = read_hex(subject)
     message = dissect(payload)
@@ -141,13 +144,17 @@ def ask(subject: str, call: Callable[[str, dict[str, Any]], Any]) -> dict[str, A
     if is_file(path):
         capture = read(path)
         pieces = [call("explain", {"capture": [list(each) for each in piece]}) for piece in pieces_of(capture)]
-        begun_s = capture.datagrams[0].time_s if capture.datagrams else 0.0
-        times = {each.frame: each.time_s for each in capture.datagrams}
-        requests = sorted((said for piece in pieces for said in piece["requests"]), key=lambda said: said["frame"])
+        seconds = {each.frame: round(each.time_s - begin_of(capture), 6) for each in capture.datagrams}
+
+        def whole(word: str) -> list[dict[str, Any]]:
+            said = sorted((each for piece in pieces for each in piece.get(word, ())), key=lambda each: each["frame"])
+            return [each | {"seconds": seconds[each["frame"]]} for each in said]
+
         return {
             "kind": "capture",
             "premises": list(dict.fromkeys(line for piece in pieces for line in piece["premises"])),
-            "requests": [said | {"seconds": round(times[said["frame"]] - begun_s, 6)} for said in requests],
+            "requests": whole("requests"),
+            "strays": whole("strays"),
             "frames": capture.frames,
             "skipped": capture.skipped,
         }
@@ -161,7 +168,8 @@ def pieces_of(capture: Capture) -> list[list[Datagram]]:
     exchanges: dict[Any, list[Datagram]] = {}
     for datagram in capture.datagrams:
         message = dissect(datagram.payload)
-        exchanges.setdefault(message.key if message is not None else None, []).append(datagram)
+        key: Any = message.key if message is not None else None
+        exchanges.setdefault(message.xid if is_leasequery(message) else key, []).append(datagram)
     pieces: list[list[Datagram]] = [[]]
     size = 0
     for exchange in exchanges.values():

@@ -15,6 +15,7 @@ from ext.table import Pair
 from control.explain import classes
 from control.explain.leasequery import is_leasequery, said_by, subject_of
 from control.explain.offline import Interface, router_of
+from control.explain.pairing import Answer, Paired, pair, to_relay
 from control.explain.wording import stage_of, verdict_words
 from control.mac import show_mac
 from control.messages.capture import BOOT_PORT, Capture, Datagram
@@ -34,6 +35,7 @@ from ext import codec
 
 BROADCAST = 0xFFFFFFFF
 SERVER_PORT, CLIENT_PORT = 67, 68
+WAITING_MAX = 256  # requests of one machine under one xid that a capture has no reply to yet
 ReasonOf = Callable[[str], str | None]
 OriginOf = Callable[[int, Client, int], dict[int, str]]
 _LINKS = {
@@ -88,6 +90,7 @@ class Explainer:
             "class": classes.label(classes.client_of(self.pair, request)) if request else None,
             "class_words": classes.described(self.pair, request) if request else None,
             "request": described(message) if message is not None else None,
+            "names": names_in(message),
         }
         said |= self.outcome(trace, request, place.get("ifindex", 1))
         return said | said_by(message, self.pair is not None) if is_leasequery(message) else said
@@ -248,35 +251,27 @@ class Explainer:
 
     # --- a capture -----------------------------------------------------------------------------------------------
 
-    def capture(self, capture: Capture) -> list[dict[str, Any]]:
+    def capture(self, capture: Capture, paired: Paired | None = None) -> list[dict[str, Any]]:
         """The requests of a capture in order, each with the replies that the capture has to it."""
-        found: list[dict[str, Any]] = []
-        waiting: dict[tuple[int, bytes], int] = {}
-        queries: dict[int, int] = {}
-        begun_s = capture.datagrams[0].time_s if capture.datagrams else 0.0
+        paired = paired or pair(capture.datagrams)
+        begun_s = begin_of(capture)
         replies = captured_replies(capture)
-        ours: list[Message | None] = []
-        for datagram in capture.datagrams:
-            message = dissect(datagram.payload)
-            if message is not None and message.op == 2:
-                at = waiting.get(message.key)
-                if at is None and is_leasequery(message):  # it names who has the address, which the query did not
-                    at = queries.get(message.xid)
-                if at is not None:
-                    found[at]["seen"].append(seen_reply(datagram, message, ours[at]))
-                continue
-            place = self.place_in(datagram, message, replies.get(datagram.frame))
-            explained = self.request(datagram.payload, **place)
-            if message is not None:
-                waiting[message.key] = len(found)
-                if is_leasequery(message):
-                    queries[message.xid] = len(found)
+        found: list[dict[str, Any]] = []
+        for at, asked in enumerate(paired.requests):
+            datagram = asked.datagram
+            place = self.place_in(datagram, asked.message, replies.get(datagram.frame))
             reply = codec.answer(self.pair, datagram.payload, **place).data
-            ours.append(dissect(reply) if reply else None)
+            ours = dissect(reply) if reply else None
             found.append(
                 {"frame": datagram.frame, "seconds": round(datagram.time_s - begun_s, 6)}
-                | explained
-                | {"missed": self.missed(datagram), "seen": []}
+                | self.request(datagram.payload, **place)
+                | {
+                    "missed": self.missed(datagram),
+                    "origin": None if asked.origin is None else paired.requests[asked.origin].datagram.frame,
+                    "passed_on": [paired.requests[copy].datagram.frame for copy in asked.passed_on],
+                    "unanswered": paired.is_unanswered(at),
+                    "seen": [seen_reply(answer, ours) for answer in asked.answers],
+                }
             )
         return found
 
@@ -321,19 +316,27 @@ def unicast(to: Interface, source: int, port: int) -> dict[str, Any]:
 
 
 def captured_replies(capture: Capture) -> dict[int, int]:
-    """Frame of a request -> who answered it first."""
-    open_requests: dict[tuple[int, bytes], list[int]] = {}
+    """Frame of a request -> who answered it first; of what a client itself sent, who answered on its own wire."""
+    open_requests: dict[tuple[int, bytes], list[tuple[int, str]]] = {}
     found: dict[int, int] = {}
     for datagram in capture.datagrams:
         message = dissect(datagram.payload)
         if message is None:
             continue
+        waiting = open_requests.setdefault(message.key, [])
         if message.op == 1:
-            open_requests.setdefault(message.key, []).append(datagram.frame)
-        else:
-            for frame in open_requests.pop(message.key, ()):
-                found[frame] = datagram.source
+            waiting.append((datagram.frame, message.giaddr))
+            del waiting[:-WAITING_MAX]
+            continue
+        beyond = to_relay(datagram, message)
+        found |= {frame: datagram.source for frame, giaddr in waiting if giaddr or not beyond}
+        open_requests[message.key] = [(frame, giaddr) for frame, giaddr in waiting if not giaddr and beyond]
     return found
+
+
+def begin_of(capture: Capture) -> float:
+    """Seconds since 1970."""
+    return capture.datagrams[0].time_s if capture.datagrams else 0.0
 
 
 def servers_of(capture: Capture) -> tuple[list[int], set[int]]:
@@ -355,17 +358,45 @@ def servers_of(capture: Capture) -> tuple[list[int], set[int]]:
     return servers, relays
 
 
-def seen_reply(datagram: Datagram, theirs: Message, ours: Message | None) -> dict[str, Any]:
+def seen_reply(answer: Answer, ours: Message | None) -> dict[str, Any]:
     """A reply of the capture, and what it says otherwise than ours."""
+    theirs = answer.message
     told = f"{theirs.kind}: {subject_of(theirs)[0]}" if is_leasequery(theirs) else theirs.kind
     return {
-        "frame": datagram.frame,
-        "source": str(IPv4Address(datagram.source)),
+        "frame": answer.datagram.frame,
+        "source": str(IPv4Address(answer.datagram.source)),
+        "server": answer.server,
+        "relay": (theirs.giaddr or None) if not is_leasequery(theirs) else None,
+        "copies": [each.frame for each in answer.copies],
+        "reached_client": answer.reached_client,
         "message": told or "a reply",
         "address": theirs.yiaddr,
         "differences": differences(ours, theirs) if ours is not None else None,
         "content": described(theirs),
     }
+
+
+def strays_of(paired: Paired, begun_s: float) -> list[dict[str, Any]]:
+    """Replies whose requests the capture does not have."""
+    return [
+        seen_reply(answer, None)
+        | {
+            "seconds": round(answer.datagram.time_s - begun_s, 6),
+            "mac": answer.message.chaddr[:6].hex(":") if not is_leasequery(answer.message) else None,
+        }
+        for answer in paired.strays
+    ]
+
+
+def names_in(message: Message | None) -> dict[str, str | None]:
+    """The addresses that a request names; None where it does not."""
+    found: dict[str, str | None] = dict.fromkeys(("ciaddr", "requested", "server_id", "relay"))
+    if message is None:
+        return found
+    for word, code in (("requested", 50), ("server_id", 54)):
+        value = message.options.get(code, b"")
+        found[word] = str(IPv4Address(value)) if len(value) == 4 else None
+    return found | {"ciaddr": message.ciaddr or None, "relay": message.giaddr or None}
 
 
 def described(message: Message) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from ext.codec import links_of
 from ext.table import Pair
 
 from control.explain.command import DATAGRAM_BYTES_MAX, askers
-from control.explain.explainer import Explainer
+from control.explain.explainer import Explainer, begin_of, strays_of
 from control.explain.offline import Interface
+from control.explain.pairing import pair
 from control.mac import parse_mac
 from control.messages.capture import Capture, Datagram
 from control.messages.dissect import dissect
@@ -73,7 +74,8 @@ def explained(explainer: Explainer, kind: str, subject: Any) -> dict[str, Any]:
         return explainer.machine(subject)
     if kind == "datagram":
         return {"request": explainer.datagram(subject)}
-    return {"requests": explainer.capture(subject)}
+    paired = pair(subject.datagrams)
+    return {"requests": explainer.capture(subject, paired), "strays": strays_of(paired, begin_of(subject))}
 
 
 def read_subject(arguments: dict[str, Any]) -> tuple[str, Any, list[int]]:

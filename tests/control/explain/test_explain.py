@@ -101,7 +101,9 @@ def test_each_machine_s_way_in_short() -> None:
     assert said.count("network boot of 64-bit UEFI firmware, then the boot loader iPXE") == 4
     assert said.count("and boots snponly.efi from 10.88.0.1") == said.count("and boots boot.ipxe from 10.88.0.1") == 4
     assert "looks for a server 2 times; 10.88.0.1 offers" in explained(PCAPS / "ipxe-bios.pcap")
-    assert "asks 3 times, and nobody answers in this capture" in explained(PCAPS / "udhcpc-noserver.pcap")
+    assert "looks for a server 3 times in 2.0 s, and nobody answers in this capture" in explained(
+        PCAPS / "udhcpc-noserver.pcap"
+    )
     assert "10.88.0.1 refuses the address that it asks for" in explained(PCAPS / "init-reboot-nak.pcap")
     assert "and 190 machines more" in explained(PCAPS / "perfdhcp-200.pcap")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from control.cli.command_line import main
 from control.cli.explain_text import render_capture
 from control.config.config import Dhcp
-from control.explain.command import explain, from_hosts
+from control.explain.command import explain, from_hosts, pieces_of
 from control.explain.explainer import Explainer
 from control.explain.offline import Interface
 from control.messages.capture import Capture, Datagram
@@ -86,3 +87,26 @@ def test_an_answer_in_a_capture_stands_with_its_query_and_makes_nobody_s_story(m
     lines = render_capture({"premises": [], "requests": [said], "frames": 2, "skipped": {}})
     text = "\n".join(lines)
     assert "in short" not in text and "answers LEASEACTIVE: 64.0.0.9 belongs to 02:e2:e0:00:00:11" in text
+
+
+def test_a_query_and_its_answer_go_to_the_service_in_one_piece() -> None:
+    """They have no hardware address in common; in two pieces, the answer would be one to nothing."""
+    query = Datagram(1, 0.0, RELAY, 67, SERVER, 67, message(QUERY, ciaddr=ADDRESS))
+    between = [query._replace(frame=frame, payload=filler(frame)) for frame in range(1000, 1398)]
+    answer = Datagram(1400, 0.5, SERVER, 67, RELAY, 67, message(ACTIVE, mac=MAC, ciaddr=ADDRESS))
+    first, *others = pieces_of(Capture([query, *between, answer]))
+    assert query in first and answer in first and others
+    assert "by relay" not in "\n".join(render_capture(explained_here([query, answer])))
+
+
+def filler(number: int) -> bytes:
+    """A DISCOVER of a machine of its own."""
+    payload = bytearray(message(QUERY, mac=MAC[:4] + number.to_bytes(2, "big")))
+    payload[242] = 1
+    return bytes(payload)
+
+
+def explained_here(datagrams: list[Datagram]) -> dict[str, Any]:
+    capture = Capture(datagrams)
+    requests = Explainer(None, ()).capture(capture)
+    return {"premises": [], "requests": requests, "frames": len(datagrams), "skipped": {}}
