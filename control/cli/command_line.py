@@ -455,10 +455,11 @@ def workers(client: Any) -> None:
 @ctl.command()
 @click.option("--mac", help="Only this machine, with what is the same as well.")
 @click.option("--kind", help="Only differences of this kind, such as address, message, silence or 'boot file'.")
+@click.option("--strict", is_flag=True, help="With the differences that are set aside since no client acts by them.")
 @click.pass_obj
-def observed(client: Any, mac: str | None, kind: str | None) -> None:
+def observed(client: Any, mac: str | None, kind: str | None, strict: bool) -> None:
     """While dhcp.mode is observe: what we would have answered otherwise than the server that is there."""
-    client.show_observed(mac, kind)
+    client.show_observed(mac, kind, strict)
 
 
 @ctl.command()

@@ -143,14 +143,16 @@ class Client:
 
         self.print_answer(command, all_pages)
 
-    def show_observed(self, mac: str | None, kind: str | None) -> None:
-        """All hosts with differences, in as many answers as it takes.  kind: of the differences that are shown."""
+    def show_observed(self, mac: str | None, kind: str | None, strict: bool = False) -> None:
+        """All hosts with differences, in as many answers as it takes.  kind: of the differences that are shown; strict:
+        with those that are set aside."""
+        wanted = {"mac": mac} | ({"strict": True} if strict else {})
 
         def ask() -> Any:
-            result = self.call("observed", {"mac": mac})
+            result = self.call("observed", wanted)
             more = result["more"]
             while more:  # ends: each answer goes on behind the last name
-                told = self.call("observed", {"mac": None, "after": result["hosts"][-1]["mac"]})
+                told = self.call("observed", wanted | {"after": result["hosts"][-1]["mac"]})
                 result["hosts"] += told["hosts"]
                 more = told["more"]
             return result if kind is None else only_kind(result, kind)

@@ -34,7 +34,8 @@ def render_observed(told: dict[str, Any]) -> list[str]:
     elif not told["hosts"]:
         lines.append(f"{told['mac']}: nothing was seen of it")
     for host in told["hosts"]:
-        lines += ["", *render_host(host, told["now_s"])] if lines else render_host(host, told["now_s"])
+        shown = render_host(host, told["now_s"], whole=told["mac"] is not None)
+        lines += ["", *shown] if lines else shown
     return lines
 
 
@@ -43,7 +44,7 @@ def only_kind(told: dict[str, Any], kind: str) -> dict[str, Any]:
     hosts = []
     for host in told["hosts"]:
         stages = [
-            stage | {"differences": [each for each in stage["differences"] if each["kind"] == kind]}
+            stage | {"differences": [each for each in stage["differences"] if each["kind"] == kind], "set_aside": []}
             for stage in host["stages"]
         ]
         if stages := [stage for stage in stages if stage["differences"]]:
@@ -63,6 +64,9 @@ def render_totals(totals: dict[str, Any]) -> list[str]:
     if totals["kinds"]:
         kinds = sorted(totals["kinds"].items(), key=lambda item: (-item[1], item[0]))
         lines.append("differences " + ", ".join(f"{count:,} {kind}" for kind, count in kinds))
+    if totals.get("set_aside"):
+        reasons = sorted(totals["set_aside"].items(), key=lambda item: (-item[1], item[0]))
+        lines += [f"{'' if at else 'set aside':<11} {count:,} {why}" for at, (why, count) in enumerate(reasons)]
     lines.append("hosts       " + ", ".join(f"{count:,} {result}" for result, count in totals["hosts"].items()))
     besides = (
         ("other server id", "replies under another server id (54)"), ("other order", "with options in another order"),
@@ -75,7 +79,8 @@ def render_totals(totals: dict[str, Any]) -> list[str]:
     return lines + ([f"besides     {', '.join(notes)}"] if notes else [])
 
 
-def render_host(host: dict[str, Any], now_s: float) -> list[str]:
+def render_host(host: dict[str, Any], now_s: float, whole: bool = False) -> list[str]:
+    """whole: with each difference that was set aside."""
     name = f" ({host['host']})" if host["host"] else ""
     lines = [click.style(f"{host['mac']}{name}", bold=True)]
     for stage in host["stages"]:
@@ -85,7 +90,16 @@ def render_host(host: dict[str, Any], now_s: float) -> list[str]:
         head = f"  {stage['stage']}: {_HEADS[stage['result']]}"
         when = f"{times}, last {max(0.0, now_s - stage['seen_s']):.0f} s ago"
         lines.append(click.style(head, fg=_COLOURS.get(stage["result"])) + f" ({when}{server}{guess})")
-        lines += [f"      {difference_words(each)}" for each in stage["differences"]]
+        lines += [f"      {difference_words(each)}{because(each)}" for each in stage["differences"]]
+        aside = [f"set aside: {difference_words(each)}{because(each)}" for each in stage.get("set_aside", ())]
+        if aside and not whole:
+            aside = [f"{len(aside)} more set aside (--strict)"]
+        lines += [click.style(f"      {line}", dim=True) for line in aside]
         if host.get("reason") and stage["result"] == ONLY_THEY:
             lines.append(f"      why: {host['reason']}")
     return lines
+
+
+def because(each: dict[str, str]) -> str:
+    """Why no client acts otherwise for a difference."""
+    return f" ({each['why']})" if "why" in each else ""

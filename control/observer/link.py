@@ -27,12 +27,14 @@ class ObserverSilent(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """Control -> observer.  mac: this host alone, as it names itself; else hosts with differences behind `after`."""
+    """Control -> observer.  mac: this host alone, as it names itself; else hosts with differences behind `after`.
+    strict: as if no difference were set aside."""
 
     number: int
     mac: str | None
     after: str
     limit: int
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +90,12 @@ class ObserverLink:
             return None
         return self.totals | {"heard_s_ago": round(time.monotonic() - self.heard_s, 1)}
 
-    async def ask(self, mac: str | None, after: str, limit: int) -> dict[str, Any]:
+    async def ask(self, mac: str | None, after: str, limit: int, strict: bool = False) -> dict[str, Any]:
         """Raises ObserverSilent."""
         number = next(self.numbers)
         waiting = self.waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self.channel.send(Ask(number=number, mac=mac, after=after, limit=limit))
+            self.channel.send(Ask(number=number, mac=mac, after=after, limit=limit, strict=strict))
             async with asyncio.timeout(ANSWER_S):
                 told: dict[str, Any] = await waiting
             return told

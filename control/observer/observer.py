@@ -162,13 +162,13 @@ class Observer:
 
     # --- control -------------------------------------------------------------------------------------------------
 
-    def totals(self) -> dict[str, Any]:
+    def totals(self, strict: bool = False) -> dict[str, Any]:
         _received, dropped = struct.unpack("II", self.tap.getsockopt(_SOL_PACKET, _STATISTICS, 8))
         if dropped:
             self.dropped += dropped
             self.shadow.lost(self.looked_s, time.time())
         self.looked_s = time.time()
-        return self.shadow.totals() | {
+        return self.shadow.totals(strict) | {
             "dropped": self.dropped, "passed_over": self.passed_over, "lines_held_back": self.log.held_back,
         }  # fmt: skip
 
@@ -187,7 +187,7 @@ class Observer:
                 return
             close_all(fds)
             if isinstance(message, Ask):
-                told = {"totals": self.totals(), "hosts": self.hosts(message)}
+                told = {"totals": self.totals(message.strict), "hosts": self.hosts(message)}
                 try:
                     with memfd("bootstorm-observed", msgpack.packb(told)) as fd:
                         self.control.send(Told(number=message.number), [fd])
@@ -196,8 +196,8 @@ class Observer:
 
     def hosts(self, ask: Ask) -> list[dict[str, Any]]:
         if ask.mac is not None:
-            return [self.shadow.row(ask.mac)] if ask.mac in self.shadow.hosts else []
-        return self.shadow.differing(ask.after, ask.limit)
+            return [self.shadow.row(ask.mac, strict=ask.strict)] if ask.mac in self.shadow.hosts else []
+        return self.shadow.differing(ask.after, ask.limit, ask.strict)
 
 
 class SparingLog:

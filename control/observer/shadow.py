@@ -11,13 +11,14 @@ it had said.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
 from control.explain.wording import VERDICTS, class_name
-from control.messages.dissect import Message, differences, dissect, hexadecimal, words
+from control.messages.dissect import Message, dissect, hexadecimal
+from control.observer.differences import Aside, compared, same_order
 from control.observer.replay import Decided, Replay, Seen
 from ext import codec
 
@@ -25,8 +26,9 @@ WAIT_S = 10.0  # for the other server's reply: some probe an address for up to 3
 PENDING_MAX = 50_000
 HOSTS_MAX = 100_000
 STAGES_MAX = 24  # of one host
-DIFFERENCES_MAX = 40  # of one reply
+DIFFERENCES_MAX = 40  # of one reply, and as many that were set aside
 SERVERS_MAX = 64
+ASIDES_MAX = 10_000  # kept once for all the hosts that have them
 PLACES_MAX = 10_000
 HEARD_S = 3600.0  # a place where a reply was seen so long ago is one where replies are seen
 
@@ -34,11 +36,10 @@ SAME, DIFFERENT, ONLY_THEY, ONLY_WE = "same", "different", "only they", "only we
 BOTH_SILENT, NOT_SEEN = "both silent", "not seen"
 COUNTS = (
     "requests", "repeats", "replies", "stray replies", "no table", "other order", "other server id", "told by requests",
-    "not watched", "not noted", "proxied", SAME, DIFFERENT, ONLY_THEY, ONLY_WE, BOTH_SILENT, NOT_SEEN,
+    "not watched", "not noted", "proxied", "all set aside", SAME, DIFFERENT, ONLY_THEY, ONLY_WE, BOTH_SILENT, NOT_SEEN,
 )  # fmt: skip
 WORTH_TELLING = (DIFFERENT, ONLY_THEY, ONLY_WE)
-_OVERLOAD, _SERVER_ID, _BOOT_FILE = 52, 54, 67
-_TIMES = {51, 58, 59}
+_SERVER_ID = 54
 _ASKED_BY = {"OFFER": (1,), "ACK": (3, 8, 1), "NAK": (3,), "": (0,)}  # message types that a reply may answer
 _NEVER_ANSWERED = (4, 7)
 _KINDS = {0: "BOOTP", 1: "DISCOVER", 3: "REQUEST", 8: "INFORM"}
@@ -67,6 +68,11 @@ class Outcome:
     by: str
     seen_s: float
     times: int = 1
+    aside: tuple[Aside, ...] = ()
+
+    def judged(self, strict: bool) -> str:
+        """The result.  strict: what was set aside is a difference, too."""
+        return DIFFERENT if strict and self.aside and self.result == SAME else self.result
 
 
 @dataclass(slots=True)
@@ -74,8 +80,8 @@ class HostView:
     name: str = ""
     stages: dict[str, Outcome] = field(default_factory=dict)
 
-    def results(self) -> set[str]:
-        return {outcome.result for outcome in self.stages.values()}
+    def results(self, strict: bool = False) -> set[str]:
+        return {outcome.judged(strict) for outcome in self.stages.values()}
 
 
 Tell = Callable[[str, str, str], None]
@@ -94,6 +100,9 @@ class Shadow:
         self.hosts: dict[str, HostView] = {}
         self.heard: OrderedDict[Place, float] = OrderedDict()
         self.kinds: dict[str, int] = {}
+        self.aside_kinds: dict[str, int] = {}
+        self.aside_reasons: dict[str, int] = {}
+        self.asides: dict[Aside, Aside] = {}
         self.servers: dict[str, int] = {}
         self.counts = dict.fromkeys(COUNTS, 0)
         self.gap_s = (0.0, 0.0)  # from, until: what came then was not all seen
@@ -174,10 +183,10 @@ class Shadow:
             ]
             self.settle(pending, ours, ONLY_THEY, found, server, "reply", now_s)
             return
-        found, apart = compared(ours.reply, theirs)
+        found, aside, apart = compared(ours.reply, theirs, pending.request)
         self.counts["other server id"] += apart
         self.counts["other order"] += not found and not same_order(ours.reply, theirs)
-        self.settle(pending, ours, DIFFERENT if found else SAME, found, server, "reply", now_s)
+        self.settle(pending, ours, DIFFERENT if found else SAME, found, server, "reply", now_s, aside)
 
     def expire(self, now_s: float) -> None:
         """Judge what has waited long enough; to be called when nothing comes in, too."""
@@ -235,14 +244,16 @@ class Shadow:
 
     def settle(
         self, pending: Pending, ours: Decided | None, result: str, found: list[dict[str, str]], server: str, by: str,
-        when_s: float,
+        when_s: float, aside: Sequence[Aside] = (),
     ) -> None:  # fmt: skip
         if ours is not None and ours.proxied:  # what the other server says is meant to be different
             self.counts["proxied"] += 1
             return
         self.counts[result] += 1
-        for kind in dict.fromkeys(each["kind"] for each in found):
+        kinds = dict.fromkeys(each["kind"] for each in found)
+        for kind in kinds:
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        self.count_aside(aside, kinds)
         name = host_key(pending)
         view = self.hosts.get(name)
         if view is None:
@@ -258,11 +269,24 @@ class Shadow:
         verdict = ours.verdict if ours is not None else ""
         view.name = ours.host if ours is not None and ours.host else view.name
         times = before.times + 1 if before is not None and before.result == result else 1
-        view.stages[stage] = Outcome(result, found[:DIFFERENCES_MAX], verdict, server, by, when_s, times)
+        kept = tuple(self.asides.get(each, each) for each in aside[:DIFFERENCES_MAX])
+        view.stages[stage] = Outcome(result, found[:DIFFERENCES_MAX], verdict, server, by, when_s, times, kept)
         if result in WORTH_TELLING:
             who = f"{name} ({view.name})" if view.name else name
             for each in found:
                 self.tell(name, each["kind"], f"{who}, {stage}: {difference_words(each)}")
+
+    def count_aside(self, aside: Sequence[Aside], beside: Collection[str]) -> None:
+        """beside: the kinds of the other differences of the same two replies."""
+        self.counts["all set aside"] += bool(aside) and not beside
+        for why in dict.fromkeys(each.why for each in aside):
+            self.aside_reasons[why] = self.aside_reasons.get(why, 0) + 1
+        for kind in dict.fromkeys(each.kind for each in aside if each.kind not in beside):
+            self.aside_kinds[kind] = self.aside_kinds.get(kind, 0) + 1
+        if len(self.asides) + len(aside) > ASIDES_MAX:
+            self.asides.clear()
+        for each in aside:
+            self.asides.setdefault(each, each)
 
     def stage_of(self, pending: Pending) -> str:
         """Which of a host's exchanges this is."""
@@ -274,38 +298,47 @@ class Shadow:
 
     # --- what is told --------------------------------------------------------------------------------------------
 
-    def totals(self) -> dict[str, Any]:
-        """Counts since the start; hosts by what their newest comparisons say."""
+    def totals(self, strict: bool = False) -> dict[str, Any]:
+        """Counts since the start; hosts by what their newest comparisons say.  strict: as if nothing were set aside."""
         hosts = dict.fromkeys((SAME, DIFFERENT, ONLY_THEY, ONLY_WE, "without comparison"), 0)
         for view in self.hosts.values():
-            results = view.results()
+            results = view.results(strict)
             worst = next(
                 (each for each in (DIFFERENT, ONLY_THEY, ONLY_WE, SAME) if each in results), "without comparison"
             )
             hosts[worst] += 1
+        counts, kinds = dict(self.counts), dict(self.kinds)
+        if strict:
+            counts[SAME] -= counts["all set aside"]
+            counts[DIFFERENT] += counts["all set aside"]
+            for kind, count in self.aside_kinds.items():
+                kinds[kind] = kinds.get(kind, 0) + count
         return {
-            "counts": dict(self.counts), "kinds": dict(self.kinds), "servers": dict(self.servers), "hosts": hosts,
-            "waiting": len(self.pending),
+            "counts": counts, "kinds": kinds, "set_aside": dict(self.aside_reasons), "servers": dict(self.servers),
+            "hosts": hosts, "waiting": len(self.pending),
         }  # fmt: skip
 
-    def differing(self, after: str, limit: int) -> list[dict[str, Any]]:
+    def differing(self, after: str, limit: int, strict: bool = False) -> list[dict[str, Any]]:
         """Hosts with anything worth telling, in the order of their names, behind `after`."""
         names = sorted(
-            name for name, view in self.hosts.items() if name > after and view.results() & set(WORTH_TELLING)
+            name for name, view in self.hosts.items() if name > after and view.results(strict) & set(WORTH_TELLING)
         )
-        return [self.row(name, WORTH_TELLING) for name in names[:limit]]
+        return [self.row(name, WORTH_TELLING, strict) for name in names[:limit]]
 
-    def row(self, name: str, results: tuple[str, ...] | None = None) -> dict[str, Any]:
-        """results: only stages that ended so."""
+    def row(self, name: str, results: tuple[str, ...] | None = None, strict: bool = False) -> dict[str, Any]:
+        """results: only stages that ended so.  strict: what was set aside stands among the differences, with its
+        reason."""
         view = self.hosts[name]
         stages = [
             {
-                "stage": stage, "result": outcome.result, "differences": outcome.differences,
+                "stage": stage, "result": outcome.judged(strict),
+                "differences": [*outcome.differences, *(each._asdict() for each in outcome.aside if strict)],
+                "set_aside": [each._asdict() for each in outcome.aside if not strict],
                 "verdict": outcome.verdict, "server": outcome.server, "by": outcome.by, "seen_s": outcome.seen_s,
                 "times": outcome.times,
             }
             for stage, outcome in view.stages.items()
-            if results is None or outcome.result in results
+            if results is None or outcome.judged(strict) in results
         ]  # fmt: skip
         return {"mac": name, "host": view.name or None, "stages": stages}
 
@@ -335,33 +368,3 @@ def difference_words(each: dict[str, str]) -> str:
         did = "gave it" if each["what"] == "address" else each["what"]
         return f"they {did} {each['theirs']}, we would be silent: {each['ours']}"
     return f"{each['what']}: they say {each['theirs']}, we say {each['ours']}"
-
-
-def compared(ours: Message, theirs: Message) -> tuple[list[dict[str, str]], bool]:
-    """(differences with their kinds, whether the server ids differ).  How options are packed (52) is no difference."""
-    if ours.kind != theirs.kind:
-        return [{"kind": "message", "what": "message", "ours": ours.kind or "-", "theirs": theirs.kind or "-"}], False
-    same_file = boot_file(ours) == boot_file(theirs)
-    found, apart = [], False
-    for each in differences(ours, theirs):
-        code = int(each["what"].split()[1]) if each["what"].startswith("option ") else 0
-        kind = "lease time" if code in _TIMES else each["what"]
-        if same_file and (code == _BOOT_FILE or each["what"] == "boot file"):
-            kind = "place of the boot file"
-        if code == _SERVER_ID:
-            apart = True
-        elif code != _OVERLOAD:
-            found.append({"kind": kind, **each})
-    return found, apart
-
-
-def boot_file(message: Message) -> str:
-    """Whichever of its two places it stands in."""
-    return message.file or words(message.options.get(_BOOT_FILE, b""))
-
-
-def same_order(ours: Message, theirs: Message) -> bool:
-    def order(message: Message) -> list[int]:
-        return [code for code in message.options if code not in (_OVERLOAD, _SERVER_ID)]
-
-    return order(ours) == order(theirs)

@@ -572,7 +572,7 @@ class Service:
         mac, after = arguments.get("mac"), str(arguments.get("after", ""))
         wanted = show_mac(self.find_mac("observed", mac)) if mac is not None else None
         try:
-            told = await self.observer.ask(wanted, after, HOSTS_MAX)
+            told = await self.observer.ask(wanted, after, HOSTS_MAX, bool(arguments.get("strict")))
         except ObserverSilent as silent:
             raise CommandFailed(f"observed: {silent}") from silent
         for host in told["hosts"]:

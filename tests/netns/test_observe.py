@@ -35,7 +35,7 @@ SITE = {
         {"base": "10.77.0.0", "mask": "255.255.255.0", "gateway": "10.77.0.254"},
     ],
     "pools": [{"name": "racks", "dhcp": {"enabled": 1, "tftp_server": PRESENT, "tftp_filename": "/boot.0",
-                                         "lease_time": 7200, "broadcast_address": "10.88.0.255"}}],
+                                         "lease_time": 7200}}],
     "hosts": [
         {"name": "alike", "mac": SAME, "addresses": ["10.88.0.11", "10.77.0.11"], "pool": "racks"},
         {"name": "other", "mac": OTHER, "addresses": ["10.88.0.99"], "pool": "racks"},
@@ -47,18 +47,13 @@ TRIES = 300  # each question is a process, and paces the loop
 
 
 def dnsmasq(host: Host, *more: str) -> Process:
-    """The present server.  It knows one host that we do not, and one at another address."""
+    """The present server, as it is by itself: a boot file in option 67 or in the field, as it is asked, T1 and T2 that
+    vary, siaddr and broadcast address always.  It knows one host that we do not, and one at another address."""
     argv = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--port=0", "--log-dhcp"]
     argv += [f"--dhcp-leasefile={host.scratch}/leases", "--interface=sv", "--bind-interfaces"]
     argv += ["--dhcp-range=10.88.0.0,static,255.255.255.0,7200", f"--dhcp-boot=/boot.0,,{PRESENT}"]
     argv += ["--dhcp-range=set:far,10.77.0.0,static,255.255.255.0,7200", "--dhcp-option=tag:far,3,10.77.0.254"]
-    argv += [
-        f"--dhcp-option-force=66,{PRESENT}",
-        "--dhcp-option-force=67,/boot.0",
-        "--dhcp-option=58,3600",
-        "--dhcp-no-override",
-    ]
-    argv += ["--dhcp-option=59,6300", "--dhcp-option=tag:!far,3,10.88.0.254", f"--dhcp-host={SAME},10.88.0.11,alike"]
+    argv += ["--dhcp-option=tag:!far,3,10.88.0.254", f"--dhcp-host={SAME},10.88.0.11,alike"]
     argv += [f"--dhcp-host={OTHER},10.88.0.12,other", f"--dhcp-host={THEIRS},10.88.0.13,theirs", *more]
     process = host.popen(argv)
     process.wait_for("DHCP, static leases only on 10.77", WAIT_S)
@@ -138,15 +133,20 @@ def test_a_host_that_both_answer_alike(beside: Beside) -> None:
     found = beside.host(SAME, 2)
     assert found["host"] == "alike"
     assert differences(found) == {"DISCOVER of os on wa": ("same", {}), "REQUEST of os on wa": ("same", {})}
+    for stage in found["stages"]:
+        reasons = {each["what"]: each["why"] for each in stage["set_aside"]}
+        assert reasons["boot file"] == "the same boot file, in another place"
+        assert reasons["option 66 tftp_server"] == "the same boot server, in another place"
 
 
 def test_a_host_that_is_configured_otherwise(beside: Beside) -> None:
     """udhcpc sends a client id, which we repeat (RFC 6842) and dnsmasq does not."""
     assert udhcpc(beside.client(OTHER), "cl").address == "10.88.0.12"
-    found = differences(beside.host(OTHER, 2))
-    result, offered = found["DISCOVER of os on wa"]
-    assert (result, offered["address"]) == ("different", ("10.88.0.12", "10.88.0.99"))
-    assert offered["option 61 client_id"] == ("-", f"Ethernet {OTHER}")
+    host = beside.host(OTHER, 2)
+    found = differences(host)
+    assert found["DISCOVER of os on wa"] == ("different", {"address": ("10.88.0.12", "10.88.0.99")})
+    aside = {each["what"]: (each["theirs"], each["ours"]) for each in host["stages"][0]["set_aside"]}
+    assert aside["option 61 client_id"] == ("-", f"Ethernet {OTHER}")
     assert found["REQUEST of os on wa"] == ("different", {"message": ("ACK", "NAK")}), "it takes their address"
     log = beside.watcher.logs()
     line = rf"{OTHER} \(other\), DISCOVER of os on wa: address: they say 10\.88\.0\.12, we say 10\.88\.0\.99"
@@ -177,6 +177,8 @@ def test_what_operators_see(beside: Beside) -> None:
     told = beside.site.ctl("observed")
     assert [row["mac"] for row in told["hosts"]] == [OTHER, THEIRS, MINE]
     assert list(told["totals"]["servers"]) == [PRESENT]
+    strictly = beside.site.ctl("observed", "--strict")
+    assert [row["mac"] for row in strictly["hosts"]] == [SAME, OTHER, THEIRS, MINE]
     ctl = [*BOOTSTORM, "ctl", "--socket", str(beside.site.console)]
     said = beside.watcher.run([*ctl, "observed"], timeout=WAIT_S, env=ENVIRONMENT).stdout
     assert f"{OTHER} (other)" in said and "address: they say 10.88.0.12, we say 10.88.0.99" in said

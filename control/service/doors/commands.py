@@ -82,7 +82,7 @@ COMMANDS: Mapping[str, Command] = {
     "packets": Command(
         READ, {"mac": TEXT, "slot": whole(0, NUMBER_MAX), "since": whole(-NUMBER_MAX, SERIAL_MAX)}, costly=True
     ),
-    "observed": Command(READ, {"mac": TEXT, "after": TEXT}, costly=True),
+    "observed": Command(READ, {"mac": TEXT, "after": TEXT, "strict": FLAG}, costly=True),
     "discovered": Command(READ, {"mac": TEXT, **PLACE}, costly=True),
     "explain": Command(READ, {"mac": TEXT, "datagram": OCTETS, "capture": ROWS}, costly=True),
     "diff": Command(READ, PLACE, costly=True),

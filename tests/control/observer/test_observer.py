@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 from ext.builder import Builder, Surroundings
 from ext.page import SiteWords, create_site_page
@@ -18,6 +19,7 @@ from ext.page import SiteWords, create_site_page
 from control.cli.ctl import Client
 from control.cli.observed_text import only_kind, render_observed, status_line
 from control.observer import observer as observer_module
+from control.observer.differences import NOT_ASKED
 from control.observer.link import KINDS, ObserverLink, ObserverSilent
 from control.observer.observer import LINES_BURST, REPEAT_S, Observer, SparingLog
 from fastpath.protocol import Channel, Load, Stop
@@ -136,6 +138,22 @@ def test_from_the_wire_to_control(running: Running, caplog: pytest.LogCaptureFix
     assert (address["theirs"], address["ours"]) == ("127.1.0.9", "127.1.0.1")
     assert f"{HOST_NAME} (one), DISCOVER of os on lo: address: they say 127.1.0.9, we say 127.1.0.1" in caplog.text
     assert f"{STRANGER_NAME}, DISCOVER of os on lo: they OFFER 127.1.0.2, we would be silent: " in caplog.text
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_set_aside_is_asked_for(running: Running, strict: bool) -> None:
+    asked = message(DISCOVER, HOST, tlv(55, b"\1"))
+    say(asked, 67)
+    times = tlv(51, (3600).to_bytes(4, "big")) + tlv(58, (1600).to_bytes(4, "big")) + tlv(59, (3150).to_bytes(4, "big"))
+    say(message(OFFER, HOST, tlv(54, "127.0.0.2") + times + tlv(42, "1.1.1.1"), op=2, yiaddr="127.1.0.1"), 68)
+
+    async def question(link: ObserverLink) -> dict[str, Any]:
+        await told(link, HOST_NAME)
+        return await link.ask(None, "", 10, strict)
+
+    found = asking(running, question)
+    assert [host["mac"] for host in found["hosts"]] == ([HOST_NAME] if strict else [])
+    assert found["totals"]["hosts"]["different"] == strict and found["totals"]["set_aside"] == {NOT_ASKED: 1}
 
 
 @pytest.mark.parametrize("running", [["eth77"]], indirect=True)
@@ -274,6 +292,31 @@ def test_what_was_observed() -> None:
     assert any("(once, last 12 s ago, server 10.88.0.1, by what the client says)" in line for line in plain)
 
 
+ASIDE = {
+    "kind": "option 42 NTP_server",
+    "what": "option 42 NTP_server",
+    "ours": "1.1.1.1",
+    "theirs": "-",
+    "why": NOT_ASKED,
+}
+
+
+def test_what_was_set_aside() -> None:
+    totals = TOTALS | {"set_aside": {"b": 9, NOT_ASKED: 1200}}
+    host = {"mac": "02:00:00:00:00:07", "host": None, "reason": None, "stages": [STAGE | {"set_aside": [ASIDE]}]}
+    told = TOLD | {"totals": totals, "hosts": [host]}
+    lines = [click.unstyle(line) for line in render_observed(told)]
+    at = lines.index("set aside   1,200 not asked for (option 55)")
+    assert lines[at + 1] == "            9 b"
+    assert lines[-1] == "      1 more set aside (--strict)"
+    sentence = "option 42 NTP_server: they say -, we say 1.1.1.1 (not asked for (option 55))"
+    lines = [click.unstyle(line) for line in render_observed(told | {"mac": host["mac"]})]
+    assert lines[-1] == f"      set aside: {sentence}"
+    host["stages"] = [STAGE | {"differences": [ASIDE], "set_aside": []}]
+    assert click.unstyle(render_observed(told)[-1]) == f"      {sentence}"
+    assert only_kind(told, "address")["hosts"] == []
+
+
 def test_one_kind_and_one_machine() -> None:
     narrowed = only_kind(TOLD, "address")
     assert [host["mac"] for host in narrowed["hosts"]] == ["02:00:00:00:00:07"]
@@ -308,3 +351,6 @@ def test_all_hosts_are_fetched_in_as_many_answers_as_it_takes(
     Client("unused", as_json=True).show_observed(None, "address")
     assert [host["mac"] for host in json.loads(capsys.readouterr().out)["hosts"]] == names
     assert asked == [{"mac": None}, {"mac": None, "after": names[1]}, {"mac": None, "after": names[3]}]
+    asked.clear()
+    Client("unused", as_json=True).show_observed(None, None, strict=True)
+    assert [arguments.get("strict") for arguments in asked] == [True] * 3, "each of them"

@@ -146,14 +146,15 @@ def test_one_difference(reply: bytes, kind: str, theirs: str, mine: str) -> None
     assert sentence.startswith(f"{ALICE_NAME} (alice), DISCOVER of os on eth2: ") and f"they say {theirs}" in sentence
 
 
-def test_a_boot_file_in_the_other_place_is_a_kind_of_its_own() -> None:
+def test_a_boot_file_in_the_other_place_is_set_aside_under_a_kind_of_its_own() -> None:
     wire = Wire()
     wire.send(message(DISCOVER, ALICE))
     plain = bytearray(ours(message(DISCOVER, ALICE)))
     plain[108:236] = bytes(128)
     end = plain.rindex(tlv(54, THEY))
     wire.reply(bytes(plain[:end]) + tlv(67, b"/pxelinux.0") + bytes(plain[end:]))
-    assert {each["kind"] for each in wire.only().differences} == {"place of the boot file"}
+    assert (wire.only().result, wire.only().differences) == (SAME, [])
+    assert {each.kind for each in wire.only().aside} == {"place of the boot file"}
 
 
 def test_their_ACK_and_our_NAK() -> None:
