@@ -13,6 +13,7 @@ _HEADS = {
     SAME: "the same", DIFFERENT: "different", ONLY_THEY: "only they answer", ONLY_WE: "only we would answer",
     BOTH_SILENT: "both silent", NOT_SEEN: "no reply can be seen there",
 }  # fmt: skip
+LINKS_SHOWN = 20
 _COLOURS = {SAME: "green", DIFFERENT: "red", ONLY_THEY: "red", ONLY_WE: "yellow"}
 
 
@@ -76,7 +77,11 @@ def render_totals(totals: dict[str, Any]) -> list[str]:
         ("proxied", "of hosts whose address the other server shall give"),
     )  # fmt: skip
     notes = [f"{counts[name]:,} {words}" for name, words in besides if counts[name]]
-    return lines + ([f"besides     {', '.join(notes)}"] if notes else [])
+    lines += [f"besides     {', '.join(notes)}"] if notes else []
+    tagged = sorted(totals.get("tagged", {}).items())
+    links = ", ".join(f"{link} ({count:,})" for link, count in tagged[:LINKS_SHOWN])
+    links += f" and {len(tagged) - LINKS_SHOWN} more" if tagged[LINKS_SHOWN:] else ""
+    return lines + ([f"tagged      {links}: this machine has no interface for that"] if links else [])
 
 
 def render_host(host: dict[str, Any], now_s: float, whole: bool = False) -> list[str]:

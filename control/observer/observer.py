@@ -26,6 +26,7 @@ from control.messages.capture import RAW_IP, Datagram, dhcp_of
 from control.observer.link import KINDS, Ask, Tally, Told
 from control.observer.replay import Replay, Seen
 from control.observer.shadow import Shadow
+from control.observer.vlans import PACKET_AUXDATA, SOL_PACKET, Vlans, tag_of
 from fastpath.process.log_forms import about
 from fastpath.process.logs import configure_logging
 from fastpath.process.oom import BEFORE_WORKERS, offer
@@ -42,7 +43,8 @@ REPEAT_S = 300.0  # the same difference of the same host: one line in this time
 LINES_PER_S, LINES_BURST = 20.0, 200.0
 SPOKEN_MAX = 20_000
 NAMES_MAX = 4096
-_SOL_PACKET, _STATISTICS = 263, 6
+TAGGED_MAX = 1000
+_STATISTICS = 6
 _SO_TIMESTAMPNS = 35
 
 
@@ -60,6 +62,9 @@ class Observer:
     ) -> None:
         self.turns = turns
         self.channel, self.tap, self.site, self.control = channel, tap, site, control
+        tap.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)  # here, since an earlier build may have opened it
+        self.vlans = Vlans()
+        self.tagged: dict[str, int] = {}
         self.only = frozenset(only)
         self.indexes: dict[str, int] = {}
         self.dropped, self.looked_s = 0, time.time()
@@ -115,11 +120,32 @@ class Observer:
             arrived_s = arrival_s(ancillary)
             found = dhcp_of(RAW_IP, content, 0, time.time() if arrived_s is None else arrived_s)
             if isinstance(found, Datagram):
+                ifindex, vlan = self.place_of(name, ancillary)
                 self.shadow.take(
-                    Seen(found.time_s, self.index_of(name), found.source, found.source_port, found.destination,
-                         found.payload)
-                )  # fmt: skip
+                    Seen(found.time_s, ifindex, found.source, found.source_port, found.destination, found.payload, vlan)
+                )
         return True
+
+    def place_of(self, name: str, ancillary: Iterable[tuple[int, int, bytes]]) -> tuple[int, int]:
+        """(ifindex, VLAN) of where a datagram was seen; VLAN 0: untagged, or the interface is that of the VLAN."""
+        ifindex, tag = self.index_of(name), tag_of(ancillary)
+        if tag is None:
+            return ifindex, 0
+        own = self.vlans.interface_of(ifindex, tag)
+        if own is not None:
+            self.indexes[own.name] = own.ifindex
+            return own.ifindex, 0
+        link = f"{name}, VLAN {tag.vlan}"
+        if link not in self.tagged:
+            if len(self.tagged) >= TAGGED_MAX:
+                return ifindex, tag.vlan
+            self.tagged[link] = 0
+            log.warning(
+                "frames on %s carry the tag of VLAN %d, and this machine has no interface for it: where their clients "
+                "stand is known from relays and from the other server's replies alone", name, tag.vlan,
+            )  # fmt: skip
+        self.tagged[link] += 1
+        return ifindex, tag.vlan
 
     def index_of(self, name: str) -> int:
         """Kept: asking costs a system call a datagram.  A renamed or new interface has another name."""
@@ -158,18 +184,20 @@ class Observer:
             log.error("generation %d is not adopted: %s", message.generation, error)
             return
         self.indexes.clear()  # with the table come news of the interfaces
+        self.vlans.forget()
         self.shadow.replay = Replay(pair)
 
     # --- control -------------------------------------------------------------------------------------------------
 
     def totals(self, strict: bool = False) -> dict[str, Any]:
-        _received, dropped = struct.unpack("II", self.tap.getsockopt(_SOL_PACKET, _STATISTICS, 8))
+        _received, dropped = struct.unpack("II", self.tap.getsockopt(SOL_PACKET, _STATISTICS, 8))
         if dropped:
             self.dropped += dropped
             self.shadow.lost(self.looked_s, time.time())
         self.looked_s = time.time()
         return self.shadow.totals(strict) | {
             "dropped": self.dropped, "passed_over": self.passed_over, "lines_held_back": self.log.held_back,
+            "tagged": dict(self.tagged),
         }  # fmt: skip
 
     def tally(self) -> None:

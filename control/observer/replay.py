@@ -1,8 +1,9 @@
 """A request that was sent to somebody else, decided by the workers' own code as if it had been sent to us.
 
 Three things stand between the two.  It names another server's id: ours is put in its place.  It was addressed to
-another server: it is taken to be addressed to us.  It came in where we have no address (a mirror port): then where its
-client stands is said by RFC 3011's option, which a worker believes before its own interfaces.
+another server: it is taken to be addressed to us.  It came in where we have no address (a mirror port, a VLAN that we
+have no interface for): then where its client stands is said by RFC 3011's option, which a worker believes before its
+own interfaces.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Link(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A datagram on the wire.  Addresses are ints in host order; time_s: since 1970."""
+    """A datagram on the wire.  Addresses are ints in host order; time_s: since 1970.  vlan: of a tag for which this
+    machine has no interface, 0 for none; then ifindex is where it came in, and nothing of ours stands there."""
 
     time_s: float
     ifindex: int
@@ -45,6 +47,12 @@ class Seen(NamedTuple):
     source_port: int
     destination: int
     payload: bytes
+    vlan: int = 0
+
+    @property
+    def place(self) -> int | tuple[int, int]:
+        """Where it was seen, to be told from other places."""
+        return (self.ifindex, self.vlan) if self.vlan else self.ifindex
 
 
 class Decided(NamedTuple):
@@ -71,7 +79,7 @@ class Replay:
         """What we would have said; None: where its client stands is not known, and neither does `near` say it.
 
         request: codec.parse() of it; near: an address in the client's network, as the other server's reply tells it."""
-        here = [link for link in self.links if link.ifindex == seen.ifindex]
+        here = [link for link in self.links if link.ifindex == seen.ifindex and not seen.vlan]
         payload, told = seen.payload, False
         if any(link.address == seen.destination for link in here):
             place = addressed(seen, seen.ifindex, seen.destination)

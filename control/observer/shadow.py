@@ -44,7 +44,7 @@ _ASKED_BY = {"OFFER": (1,), "ACK": (3, 8, 1), "NAK": (3,), "": (0,)}  # message 
 _NEVER_ANSWERED = (4, 7)
 _KINDS = {0: "BOOTP", 1: "DISCOVER", 3: "REQUEST", 8: "INFORM"}
 Key = tuple[bytes, int, str, int]
-Place = str | int
+Place = str | int | tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -128,6 +128,7 @@ class Shadow:
         key = key_of(seen.payload, request["message_type"])
         if key in self.pending:  # a copy of it, or the client's next try
             self.counts["repeats"] += 1
+            self.place_anew(self.pending[key], seen)
             return
         if self.replay is None:
             self.counts["no table"] += 1
@@ -137,13 +138,20 @@ class Shadow:
             return
         self.pending[key] = Pending(seen, request, self.replay.decide(seen, request, 0, self.age_s()))
 
+    def place_anew(self, pending: Pending, seen: Seen) -> None:
+        """The kernel shows a datagram on a port first and then on what has the addresses: a bond, a bridge."""
+        if pending.decided is None and not pending.servers and self.replay is not None:
+            pending.decided = self.replay.decide(seen, pending.request, 0, self.age_s())
+            if pending.decided is not None:
+                pending.seen = seen._replace(time_s=pending.seen.time_s)
+
     def take_reply(self, seen: Seen, theirs: Message) -> None:
         self.counts["replies"] += 1
         named = theirs.options.get(_SERVER_ID, b"")
         server = str(IPv4Address(named)) if len(named) == 4 else str(IPv4Address(seen.source))
         if server in self.servers or len(self.servers) < SERVERS_MAX:
             self.servers[server] = self.servers.get(server, 0) + 1
-        self.hear(theirs.giaddr or seen.ifindex, seen.time_s)
+        self.hear(theirs.giaddr or seen.place, seen.time_s)
         keys = (key_of(seen.payload, kind) for kind in _ASKED_BY.get(theirs.kind, ()))
         pending = next((self.pending[key] for key in keys if key in self.pending), None)
         if pending is None:
@@ -202,7 +210,7 @@ class Shadow:
         """Nobody was seen to reply."""
         request, seen = pending.request, pending.seen
         when_s = seen.time_s + WAIT_S
-        place = str(IPv4Address(request["giaddr"])) if request["giaddr"] else seen.ifindex
+        place = str(IPv4Address(request["giaddr"])) if request["giaddr"] else seen.place
         whole = not self.gap_s[0] - WAIT_S <= seen.time_s <= self.gap_s[1]
         visible = whole and self.heard.get(place, -HEARD_S) + HEARD_S > when_s
         claimed = request["ciaddr"] or (request["requested"] if request["server_id"] else 0)
@@ -293,7 +301,8 @@ class Shadow:
         request = pending.request
         kind = _KINDS.get(request["message_type"], str(request["message_type"]))
         relay = f"by relay {IPv4Address(request['giaddr'])}" if request["giaddr"] else ""
-        place = relay or f"on {self.interface_name(pending.seen.ifindex)}"
+        vlan = f", VLAN {pending.seen.vlan}" if pending.seen.vlan else ""
+        place = relay or f"on {self.interface_name(pending.seen.ifindex)}{vlan}"
         return f"{kind} of {class_name(request['client_class'])} {place}"
 
     # --- what is told --------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ from control.service import hosts as host_list
 from control.service import recorder
 from control.service.clocks import boottime_s, wall_clock_at_boot_ns
 from control.service.discovery_commands import DiscoveryCommands
-from control.service.doors.commands import FAULTS_A_PAGE, Right, Rights
+from control.service.doors.commands import FAULTS_A_PAGE, Right, rights_of
 from control.service.doors.console import CommandFailed, Console, Handler, Report, caller
 from control.service.event_ring import EventRing
 from control.service.events import ROLES, Warnings
@@ -578,13 +578,6 @@ class Service:
         for host in told["hosts"]:
             host["reason"] = self.reason_of(host["mac"])
         return told | {"mac": wanted, "now_s": time.time(), "more": wanted is None and len(told["hosts"]) == HOSTS_MAX}
-
-
-def rights_of(config: Config) -> Rights:
-    """Who may what on the control socket."""
-    control = config.control
-    changing = frozenset({0, os.geteuid(), *control.allow_uids})
-    return Rights(changing, frozenset(control.read_uids), frozenset(control.read_gids))
 
 
 def main(fd: int, planner: PlannerProcess | None) -> None:

@@ -7,10 +7,12 @@ that is not listed here does not exist.
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from control.config.config import Config
 from fastpath.process.escape import shown
 
 TEXT_CHARACTERS_MAX = 1_024
@@ -143,3 +145,10 @@ class Rights:
         if uid in self.read_uids or not self.read_gids.isdisjoint(gids):
             return Right.READ
         return Right.NONE
+
+
+def rights_of(config: Config) -> Rights:
+    """Who may what on the control socket."""
+    control = config.control
+    changing = frozenset({0, os.geteuid(), *control.allow_uids})
+    return Rights(changing, frozenset(control.read_uids), frozenset(control.read_gids))

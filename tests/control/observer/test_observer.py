@@ -22,20 +22,26 @@ from control.observer import observer as observer_module
 from control.observer.differences import NOT_ASKED
 from control.observer.link import KINDS, ObserverLink, ObserverSilent
 from control.observer.observer import LINES_BURST, REPEAT_S, Observer, SparingLog
+from control.observer.vlans import Interface, Tag, Vlans
 from fastpath.protocol import Channel, Load, Stop
 from fastpath.sockets.sniffer import channel_ends, open_tap
+from tests.control.explain.test_explain import frame
 from tests.ext.packets import DISCOVER, OFFER, ip, message, tlv
 
-HOST, STRANGER, SILENT = 0x02B5A0000001, 0x02B5A0000002, 0x02B5A0000003
-HOST_NAME, STRANGER_NAME = "02:b5:a0:00:00:01", "02:b5:a0:00:00:02"
+HOST, STRANGER, SILENT, TRUNK = (0x02B5A0000001 + number for number in range(4))
+HOST_NAME, STRANGER_NAME, TRUNK_NAME = "02:b5:a0:00:00:01", "02:b5:a0:00:00:02", "02:b5:a0:00:00:04"
 LIMIT_S = 60.0
 
 
 def table() -> int:
     builder = Builder()
     builder.add_host(HOST, name=b"one", leases=((ip("127.1.0.1"), 8, builder.add_template()),))
+    template = builder.add_template()
+    leases = ((ip("127.1.0.4"), 8, template), (ip("10.7.0.4"), 24, template))
+    builder.add_host(TRUNK, name=b"trunk", leases=leases)
     around = Surroundings(
-        networks=((ip("127.0.0.0"), ip("127.255.255.255")),), links=((1, ip("127.0.0.1"), 8, 65535, True),)
+        networks=((ip("127.0.0.0"), ip("127.255.255.255")), (ip("10.7.0.0"), ip("10.7.0.255"))),
+        links=((1, ip("127.0.0.1"), 8, 65535, True), (77, ip("10.7.0.1"), 24, 1500, True)),
     )
     return builder.seal(1, around, created_s=5)
 
@@ -138,6 +144,69 @@ def test_from_the_wire_to_control(running: Running, caplog: pytest.LogCaptureFix
     assert (address["theirs"], address["ours"]) == ("127.1.0.9", "127.1.0.1")
     assert f"{HOST_NAME} (one), DISCOVER of os on lo: address: they say 127.1.0.9, we say 127.1.0.1" in caplog.text
     assert f"{STRANGER_NAME}, DISCOVER of os on lo: they OFFER 127.1.0.2, we would be silent: " in caplog.text
+
+
+def tagged_exchange(mac: int, address: str) -> None:
+    """In VLAN 7.  Over the loopback interface the kernel takes the tag off as on any other."""
+    asked = frame(message(DISCOVER, mac), vlan=True)
+    reply = message(OFFER, mac, tlv(54, "127.0.0.2") + tlv(51, "0.0.14.16"), op=2, yiaddr=address)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind(("lo", 0))
+        sock.send(asked)
+        sock.send(frame(reply, "127.0.0.2", (67, 68), vlan=True))
+
+
+def only_stage(found: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
+    """(stage, result, the first difference)."""
+    ((stage,),) = [host["stages"] for host in found["hosts"]]
+    return stage["stage"], stage["result"], stage["differences"][0]
+
+
+def test_a_tag_that_this_machine_has_no_interface_for(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """Its untagged address on that link says nothing; the other server's reply does, as on a mirror port."""
+    running.observer.vlans = Vlans(lambda: [Interface(1, "lo")])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            tagged_exchange(TRUNK, "10.7.0.9")
+        found = asking(running, lambda link: told(link, TRUNK_NAME))
+        tagged_exchange(STRANGER, "10.7.0.2")
+        (stranger,) = asking(running, lambda link: told(link, STRANGER_NAME))["hosts"]
+    stage, result, address = only_stage(found)
+    assert (stage, result) == ("DISCOVER of os on lo, VLAN 7", "different")
+    assert (address["ours"], address["theirs"]) == ("10.7.0.4", "10.7.0.9")
+    assert stranger["stages"][0]["stage"] == "DISCOVER of os on lo, VLAN 7"
+    assert list(found["totals"]["tagged"]) == ["lo, VLAN 7"] and found["totals"]["tagged"]["lo, VLAN 7"] >= 2
+    assert caplog.text.count("frames on lo carry the tag of VLAN 7, and this machine has no interface for it") == 1
+
+
+def test_a_tag_is_judged_on_the_interface_of_its_vlan(running: Running) -> None:
+    """Whatever the reply says: where its client stands is known before."""
+    own = Interface(77, "lo.7", "vlan", 1, 0, Tag(0x8100, 7))
+    running.observer.vlans = Vlans(lambda: [Interface(1, "lo"), own])
+    tagged_exchange(TRUNK, "10.99.0.9")
+    found = asking(running, lambda link: told(link, TRUNK_NAME))
+    stage, result, address = only_stage(found)
+    assert (stage, result) == ("DISCOVER of os on lo.7", "different")
+    assert (address["ours"], address["theirs"]) == ("10.7.0.4", "10.99.0.9") and found["totals"]["tagged"] == {}
+
+
+def test_with_a_table_come_news_of_the_interfaces(running: Running) -> None:
+    """Not only once the time is over for which a tag that nobody has is not looked for again."""
+    interfaces = [Interface(1, "lo")]
+    running.observer.vlans = Vlans(lambda: interfaces, clock=lambda: 1.0)
+    tagged_exchange(TRUNK, "10.7.0.9")
+    asking(running, lambda link: told(link, TRUNK_NAME))
+    interfaces.append(Interface(77, "lo.7", "vlan", 1, 0, Tag(0x8100, 7)))
+    fd = table()
+    running.channel.send(Load(generation=2, base=2), {"base": fd})
+    os.close(fd)
+    for _ in range(2000):  # the observer says nothing when it has adopted a table
+        if not running.observer.vlans.interfaces:
+            break
+        asking(running, lambda link: link.ask(None, "", 10))
+    tagged_exchange(STRANGER, "10.7.0.9")
+    (stranger,) = asking(running, lambda link: told(link, STRANGER_NAME))["hosts"]
+    assert [stage["stage"] for stage in stranger["stages"]] == ["DISCOVER of os on lo.7"]
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -302,13 +371,17 @@ ASIDE = {
 
 
 def test_what_was_set_aside() -> None:
-    totals = TOTALS | {"set_aside": {"b": 9, NOT_ASKED: 1200}}
+    totals = TOTALS | {"set_aside": {"b": 9, NOT_ASKED: 1200}, "tagged": {"eth1, VLAN 7": 1200}}
     host = {"mac": "02:00:00:00:00:07", "host": None, "reason": None, "stages": [STAGE | {"set_aside": [ASIDE]}]}
     told = TOLD | {"totals": totals, "hosts": [host]}
     lines = [click.unstyle(line) for line in render_observed(told)]
     at = lines.index("set aside   1,200 not asked for (option 55)")
     assert lines[at + 1] == "            9 b"
+    assert "tagged      eth1, VLAN 7 (1,200): this machine has no interface for that" in lines
     assert lines[-1] == "      1 more set aside (--strict)"
+    many = render_observed(told | {"totals": totals | {"tagged": {f"eth1, VLAN {each}": 1 for each in range(25)}}})
+    (links,) = [line for line in many if line.startswith("tagged")]
+    assert links.count("VLAN") == 20 and links.endswith("(1) and 5 more: this machine has no interface for that")
     sentence = "option 42 NTP_server: they say -, we say 1.1.1.1 (not asked for (option 55))"
     lines = [click.unstyle(line) for line in render_observed(told | {"mac": host["mac"]})]
     assert lines[-1] == f"      set aside: {sentence}"

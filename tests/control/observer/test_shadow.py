@@ -368,6 +368,29 @@ def test_a_mirror_port_without_address() -> None:
     assert wire.counted()[NOT_SEEN] == 1, "where that one stands nobody has said"
 
 
+def test_a_tag_without_an_interface_is_a_place_of_its_own() -> None:
+    """Replies that are heard in one VLAN of a trunk say nothing of silence in another; our address there, neither."""
+    wire, discover = Wire(), message(DISCOVER, ALICE)
+    wire.send(discover, vlan=7)
+    assert next(iter(wire.shadow.pending.values())).decided is None, "interface 2 has an address, untagged"
+    wire.send(ours(discover), vlan=7, source=ip(THEY), source_port=67)
+    assert wire.only().result == SAME and list(wire.found()) == ["DISCOVER of os on eth2, VLAN 7"]
+    wire.send(message(REQUEST, ALICE, tlv(50, "10.1.0.50"), xid=2), vlan=8)
+    wire.later()
+    assert wire.counted()[NOT_SEEN] == 1 and set(wire.shadow.heard) == {(2, 7)}
+
+
+def test_a_copy_that_comes_in_where_our_address_is_decides() -> None:
+    """A bridge or a bond has the address, and the kernel shows the datagram on its port before."""
+    wire, discover = heard(), message(DISCOVER, ALICE)
+    wire.send(discover, ifindex=77)
+    first_s = wire.now_s
+    wire.send(discover, ifindex=2)
+    wire.shadow.expire(first_s + WAIT_S)
+    assert wire.only().result == ONLY_WE and list(wire.found()) == ["DISCOVER of os on eth2"]
+    assert wire.counted()["repeats"] == 1
+
+
 def test_a_relay_beyond_a_mirror_port() -> None:
     wire = Wire()
     request = message(DISCOVER, REMOTE, giaddr="10.9.0.1")
