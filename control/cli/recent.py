@@ -18,8 +18,8 @@ Call = Callable[[str, dict[str, Any]], Any]
 
 
 class Recording(NamedTuple):
-    """records: as control/service/recorder.py gives them, oldest first.  missed: overwritten while they were being
-    read."""
+    """records: as control/service/machines/recorder.py gives them, oldest first.  missed: overwritten while they were
+    being read."""
 
     records: list[dict[str, Any]]
     missed: int

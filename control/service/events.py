@@ -22,7 +22,16 @@ from typing import Any
 from control.explain.sentences import FINDINGS, OTHER_SERVER, WORDS, asked, sentence
 from control.messages.dissect import relay_words
 from control.service.event_ring import Note, nowhere
-from control.service.identities import Clone, Identities, Loop, Shared, clone_words, loop_words, printable, shared_words
+from control.service.machines.identities import (
+    Clone,
+    Identities,
+    Loop,
+    Shared,
+    clone_words,
+    loop_words,
+    printable,
+    shared_words,
+)
 from control.service.served_table import ServedTable
 from fastpath.process.log_forms import about
 

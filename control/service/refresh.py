@@ -42,8 +42,8 @@ from control.service.event_ring import Note, nowhere
 from control.service.faultbook import FaultBook
 from control.service.inventory_state import InventoryState
 from control.service.links import LinkAddress
+from control.service.machines.whereabouts import Whereabouts
 from control.service.served_table import NotAdopted, ServedTable
-from control.service.whereabouts import Whereabouts
 from fastpath.process.build import another_is_installed
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 

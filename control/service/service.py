@@ -38,8 +38,6 @@ from control.mac import parse_mac, show_mac
 from control.observer.link import HOSTS_MAX, ObserverLink, ObserverSilent
 from control.planner.child import PlannerProcess
 from control.planner.jobs import Planned, RefreshFailed
-from control.service import hosts as host_list
-from control.service import recorder
 from control.service.clocks import boottime_s, wall_clock_at_boot_ns
 from control.service.discovery_commands import DiscoveryCommands
 from control.service.doors.commands import FAULTS_A_PAGE, Right, rights_of
@@ -51,6 +49,8 @@ from control.service.health import heartbeat_age_s, judge_health
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.lookups import Lookups
 from control.service.losses import losses
+from control.service.machines import hosts as host_list
+from control.service.machines import recorder
 from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
 from control.service.watch import follow, watched_path

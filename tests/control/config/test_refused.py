@@ -15,7 +15,7 @@ from control.config.config import Config, ConfigFaults, parse
 from control.discovery.coordinator import JOURNAL
 from control.discovery.traps import identity
 from control.plan import classes, contexts, networks
-from control.service import hosts
+from control.service.machines import hosts
 from control.table.file import TableStore
 
 FILE = Path("services.conf")

@@ -1,4 +1,4 @@
-"""control/service/identities.py: loops and clones are found, what is usual is not; memory and time stay bounded."""
+"""control/service/machines/identities.py: loops and clones are found, what is usual is not; all of it is bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ext.classify import ClientClass
 
-from control.service.identities import (
+from control.service.machines.identities import (
     CLIENT_ID_BYTES,
     CLONE_WITHIN_NS,
     CLONES_MAX,

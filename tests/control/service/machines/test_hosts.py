@@ -21,8 +21,8 @@ from ext.verdict import Verdict
 from control.cli.command_line import main
 from control.cli.hosts_text import span
 from control.mac import show_mac
-from control.service.hosts import Hosts, NotFound, WrongFilter, mac_of
-from control.service.whereabouts import Whereabouts
+from control.service.machines.hosts import Hosts, NotFound, WrongFilter, mac_of
+from control.service.machines.whereabouts import Whereabouts
 from tests.control.serving import Running, children, may_serve, serving
 from tests.ext.packets import discover
 from tests.ext.test_ledger import REQUEST, paired

@@ -25,7 +25,7 @@ from control.discovery.statefile import open_new, read_file, write_all
 from control.explain.sentences import WORDS
 from control.mac import parse_mac, show_mac
 from control.service.doors.commands import HOSTS_A_PAGE
-from control.service.whereabouts import POOL, RACK, Whereabouts
+from control.service.machines.whereabouts import POOL, RACK, Whereabouts
 
 log = logging.getLogger("bootstorm.ledger")
 

@@ -19,7 +19,7 @@ from control.cli.ctl import CallFailed, Client
 from control.messages.capture import read_capture
 from control.messages.dissect import dissect
 from control.messages.pcapng import INBOUND, OUTBOUND, Writer, ip_udp
-from control.service import recorder
+from control.service.machines import recorder
 from tests.ext.packets import ACK, DISCOVER, OFFER, REQUEST, ip, message, tlv
 
 BOOT_NS = 1_700_000_000 * 10**9

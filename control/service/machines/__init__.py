@@ -1,0 +1,1 @@
+"""What is known of each machine: how far it is, what it says of itself, its last datagrams."""
