@@ -26,8 +26,8 @@ def state_name(number):
 
 
 cdef size_t offsetof_heartbeat() noexcept:
-    cdef Page *page = NULL
-    return <size_t>&page.heartbeat_ns
+    cdef Page *page = <Page *><size_t>APART      # anywhere but at 0, where no member may be taken
+    return <size_t>&page.heartbeat_ns - <size_t>APART
 
 
 PAGE_LAYOUT = PAGE_VERSION
