@@ -136,7 +136,7 @@ def run(code: str, **environment: Any) -> str:
     """What a process writes to standard error; it ends well, and soon."""
     environ = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
     environ |= {name: str(value) for name, value in environment.items()}
-    argv = [sys.executable, "-c", CODE + code]
+    argv = [sys.executable, "-c", f"{CODE}{code}\nlogs._writer.flush(30)"]  # however slowly this process reads
     done = subprocess.run(argv, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=SOON_S, check=False)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -228,12 +228,12 @@ def test_a_full_journal_is_not_waited_for_and_what_it_missed_is_counted_and_told
 
 
 def test_a_message_that_is_too_long_for_a_datagram_goes_to_standard_error(tmp_path: Path) -> None:
-    code = "logs._writer.buffer_bytes = 64 << 20\nlog.warning('x' * (32 << 20))\n"
-    code += "print(logs.journal_missed(), file=sys.stderr)"
+    code = "import socket\nlogs._handler.journal.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)\n"
+    code += "log.warning('x' * 100_000)\nprint(logs.journal_missed(), file=sys.stderr)"
     with journal(tmp_path) as sock:
         said = run(code, AS=MATCHING, **{PATH_VARIABLE: tmp_path / "journal"}).splitlines()
         assert not entries(sock)
-    assert said[0].startswith("<4>bootstorm.test: xxx") and len(said[0]) > 32 << 20 and said[1:] == ["<3>1"]
+    assert said[0].startswith("<4>bootstorm.test: xxx") and len(said[0]) > 100_000 and said[1:] == ["<3>1"]
 
 
 def test_a_process_that_leaves_the_journal(tmp_path: Path) -> None:
