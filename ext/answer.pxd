@@ -4,13 +4,11 @@ Pure: no I/O, no clock, no allocation.  The worker, the tests, the fuzzer, the b
 """
 
 cimport cython
-from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
 
 from ext.admit cimport admit
 from ext.encode cimport encode_reply
 from ext.judge cimport Decision, judge
-from ext.leases cimport ENTRY_SHIFT, Site, number_of, prefetch
+from ext.leases cimport Site
 from ext.packet cimport Packet, Reply
 from ext.parse cimport parse_request
 from ext.request cimport Request
@@ -37,8 +35,6 @@ cdef inline Verdict answer(const Site *site, const Packet *packet, Request *requ
     if verdict == GO_ON:
         verdict = find_host(site, request, &decision.host)
     if verdict == GO_ON:
-        if site.ledger != NULL:
-            prefetch(<const uint8_t *>site.ledger + (<size_t>number_of(decision.host.lease) << ENTRY_SHIFT))
         if cython.unlikely(site.base.class_field_count != 0):
             request.client_class = apart(choose_class)(site, request, packet.data + packet.length,
                                                        packet.ifindex)

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from ext.leases cimport prefetch_slot
+from ext.leases cimport prefetch_entry, prefetch_slot
 from ext.loop cimport *
 from ext.net cimport *
 from ext.outbox cimport prepare_frames, prepare_udp
@@ -115,6 +115,9 @@ cdef inline void answer_batch(Loop *loop) noexcept nogil:
         for i in range(BATCH):
             if loop.inbox.headers[i].msg_len != 0:
                 prefetch_rows(loop, loop.page.buffers[i])
+        for i in range(BATCH):
+            if loop.inbox.headers[i].msg_len != 0:
+                prefetch_entry(&loop.site, loop.page.buffers[i] + CHADDR_AT)
     begin_sending(loop)
     for i in range(BATCH):
         if loop.inbox.headers[i].msg_len != 0:

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ext.frames cimport HEADER_BYTES, UDP_BYTES, is_intact, neighbour_of, put_ethernet, put_ip_udp, read_headers
 from ext.judge cimport local_of
-from ext.leases cimport prefetch_slot
+from ext.leases cimport prefetch_entry, prefetch_slot
 from ext.loop cimport *
 from ext.net cimport *
 from ext.outbox cimport error_index
@@ -96,6 +96,10 @@ cdef inline void answer_frames(Loop *loop, Port *port, uint32_t urgent, uint32_t
             prefetch_rows(loop, frame_of(port, URGENT, lane.taken[1] + i) + HEADER_BYTES)
         for i in range(plain):
             prefetch_rows(loop, frame_of(port, PLAIN, lane.taken[0] + i) + HEADER_BYTES)
+        for i in range(urgent):
+            prefetch_entry(&loop.site, frame_of(port, URGENT, lane.taken[1] + i) + HEADER_BYTES + CHADDR_AT)
+        for i in range(plain):
+            prefetch_entry(&loop.site, frame_of(port, PLAIN, lane.taken[0] + i) + HEADER_BYTES + CHADDR_AT)
     store_release32(&lane.taken[1], lane.taken[1] + urgent)
     store_release32(&lane.taken[0], lane.taken[0] + plain)
     begin_sending(loop)

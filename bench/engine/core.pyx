@@ -12,7 +12,7 @@ from array import array
 from bench.engine.wire cimport now_ns
 from ext.answer cimport answer
 from ext.judge cimport Decision
-from ext.leases cimport Site, prefetch_lease, prefetch_slot
+from ext.leases cimport Site, prefetch_entry, prefetch_lease, prefetch_slot
 from ext.ledger cimport Book, LedgerHead, enter, ledger_bytes, open_book
 from ext.mapping cimport map_shared
 from ext.net cimport munmap
@@ -110,6 +110,8 @@ cdef class Core:
             prefetch_slot(site, self.rx[i] + CHADDR_AT)
         for i in range(BATCH):
             prefetch_lease(site, self.rx[i] + CHADDR_AT)
+        for i in range(BATCH):
+            prefetch_entry(site, self.rx[i] + CHADDR_AT)
         for i in range(BATCH):
             packet.data, packet.length, packet.truncated = self.rx[i], self.form_bytes[i & 1], False
             packet.waited_ns = 0
