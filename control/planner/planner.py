@@ -37,6 +37,7 @@ from control.sources.model import Inventory, Source, name_of
 from control.table.changes import describe_changes
 from control.table.file import TableStore, present_pair
 from fastpath.process.log_forms import about
+from fastpath.process.table_proof import proof
 from fastpath.protocol import close_all
 
 log = logging.getLogger("bootstorm.planner")
@@ -82,6 +83,7 @@ class Planner:
     ) -> None:
         self.config = config
         self.links = links
+        self.links_served: list[list[int | str]] | None = None  # those that the table says; None: another planner's
         self.send = send
         self.wait = wait
         self.reader = ThreadPoolExecutor(1, thread_name_prefix="source")
@@ -461,9 +463,7 @@ class Planner:
         """What is served, and that it stays, on the disk; or why the disk does not take it.
 
         No pin without its table: the disk has the one instead that somebody went away from."""
-        served = self.served
-        assert served.pair is not None
-        self.unsaved = self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s)
+        self.unsaved = self.save()
         self.unsaved = self.unsaved or self.store.pin(self.pinned_s)
         if self.unsaved:
             log.error("%s; a restart would end the rollback", self.unsaved)
@@ -560,8 +560,19 @@ class Planner:
         )
         self.send(planned, [report_fd, *(self.served.fds() if published else [])])
         os.close(report_fd)
+        self.links_served = self.links if published else self.links_served
         if origin in ("inventory", "hosts"):
-            self.store.save(pair, self.served.base_fd, self.served.delta_fd, self.confirmed_s)
+            self.save()
+
+    def save(self) -> str:
+        """What is served, to the disk; why that does not take it, or nothing."""
+        served = self.served
+        assert served.pair is not None
+        fault = self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s)
+        if not fault and self.links_served is not None:
+            told = proof(self.config.text, self.links_served, served.base_fd, served.delta_fd, self.confirmed_s)
+            self.store.prove(told)
+        return fault
 
 
 def plain(text: str) -> str:

@@ -23,6 +23,7 @@ from ext.layout5 import OtherBase
 from ext.table import TABLE_LAYOUT, Generation, Pair, TableInvalid, new_memfd
 
 from ext import layout5
+from fastpath.process.table_proof import FILE, Proof
 from fastpath.protocol import close_all
 
 log = logging.getLogger("bootstorm.tablefile")
@@ -148,6 +149,20 @@ class TableStore:
                 log.warning("the table is kept in %s again", self.state_dir)
             self.fault = ""
         return self.fault
+
+    def prove(self, proof: Proof) -> None:
+        """Behind save(): what it depends on.  Without that, or with one of another table, a start waits for the
+        planner, which is no fault."""
+        path = self.state_dir / FILE
+        aside = path.with_name(FILE + ".new")
+        try:
+            aside.unlink(missing_ok=True)
+            fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+            with os.fdopen(fd, "wb") as file:
+                file.write(proof.packed())
+            os.rename(aside, path)
+        except OSError as error:
+            log.warning("%s cannot be written: %s; the next start is slower", path, error.strerror)
 
     def say_fault(self, fault: str) -> None:
         if fault != self.fault:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastpath.process.build import BUILD_NAME
@@ -94,6 +95,7 @@ def main(state_fd: int) -> int:
     if "probe" in told:
         answer_probe(told["probe"])
         return 0
+    first: Callable[[], None] | None = None
     try:
         if "kept" in told:
             supervisor = restored(text)
@@ -101,6 +103,7 @@ def main(state_fd: int) -> int:
             settings = known(Settings, told["settings"])
             spare()  # while we may
             supervisor = first_start(settings, told["config_fd"])
+            first = supervisor.begin
     except StartFailed as failure:
         sys.stderr.write(f"bootstorm: {failure}\n")
         return 1
@@ -109,5 +112,7 @@ def main(state_fd: int) -> int:
     if supervisor.kept.xdp:
         log.info("requests on %s come by XDP", ", ".join(supervisor.settings.interfaces))
     log.info("%s UDP port %d with %d workers", doing, supervisor.settings.port, supervisor.settings.workers)
+    if first is not None:
+        supervisor.survive(first)
     supervisor.run()
     return 0

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ext.page import WorkerPage
+from ext.page import SiteWords, WorkerPage
 
 from fastpath.privileges.confine import worker_program
 from fastpath.process.turns import KINDS as TURNING
@@ -67,6 +67,7 @@ from fastpath.supervisor.children import (
     table_layout,
 )
 from fastpath.supervisor.descriptors import Kept
+from fastpath.supervisor.last_table import last_table
 from fastpath.supervisor.reload import PendingReload
 from fastpath.supervisor.slot_watch import SlotWatch
 from fastpath.supervisor.upgrade import write_state
@@ -83,6 +84,7 @@ WAKING_S = 0.5  # these, when the machine itself stood still
 STOP_S = 2.0  # after Stop; then SIGKILL
 TRIAL_S = 10.0
 FIRST_TABLE_S = 5.0  # after a start: so long requests wait for the first table, which mostly comes from the disk
+CONTROL_WAITS_S = 0.5  # after a start with a table: the processor is for the workers, who answer from it
 COMPLAIN_S = 10.0  # between two lines about the same fault of our own
 
 
@@ -114,6 +116,21 @@ class Supervisor:
         self.reload = PendingReload()
         self.upgrades = Upgrades(self)
         self.table_due_s = self.last_tick_s + FIRST_TABLE_S
+        self.control_due_s = self.last_tick_s
+
+    def begin(self) -> None:
+        """The first start: while the spares load their libraries, the table that was served last is looked at."""
+        now = time.monotonic()
+        self.start_spares(now)
+        found = last_table(self.settings, self.kept.config)
+        if found is None:
+            return
+        kept = self.kept
+        kept.base, kept.delta, kept.table_layout = found.base, found.delta, LAYOUTS["table"]
+        kept.generation, kept.base_generation = found.generation, found.base_generation
+        SiteWords(kept.site_page).dated_s = int(found.dated_s)
+        self.control_due_s = now + CONTROL_WAITS_S
+        log.info("generation %d from disk is served: dhcp in services.conf and the interfaces are as they were", found.generation)
 
     # --- processes -----------------------------------------------------------------------------------------------
 
@@ -183,7 +200,8 @@ class Supervisor:
         """One control, one worker a slot, one spare, an observer and a trap receiver where they are wanted; and after
         an upgrade, one outdated process at a time goes."""
         now = time.monotonic()
-        if self.lacks("control", now) and (control := self.start("control")):
+        workers_first = now < self.control_due_s and self.free_slots()
+        if not workers_first and self.lacks("control", now) and (control := self.start("control")):
             self.send(control, *briefing.for_control(self.settings, self.kept, self.restarts()))
         if self.kept.tap >= 0 and self.lacks("observer", now) and (observer := self.start("observer")):
             self.send(observer, *briefing.for_observer(self.settings, self.kept))
