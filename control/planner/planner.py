@@ -561,7 +561,7 @@ class Planner:
         self.send(planned, [report_fd, *(self.served.fds() if published else [])])
         os.close(report_fd)
         self.links_served = self.links if published else self.links_served
-        if origin in ("inventory", "hosts"):
+        if origin in ("inventory", "hosts", "links"):  # links: also what a planner before this one could not save
             self.save()
 
     def save(self) -> str:

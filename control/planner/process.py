@@ -33,6 +33,7 @@ from fastpath.protocol import Channel, ChannelClosed, close_all
 log = logging.getLogger("bootstorm.planner")
 
 NICE = 10  # the workers answer first, also where they share a core with us; not before they have a table
+SAVE_AGAIN_MS = 1_000  # while the disk does not take the table: what is there would be served after a restart
 JOBS: dict[type, str] = {Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes"}
 
 
@@ -79,6 +80,9 @@ def run(channel: Channel) -> None:
     channel.send(replace(READY, table_layout=TABLE_LAYOUT))
     os.nice(NICE)
     while True:
+        if planner.store.fault and not poll.poll(SAVE_AGAIN_MS):
+            planner.save()
+            continue
         try:
             handle(planner, channel)
         except ChannelClosed:

@@ -23,7 +23,7 @@ from ext.layout5 import OtherBase
 from ext.table import TABLE_LAYOUT, Generation, Pair, TableInvalid, new_memfd
 
 from ext import layout5
-from fastpath.process.table_proof import FILE, Proof
+from fastpath.process.table_proof import FILE, Proof, name_of
 from fastpath.protocol import close_all
 
 log = logging.getLogger("bootstorm.tablefile")
@@ -135,7 +135,8 @@ class TableStore:
         A full or read-only disk costs the next cold start, not the service: it is logged, once while it lasts."""
         try:
             if self.base_on_disk != pair.base.number or not self.base_path.exists():
-                write_aside(self.base_path, base_fd)
+                if not is_copy(self.base_path, base_fd):  # of a planner before this one
+                    write_aside(self.base_path, base_fd)
                 self.base_on_disk = pair.base.number
             if delta_fd >= 0 and (self.delta_on_disk != pair.top.number or not self.delta_path.exists()):
                 write_aside(self.delta_path, delta_fd)
@@ -241,6 +242,18 @@ def verified(fd: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def is_copy(path: Path, fd: int) -> bool:
+    """Whether a file is the table behind fd, by the header, which has the checksum of the rest, and the length."""
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return name_of(source) == name_of(fd) and os.fstat(source).st_size == os.fstat(fd).st_size
+    finally:
+        os.close(source)
 
 
 def stamp(path: Path, flags: int, seconds: float) -> None:

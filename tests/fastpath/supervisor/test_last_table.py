@@ -90,7 +90,7 @@ def test_all_is_as_it_was(folder: Path) -> None:
     assert found is not None
     assert (found.generation, found.base_generation, found.delta, found.dated_s) == (7, 7, -1, 1234.0)
     try:
-        assert Generation(found.base).host_count == 5
+        assert Generation(found.base).host_count == 8
         with pytest.raises(OSError):
             os.pwrite(found.base, b"x", 0)
     finally:
