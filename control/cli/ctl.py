@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-import socket
-import struct
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -15,100 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgpack
 
-from control.cli import explain_text, recent
+from control.cli import explain_text
 from control.cli.discovered_text import render_discovered
 from control.cli.discovered_text import render_machine as render_discovered_machine
 from control.cli.observed_text import only_kind, render_observed, status_line
+from control.explain import recent
+from control.service_client import CallFailed, ServiceClient
 from fastpath.process.escape import shown, shown_all
 
-CONNECT_S = 10.0  # where others fill the service's queue, and while a control process is being replaced
-REPLY_BYTES_MAX = 1 << 28
-TIMEOUT_S = 1000.0  # a full refresh of a large site takes minutes
 FAILED = 1
 
 
-class CallFailed(Exception):
-    """One clear line for stderr."""
-
-
-class Unreachable(CallFailed):
-    """Nobody answered: no service, or a control process that was being replaced just then.
-
-    denied: the socket is there, and may not be opened by this user."""
-
-    def __init__(self, line: str, denied: bool = False) -> None:
-        super().__init__(line)
-        self.denied = denied
-
-
-class Client:
-    """One call a connection.  as_json: print the result as JSON instead of text.
-
-    connect_s, answer_s: how long a call waits for room in the service's queue, and for each piece of the answer (None:
-    for ever)."""
+class Client(ServiceClient):
+    """as_json: print the result as JSON instead of text."""
 
     def __init__(self, path: str, as_json: bool = False) -> None:
-        self.path = path
+        super().__init__(path)
         self.as_json = as_json
-        self.connect_s: float = CONNECT_S
-        self.answer_s: float | None = TIMEOUT_S
-
-    def call(
-        self,
-        command: str,
-        arguments: dict[str, Any],
-        on_progress: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Any:
-        """The result.  Raises CallFailed with the service's word, or Unreachable where there is none.
-
-        on_progress: is given each piece of a stream, too."""
-        request = {"id": 1, "cmd": command, "args": arguments, "progress": on_progress is not None}
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            try:
-                self.connect(sock)
-                sock.settimeout(self.answer_s)
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has said why before it closed
-                    sock.sendall(msgpack.packb(request, unicode_errors="backslashreplace"))
-                reply = self.read_reply(sock, on_progress)
-            except OSError as error:
-                denied = error.errno == errno.EACCES
-                raise Unreachable(f"control socket {self.path}: {self.why(error)}", denied) from error
-        if not reply.get("ok"):
-            raise CallFailed(str(reply.get("error")))
-        return reply["result"]
-
-    def connect(self, sock: socket.socket) -> None:
-        """Waits for room in the service's queue, in the kernel, which lets one after the other in."""
-        sock.settimeout(None)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(self.connect_s))
-        sock.connect(self.path)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(0.0))
-
-    def why(self, error: OSError) -> str:
-        words = error.strerror or str(error)
-        if error.errno == errno.EACCES:
-            return f"{words}; list uid {os.geteuid()} in control.allow_uids, or in control.read_uids, and reload"
-        if error.errno == errno.EAGAIN:
-            return f"no room in its queue within {self.connect_s:g} s; is the service's control process stopped (`ps`)?"
-        return f"{words}; is `bootstorm serve` running, and is this its control.socket?"
-
-    def read_reply(self, sock: socket.socket, on_progress: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
-        unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=REPLY_BYTES_MAX)
-        while data := sock.recv(1 << 16):
-            try:
-                unpacker.feed(data)
-                for reply in unpacker:
-                    if on_progress is not None and isinstance(reply, dict) and "progress" in reply:
-                        on_progress(reply["progress"])
-                        continue
-                    if isinstance(reply, dict) and ("result" in reply or not reply.get("ok")):
-                        return reply
-                    raise ValueError(f"found {str(reply)[:80]!r}")
-            except (ValueError, msgpack.UnpackException, msgpack.BufferFull) as error:
-                raise CallFailed(f"control socket {self.path}: no answer of bootstorm's ({error})") from error
-        raise Unreachable(f"control socket {self.path}: closed without an answer")
 
     def show(self, command: str, arguments: dict[str, Any]) -> None:
         """Print the answer; exit 1 with one line on stderr when there is none."""
@@ -188,11 +107,6 @@ class Client:
             click.echo(json.dumps(result, indent=2))
         else:
             click.echo("\n".join(RENDER[command](shown_all(result))))
-
-
-def timeval(seconds: float) -> bytes:
-    """For SO_SNDTIMEO; 0: no limit."""
-    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
 def render_strangers(strangers: dict[str, Any]) -> list[str]:

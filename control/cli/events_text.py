@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from control.cli.ctl import FAILED, CallFailed, Client, Unreachable
+from control.cli.ctl import FAILED, Client
+from control.service_client import CallFailed, Unreachable
 from fastpath.process.escape import shown, shown_all
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from control.cli.ctl import FAILED, CallFailed, Client
+from control.cli.ctl import FAILED, Client
+from control.service_client import CallFailed
 from fastpath.process.escape import shown, shown_all
 
 if TYPE_CHECKING:

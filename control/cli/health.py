@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import click
 
-from control.cli.ctl import CallFailed, Client, Unreachable
+from control.cli.ctl import Client
+from control.service_client import CallFailed, Unreachable
 from fastpath.process.escape import shown
 
 READY, NOT_READY, NO_ANSWER = 0, 1, 2

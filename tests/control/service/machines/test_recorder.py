@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from ext.page import RECORDED_BYTES_MAX, Recorded
 
-from control.cli import recent
 from control.cli.ctl import CallFailed, Client
+from control.explain import recent
 from control.messages.capture import read_capture
 from control.messages.dissect import dissect
 from control.messages.pcapng import INBOUND, OUTBOUND, Writer, ip_udp

@@ -1,4 +1,4 @@
-"""`ctl recent --packets` and `--pcap`: the flight recorders of all workers, merged by time, as lines or a capture."""
+"""The flight recorders of all workers, merged by time, as lines or a capture: `ctl recent --packets`, the board."""
 
 from __future__ import annotations
 
