@@ -449,6 +449,15 @@ cdef class Roll:
             found.append(at)
         return place, found
 
+    def place_of(self, mac: int, role: int) -> int:
+        """Of a row; -1: there is none."""
+        cdef uint64_t key = (<uint64_t>1 << 63) | (<uint64_t>role << 48) | <uint64_t>mac
+        cdef const Lease *found = find_in(self.delta, key)
+        if found != NULL:
+            return -1 if found.state == TOMBSTONE else <int64_t>(self.base.lease_count + (found - self.delta.leases))
+        found = find_in(self.base, key)
+        return <int64_t>(found - self.base.leases) if found != NULL else -1
+
     def name(self, uint32_t place) -> bytes:
         cdef const Table *table = self.base if place < self.base.lease_count else self.delta
         cdef const Lease *lease = table.leases + (place if place < self.base.lease_count else place - self.base.lease_count)

@@ -207,6 +207,50 @@ def checked_url(url: str) -> str:
         raise click.UsageError(f"{url}: {wrong.wanted or wrong.step or 'no URL of an inventory'}") from wrong
 
 
+@main.command()
+@config_option
+def board(path: str | None) -> None:
+    """Show in a browser how far every machine is: serves HTTP at board.bind until SIGTERM.  Needs bootstorm[board]."""
+    configure_logging()
+    config = read_config(path)
+    choose_form(config.log.format)
+    with wanting_extra("board"):
+        from control.board.command import CannotServe, run
+    try:
+        run(config)
+    except CannotServe as fault:
+        click.echo(f"bootstorm: {config.path}: {shown(str(fault))}", err=True)
+        sys.exit(FAILED)
+
+
+@main.command()
+@click.option("--socket", help="Control socket; default: that of services.conf.")
+@config_option
+@click.option("--by", type=click.Choice(["pool", "rack", "relay"]), default="pool", show_default=True)
+@click.option("--every", "every_s", type=click.FloatRange(0.5, 60), default=1.0, show_default=True, metavar="SECONDS")
+@click.option("--once", is_flag=True, help="One picture, also where standard output is no terminal.")
+def top(socket: str | None, path: str | None, by: str, every_s: float, once: bool) -> None:
+    """The board in a terminal: how far the machines are, who is stuck and why.  Needs bootstorm[board]."""
+    from control.service_client import ServiceClient
+
+    with wanting_extra("board"):
+        from control.cli.top import show_top
+    client = ServiceClient(socket or str(read_config(path).control.socket))
+    with contextlib.suppress(KeyboardInterrupt):
+        show_top(client, by, every_s, once)
+
+
+@contextlib.contextmanager
+def wanting_extra(extra: str) -> Iterator[None]:
+    """Exit 1 with what to install where a library of an extra is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        wanted = f"pip install 'bootstorm[{extra}]'"
+        click.echo(f"bootstorm: the library {missing.name} is not installed; wanted: {wanted}", err=True)
+        sys.exit(FAILED)
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:

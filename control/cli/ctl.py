@@ -262,7 +262,13 @@ def render_lookup(found: dict[str, Any]) -> list[str]:
         for name, said in lease["classes"].items():
             words = (f"{word} = {'-' if value in (None, '') else value}" for word, value in sorted(said.items()))
             lines.append(f"    but for {name}: {', '.join(words)}")
+    lines += [render_boot(row) for row in found.get("boots", ()) if row["stage"]]
     return lines + [render_seen_as(said) for said in found["seen"]]
+
+
+def render_boot(row: dict[str, Any]) -> str:
+    words = f"  {'BMC: ' if row['role'] == 'bmc' else ''}{row['progress']} at {row['stage']}"
+    return words + (f": {row['reason']}" if row["reason"] else "")
 
 
 def render_seen_as(said: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Reads and checks services.conf, clusto's JSON file with our keys beside its own; service/service.py and the CLI use
 it.
 
-A key is one field below: name, type, default, check (checks.py), meaning and whether a change needs a restart
+A key is one field of sections.py: name, type, default, check (checks.py), meaning and whether a change needs a restart
 stand in one place, and `load`, `changes_needing_restart` and `describe` all go by it.  Only `_read` touches the file
 system.
 """
@@ -16,16 +16,18 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Literal
 
 from control.config import checks
-from control.config.bmc import Rule
 from control.config.checks import MAX_WORKERS as MAX_WORKERS
 from control.config.checks import SnmpUser as SnmpUser
-from control.config.classes import CLASSES, SiteClass
 from control.config.places import clash
+from control.config.sections import NOBODY_BELIEVED as NOBODY_BELIEVED
+from control.config.sections import STATE_SOCKET, Board, Http, Log, Metrics
+from control.config.sections import Control as Control
+from control.config.sections import Dhcp as Dhcp
+from control.config.sections import Snmp as Snmp
 
 MAX_FILE_BYTES = 1 << 20
 MAX_FAULTS = 100
@@ -41,255 +43,6 @@ class ConfigFaults(Exception):
         self.faults = tuple(faults)
 
 
-# --- the keys --------------------------------------------------------------------------------------------------------
-
-
-def _key(
-    default: Any, check: checks.Check, doc: str, *, restart: str = "", secret: bool = False, default_shown: str = ""
-) -> Any:
-    """One key.  restart: why a change can't be adopted by a running server; secret: never quoted in a message."""
-    about = {"check": check, "doc": doc, "restart": restart, "secret": secret, "default_shown": default_shown}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=about, repr=not secret, hash=False)
-    return field(default=default, metadata=about, repr=not secret)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Http:
-    """Where `bootstorm inventory`, or the original clusto-httpd, listens."""
-
-    bind_address: str = _key("127.0.0.1", checks.HOST, "address that the embedded inventory listens on")
-    bind_port: int = _key(9996, checks.PORT, "its TCP port")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dhcp:
-    """The DHCP server."""
-
-    api_url: str = _key(
-        "http://localhost:9996",
-        checks.Check("a URL such as http://localhost:9996", checks.take_url),
-        "base URL of clusto-httpd, a trailing slash is dropped; or file:///PATH, a file as `inventory load` takes it",
-    )
-    update_ipmi: bool = _key(False, checks.BOOL, "tell a server's IPMI card from the server itself and record its MAC")
-    extra_options: Mapping[str, str] = _key(
-        {},
-        checks.Check('an object such as {"150": "tftp_address"}', checks.take_extra_options),
-        "further subkeys of key `dhcp`: decimal option number (1..254, as text) -> name",
-    )
-    interfaces: tuple[str, ...] = _key(
-        (),
-        checks.list_of(checks.text("an interface name", r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}")),
-        "interfaces whose requests are answered; empty: all",
-    )
-    workers: int | Literal["auto"] = _key(
-        "auto",
-        checks.Check(f'"auto" or a whole number 1..{MAX_WORKERS}', checks.take_workers),
-        f"worker processes; auto: one a usable CPU, at most {MAX_AUTO_WORKERS}",
-        restart="the kernel spreads requests over sockets that are made once, at the start",
-    )
-    port: int = _key(67, checks.PORT, "UDP port to serve on", restart="the sockets are bound at the start")
-    boot_port: int = _key(
-        4011,
-        checks.integer(0, 65535),
-        "UDP port of PXE's boot service, where a ROM with an address asks what to boot; 0: none",
-        restart="the sockets are bound at the start",
-    )
-    refresh_interval: float | None = _key(
-        None,
-        checks.nullable(checks.number(1, 604800)),
-        "seconds between two full reads of the inventory; null: 20 times the last one's duration, at least 300",
-    )
-    server_id: IPv4Address | None = _key(  # noqa: RUF009 (_key makes a field)
-        None, checks.nullable(checks.IPV4), "option 54 of every reply; null: the address that the request reached us on"
-    )
-    server_ids: tuple[IPv4Address, ...] = _key(
-        (),
-        checks.list_of(checks.IPV4),
-        "further server identifiers to answer to, such as those of a server that we replaced",
-    )
-    relays: tuple[IPv4Network, ...] = _key(
-        (), checks.list_of(checks.NETWORK), "relay agents (giaddr) that are answered; empty: all"
-    )
-    max_shrink: float = _key(
-        0.2, checks.number(0, 1), "share of the hosts that one refresh may remove without `ctl refresh --force`"
-    )
-    # A day: people move addresses in a static inventory by hand, at work, and hear of one that is down long before; a
-    # NAK takes a running host off the net, while silence merely lets it ask again.
-    max_nak_age: float = _key(
-        86400.0,
-        checks.number(0, 2678400),
-        "age of the table, in seconds, beyond which no NAK is sent any more; 0: never a NAK",
-    )
-    state_dir: Path = _key(  # noqa: RUF009
-        Path("/var/lib/bootstorm"),
-        checks.PATH,
-        "where the last good table, the lock and the journal are kept",
-        restart="the running server holds its lock there",
-    )
-    user: str | None = _key(
-        None,
-        checks.nullable(checks.text("a user name", r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")),
-        "user to run as once the sockets are open; null: stay as started",
-        restart="privileges are dropped at the start, for good",
-    )
-    io: str = _key(
-        "socket",
-        checks.one_of("socket", "xdp"),
-        "how packets are received and sent; xdp: past the kernel's network code, on the named `interfaces`, which it "
-        "needs; sockets where that is not possible",
-        restart="the workers' sockets are made at the start",
-    )
-    mode: str = _key(
-        "serve",
-        checks.one_of("serve", "observe"),
-        "observe: decide, count and record everything, send nothing, and compare with the server that is there",
-        restart="no process may send while we observe, and the observer's socket is opened at the start",
-    )
-    drop_strangers: bool = _key(
-        False,
-        checks.BOOL,
-        "let the kernel drop most of a flood from MAC addresses that the inventory does not know",
-        restart="the sockets' filters are loaded at the start, for only then may we",
-    )
-    bootp: bool = _key(False, checks.BOOL, "answer BOOTP requests (those without option 53) as well")
-    api_token: str | None = _key(
-        None,
-        checks.nullable(checks.text("text of visible ASCII characters", r"[!-~]{1,4096}")),
-        "bearer token for `api_url`",
-        secret=True,
-    )
-    boot_ports: tuple[int, ...] | Literal["all"] = _key(
-        (1,),
-        checks.BOOT_PORTS,
-        "which network cards of a host are answered, by the number of their `port-nic-eth`; the others are known and "
-        "not answered; a `dhcp` attribute `boot_ports` of a host or a container counts before it",
-    )
-    bmc_rules: tuple[Rule, ...] = _key(
-        (),
-        checks.list_of(checks.BMC_RULE),
-        "with `update_ipmi`: further signs of an IPMI card, before the built-in ones; the first that fits decides",
-    )
-    classes: tuple[SiteClass, ...] = _key(
-        (),
-        CLASSES,
-        "client classes of the site, before the built-in ones; the first that fits decides, and `OPTION--NAME` is "
-        "said to it",
-    )
-    ipmi_port_name: str = _key(
-        "ipmi", checks.text("a port name", r"[A-Za-z0-9_.-]{1,64}"), "port whose MAC and address are the IPMI card's"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snmp:
-    """The trap receiver, which runs where there is a section `snmp`, if only an empty one."""
-
-    bind_address: str = _key(
-        "0.0.0.0",
-        checks.LISTEN,
-        "address to receive traps on; 0.0.0.0: every one",
-        restart="the trap socket is bound at the start",
-    )
-    bind_port: int = _key(162, checks.PORT, "its UDP port", restart="the trap socket is bound at the start")
-    communities: tuple[str, ...] = _key(
-        (),
-        checks.list_of(checks.text("a community (visible ASCII characters)", r"[!-~]{1,255}"), secret=True),
-        'SNMPv1/v2c communities that are believed; "*": any; empty: none, but for what comes from `proxies`',
-        secret=True,
-    )
-    users: tuple[SnmpUser, ...] = _key(
-        (),
-        checks.list_of(checks.Check(f"an object of {', '.join(checks.USER_FIELDS)}", checks.take_user), secret=True),
-        "SNMPv3 users",
-        secret=True,
-    )
-    proxies: tuple[IPv4Network, ...] = _key(
-        (),
-        checks.list_of(checks.NETWORK),
-        "trap forwarders whose word for the real sender (snmpTrapAddress) is believed",
-    )
-    rackfactory: str | None = _key(
-        None,
-        checks.nullable(
-            checks.text("a Python module name or the absolute path of a .py file", r"/[ -~]+\.py|[A-Za-z_]\w*(\.\w+)*")
-        ),
-        "the site's rack factory (`get_factory(rack_name)`); null: the racks' declared layouts",
-    )
-    name_manager: str = _key(
-        "servernames",
-        checks.text("the name of a SimpleEntityNameManager", r"[A-Za-z0-9_.-]{1,128}"),
-        "name manager of the inventory whose properties say how new servers are called",
-    )
-    max_macs_per_port: int = _key(
-        8, checks.integer(1, 4096), "more MACs than this on one switch port: an uplink, which registers nothing"
-    )
-    dry_run: bool = _key(False, checks.BOOL, "report what traps would change in the inventory, and change nothing")
-
-    def believes_somebody(self) -> bool:
-        """Else no trap is believed, whatever it says."""
-        return bool(self.communities or self.users or self.proxies)
-
-
-NOBODY_BELIEVED = (
-    "snmp has neither communities nor users nor proxies: traps are counted as `unbelieved` and register nothing; "
-    'list the switches\' community in snmp.communities, or set it to ["*"] to believe any'
-)
-_STATE_SOCKET = "control.sock"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
-    """The socket of `bootstorm ctl`."""
-
-    socket: Path = _key(  # noqa: RUF009
-        Path("/var/lib/bootstorm") / _STATE_SOCKET,
-        checks.SOCKET,
-        "Unix socket of `bootstorm ctl`",
-        restart="the socket is opened at the start",
-        default_shown=f"`<dhcp.state_dir>/{_STATE_SOCKET}`",
-    )
-    allow_uids: tuple[int, ...] = _key(
-        (),
-        checks.list_of(checks.integer(0, 2**32 - 2)),
-        "further users, by number, who may change something by it besides root and our own user",
-    )
-    read_uids: tuple[int, ...] = _key(
-        (),
-        checks.list_of(checks.integer(0, 2**32 - 2)),
-        "users, by number, who may read by it: ask, and change nothing",
-    )
-    read_gids: tuple[int, ...] = _key(
-        (),
-        checks.list_of(checks.integer(0, 2**32 - 2)),
-        "groups, by number, whose members may read by it",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """The Prometheus endpoint."""
-
-    bind: tuple[str, int] | None = _key(
-        None,
-        checks.nullable(checks.Check("an address and port such as 127.0.0.1:9100", checks.take_host_port)),
-        "where to serve metrics; null: nowhere",
-        restart="the endpoint is opened at the start",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
-    """What every process writes to standard error."""
-
-    format: str = _key(
-        "text",
-        checks.one_of("text", "json"),
-        "how log lines look, json: one object a line; systemd's journal gets entries with fields, whatever stands here",
-        restart="each process is told at its start",
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One whole services.conf.  path: the file that it came from, None for the defaults."""
@@ -299,6 +52,7 @@ class Config:
     snmp: Snmp = field(default_factory=Snmp)
     control: Control = field(default_factory=Control)
     metrics: Metrics = field(default_factory=Metrics)
+    board: Board = field(default_factory=Board)
     log: Log = field(default_factory=Log)
     receives_traps: bool = False  # there is a section snmp
     path: Path | None = None
@@ -308,7 +62,7 @@ class Config:
 
 
 _SECTIONS: Mapping[str, type] = {
-    "http": Http, "dhcp": Dhcp, "snmp": Snmp, "control": Control, "metrics": Metrics, "log": Log,
+    "http": Http, "dhcp": Dhcp, "snmp": Snmp, "control": Control, "metrics": Metrics, "board": Board, "log": Log,
 }  # fmt: skip
 
 
@@ -508,13 +262,13 @@ def _parse(content: bytes, path: Path) -> tuple[Config, list[str]]:
         taken[section] = {name: value for name, value in values.items() if value is not _REFUSED}
     if taken["control"].get("socket") is None:  # beside the state, wherever that is
         key = next(key for key in dataclasses.fields(Control) if key.name == "socket")
-        beside = (taken["dhcp"].get("state_dir") or Dhcp().state_dir) / _STATE_SOCKET
+        beside = (taken["dhcp"].get("state_dir") or Dhcp().state_dir) / STATE_SOCKET
         socket = _take(faults, "control", key, str(beside))
         taken["control"]["socket"] = beside if socket is _REFUSED else socket
     else:
         state_dir = taken["dhcp"].get("state_dir") or Dhcp().state_dir
         if found := clash(taken["control"]["socket"], state_dir):
-            shown, beside = _plain(taken["control"]["socket"]), state_dir / _STATE_SOCKET
+            shown, beside = _plain(taken["control"]["socket"]), state_dir / STATE_SOCKET
             faults.add(f"control.socket: found {shown}, {found}; wanted a place of its own; write {_plain(beside)}")
             taken["control"]["socket"] = beside
     if taken["dhcp"].get("io") == "xdp" and not taken["dhcp"].get("interfaces"):

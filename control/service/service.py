@@ -505,13 +505,14 @@ class Service:
         return figures
 
     async def lookup(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
-        found = self.table.lookup(self.find_mac("lookup", arguments.get("mac")))
-        if found is None:
-            raise CommandFailed(
-                f"lookup: the table of generation {self.table.generation} has no host {arguments['mac']}"
-            )
-        mac = found["mac"]
-        return found | {"reason": self.reason_of(mac), "seen": self.warnings.seen_as(mac)}
+        key = self.find_mac("lookup", arguments.get("mac"))
+        found = self.table.lookup(key)
+        if found is None or self.table.pair is None:
+            missing = f"the table of generation {self.table.generation} has no host {arguments['mac']}"
+            raise CommandFailed(f"lookup: {missing}")
+        mac, known, pair = found["mac"], self.hosts_known, self.table.pair
+        boots = known.rows_of(pair, key, self.reason_of) if known is not None else []
+        return found | {"reason": self.reason_of(mac), "seen": self.warnings.seen_as(mac), "boots": boots}
 
     def reason_of(self, mac: str) -> str | None:
         """Why a machine is not answered, as the inventory says it."""

@@ -102,10 +102,11 @@ def serving(
     metrics: dict[str, Any] | None = None,
     control: dict[str, Any] | None = None,
     log: dict[str, Any] | None = None,
+    board: dict[str, Any] | None = None,
     within: Sequence[str] = (),
     **dhcp: Any,
 ) -> Iterator[Running]:
-    """snmp, metrics, log: those sections, when there are to be any; control: further keys of that one; within: a
+    """snmp, metrics, log, board: those sections, when there are to be any; control: further keys of that one; within: a
     command that becomes the service."""
     path = str(folder / "control.sock")
     fields = {
@@ -113,7 +114,7 @@ def serving(
         "refresh_interval": 3600,
     }  # fmt: skip
     conf = folder / "services.conf"
-    given = {"snmp": snmp, "metrics": metrics, "log": log}
+    given = {"snmp": snmp, "metrics": metrics, "log": log, "board": board}
     sections = {name: section for name, section in given.items() if section is not None}
     conf.write_text(json.dumps(sections | {"dhcp": fields | dhcp, "control": {"socket": path} | (control or {})}))
     argv = [*within, sys.executable, "-P", "-m", "control", "serve", "-c", str(conf)]

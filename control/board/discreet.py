@@ -1,0 +1,69 @@
+"""Explanations and packets without what does not belong on a screen that hangs on a wall.  Pure.
+
+Boot files, URLs, vendor options and keys are named and measured, never shown: whoever reads the board needs to know
+that they are there.  Shown are the values of a list of options; one that is not on it is not shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from control.explain.recent import line_of
+from control.explain.wording import purpose_of
+
+SHOWN: Final = frozenset(  # options whose values are addresses, times and kinds
+    {1, 3, 26, 28, 50, 51, 53, 54, 57, 58, 59, 61, 93, 94}
+)
+
+
+def option_row(option: Mapping[str, Any]) -> dict[str, Any]:
+    code = option["code"]
+    value = option["value"] if code in SHOWN else f"{len(option['value'])} characters, not shown here"
+    return {"code": code, "name": option["name"], "plain": purpose_of(code)[2], "value": value}
+
+
+def reply_row(reply: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if reply is None:
+        return None
+    return {
+        "message": reply["message"],
+        "address": reply["address"],
+        "route": f"{reply['destination']}, port {reply['port']}" + (f", to {reply['to_mac']}" if reply["to_mac"] else ""),
+        "bytes": reply["bytes"],
+        "has_boot_file": bool(reply["boot_file"]),
+        "options": [option_row(option) for option in reply["options"]],
+    }
+
+
+def machine(explained: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """[{"network", "by", "groups": [{"classes", "verdict", "meaning", "advice", "reply"}]}] of `explain` of a machine."""
+    return [
+        {
+            "network": network["network"],
+            "by": network["by"],
+            "groups": [
+                {
+                    "classes": group["classes"],
+                    "verdict": group["explained"]["verdict"],
+                    "meaning": group["explained"]["meaning"],
+                    "advice": group["explained"]["advice"],
+                    "reply": reply_row(group["explained"]["reply"]),
+                }
+                for group in network["groups"]
+            ],
+        }
+        for network in explained["networks"]
+    ]
+
+
+def packets(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """[{"time", "line"}] of what the flight recorders have, oldest first: who, what, from where, what became of it."""
+    return [
+        {
+            "time": datetime.fromtimestamp(record["time_ns"] / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z",
+            "line": line_of(dict(record)),
+        }
+        for record in records
+    ]

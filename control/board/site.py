@@ -1,0 +1,286 @@
+"""The board's pages: what is asked for in a URL -> HTML, and the live sections of the first page.
+
+Every page works without JavaScript; with it, the sections of the first page are replaced as they change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+import jinja2
+from markupsafe import Markup
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from control.board import discreet, figures
+from control.board.gate import COOKIE, LOGIN, Gate, Token
+from control.board.watcher import Busy, Watcher
+from control.explain import recent
+from control.explain.wording import VERDICTS
+from control.mac import parse_mac, show_mac
+from control.service_client import CallFailed, ServiceClient, Unreachable
+from fastpath.process.escape import shown
+
+log = logging.getLogger("bootstorm.board")
+
+HERE: Final = Path(__file__).parent
+TEXT_MAX: Final = 300  # characters of a name, a reason
+SECTIONS: Final = ("headline", "machines", "funnel", "stuck", "notices", "traffic", "service", "events")
+EVENTS_SHOWN: Final = 25
+HOSTS_A_PAGE: Final = 200
+PACKETS_SHOWN: Final = 50
+WARNINGS_SHOWN: Final = 20
+LOGIN_BYTES_MAX: Final = 4_096
+VIEWERS_MAX: Final = 256  # pages that are kept live
+OLDEST_S: Final = 3.0  # of what a page is loaded with
+SEND_S: Final = 20.0  # for a viewer to take what is new
+RETRY_MS: Final = 2_000
+FILTERS: Final = ("progress", "state", "name", "pool", "rack", "relay", "address")
+SHAPES: Final = {"number": figures.number, "duration": figures.duration}
+
+
+def printable(value: Any) -> Any:
+    """Text of foreign origin as it may be shown; escaping is the templates'."""
+    return shown(value, TEXT_MAX) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def templates() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "span": figures.span, "duration": figures.duration, "number": figures.number, "stage": figures.stage_words,
+        "points": lambda history, word: Markup(history.line(word)),  # noqa: S704 (numbers of ours; never cut)
+        "clock": lambda seconds: time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds)) if seconds else "never",
+    }  # fmt: skip
+    made.globals |= {"PROGRESS": figures.PROGRESS, "PHASES": figures.PHASES, "STEPS": figures.STEPS}
+    return made
+
+
+class Site:
+    """The pages of one service.  name: what the board is of, in its title."""
+
+    def __init__(self, watcher: Watcher, token: Token, name: str) -> None:
+        self.watcher = watcher
+        self.token = token
+        self.name = name
+        self.pages = templates()
+        self.viewers = 0
+        self.rendered: dict[str, tuple[int, dict[str, str]]] = {}
+
+    def app(self, hosts: frozenset[str]) -> Gate:
+        routes = [
+            Route("/", self.board),
+            Route("/live", endpoint=Live(self)),
+            Route("/hosts", self.hosts),
+            Route("/host/{subject}", self.host),
+            Route("/host/{subject}/packets", self.packets),
+            Route(LOGIN, self.login, methods=["GET", "POST"]),
+            Mount("/static", StaticFiles(directory=HERE / "static")),
+        ]
+        failures = {CallFailed: self.failed, Busy: self.failed, 404: self.missing}
+        inner = Starlette(routes=routes, exception_handlers=failures, lifespan=self.lifespan)
+        return Gate(inner, hosts, self.token)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self.watcher.follow()), group.create_task(self.watcher.follow_events())]
+            yield
+            for task in tasks:
+                task.cancel()
+
+    def page(self, template: str, status: int = 200, **said: Any) -> HTMLResponse:
+        content = self.pages.get_template(template).render(site=self.name, now_s=time.time(), **said)
+        return HTMLResponse(content, status)
+
+    # --- the first page ----------------------------------------------------------------------------------------------
+
+    async def board(self, request: Request) -> Response:
+        by = by_of(request)
+        with self.watcher.watched():
+            await self.watcher.refreshed(OLDEST_S)
+            return self.page("board.html", sections=self.sections(by), by=by)
+
+    def sections(self, by: str) -> dict[str, Markup]:
+        """Rendered once for all who look."""
+        version, made = self.rendered.get(by, (-1, {}))
+        if version != self.watcher.version:
+            said = self.said(by)
+            made = {name: self.section(name, said) for name in SECTIONS}
+            self.rendered[by] = self.watcher.version, made
+        return {name: Markup(html) for name, html in made.items()}  # noqa: S704 (the templates have escaped it)
+
+    def section(self, name: str, said: Mapping[str, Any]) -> str:
+        """One that cannot be made costs itself: a service of another build may not say all of it."""
+        try:
+            return self.pages.get_template(f"sections/{name}.html").render(said)
+        except (jinja2.UndefinedError, TypeError) as missing:
+            log.warning("section %s cannot be shown: %s", name, missing)
+            words = "The service, of another build than the board, does not say all of this; restart the board."
+            return f"<h2>{name.capitalize()}</h2>\n<p>{words}</p>"
+
+    def said(self, by: str) -> dict[str, Any]:
+        watcher = self.watcher
+        status, overview = watcher.status, watcher.overview
+        groups = figures.groups_of(overview, by) if overview is not None else []
+        return {
+            "site": self.name,
+            "by": by,
+            "kinds": figures.KINDS,
+            "status": status,
+            "totals": figures.totals_of(overview) if overview is not None else None,
+            "since_s": overview["since_s"] if overview is not None else 0,
+            "groups": groups[: figures.ROWS_SHOWN],
+            "groups_left": len(groups[figures.ROWS_SHOWN :]) + (overview or {}).get("cut", {}).get(by, 0),
+            "stuck": watcher.stuck,
+            "warnings": figures.warnings_of(status) if status is not None else [],
+            "conflicts": watcher.conflicts,
+            "history": watcher.history,
+            "shapes": SHAPES,
+            "events": figures.newest_first(watcher.events, EVENTS_SHOWN),
+            "failure": watcher.failure,
+            "failed_since_s": watcher.failed_since_s,
+            "taken_s": watcher.taken_s,
+            "looked_s": watcher.looked_s,
+            "now_s": time.time(),
+        }
+
+    # --- machines ----------------------------------------------------------------------------------------------------
+
+    async def hosts(self, request: Request) -> Response:
+        wanted = {word: request.query_params[word] for word in FILTERS if request.query_params.get(word)}
+        after = request.query_params.get("after", "0")
+        asked = wanted | {"after": int(after) if after.isdecimal() and len(after) < 19 else 0, "limit": HOSTS_A_PAGE}
+        found = await self.watcher.call("hosts", asked)
+        return self.page("hosts.html", found=found, wanted=wanted, filters=FILTERS)
+
+    async def host(self, request: Request) -> Response:
+        subject = request.path_params["subject"]
+        explained = await self.watcher.call("explain", {"mac": subject})
+        mac = explained["mac"]
+        warned = await self.watcher.call("recent", {"mac": mac, "most": WARNINGS_SHOWN})
+        known = await self.watcher.call("lookup", {"mac": mac}) if explained["state"] is not None else {}
+        return self.page(
+            "host.html", mac=mac, host=explained["host"], state=explained["state"], reason=explained["reason"],
+            rows=known.get("boots", []), networks=discreet.machine(explained), warned=warned, verdicts=VERDICTS,
+        )  # fmt: skip
+
+    async def packets(self, request: Request) -> Response:
+        subject = request.path_params["subject"]
+        mac = parse_mac(subject)
+        if mac is None:
+            mac = parse_mac((await self.watcher.call("lookup", {"mac": subject}))["mac"])
+        assert mac is not None
+        recording = await self.watcher.run(functools.partial(recorded, mac=show_mac(mac)))
+        listed = discreet.packets(recording.records)
+        return self.page("packets.html", mac=show_mac(mac), packets=listed, missed=recording.missed)
+
+    # --- the token ---------------------------------------------------------------------------------------------------
+
+    async def login(self, request: Request) -> Response:
+        if request.method == "GET":
+            return self.page("login.html", wrong=False)
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LOGIN_BYTES_MAX:
+                return PlainTextResponse("that is no token\n", 413)
+        word, _, said = body.decode("latin-1").partition("=")
+        if word != "token" or not self.token.fits(unquote_plus(said)):
+            return self.page("login.html", 403, wrong=True)
+        answer = RedirectResponse("/", 303)
+        secure = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
+        answer.set_cookie(COOKIE, self.token.cookie, httponly=True, samesite="strict", secure=secure)
+        return answer
+
+    # --- what goes wrong ---------------------------------------------------------------------------------------------
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        status = 404 if request.url.path.startswith("/host/") else 400
+        if isinstance(error, (Unreachable, Busy)):
+            status = 503
+        return self.page("error.html", status, error=str(error))
+
+    async def missing(self, _request: Request, _error: Exception) -> Response:
+        return self.page("error.html", 404, error="there is no such page")
+
+
+class Live:
+    """ASGI: server-sent events, {"now_s", "sections": {name: HTML}} of the sections that have changed.
+
+    A viewer that takes nothing for SEND_S is let go, and comes again by itself if it is still there."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.site.viewers >= VIEWERS_MAX:
+            words = f"{VIEWERS_MAX} pages are kept live already; this one is as it was loaded\n"
+            await PlainTextResponse(words, 503, {"retry-after": "30"})(scope, receive, send)
+            return
+        self.site.viewers += 1
+        try:
+            with self.site.watcher.watched():
+                await self.serve(by_of(Request(scope)), receive, send)
+        finally:
+            self.site.viewers -= 1
+
+    async def serve(self, by: str, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        telling = asyncio.ensure_future(self.tell(by, send))
+        gone = asyncio.ensure_future(disconnected(receive))
+        try:
+            done, _pending = await asyncio.wait((telling, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            telling.cancel()
+            gone.cancel()
+        if telling in done:
+            with contextlib.suppress(TimeoutError):
+                telling.result()
+
+    async def tell(self, by: str, send: Send) -> None:
+        """Raises TimeoutError."""
+        told: dict[str, str] = {}
+        head = f"retry: {RETRY_MS}\n\n"
+        async for _version in self.site.watcher.versions():
+            made = self.site.sections(by)
+            changed = {name: html for name, html in made.items() if told.get(name) != html}
+            told = dict(made)
+            said = json.dumps({"now_s": round(time.time(), 1), "sections": changed})
+            async with asyncio.timeout(SEND_S):
+                await send({"type": "http.response.body", "body": f"{head}data: {said}\n\n".encode(), "more_body": True})
+            head = ""
+
+
+async def disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def by_of(request: Request) -> str:
+    by = request.query_params.get("by", "pool")
+    return by if by in figures.KINDS else "pool"
+
+
+def recorded(client: ServiceClient, mac: str) -> recent.Recording:
+    return recent.collect(client.call, mac, PACKETS_SHOWN)
