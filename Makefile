@@ -12,9 +12,10 @@ demo: setup             ## a real DHCP client gets the document's address from t
 	$(V)/python -m bench.demo
 
 test: setup dev         ## sets everything up and runs all tests: what may share the machine at once, then the rest
-	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not browser'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
+	@echo 'not run by make test: test-board test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -41,7 +42,7 @@ debug:                  ## the same as build, with asserts that abort and bounds
 	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
 
 test-unit: dev          ## everything that needs no namespaces and no sanitizer
-	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer and not browser'
 
 test-netns: dev         ## real clients in network namespaces
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
@@ -58,6 +59,11 @@ test-inventory: dev     ## the original clusto-httpd's 251 recorded answers agai
 
 test-clients: dev       ## all real clients and many emulated machines, then a table client x case x result x time
 	$(PYTEST) -p tests.netns.clients.table -m client tests/netns
+
+test-board: dev         ## the board in Debian's Chromium, beside 10,000 machines of which 37 stand still
+	@sh tests/packages.sh tests/control/board/packages.txt
+	$(V)/pip install --quiet 'playwright>=1.50'
+	$(PYTEST) -m browser tests/control/board
 
 asan: dev               ## the packet path's tests under AddressSanitizer and UBSan
 	$(PYTEST) -m sanitizer
@@ -130,4 +136,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-inventory test-clients test-faults test-upgrade test-planted asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy house clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-inventory test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy house clean
