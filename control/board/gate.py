@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,6 +51,18 @@ def host_names(bind: tuple[str, int], names: Iterable[str]) -> frozenset[str]:
     else:
         found |= {socket.gethostname(), socket.getfqdn()}
     return frozenset(name.lower().rstrip(".") for name in found)
+
+
+def is_ours(host: str, hosts: frozenset[str]) -> bool:
+    """host: a Host field.  Off loopback any address does: nobody else can point an address at us, as he can a name."""
+    name = name_of(host)
+    if name in hosts:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return "localhost" not in hosts
 
 
 def is_loopback(host: str) -> bool:
@@ -116,7 +129,7 @@ class Gate:
     def refusal(self, scope: Scope) -> Response | None:
         """None: it may go on."""
         headers = Headers(scope=scope)
-        if name_of(headers.get("host", "")) not in self.hosts:
+        if not is_ours(headers.get("host", ""), self.hosts):
             return self.refuse(421, f"this is not {headers.get('host', '')[:80]!r}; list the name in board.names", scope)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():

@@ -40,6 +40,14 @@ def test_a_name_that_somebody_else_points_at_us_is_refused(host: str) -> None:
     assert found.status == 421 and "the board" not in found.text
 
 
+def test_off_loopback_an_address_is_a_name_of_ours() -> None:
+    app = gate(SECRET, bind=("0.0.0.0", 9970))
+    assert ask(app, "/", host="192.0.2.7:9970").status == 401
+    assert ask(app, "/", host="[2001:db8::1]:9970").status == 401
+    assert ask(app, "/", host="evil.example").status == 421
+    assert ask(gate(), "/", host="192.0.2.7").status == 421
+
+
 @pytest.mark.parametrize(
     "origin, status",
     [
