@@ -25,6 +25,7 @@ from control.service.doors.commands import Right, Rights
 
 log = logging.getLogger("bootstorm.board")
 
+BIND: Final = ("127.0.0.1", 9970)
 TOKEN_LEAST: Final = 16  # characters
 TOKEN_BYTES_MAX: Final = 4_096
 CONNECTIONS_MAX: Final = 600
@@ -39,7 +40,7 @@ class CannotServe(Exception):
 def run(config: Config) -> None:
     """Until SIGTERM or SIGINT.  Raises CannotServe."""
     board = config.board
-    host, port = board.bind
+    host, port = bind = board.bind or BIND
     token = Token(read_token(board.token_file) if board.token_file is not None else None)
     if token.secret is None and not is_loopback(host):
         raise CannotServe(
@@ -51,7 +52,7 @@ def run(config: Config) -> None:
     look_at_rights(config)
     site = Site(Watcher(str(config.control.socket)), token, board.title or socket.gethostname())
     settings = uvicorn.Config(
-        site.app(host_names(board.bind, board.names)), log_config=None, access_log=False, lifespan="on", loop="asyncio",
+        site.app(host_names(bind, board.names)), log_config=None, access_log=False, lifespan="on", loop="asyncio",
         http="h11", ws="none", server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=SHUTDOWN_S, h11_max_incomplete_event_size=16_384,
     )  # fmt: skip
@@ -71,14 +72,18 @@ def read_token(path: Path) -> str:
         finally:
             os.close(fd)
     except OSError as error:
-        raise CannotServe(f"board.token_file {path}: {error.strerror}; write a token there, or take the key away") from error
+        raise CannotServe(
+            f"board.token_file {path}: {error.strerror}; write a token there, or take the key away"
+        ) from error
     if stat.S_IMODE(mode) & 0o007:
-        raise CannotServe(f"board.token_file {path}: everybody may read it (mode {stat.S_IMODE(mode):03o}); chmod o= it")
+        raise CannotServe(
+            f"board.token_file {path}: everybody may read it (mode {stat.S_IMODE(mode):03o}); chmod o= it"
+        )
     token = content.decode("ascii", "replace").strip()
     if not TOKEN_LEAST <= len(token) <= TOKEN_BYTES_MAX or not token.isprintable() or not token.isascii():
         raise CannotServe(
-            f"board.token_file {path}: found {len(token)} characters, wanted one line of at least {TOKEN_LEAST} visible "
-            "ASCII characters, such as `openssl rand -hex 16` writes"
+            f"board.token_file {path}: found {len(token)} characters, wanted one line of at least {TOKEN_LEAST} "
+            "visible ASCII characters, such as `openssl rand -hex 16` writes"
         )
     return token
 
@@ -92,7 +97,9 @@ def listen(host: str, port: int) -> socket.socket:
         sock.bind(address)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise CannotServe(f"board.bind {host}:{port}: {why}; name an address of this machine and a free port") from error
+        raise CannotServe(
+            f"board.bind {host}:{port}: {why}; name an address of this machine and a free port"
+        ) from error
     return sock
 
 
@@ -127,12 +134,14 @@ def look_at_rights(config: Config) -> None:
         owner = control.socket.lstat().st_uid
     except OSError:  # there is no service yet, or it is nothing that we may see
         owner = 0
-    rights = Rights(frozenset({0, owner, *control.allow_uids}), frozenset(control.read_uids), frozenset(control.read_gids))
+    rights = Rights(
+        frozenset({0, owner, *control.allow_uids}), frozenset(control.read_uids), frozenset(control.read_gids)
+    )
     right = rights.of(uid, os.getgroups())
     if right is Right.CHANGE:
         log.warning(
-            "uid %d may change what is served, and the board only needs to read; give it a user of its own (board.user) "
-            "and list that in control.read_uids", uid,
+            "uid %d may change what is served, and the board only needs to read; give it a user of its own (board.user), "
+            "listed in control.read_uids", uid,
         )  # fmt: skip
     elif right is Right.NONE:
         log.warning("uid %d may not read by the control socket; list it in control.read_uids, and reload", uid)

@@ -30,7 +30,8 @@ def reply_row(reply: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "message": reply["message"],
         "address": reply["address"],
-        "route": f"{reply['destination']}, port {reply['port']}" + (f", to {reply['to_mac']}" if reply["to_mac"] else ""),
+        "route": f"{reply['destination']}, port {reply['port']}"
+        + (f", to {reply['to_mac']}" if reply["to_mac"] else ""),
         "bytes": reply["bytes"],
         "has_boot_file": bool(reply["boot_file"]),
         "options": [option_row(option) for option in reply["options"]],
@@ -38,7 +39,7 @@ def reply_row(reply: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def machine(explained: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """[{"network", "by", "groups": [{"classes", "verdict", "meaning", "advice", "reply"}]}] of `explain` of a machine."""
+    """Of `explain`: [{"network", "by", "groups": [{"classes", "verdict", "meaning", "advice", "reply"}]}]."""
     return [
         {
             "network": network["network"],

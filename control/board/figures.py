@@ -62,7 +62,7 @@ class Group:
 
 
 class Sample(NamedTuple):
-    """At a moment.  time_s: CLOCK_MONOTONIC; replies_s, requests_s: since the one before, None where it is not known."""
+    """At a moment.  time_s: CLOCK_MONOTONIC; replies_s, requests_s: since the one before, None where nobody knows."""
 
     time_s: float
     requests_s: float | None

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -40,29 +40,31 @@ HEADERS: Final = {
 }
 
 
-def host_names(bind: tuple[str, int], names: Iterable[str]) -> frozenset[str]:
-    """What may stand in the field Host, in lower case and without a port.
+class HostNames(NamedTuple):
+    """What may stand in the field Host: names in lower case and without a port; off loopback also any address, since
+    nobody else can point an address at us, as he can a name."""
 
-    bind: where the board listens; names: board.names."""
-    host = bind[0]
-    found = {host, *names}
-    if is_loopback(host):
-        found |= {"localhost", "127.0.0.1", "::1"}
-    else:
-        found |= {socket.gethostname(), socket.getfqdn()}
-    return frozenset(name.lower().rstrip(".") for name in found)
+    names: frozenset[str]
+    any_address: bool
 
-
-def is_ours(host: str, hosts: frozenset[str]) -> bool:
-    """host: a Host field.  Off loopback any address does: nobody else can point an address at us, as he can a name."""
-    name = name_of(host)
-    if name in hosts:
+    def has(self, host: str) -> bool:
+        """host: a Host field."""
+        name = name_of(host)
+        if name in self.names or not self.any_address:
+            return name in self.names
+        try:
+            ip_address(name)
+        except ValueError:
+            return False
         return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return "localhost" not in hosts
+
+
+def host_names(bind: tuple[str, int], names: Iterable[str]) -> HostNames:
+    """bind: where the board listens; names: board.names."""
+    host = bind[0]
+    ours = {"localhost", "127.0.0.1", "::1"} if is_loopback(host) else {socket.gethostname(), socket.getfqdn()}
+    found = frozenset(name.lower().rstrip(".") for name in {host, *names, *ours})
+    return HostNames(found, not is_loopback(host))
 
 
 def is_loopback(host: str) -> bool:
@@ -104,7 +106,7 @@ class Token:
 class Gate:
     """ASGI: in front of the board.  hosts: of host_names()."""
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: Token) -> None:
+    def __init__(self, app: ASGIApp, hosts: HostNames, token: Token) -> None:
         self.app = app
         self.hosts = hosts
         self.token = token
@@ -129,8 +131,10 @@ class Gate:
     def refusal(self, scope: Scope) -> Response | None:
         """None: it may go on."""
         headers = Headers(scope=scope)
-        if not is_ours(headers.get("host", ""), self.hosts):
-            return self.refuse(421, f"this is not {headers.get('host', '')[:80]!r}; list the name in board.names", scope)
+        if not self.hosts.has(headers.get("host", "")):
+            return self.refuse(
+                421, f"this is not {headers.get('host', '')[:80]!r}; list the name in board.names", scope
+            )
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
             return self.refuse(403, "asked for by a page of another site", scope)

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from control.cli.ctl import FAILED, Client
-from control.service_client import CallFailed
 from control.cli.faults_text import chain_pages, print_json
+from control.service_client import CallFailed
 from fastpath.process.escape import shown, shown_all
 
 PAGE = 500

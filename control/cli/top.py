@@ -115,7 +115,10 @@ class Picture:
             table.add_column(title)
         for host in self.stuck:
             since = figures.span(time.time() - host["stage_s"]) if host["stage_s"] else ""
-            who, why = Text(shown(host["name"] or host["mac"], NAME_MAX), style="bold"), Text(shown(host["reason"], 200))
+            who, why = (
+                Text(shown(host["name"] or host["mac"], NAME_MAX), style="bold"),
+                Text(shown(host["reason"], 200)),
+            )
             table.add_row(who, figures.stage_words(host["stage"]), since, why)
         return table
 

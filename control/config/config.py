@@ -23,15 +23,14 @@ from control.config import checks
 from control.config.checks import MAX_WORKERS as MAX_WORKERS
 from control.config.checks import SnmpUser as SnmpUser
 from control.config.places import clash
+from control.config.sections import MAX_AUTO_WORKERS, STATE_SOCKET, Board, Http, Log, Metrics
 from control.config.sections import NOBODY_BELIEVED as NOBODY_BELIEVED
-from control.config.sections import STATE_SOCKET, Board, Http, Log, Metrics
 from control.config.sections import Control as Control
 from control.config.sections import Dhcp as Dhcp
 from control.config.sections import Snmp as Snmp
 
 MAX_FILE_BYTES = 1 << 20
 MAX_FAULTS = 100
-MAX_AUTO_WORKERS = 16
 LEAST_REFRESH_INTERVAL_S = 300.0
 
 

@@ -1,4 +1,4 @@
-"""The sections and keys of services.conf: what each means, what it may be, its default, and whether it needs a restart."""
+"""The sections and keys of services.conf: what each means and may be, its default, whether a change needs a restart."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 from control.config import checks
 from control.config.bmc import Rule
-from control.config.checks import SnmpUser
+from control.config.checks import MAX_WORKERS, SnmpUser
 from control.config.classes import CLASSES, SiteClass
+
+MAX_AUTO_WORKERS = 16
 
 
 def key_of(
@@ -41,7 +43,9 @@ class Dhcp:
         checks.Check("a URL such as http://localhost:9996", checks.take_url),
         "base URL of clusto-httpd, a trailing slash is dropped; or file:///PATH, a file as `inventory load` takes it",
     )
-    update_ipmi: bool = key_of(False, checks.BOOL, "tell a server's IPMI card from the server itself and record its MAC")
+    update_ipmi: bool = key_of(
+        False, checks.BOOL, "tell a server's IPMI card from the server itself and record its MAC"
+    )
     extra_options: Mapping[str, str] = key_of(
         {},
         checks.Check('an object such as {"150": "tftp_address"}', checks.take_extra_options),
@@ -252,11 +256,10 @@ class Metrics:
 class Board:
     """`bootstorm board`, a process of its own; the service needs none of it."""
 
-    bind: tuple[str, int] = key_of(
-        ("127.0.0.1", 9970),
-        checks.Check("an address and port such as 127.0.0.1:9970", checks.take_host_port),
-        "where the board serves HTTP; beyond loopback it wants `board.token_file`",
-        default_shown='`"127.0.0.1:9970"`',
+    bind: tuple[str, int] | None = key_of(
+        None,
+        checks.nullable(checks.Check("an address and port such as 127.0.0.1:9970", checks.take_host_port)),
+        "where the board serves HTTP; null: 127.0.0.1:9970; beyond loopback it wants `board.token_file`",
     )
     user: str | None = key_of(
         None,

@@ -50,7 +50,6 @@ def interface_addresses() -> list[Address]:
     return [address for *_order, address in sorted(found)][:LINKS_MAX]
 
 
-
 def dumped(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
     """The payload of each message of the kernel's answer."""
     sock.send(_MESSAGE.pack(_MESSAGE.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, kind, 0) + body)

@@ -130,7 +130,10 @@ class Supervisor:
         kept.generation, kept.base_generation = found.generation, found.base_generation
         SiteWords(kept.site_page).dated_s = int(found.dated_s)
         self.control_due_s = now + CONTROL_WAITS_S
-        log.info("generation %d from disk is served: dhcp in services.conf and the interfaces are as they were", found.generation)
+        log.info(
+            "generation %d from disk is served: dhcp in services.conf and the interfaces are as they were",
+            found.generation,
+        )
 
     # --- processes -----------------------------------------------------------------------------------------------
 

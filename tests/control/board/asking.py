@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 HOST = "127.0.0.1:9970"
 
 
@@ -86,5 +85,3 @@ def boarding(conf: Path, port: int) -> Iterator[Board]:
             finally:
                 process.kill()
                 board.thread.join(30)
-
-

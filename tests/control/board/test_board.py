@@ -132,7 +132,13 @@ def say_the_same_as_the_status(url: str, status: dict[str, Any]) -> None:
 
 
 def names_are_escaped_and_cut(url: str) -> None:
-    for path in ("/", "/hosts", "/host/02:00:00:00:00:01", "/host/02:00:00:00:00:01/packets", "/host/02:00:00:00:00:03"):
+    for path in (
+        "/",
+        "/hosts",
+        "/host/02:00:00:00:00:01",
+        "/host/02:00:00:00:00:01/packets",
+        "/host/02:00:00:00:00:03",
+    ):
         found, page = read(url + path)
         assert found == 200, path
         assert "<script>alert" not in page and "\x1b" not in page and "\u202e" not in page, path

@@ -162,7 +162,7 @@ def a_board(folder: Path) -> Iterator[tuple[Running, Any, str, int]]:
 
 def test_a_storm_on_the_page(tmp_path: Path) -> None:
     faults: list[str] = []
-    with a_board(tmp_path) as (running, board, url, port), browser() as chromium:
+    with a_board(tmp_path) as (running, _board, url, port), browser() as chromium:
         page = page_of(chromium, faults, viewport={"width": 1600, "height": 1000}, color_scheme="dark")
         page.goto(url)
         await_tile(page, "never", HOSTS)

@@ -31,7 +31,9 @@ def test_a_bar_is_filled_by_all_machines() -> None:
 
 
 def test_those_with_stuck_machines_come_first() -> None:
-    by = {"pool": {"b": {"stuck": 0}, "a": {"stuck": 0}, "z": {"stuck": 1}, "": {"stuck": 5, "stages": {"rom-asked": 5}}}}
+    by = {
+        "pool": {"b": {"stuck": 0}, "a": {"stuck": 0}, "z": {"stuck": 1}, "": {"stuck": 5, "stages": {"rom-asked": 5}}}
+    }
     found = figures.groups_of({"by": by}, "pool")
     assert [each.name for each in found] == ["", "z", "a", "b"]
     assert found[0].reached("rom") == 5 and found[0].reached("system") == 0
@@ -78,7 +80,15 @@ def test_what_somebody_has_to_look_at(said: dict[str, Any], want: list[str]) -> 
 
 @pytest.mark.parametrize(
     "seconds, want",
-    [(None, "unknown"), (-1, "0.0 s"), (0.31, "0.3 s"), (41.2, "41 s"), (600, "10 min"), (90_000, "25 h"), (1e6, "12 days")],
+    [
+        (None, "unknown"),
+        (-1, "0.0 s"),
+        (0.31, "0.3 s"),
+        (41.2, "41 s"),
+        (600, "10 min"),
+        (90_000, "25 h"),
+        (1e6, "12 days"),
+    ],
 )
 def test_spans(seconds: float | None, want: str) -> None:
     assert figures.span(seconds) == want

@@ -98,7 +98,7 @@ def test_what_every_answer_says_to_a_browser() -> None:
 def test_the_pages_hold_to_that_policy() -> None:
     """No script, style or handler of their own: a browser would not run it, and somebody else's would look alike."""
     site = Site(Watcher("/nowhere"), Token(None), "site")
-    for path in (site.pages.loader.list_templates() if site.pages.loader is not None else ()):
+    for path in site.pages.loader.list_templates() if site.pages.loader is not None else ():
         source, _file, _fresh = site.pages.loader.get_source(site.pages, path)  # type: ignore[union-attr]
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|<script(?! src=)|\|\s*safe", source), path
 

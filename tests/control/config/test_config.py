@@ -303,7 +303,7 @@ UNKNOWN: list[tuple[Any, str]] = [
     ({"snmp": {"max_shrnk": 1}}, "snmp.max_shrnk: unknown key; did you mean dhcp.max_shrink?"),
     ({"dhpc": {}}, "dhpc: unknown key; did you mean dhcp?"),
     ({"api_url": "http://x"}, "api_url: unknown key; did you mean dhcp.api_url?"),
-    ({"qqqq": {}}, "qqqq: unknown key; wanted one of http, dhcp, snmp, control, metrics, log; remove it"),
+    ({"qqqq": {}}, "qqqq: unknown key; wanted one of http, dhcp, snmp, control, metrics, board, log; remove it"),
     ({"metrics": {"qqqq": {}}}, "metrics.qqqq: unknown key; wanted one of bind; remove it"),
     ({"dhcp": {"": 1}}, 'dhcp."": unknown key; wanted one of api_url'),
     ({"dhcp": {"a\nb": 1}}, 'dhcp."a\\nb": unknown key'),
@@ -539,6 +539,11 @@ CHANGED: dict[str, Any] = {
     "control.socket": Path("/run/c"),
     **dict.fromkeys(("control.allow_uids", "control.read_uids", "control.read_gids"), (7,)),
     "metrics.bind": ("127.0.0.1", 9100),
+    "board.bind": ("127.0.0.1", 9971),
+    "board.user": "board",
+    "board.token_file": Path("/etc/token"),
+    "board.names": ("board.example",),
+    "board.title": "dc1",
     "log.format": "json",
 }
 
