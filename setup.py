@@ -80,6 +80,8 @@ extensions = [
         "ext.surroundings",
         "ext.table",
         "ext.rows",
+        "ext.roll",
+        "ext.scan",
         "ext.builder",
         "ext.addresses",
         "ext.layout5",

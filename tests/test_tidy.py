@@ -38,7 +38,7 @@ ONE_FILE = {  # library -> the file that knows it
 PXD_ORDER = [
     "rfc2131", "wire", "verdict", "net", "mapping", "packet", "request", "classify", "parse", "overload", "leases",
     "admit", "roles", "judge", "site_classes", "encode", "frames", "answer", "record", "page", "outbox", "xsk",
-    "ledger", "sightings", "loop", "by_sockets", "by_xdp", "table", "rows",
+    "ledger", "sightings", "loop", "by_sockets", "by_xdp", "table", "rows", "roll",
 ]  # fmt: skip
 # Who may ask what time it is: processes and what a terminal shows, the talk with clusto, a stopwatch, a file's date.
 CLOCKS = (

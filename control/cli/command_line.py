@@ -422,7 +422,7 @@ def faults(client: Any, named: str | None, kind: str | None, as_json: bool) -> N
 
 
 @ctl.command()
-@click.option("--state", metavar="STATE[,...]", help="Of the row: served, disabled, no-address, conflict, ...")
+@click.option("--state", metavar="STATE[,...]", help="Of the row: served, disabled, conflict, ..., in-doubt.")
 @click.option("--stuck", is_flag=True, help="Those that do not get on with their boot, each with the reason.")
 @click.option("--never-seen", is_flag=True, help="Those that have not been heard.")
 @click.option("--progress", metavar="PROGRESS[,...]", help="never, booting, stuck, done, unknown, refused.")
@@ -431,7 +431,7 @@ def faults(client: Any, named: str | None, kind: str | None, as_json: bool) -> N
 @click.option("--rack", metavar="GLOB", help="That they are in.")
 @click.option("--relay", metavar="ADDRESS", help="By which they were heard last.")
 @click.option("--address", metavar="ADDRESS[/PREFIX]", help="That they have.")
-@click.option("--by", type=click.Choice(["pool", "rack"]), help="Only how many there are, for each pool or rack.")
+@click.option("--by", type=click.Choice(["pool", "rack", "relay"]), help="Only how many there are, for each of these.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj
 def hosts(

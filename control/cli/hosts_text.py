@@ -16,6 +16,9 @@ from control.service_client import CallFailed
 from fastpath.process.escape import shown, shown_all
 
 PAGE = 500
+FUNNEL = ("asked", "ROM", "iPXE", "system")  # asked at all; has its address in that phase, or is in a later one
+ANSWERED = ("rom-answered", "loader-answered", "system-answered")
+PROGRESS = ("booting", "stuck", "done", "unknown", "refused")
 
 
 def print_hosts(client: Client, wanted: Mapping[str, Any]) -> None:
@@ -40,19 +43,30 @@ def print_hosts(client: Client, wanted: Mapping[str, Any]) -> None:
 
 
 def print_sums(client: Client, by: str) -> None:
-    """A line for each pool or rack; exit 1 with one line on stderr when there is no answer."""
+    """A line for each pool, rack or relay; exit 1 with one line on stderr when there is no answer."""
     try:
         sums = client.call("hosts", {"by": by})
+        sums["of"] = dict(sorted(sums["of"].items()))
         if client.as_json:
             click.echo(json.dumps(sums, indent=2))
             return
-        columns = ("never", "booting", "stuck", "done", "unknown", "refused")
-        click.echo(f"{by:<24}" + "".join(f"{word:>10}" for word in columns))
-        for name, progress in sums["of"].items():
-            click.echo(f"{shown(name) or '(in none)':<24}" + "".join(f"{progress[word]:>10,}" for word in columns))
+        click.echo(f"{by:<24}" + "".join(f"{word:>9}" for word in ("never", *FUNNEL, *PROGRESS)))
+        for name, counts in sums["of"].items():
+            named = shown(name) or ("(directly)" if by == "relay" else "(in none)")
+            click.echo(f"{named:<24}" + "".join(f"{many:>9,}" for many in sum_columns(counts)))
     except CallFailed as failed:
         click.echo(f"bootstorm: {shown(str(failed))}", err=True)
         sys.exit(FAILED)
+
+
+def sum_columns(counts: Mapping[str, Any]) -> Iterator[int]:
+    """Of one pool, rack or relay, under the heads above.  The funnel: who has come at least so far in this boot."""
+    yield counts["never"]
+    stages, reached = list(counts["stages"]), list(counts["stages"].values())  # in the order in which a boot has them
+    yield sum(reached)
+    for stage in ANSWERED:
+        yield sum(reached[stages.index(stage) :])
+    yield from (counts[word] for word in PROGRESS)
 
 
 def pages_of(client: Client, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -75,7 +89,8 @@ def pages_of(client: Client, wanted: Mapping[str, Any]) -> Iterator[dict[str, An
 def render_host(host: Mapping[str, Any], now_s: float) -> str:
     name = host["name"] + (" (BMC)" if host["role"] == "bmc" else "")
     addresses = ",".join(host["addresses"]) or "-"
-    line = f"{name:<20}  {host['mac']}  {addresses:<15}  {host['state']:<11}  "
+    state = host["state"] + (", in doubt" if host.get("in_doubt") else "")
+    line = f"{name:<20}  {host['mac']}  {addresses:<15}  {state:<11}  "
     if host["progress"] == "never":
         return f"{line}not heard" + (f": {host['reason']}" if host["reason"] else "")
     line += f"{host['stage']:<15}  {host['progress']:<7}  for {span(now_s - host['stage_s'])}"

@@ -51,6 +51,7 @@ from control.service.lookups import Lookups
 from control.service.losses import losses
 from control.service.machines import hosts as host_list
 from control.service.machines import recorder
+from control.service.machines.host_commands import HostCommands
 from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
 from control.service.watch import follow, watched_path
@@ -320,7 +321,6 @@ class Service:
             "refresh": self.refresh,
             "diff": self.diff,
             "faults": self.faults,
-            "hosts": self.hosts,
             "rollback": self.rollback,
             "lookup": self.lookup,
             "explain": self.explain,
@@ -328,6 +328,7 @@ class Service:
             "recent": self.recent,
             "packets": self.packets,
             "observed": self.observed,
+            **HostCommands(self.hosts_known, lambda: self.table.pair, self.reason_of).handlers(),
             **DiscoveryCommands(self.coordinator).handlers(),
         }
 
@@ -388,7 +389,7 @@ class Service:
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": self.boot_port_status(),
             "config_refused": self.config_refused[:CONFIG_REFUSED_SHOWN],
-            "boots": await self.hosts_known.totals(table.pair) if self.hosts_known is not None else None,
+            "boots": await self.hosts_known.scans.totals(table.pair) if self.hosts_known is not None else None,
             "mode": self.settings.mode,
             "slowed_down_ns": self.settings.brake_ns if any(self.settings.brake_ns) else None,  # by a bench
             "io": self.io,
@@ -485,16 +486,6 @@ class Service:
             return await self.refresher.faults.page(named, kind, arguments.get("after", 0), limit)
         except WrongFilter as wrong:
             raise CommandFailed(f"faults: {wrong}") from wrong
-
-    async def hosts(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
-        if self.hosts_known is None:
-            raise CommandFailed("hosts: the supervisor, of an older build, keeps no boot ledger; restart the service")
-        try:
-            if arguments.get("by") is not None:
-                return await self.hosts_known.sums(self.table.pair, arguments["by"])
-            return await self.hosts_known.page(self.table.pair, arguments, self.reason_of)
-        except host_list.WrongFilter as wrong:
-            raise CommandFailed(f"hosts: {wrong}") from wrong
 
     async def rollback(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         try:

@@ -1,15 +1,15 @@
-"""ext/ledger.pxd and ledger.pyx: what a machine's requests make of its entry, and all rows looked through beside it."""
+"""ext/ledger.pxd, ledger.pyx, roll.pyx: what a machine's requests make of its entry, and rows looked for beside it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from ext.builder import Builder, Surroundings
 from ext.classify import ClientClass
-from ext.ledger import PROGRESS, TALLY_BYTES, Ledger, Roll, create_ledger, is_ledger
+from ext.ledger import Ledger, create_ledger, is_ledger
+from ext.roll import IN_DOUBT_BIT, PROGRESS, Roll
 from ext.rows import Numbers
 from ext.table import STATES, Generation, Pair
 from ext.verdict import Verdict
@@ -47,14 +47,6 @@ def paired(base_rows: Any, delta_rows: Any = None, gone: Any = ()) -> Pair:
     for key in gone:
         builder.add_tombstone(key)
     return Pair(base, sealed(builder, 2, Numbers([base], base)))
-
-
-@pytest.fixture
-def ledger() -> Iterator[Ledger]:
-    fd = create_ledger()
-    made = Ledger(fd)
-    os.close(fd)
-    yield made
 
 
 class Machine:
@@ -218,29 +210,6 @@ def test_an_entry_outlives_generations(ledger: Ledger) -> None:
     assert Machine(ledger, delta, 4).row()["stage"] == "rom-answered"
 
 
-def counted(pair: Pair, ledger: Ledger, now_s: int, piece: int) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
-    roll, tally, place = Roll(pair, ledger), bytearray(TALLY_BYTES), 0
-    while place < len(roll):
-        place = roll.count(place, piece, tally, now_s)
-    found: tuple[dict[str, dict[str, int]], dict[str, int]] = Roll.tallied(tally)
-    return found
-
-
-@pytest.mark.parametrize("piece", [1, 2, 100])
-def test_totals_add_up_to_the_rows_that_count(ledger: Ledger, piece: int) -> None:
-    base = [(n, b"h%d" % n, "served", n) for n in range(1, 8)] + [(8, b"h8", "conflict", 0)]
-    pair = paired(base, [(2, b"h2", "disabled", 0), (9, b"h9", "served", 9)], gone=[3])
-    Machine(ledger, pair, 1).boot(ROM)
-    Machine(ledger, pair, 9).boot(SYSTEM)
-    states, stages = counted(pair, ledger, START_S, piece)
-    assert {state: sum(found.values()) for state, found in states.items() if any(found.values())} == {
-        "served": 6, "disabled": 1, "conflict": 1,
-    }  # fmt: skip
-    assert states["served"] == {"never": 4, "booting": 0, "stuck": 0, "done": 1, "unknown": 1, "refused": 0}
-    assert {stage: many for stage, many in stages.items() if many} == {"rom-answered": 1, "system-answered": 1}
-    assert sum(map(len, states.values())) == len(PROGRESS) * (len(STATES) - 1)
-
-
 def test_rows_are_looked_for(ledger: Ledger) -> None:
     pair = paired([(n, b"h%d" % n, "served", n) for n in range(1, 6)], [(6, b"h6", "conflict", 0)], gone=[5])
     ledger.note(pair, 2, 0, int(Verdict.OFFERED), ROM, 1, START_S, DISCOVER, 0x0A000001)
@@ -259,6 +228,20 @@ def test_rows_are_looked_for(ledger: Ledger) -> None:
     place, some = roll.look(0, 2, START_S, ALL, ALL)
     assert [roll.row(at, START_S)["mac"] for at in some] == [1, 2] and roll.name(some[0]) == b"h1"
     assert roll.look(place, 100, START_S, ALL, ALL)[1][0] == 2, "the next page begins there"
+
+
+def test_rows_in_doubt_are_looked_for_beside_the_states(ledger: Ledger) -> None:
+    pair = paired([(n, b"h%d" % n, "served", n) for n in range(1, 5)] + [(5, b"h5", "conflict", 0)])
+    doubtful = bytearray(4 * 10)
+    doubtful[4 * pair.number_of(3, 0)] = 1
+    roll = Roll(pair, ledger, doubtful=bytes(doubtful))
+
+    def found(states: int) -> list[int]:
+        return [roll.row(place, START_S)["mac"] for place in roll.look(0, 100, START_S, states, ALL)[1]]
+
+    assert found(IN_DOUBT_BIT) == [3] and found(IN_DOUBT_BIT | 1 << STATE["conflict"]) == [3, 5]
+    assert [place for place in range(5) if roll.row(place, START_S)["in_doubt"]] == [2]
+    assert Roll(pair, ledger).look(0, 100, START_S, IN_DOUBT_BIT, ALL)[1] == []
 
 
 # --- over a restart ---------------------------------------------------------------------------------------------------

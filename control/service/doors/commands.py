@@ -103,6 +103,7 @@ COMMANDS: Mapping[str, Command] = {
         },
         costly=True,
     ),
+    "overview": Command(READ, costly=True),
     "refresh": Command(CHANGE, {"wait": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),
     "rollback": Command(CHANGE),
     "adopt": Command(CHANGE, {"mac": TEXT}),

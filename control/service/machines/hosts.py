@@ -1,4 +1,4 @@
-"""Every host of the table and how far it is: `ctl hosts`, the totals of `ctl status`, and the boot ledger on disk.
+"""Every host of the table and how far it is: `ctl hosts`, and the boot ledger on disk.
 
 What stands in the ledger is the workers' (ext/ledger.pxd).  A million rows are looked through in pieces, between which
 control's loop goes on.
@@ -12,36 +12,33 @@ import logging
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
-from ext.ledger import GROUP_BYTES, PROGRESS, TALLY_BYTES, Ledger, Roll
+from ext.ledger import Ledger
+from ext.roll import PROGRESS
 from ext.table import STATES, Pair
 
 from control.discovery.statefile import open_new, read_file, write_all
 from control.explain.sentences import WORDS
 from control.mac import parse_mac, show_mac
 from control.service.doors.commands import HOSTS_A_PAGE
-from control.service.machines.whereabouts import POOL, RACK, Whereabouts
+from control.service.machines.scans import Scans, WrongFilter
+from control.service.machines.whereabouts import POOL, RACK, Index, Whereabouts
 
 log = logging.getLogger("bootstorm.ledger")
 
-COUNTED_AT_ONCE: Final = 50_000  # rows: a millisecond
 LOOKED_AT_ONCE: Final = 20_000
 NAMES_AT_ONCE: Final = 2_000
-TOTALS_S: Final = 1.0  # one count for all who ask within that time
 MACS_NAMED: Final = 8
 FILE: Final = "ledger"  # in dhcp.state_dir
 FILE_BYTES_MAX: Final = 1 << 28  # nearly four million machines
 PHASES: Final = {"rom": "its ROM", "loader": "iPXE", "system": "a system"}
-STATE_NAMES: Final = tuple(name for name in STATES if name != "tombstone")
-
-
-class WrongFilter(ValueError):
-    """What is asked for cannot be; says what was found and what was wanted."""
+JUDGED_BY: Final = ("habit", "habit_s", "ends")  # of Roll.row(): for the sentence, which says it
+IN_DOUBT: Final = "in-doubt"  # among the states that are asked for: IN_DOUBT_BIT of ext/roll.pyx
+STATE_NAMES: Final = (*(name for name in STATES if name != "tombstone"), IN_DOUBT)
 
 
 class NotFound(ValueError):
@@ -82,10 +79,7 @@ class Hosts:
         self.ledger = Ledger(fd)
         self.whereabouts = whereabouts
         self.path = state_dir / FILE
-        self.counted: dict[str, Any] = {}
-        self.counted_s = 0.0
-        self.counted_of: Pair | None = None
-        self.turn = asyncio.Lock()
+        self.scans = Scans(self.ledger, whereabouts)
 
     # --- on disk -----------------------------------------------------------------------------------------------------
 
@@ -128,50 +122,6 @@ class Hosts:
 
     # --- all ---------------------------------------------------------------------------------------------------------
 
-    async def totals(self, pair: Pair | None) -> dict[str, Any]:
-        """{"since_s", "states": {state: {progress: rows}}, "stages": {stage: rows}}."""
-        if pair is None:
-            return {"since_s": self.ledger.since_s, "states": {}, "stages": {}}
-        async with self.turn:
-            if self.counted_of is pair and time.monotonic() - self.counted_s < TOTALS_S:
-                return self.counted
-            roll, tally, place, now_s = self.roll(pair), bytearray(TALLY_BYTES), 0, self.ledger.now_s()
-            while place < len(roll):
-                place = roll.count(place, COUNTED_AT_ONCE, tally, now_s)
-                await asyncio.sleep(0)
-            states, stages = Roll.tallied(tally)
-            self.counted = {"since_s": self.ledger.since_s, "states": states, "stages": stages}
-            self.counted_s, self.counted_of = time.monotonic(), pair
-        return self.counted
-
-    def roll(self, pair: Pair) -> Roll:
-        return Roll(pair, self.ledger, self.whereabouts.placed, self.whereabouts.ends)
-
-    async def sums(self, pair: Pair | None, kind: str) -> dict[str, Any]:
-        """{"since_s", "of": {name of a container of a kind: {progress: rows}}}; "" is of those that are in none.
-
-        An object in several counts in each of them.  Raises WrongFilter."""
-        if kind not in (POOL, RACK):
-            raise WrongFilter(f"by {kind[:40]!r}: wanted {POOL} or {RACK}")
-        found: dict[str, Counter[str]] = {}
-        if pair is not None:
-            groups = self.whereabouts.groups
-            roll, counts, place, now_s = self.roll(pair), bytearray(GROUP_BYTES * len(groups)), 0, self.ledger.now_s()
-            while place < len(roll):
-                place = roll.count_groups(place, COUNTED_AT_ONCE, counts, now_s)
-                await asyncio.sleep(0)
-            for group, progress in enumerate(Roll.counted(counts)):
-                for name in self.whereabouts.of_kind(group, kind) or [""]:
-                    found.setdefault(name, Counter()).update(progress)
-        of = {name: dict(progress) for name, progress in sorted(found.items()) if progress.total()}
-        return {"since_s": self.ledger.since_s, "of": of}
-
-    def rows_of(self, pair: Pair, mac: int, reason_of: Callable[[str], str | None]) -> list[dict[str, Any]]:
-        """What `ctl hosts` says of the card that has a MAC, and of the BMC that has it."""
-        roll, now_s = self.roll(pair), self.ledger.now_s()
-        places = [place for role in (0, 1) if (place := roll.place_of(mac, role)) >= 0]
-        return [described(roll.row(place, now_s), reason_of, self.whereabouts) for place in places]
-
     async def page(
         self, pair: Pair | None, arguments: Mapping[str, Any], reason_of: Callable[[str], str | None]
     ) -> dict[str, Any]:
@@ -184,7 +134,8 @@ class Hosts:
         told: dict[str, Any] = {**times, "generation": 0, "base": 0, "hosts": [], "more": False}
         if pair is None:
             return told | {"after": 0}
-        roll, now_s = self.roll(pair), self.ledger.now_s()
+        roll, now_s = await self.scans.roll(pair), self.ledger.now_s()
+        index = self.whereabouts.index
         hosts = told["hosts"]
         told |= {"generation": pair.top.number, "base": pair.base.number}
         until_s = time.perf_counter() + 0.25
@@ -197,7 +148,7 @@ class Hosts:
                 if len(hosts) == limit:
                     after = at
                     break
-                hosts.append(described(roll.row(at, now_s), reason_of, self.whereabouts))
+                hosts.append(described(roll.row(at, now_s), reason_of, index))
             place = after
             await asyncio.sleep(0)
         return told | {"after": place, "more": place < len(roll)}
@@ -207,7 +158,7 @@ class Wanted:
     """The filters of `ctl hosts`.  Raises WrongFilter."""
 
     def __init__(self, arguments: Mapping[str, Any], whereabouts: Whereabouts) -> None:
-        self.states = bits("state", arguments.get("state"), STATE_NAMES, STATES)
+        self.states = bits("state", arguments.get("state"), STATE_NAMES, (*STATES, IN_DOUBT))
         self.progress = bits("progress", arguments.get("progress"), PROGRESS, PROGRESS)
         named = arguments.get("name")
         self.name = (
@@ -221,6 +172,8 @@ class Wanted:
             raise WrongFilter(f"{wrong}; wanted an IPv4 address, and for --address perhaps a prefix") from wrong
         self.first, self.last = int(network.network_address), int(network.broadcast_address)
 
+        if IN_DOUBT in str(arguments.get("state")).split(",") and whereabouts.doubtful is None:
+            raise WrongFilter("which hosts are in doubt is known once the inventory has been read")
         asked = [(kind, arguments[kind]) for kind in (POOL, RACK) if arguments.get(kind) is not None]
         if asked and not whereabouts.placed:
             raise WrongFilter("which containers hosts are in is known once the inventory has been read")
@@ -246,22 +199,26 @@ def bits(what: str, said: Any, words: tuple[str, ...], order: tuple[str, ...]) -
     return found
 
 
-def described(row: dict[str, Any], reason_of: Callable[[str], str | None], whereabouts: Whereabouts) -> dict[str, Any]:
+def described(row: dict[str, Any], reason_of: Callable[[str], str | None], index: Index) -> dict[str, Any]:
     """A row of Roll as it is told."""
     mac, group = show_mac(row["mac"]), row.pop("group")
-    return row | {
-        "containers": whereabouts.containers(group),
+    company = f"its pool ({index.company_name(group)})" if index.is_pool(group) else index.company_name(group)
+    refused = reason_of(mac) if row["state"] not in ("served", "proxied") else None
+    found = {
+        "containers": list(index.groups[group]) if group < len(index.groups) else [],
         "mac": mac,
         "role": "bmc" if row["role"] else "host",
         "name": row["name"].decode("utf-8", "replace"),
         "addresses": [str(IPv4Address(address)) for address in row["addresses"]],
         "relay": str(IPv4Address(row["relay"])) if row["relay"] is not None else None,
-        "reason": why(row, reason_of(mac) if row["state"] not in ("served", "proxied") else None),
+        "reason": why(row, refused, company),
     }
+    return {name: value for name, value in (row | found).items() if name not in JUDGED_BY}
 
 
-def why(row: Mapping[str, Any], reason: str | None) -> str:
-    """In a sentence, where a machine stands that is not done; "" of one that is."""
+def why(row: Mapping[str, Any], reason: str | None, company: str) -> str:
+    """In a sentence, where a machine stands that is not done; "" of one that is.  company: whose machines tell how far
+    its boot goes, where nothing else does."""
     if row["progress"] == "never":
         return reason or ""
     phase, _, step = row["stage"].partition("-")
@@ -276,5 +233,15 @@ def why(row: Mapping[str, Any], reason: str | None) -> str:
         return f"{who} has no answer: {row['verdict']}"
     if step == "offered" and row["state"] == "served":
         return f"{who} was offered its address and does not take it: the offer does not arrive, or does not please it"
+    return f"{who} has its address, and what it boots has not asked yet; {expectation(row, phase, company)}"
+
+
+def expectation(row: Mapping[str, Any], phase: str, company: str) -> str:
+    """Why more is expected of a machine that has its address."""
+    if row["habit"]:
+        within = f", nine of ten within {row['habit_s']} s" if row["habit_s"] else ""
+        return f"most machines of {company} went on to {PHASES[row['habit']]}{within}"
     took_s = row["took_s"][0 if phase == "rom" else 1]
-    return f"{who} has its address, and what it boots has not asked yet; the boots before took {took_s} s"
+    if row["ends"] and not took_s:
+        return f"by boot_ends it goes on to {PHASES[row['ends']]}"
+    return f"the boots before took {took_s} s"

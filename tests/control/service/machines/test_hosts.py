@@ -21,7 +21,8 @@ from ext.verdict import Verdict
 from control.cli.command_line import main
 from control.cli.hosts_text import span
 from control.mac import show_mac
-from control.service.machines.hosts import Hosts, NotFound, WrongFilter, mac_of
+from control.service.machines.hosts import Hosts, NotFound, mac_of
+from control.service.machines.scans import WrongFilter
 from control.service.machines.whereabouts import Whereabouts
 from tests.control.serving import Running, children, may_serve, serving
 from tests.ext.packets import discover
@@ -91,13 +92,27 @@ def test_hosts_by_containers(tmp_path: Path) -> None:
     assert host["containers"] == ["/basicrack/r2", "/pool/db"]
     hosts.ledger.note(pair, MACS[2], 0, int(Verdict.ACKED), ROM, 1, hosts.ledger.now_s(), REQUEST)
     assert names(asked(hosts, pair, progress="done")) == ["r1-n3"], "its boots end in the ROM"
-    sums = asyncio.run(hosts.sums(pair, "pool"))["of"]
+    sums = asyncio.run(hosts.scans.sums(pair, "pool"))["of"]
     assert {name: (each["never"], each["done"]) for name, each in sums.items()} == {
         "": (4, 0), "db": (0, 1), "web": (2, 0),
     }  # fmt: skip
-    assert set(asyncio.run(hosts.sums(pair, "rack"))["of"]) == {"", "r1", "r2"}
-    with pytest.raises(WrongFilter, match="pool or rack"):
-        asyncio.run(hosts.sums(pair, "x"))
+    assert set(asyncio.run(hosts.scans.sums(pair, "rack"))["of"]) == {"", "r1", "r2"}
+    with pytest.raises(WrongFilter, match="pool, rack or relay"):
+        asyncio.run(hosts.scans.sums(pair, "x"))
+
+
+def test_hosts_in_doubt(tmp_path: Path) -> None:
+    hosts, pair = known(tmp_path), rack()
+    with pytest.raises(WrongFilter, match="known once the inventory has been read"):
+        asked(hosts, pair, state="served,in-doubt")
+    doubtful = bytearray(4 * (pair.number_of(MACS[2]) + 1))
+    doubtful[4 * pair.number_of(MACS[2])] = 1
+    hosts.whereabouts.take({"doubtful": bytes(doubtful)})
+    assert names(asked(hosts, pair, state="in-doubt")) == ["r1-n3"]
+    assert names(asked(hosts, pair, state="in-doubt,conflict")) == ["r1-n3", "bad\x1b[31m"]
+    assert [host["in_doubt"] for host in asked(hosts, pair, address="10.1.0.2/31")["hosts"]] == [False, True]
+    hosts.whereabouts.take({"doubtful": b""})
+    assert names(asked(hosts, pair, state="in-doubt")) == []
 
 
 @pytest.mark.parametrize(
@@ -143,12 +158,13 @@ def test_a_machine_by_its_name_or_address() -> None:
 def test_totals_are_of_all_rows(tmp_path: Path) -> None:
     hosts, pair = known(tmp_path), rack()
     hosts.ledger.note(pair, MACS[0], 0, int(Verdict.ACKED), 0, 1, hosts.ledger.now_s(), REQUEST)
-    totals = asyncio.run(hosts.totals(pair))
+    totals = asyncio.run(hosts.scans.totals(pair))
     assert totals["states"]["served"] == {
         "never": 5, "booting": 0, "stuck": 0, "done": 1, "unknown": 0, "refused": 0,
     }  # fmt: skip
     assert sum(sum(each.values()) for each in totals["states"].values()) == len(MACS)
-    assert asyncio.run(hosts.totals(None))["states"] == {}
+    assert totals["progress"]["never"] == 6 and totals["progress"]["done"] == 1 == totals["relays"][""]["done"]
+    assert asyncio.run(hosts.scans.totals(None))["states"] == {}
 
 
 def test_a_damaged_file_is_named_and_costs_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -227,8 +243,15 @@ def test_the_ledger_of_a_running_service(tmp_path: Path) -> None:
         assert heard(running, tmp_path, MACS[0], 3, 6)["requests"] == 6, "its successor goes on counting"
         status = running.status()["boots"]
         assert status["states"]["served"]["never"] == 6 and status["stages"]["system-asked"] == 1
+        assert running.ctl("overview", {})["totals"] == {
+            name: status[name] for name in ("states", "stages", "progress")
+        }
+        (by_pool,) = running.ctl("hosts", {"by": "pool"})["of"].items()
+        assert by_pool[0] == "p" and {word: by_pool[1][word] for word in status["progress"]} == status["progress"]
         ran = CliRunner().invoke(main, ["ctl", "--socket", str(tmp_path / "control.sock"), "hosts", "--never-seen"])
         assert ran.exit_code == 0 and ran.stdout.count("not heard") == 6 and "6 hosts; nothing is known" in ran.stdout
+        ran = CliRunner().invoke(main, ["ctl", "--socket", str(tmp_path / "control.sock"), "hosts", "--by", "relay"])
+        assert ran.exit_code == 0 and ran.stdout.splitlines()[1].split()[:4] == ["(directly)", "0", "1", "1"]
         since_s = running.ctl("hosts", {})["since_s"]
     with serving(tmp_path, f"file://{path}") as running:
         running.wait_for(r"of 1 machines it is known how far they were")

@@ -1,0 +1,148 @@
+"""All rows of a pair beside the boot ledger: each row once, and how far its machine is.  Inline, since it is read a million
+rows at a time (ext/roll.pyx, ext/scan.pyx)."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+
+from ext.leases cimport DISABLED, PROXIED, TOMBSTONE, Lease, Table, is_answered, number_of
+from ext.ledger cimport (PHASE_NONE, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM, STEP_ANSWERED, STEP_ASKED, STEP_MASK, Entry,
+                         ledger_key)
+from ext.table cimport Pair
+from ext.verdict cimport NAKED, NOTED_RELEASE
+
+
+cdef enum:
+    PATIENCE_S = 60                # who asks or was offered something, and is not further after this, is stuck
+    LATE_S = 60                    # beyond what the boots before took from one phase to the next,
+    FIRST_TIME_S = 240             # and what a machine may take of which no boot before is known
+    STATE_COUNT = 8
+    STAGE_COUNT = 9                # that there are, each Phase with each Step
+    NO_STAGE = 255
+
+
+cdef enum Progress:                # of a row's machine
+    NEVER                          # not heard since the ledger began
+    BOOTING
+    STUCK
+    DONE                           # has its address, and goes no further by what is known
+    UNKNOWN                        # has an address in an early phase, and nobody knows whether that is all
+    REFUSED                        # asks, and by the inventory's word has no answer to expect
+    PROGRESS_COUNT
+
+
+cdef struct Habit:                 # 8 bytes; of a group: what most machines of its company do (Scan.habits)
+    uint16_t end                   # the Phase that more than half of those heard have reached; 0: of too few is known
+    uint16_t took_s[2]             # nine of ten went on so soon from the answer in ROM, and in LOADER; 0: nobody has
+    uint16_t reserved
+
+
+cdef struct Rows:                  # what a Roll is about
+    const Table *base
+    const Table *delta
+    const Entry *entries           # of the ledger
+    uint8_t *replaced              # a bit for each lease of the base: the delta has another word about that row
+    const uint32_t *group_of_number
+    const uint8_t *end_of_group    # the Phase in which boots end; 0: not said
+    const Habit *habit_of_group
+    const uint32_t *doubt_of_number
+    uint32_t group_count
+    uint32_t end_count
+    uint32_t habit_count
+    uint32_t doubt_count
+
+
+cdef class Roll:
+    cdef Rows rows
+    cdef readonly Pair pair
+    cdef readonly object ledger
+    cdef readonly bytes groups, ends, habits, doubtful
+
+
+cdef inline uint32_t places_of(const Rows *rows) noexcept nogil:
+    return rows.base.lease_count + rows.delta.lease_count
+
+
+cdef inline const Lease *row_at(const Rows *rows, uint32_t place) noexcept nogil:
+    """NULL: none that counts stands there."""
+    cdef const Lease *lease
+    if place < rows.base.lease_count:
+        if rows.replaced[place >> 3] >> (place & 7) & 1:
+            return NULL
+        return rows.base.leases + place
+    lease = rows.delta.leases + (place - rows.base.lease_count)
+    if lease.state == TOMBSTONE:
+        return NULL
+    return lease
+
+
+cdef inline uint32_t after(const Rows *rows, uint32_t place) noexcept nogil:
+    if place >= rows.base.lease_count:
+        return place + rows.delta.leases[place - rows.base.lease_count].lease_count
+    return place + rows.base.leases[place].lease_count
+
+
+cdef inline uint32_t group_at(const Rows *rows, uint32_t number) noexcept nogil:
+    return rows.group_of_number[number] if number < rows.group_count else 0
+
+
+cdef inline uint8_t end_at(const Rows *rows, uint32_t group) noexcept nogil:
+    return rows.end_of_group[group] if group < rows.end_count else 0
+
+
+cdef inline bint is_in_doubt(const Rows *rows, uint32_t number) noexcept nogil:
+    return number < rows.doubt_count and rows.doubt_of_number[number] != 0
+
+
+cdef inline uint8_t stage_place(uint8_t stage) noexcept nogil:
+    """In STAGES; NO_STAGE: it is none."""
+    cdef uint8_t phase = stage >> PHASE_SHIFT, step = stage & STEP_MASK
+    if phase == PHASE_NONE or phase > PHASE_SYSTEM or step > STEP_ANSWERED:
+        return NO_STAGE
+    return <uint8_t>((phase - PHASE_ROM) * 3 + step)
+
+
+cdef inline bint is_end_unknown(const Entry *entry, uint8_t phase, uint8_t end) noexcept nogil:
+    """Neither the inventory nor a boot before says how far the machine's boots go."""
+    return (end == 0 and entry.reached >> PHASE_SHIFT <= phase
+            and (entry.boots <= 1 or entry.reached & STEP_MASK == STEP_ASKED))
+
+
+cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s, uint8_t end,
+                                 const Habit *habit) noexcept nogil:
+    """end: the Phase in which the machine's boots end, 0 where nobody says; habit: what its company does, or NULL."""
+    cdef uint8_t stage = entry.stage
+    cdef uint8_t phase = stage >> PHASE_SHIFT
+    cdef bint is_late = now_s > entry.stage_s and now_s - entry.stage_s > PATIENCE_S
+    cdef bint is_told = stage & STEP_MASK == STEP_ANSWERED
+    cdef const uint16_t *took
+    cdef uint32_t took_s
+    if entry.key != ledger_key(lease):
+        return NEVER
+    if not is_answered(lease.state):
+        return REFUSED if lease.state == DISABLED else STUCK
+    if lease.state == PROXIED:     # its ACK is another server's, and so is all that its system asks
+        is_told = stage & STEP_MASK != STEP_ASKED or phase == PHASE_SYSTEM
+    elif entry.verdict >= NAKED and entry.verdict != NOTED_RELEASE:
+        return STUCK if is_late else BOOTING
+    if not is_told:
+        return STUCK if is_late else BOOTING
+    if phase >= PHASE_SYSTEM or (end != 0 and phase >= end):
+        return DONE
+    if phase == PHASE_NONE:
+        return UNKNOWN
+    took = entry.took_s[phase - PHASE_ROM]
+    took_s = max(took[0], took[1])
+    if is_end_unknown(entry, phase, end):
+        if habit == NULL or habit.end <= phase:
+            return UNKNOWN
+        took_s = habit.took_s[phase - PHASE_ROM]
+    elif end == 0 and entry.reached >> PHASE_SHIFT <= phase:
+        return DONE
+    if took_s == 0 and entry.reached >> PHASE_SHIFT <= phase:
+        took_s = FIRST_TIME_S
+    return STUCK if now_s > entry.stage_s and now_s - entry.stage_s > took_s + <uint32_t>LATE_S else BOOTING
+
+
+cdef inline Progress progress_at(const Rows *rows, const Lease *lease, const Entry *entry, int64_t now_s,
+                                 uint32_t group) noexcept nogil:
+    return progress_of(lease, entry, <uint32_t>now_s, end_at(rows, group),
+                       rows.habit_of_group + group if group < rows.habit_count else NULL)
