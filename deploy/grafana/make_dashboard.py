@@ -82,6 +82,24 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "Boots",
+        (
+            Panel(
+                "Machines by progress",
+                (('bootstorm_machines{@, progress!="never"} > 0', "{{instance}} {{progress}}"),),
+                about="Rows of the table, cards and BMCs; those that were not heard are left out.",
+            ),
+            Panel(
+                "Furthest stage of the present boot",
+                (("bootstorm_stage_machines{@} > 0", "{{instance}} {{stage}}"),),
+            ),
+            Panel(
+                "Stuck, by relay",
+                (('bootstorm_relay_machines{@, progress="stuck"} > 0', "{{instance}} {{relay}}"),),
+            ),
+        ),
+    ),
+    (
         "Losses and load",
         (
             Panel(

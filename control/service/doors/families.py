@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ext.page import SEND_ERROR_NAMES
+from ext.roll import PROGRESS
+from ext.roll import STAGES as BOOT_STAGES
 from ext.verdict import Verdict
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
@@ -238,5 +240,25 @@ def of_losses(status: Status) -> Iterator[Metric]:
         yield queues
 
 
-# What else the packet path comes to tell (how long a reply took, by relay, by stage of a boot) gets a line of its own.
-FAMILIES: tuple[Callable[[Status], Iterator[Metric]], ...] = (infos, plain, by_label, of_workers, of_losses)
+def of_boots(status: Status) -> Iterator[Metric]:
+    """How far machines' boots are, as `ctl hosts` says it of each."""
+    progress, stages = at(status, ("boots", "progress")) or {}, at(status, ("boots", "stages")) or {}
+    words = "Rows of the table by the progress of their machines (ctl hosts)."
+    machines_ = GaugeMetricFamily(PREFIX + "machines", words, labels=["progress"])
+    for word in PROGRESS:
+        machines_.add_metric([word], progress.get(word, 0))
+    words = "Machines heard, by the furthest stage of their present boot."
+    reached = GaugeMetricFamily(PREFIX + "stage_machines", words, labels=["stage"])
+    for stage in BOOT_STAGES:
+        reached.add_metric([stage], stages.get(stage, 0))
+    words = "Machines heard, by the relay of their last request: the 64 with the most, direct for none, other."
+    by_relay = GaugeMetricFamily(PREFIX + "relay_machines", words, labels=["relay", "progress"])
+    relays: dict[str, dict[str, int]] = {"": {}, "other": {}} | (at(status, ("boots", "relays")) or {})
+    for relay, counts in relays.items():
+        for word in PROGRESS[1:]:  # never is said of nobody who was heard
+            by_relay.add_metric([relay or "direct", word], counts.get(word, 0))
+    yield from (machines_, reached, by_relay)
+
+
+# What else the packet path comes to tell gets a line of its own.
+FAMILIES: tuple[Callable[[Status], Iterator[Metric]], ...] = (infos, plain, by_label, of_workers, of_losses, of_boots)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ext.page import SEND_ERROR_NAMES
+from ext.roll import PROGRESS, STAGES
 from ext.verdict import Verdict
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -56,6 +57,9 @@ def labels_of(found: Iterable[Metric], name: str) -> set[str]:
         ("refresh_stage_seconds", {"fetch", "parse", "plan", "build", "pack", "publish", "ack"}),
         ("part_failed", {"traps", "boot_port", "strangers", "xdp", "discovery_journal"}),
         ("inventory", {"ok", "stale", "down"}),
+        ("machines", {"never", "booting", "stuck", "done", "unknown", "refused"}),
+        ("stage_machines", set(STAGES)),
+        ("relay_machines", {"direct", "other", "booting", "stuck", "done", "unknown", "refused"}),
     ],
 )
 def test_every_name_is_there_from_the_start(status: dict[str, Any], name: str, wanted: set[str]) -> None:
@@ -118,6 +122,23 @@ def test_losses_as_the_status_has_them() -> None:
     assert PREFIX + "host_udp_rcvbuf_errors" not in {family.name for family in families.families(unread)}
 
 
+def test_machines_as_the_status_has_them() -> None:
+    counts = dict.fromkeys(PROGRESS, 0)
+    boots = {
+        "progress": counts | {"never": 4, "stuck": 3},
+        "stages": dict.fromkeys(STAGES, 0) | {"rom-offered": 3},
+        "relays": {"10.1.0.254": counts | {"stuck": 2}, "": counts | {"stuck": 1}},
+    }
+    said = {
+        (s.name, *s.labels.values()): s.value for f in families.families(STATUS | {"boots": boots}) for s in f.samples
+    }
+    assert said["bootstorm_machines", "never"] == 4 and said["bootstorm_machines", "stuck"] == 3
+    assert said["bootstorm_stage_machines", "rom-offered"] == 3
+    stuck = [said["bootstorm_relay_machines", relay, "stuck"] for relay in ("10.1.0.254", "direct", "other")]
+    assert stuck == [2, 1, 0]
+    assert list(families.of_boots(STATUS | {"boots": None})), "of a supervisor without a ledger"
+
+
 def test_each_name_stands_for_one_thing_and_says_what() -> None:
     found = list(families.families(STATUS))
     assert [name for name, count in Counter(family.name for family in found).items() if count > 1] == []
@@ -152,7 +173,7 @@ def test_the_table_of_metrics_is_the_code_s() -> None:
 
 
 def largest() -> dict[str, Any]:
-    """A status of 64 workers; of the hosts none has a series, however many there are."""
+    """A status of 64 workers and as many relays as are told; of the hosts none has a series, however many there are."""
     worker = STATUS["workers"][0] | {"frames_lost": 1, "records_left_out": 0, "heartbeat_age_s": 0.01}
     queues = [
         {"worker": slot, "queue": queue, "bytes": 12345, "peak_bytes": 67890, "limit_bytes": 1 << 28}
@@ -163,6 +184,7 @@ def largest() -> dict[str, Any]:
         "hosts": 1_000_000,
         "workers": [worker | {"slot": slot} for slot in range(64)],
         "losses": {"udp_rcvbuf_errors": 1, "queues": queues},
+        "boots": {"relays": {f"10.1.{n}.254": dict.fromkeys(PROGRESS, 12345) for n in range(64)}},
     }
 
 
