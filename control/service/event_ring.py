@@ -25,8 +25,8 @@ STRANGERS_PER_S, STRANGERS_BURST = 10.0, 100.0  # anybody can make them up; thos
 GAP: Final = "gap"
 
 # Each place has a room of its own, so that what packets give rise to pushes out nothing of what the service says.
-SERVICE, HOSTS, STRANGERS = "service", "hosts", "strangers"
-PLACES: Final = {SERVICE: 4_096, HOSTS: 4_096, STRANGERS: 1_024}
+SERVICE, HOSTS, BOOTS, STRANGERS = "service", "hosts", "boots", "strangers"
+PLACES: Final = {SERVICE: 4_096, HOSTS: 4_096, BOOTS: 2_048, STRANGERS: 1_024}
 KINDS: Final[dict[str, tuple[str, str]]] = {  # -> place, what it is (docs/operations.md has the same table)
     "control-started": (SERVICE, "a control process began; what was noted by the one before it is gone"),
     "process-replaced": (SERVICE, "a process of the service ended, and another one has its place"),
@@ -49,6 +49,9 @@ KINDS: Final[dict[str, tuple[str, str]]] = {  # -> place, what it is (docs/opera
     "refused": (HOSTS, "it was sent a NAK"),
     "declined": (HOSTS, "it declined its address, which somebody else uses"),
     "abandoned": (HOSTS, "its packet ended three workers"),
+    "machine-stuck": (HOSTS, "its boot does not get on, and why; of very many at once the number"),
+    "machine-unstuck": (HOSTS, "a machine that was stuck has come further, or boots anew"),
+    "stage-reached": (BOOTS, "the furthest stage of a machine's boot; of very many at once the number"),
     "boot-loop": (HOSTS, "it asks again and again in one stage of its boot"),
     "cloned-client-id": (HOSTS, "several machines have one client-id"),
     "shared-address": (HOSTS, "several cards of a host use one address"),

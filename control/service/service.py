@@ -51,6 +51,7 @@ from control.service.lookups import Lookups
 from control.service.losses import losses
 from control.service.machines import hosts as host_list
 from control.service.machines import recorder
+from control.service.machines.boot_events import BootEvents
 from control.service.machines.host_commands import HostCommands
 from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
@@ -172,6 +173,9 @@ class Service:
                 group.create_task(self.follow_file(), name="file")
                 group.create_task(self.coordinator.run(), name="discovery")
                 group.create_task(self.open_metrics(), name="metrics")
+                if self.hosts_known is not None:
+                    events = BootEvents(self.hosts_known, lambda: self.table.pair, self.reason_of, self.ring.note)
+                    group.create_task(events.run(), name="boots")
                 await self.stopped.wait()
                 raise Stopped
         except* Stopped:
