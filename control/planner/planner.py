@@ -368,7 +368,7 @@ class Planner:
         stages.done("pack")
         self.progress("build", 4, 4)
         kept = carried | held
-        report = self.report_of(assembled, silenced, done, held)
+        report = self.report_of(assembled, silenced, done, held, carried)
         self.report_refresh(done, report, changes, published, stages, len(kept))
 
     def sealed(self, assembled: Assembled, number: int, around: Surroundings, confirmed_s: float) -> int:
@@ -400,7 +400,9 @@ class Planner:
             return set()
         return self.flips.note(keys_of(changes), pair.content_hash, full.content_hash)
 
-    def report_of(self, assembled: Assembled, silenced: Silenced, done: Compilation, held: set[int]) -> int:
+    def report_of(
+        self, assembled: Assembled, silenced: Silenced, done: Compilation, held: set[int], carried: set[int]
+    ) -> int:
         """The report of a refresh; who is held is a doubt, too."""
         pair = self.served.pair
         assert pair is not None
@@ -412,7 +414,10 @@ class Planner:
             )
             assembled.faults.blame(name, reason, "flips")
             done.doubts.append(f"{name} {reason}")
-        more = self.whereabouts.of_refresh(pair, done)
+        doubted = self.with_their_objects(held)
+        if done.lost:
+            doubted = doubted | self.served.view().of_objects(done.objects_lost()) & carried
+        more = self.whereabouts.of_refresh(pair, done, doubted)
         return self.report_with(silenced, assembled.faults, assembled.reasons, more=more)
 
     def report_refresh(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -54,13 +54,18 @@ def write_memfd(content: Any) -> int:
 
 
 class Whereabouts:
-    """The group of each row number, as control was told last."""
+    """The group of each row number, and which are in doubt, as control was told last."""
 
     def __init__(self) -> None:
-        self.placed = b""
+        self.placed = self.doubtful = b""
 
-    def of_refresh(self, pair: Pair, done: Compilation) -> dict[str, Any]:
-        """ "placed": all, unless that is as it was; "groups": what they are."""
+    def of_refresh(self, pair: Pair, done: Compilation, doubted: Collection[int]) -> dict[str, Any]:
+        """ "placed": all, unless that is as it was; "groups": what they are; "doubtful": 1 of each row number that
+        stays as it was, empty where none does.  doubted: keys of these."""
+        self.doubtful = grouped(pair, [(array("Q", doubted), array("I", [1]) * len(doubted))]) if doubted else b""
+        return {"doubtful": self.doubtful} | self.placed_now(pair, done)
+
+    def placed_now(self, pair: Pair, done: Compilation) -> dict[str, Any]:
         if self.placed and done.kept_segments == len(done.segments):
             return {"groups": done.groups.told(done.rules.frame)}
         parts = [(part.keys, part.groups) for part in (*done.segments.values(), *done.stale.values())]
@@ -82,4 +87,8 @@ class Whereabouts:
         if not keys:
             return {}
         self.placed = grouped(pair, [(keys, found)], self.placed)
-        return {"placed": self.placed, "groups": groups.told(inventory)}
+        told: dict[str, Any] = {"placed": self.placed, "groups": groups.told(inventory)}
+        if self.doubtful:  # what was read and decided about is in doubt no more
+            self.doubtful = grouped(pair, [(keys, array("I", [0]) * len(keys))], self.doubtful)
+            told["doubtful"] = self.doubtful
+        return told

@@ -8,6 +8,9 @@ from typing import Any
 from control.planner.planner import Planner
 from tests.control.inventories import Site
 from tests.control.planning import Control, Inventory, mac, refresh, site, text
+from tests.control.spoiling import http
+
+CRASH = http("no", "500 Oops")
 
 
 def told(control: Control, number: int) -> Any:
@@ -49,6 +52,30 @@ def test_a_look_up_tells_of_its_row(planner: Planner, control: Control, inventor
     content.store_in(inventory.store)
     planner.look_up([text(7)], [])
     assert told(control, 7) == (["b"], "") and told(control, 2) == (["a"], "")
+
+
+def doubted(control: Control, hosts: int) -> list[int]:
+    """Numbers of the hosts that the last report has in doubt."""
+    doubtful = array("I", control.report()["doubtful"])
+    numbers = [control.pair().number_of(mac(host)) for host in range(1, hosts + 1)]
+    return [host for host, row in enumerate(numbers, 1) if row and row < len(doubtful) and doubtful[row]]
+
+
+def test_what_stays_as_it_was_is_told_by_row(planner: Planner, control: Control, inventory: Inventory) -> None:
+    """A pool that cannot be read; a look-up takes a host out of it; and then it can be read again."""
+    refresh(planner, inventory, site(6, pools=("red", "blue")))
+    assert control.report()["doubtful"] == b""
+    inventory.spoiled = {"name=red&prefetch_attrs": CRASH}
+    planner.refresh(False)
+    assert doubted(control, 6) == [2, 4, 6] and control.last.kept_hosts == 3
+    content = site(6, gone={2}, pools=("red", "blue"))
+    content.host("h2", "10.1.0.12", mac=text(2), pools=["blue"], dhcp={})
+    content.store_in(inventory.store)
+    inventory.spoiled = {}
+    planner.look_up([text(2)], [])
+    assert doubted(control, 6) == [4, 6]
+    planner.refresh(False)
+    assert control.report()["doubtful"] == b""
 
 
 def test_where_boots_end(planner: Planner, control: Control, inventory: Inventory) -> None:
