@@ -5,7 +5,7 @@ them are counted by ext/scan.pyx.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 
 from ext.leases cimport *
@@ -156,6 +156,16 @@ cdef class Roll:
                 continue
             found.append(at)
         return place, found
+
+    def place_of(self, mac: int, role: int) -> int:
+        """Of a row; -1: there is none."""
+        cdef const Rows *rows = &self.rows
+        cdef uint64_t key = (<uint64_t>1 << 63) | (<uint64_t>role << 48) | <uint64_t>mac
+        cdef const Lease *found = find_in(rows.delta, key)
+        if found != NULL:
+            return -1 if found.state == TOMBSTONE else <int64_t>(rows.base.lease_count + (found - rows.delta.leases))
+        found = find_in(rows.base, key)
+        return <int64_t>(found - rows.base.leases) if found != NULL else -1
 
     def name(self, uint32_t place) -> bytes:
         cdef uint32_t in_base = self.rows.base.lease_count

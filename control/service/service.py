@@ -506,7 +506,7 @@ class Service:
             missing = f"the table of generation {self.table.generation} has no host {arguments['mac']}"
             raise CommandFailed(f"lookup: {missing}")
         mac, known, pair = found["mac"], self.hosts_known, self.table.pair
-        boots = known.rows_of(pair, key, self.reason_of) if known is not None else []
+        boots = await known.rows_of(pair, key, self.reason_of) if known is not None else []
         return found | {"reason": self.reason_of(mac), "seen": self.warnings.seen_as(mac), "boots": boots}
 
     def reason_of(self, mac: str) -> str | None:
