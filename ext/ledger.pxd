@@ -28,6 +28,7 @@ cdef enum:
     STEP_MASK = 3                  # and the step below
     OF_ROW = 0x80
     SILENT = 0x40
+    STAYS = 0x20                   # of a message that must not say a class: RFC 2131 table 5
 
 
 cdef enum Phase:                   # of a boot, by who asks
@@ -116,7 +117,8 @@ cdef inline void open_book(Book *book, LedgerHead *head) noexcept nogil:
         book.of_class[i] = <uint8_t>(phase_of(i) << PHASE_SHIFT)
     for i in range(64):
         if i < GO_ON and is_of_row(i):
-            book.of_verdict[i] = <uint8_t>(OF_ROW | (SILENT if i > NOTED_DECLINE else 0) | step_of(i))
+            book.of_verdict[i] = <uint8_t>(OF_ROW | (SILENT if i > NOTED_DECLINE else 0) | step_of(i)
+                                           | (STAYS if i == NOTED_RELEASE or i == NOTED_DECLINE else 0))
 
 
 cdef inline void begin_boot(Entry *entry, uint8_t stage, uint32_t now_s) noexcept nogil:
@@ -132,7 +134,7 @@ cdef inline void go_further(Entry *entry, uint8_t stage, uint32_t now_s) noexcep
     if stage >> PHASE_SHIFT != left and entry.stage & STEP_MASK == STEP_ANSWERED and left < PHASE_SYSTEM:
         took = entry.took_s[left - PHASE_ROM]
         took[1] = took[0]
-        took[0] = <uint16_t>min(now_s - entry.stage_s, <uint32_t>0xffff)
+        took[0] = <uint16_t>max(<uint32_t>1, min(now_s - entry.stage_s, <uint32_t>0xffff))   # 0: not known
     entry.stage = stage
     entry.stage_s = now_s
 
@@ -175,6 +177,9 @@ cdef inline void enter(const Book *book, const Lease *lease, const Request *requ
         memset(entry, 0, sizeof(Entry))
         entry.key = key
         entry.first_s = book.now_s
+    if cython.unlikely(what & STAYS):
+        client = entry.client_class
+        stage = entry.stage if entry.stage != 0 else <uint8_t>(PHASE_SYSTEM << PHASE_SHIFT | STEP_ANSWERED)
     if stage != entry.stage:
         advance(entry, stage, book.now_s, request)
     entry.last_s = book.now_s

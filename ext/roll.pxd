@@ -137,7 +137,7 @@ cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_
         took_s = habit.took_s[phase - PHASE_ROM]
     elif end == 0 and entry.reached >> PHASE_SHIFT <= phase:
         return DONE
-    if took_s == 0 and entry.reached >> PHASE_SHIFT <= phase:
+    if took_s == 0:
         took_s = FIRST_TIME_S
     return STUCK if now_s > entry.stage_s and now_s - entry.stage_s > took_s + <uint32_t>LATE_S else BOOTING
 

@@ -17,7 +17,7 @@ from ext.verdict import Verdict
 ALL = (1 << 16) - 1
 START_S = 1_700_000_000
 ROM, LOADER, SYSTEM = int(ClientClass.UEFI_X64), int(ClientClass.IPXE_HTTP), int(ClientClass.OS)
-DISCOVER, REQUEST = 1, 3
+DISCOVER, REQUEST, DECLINE, RELEASE = 1, 3, 4, 7
 STATE = {name: number for number, name in enumerate(STATES)}
 
 
@@ -165,6 +165,65 @@ def test_who_went_further_before_is_stuck_when_it_takes_longer(ledger: Ledger) -
     assert [machine.row(later)["progress"] for later in (1, 160, 161)] == ["booting", "booting", "stuck"]
     machine.boot(LOADER, 200)
     assert machine.row()["progress"] == "booting"
+
+
+def test_the_first_reboot_since_the_ledger_began_has_its_five_minutes(ledger: Ledger) -> None:
+    """Of a machine that ran when the ledger began, the system alone is known: nobody knows how long its ROM takes."""
+    machine = Machine(ledger, paired(ONE))
+    machine.say(SYSTEM, Verdict.ACKED, message=REQUEST)
+    machine.boot(ROM, 3600)
+    assert progress(machine, 1, 120, 300, 301) == ["booting", "booting", "booting", "stuck"]
+
+
+def test_a_boot_that_goes_by_ipxe_for_the_first_time_has_its_five_minutes(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for client in (ROM, SYSTEM):
+        machine.boot(client, 90)
+    machine.boot(ROM, 3600)
+    machine.boot(LOADER, 20)
+    assert progress(machine, 1, 120, 300, 301) == ["booting", "booting", "booting", "stuck"]
+
+
+def test_where_boot_ends_is_said_the_first_reboot_has_its_five_minutes(ledger: Ledger) -> None:
+    """docs/inventory.md: stuck after 5 minutes, also at its first boot."""
+    pair = paired(ONE)
+    machine = Machine(ledger, pair)
+    machine.say(SYSTEM, Verdict.ACKED, message=REQUEST)
+    machine.boot(ROM, 3600)
+    groups = bytearray(4 * (pair.number_of(1) + 1))
+    groups[4 * pair.number_of(1)] = 1
+    roll = Roll(pair, ledger, bytes(groups), b"\0\3")
+    assert [roll.row(0, machine.now_s + later)["progress"] for later in (1, 120, 301)] == [
+        "booting",
+        "booting",
+        "stuck",
+    ]
+
+
+def test_a_proxied_machine_may_take_as_long_as_it_took_before(ledger: Ledger) -> None:
+    """Its ACK is another server's, and is never seen here."""
+    machine = Machine(ledger, paired([(1, b"a", "proxied", 0)]))
+    for _ in range(3):
+        machine.say(ROM, Verdict.OFFERED_PROXY, 3600)
+        machine.say(SYSTEM, Verdict.IGNORED_PROXY, 100)
+    machine.say(ROM, Verdict.OFFERED_PROXY, 3600)
+    assert progress(machine, 1, 90, 301) == ["booting", "booting", "stuck"]
+
+
+def test_who_gives_its_address_back_is_not_stuck(ledger: Ledger) -> None:
+    """systemd-networkd does so when a machine is shut down; the ledger may have begun after its last renewal."""
+    machine = Machine(ledger, paired(ONE))
+    machine.say(SYSTEM, Verdict.NOTED_RELEASE, message=RELEASE)
+    assert progress(machine, 3600) == ["done"]
+
+
+def test_a_rom_that_declines_is_still_a_rom(ledger: Ledger) -> None:
+    """RFC 2131, table 5: a DECLINE and a RELEASE must not have option 60, so that they look like a system's."""
+    machine = Machine(ledger, paired(ONE))
+    machine.boot(ROM)
+    machine.say(SYSTEM, Verdict.NOTED_DECLINE, message=DECLINE)
+    row = machine.row()
+    assert (row["stage"], row["took_s"]) == ("rom-answered", [0, 0])
 
 
 def test_who_ended_there_before_is_done(ledger: Ledger) -> None:
