@@ -27,6 +27,7 @@ from control.sources.reasons import clipped
 
 DATAGRAM_BYTES_MAX = 1536
 FAULT_CHARS_MAX = 500
+NAME_CHARS_MAX = 255  # of an object; no message of DHCP is that short, and db01 or cafe is a name
 DATAGRAM_HEAD_BYTES = 48  # of a datagram's row besides its payload
 PIECE_BYTES, PIECE_DATAGRAMS = 48 << 10, 256  # of a capture in one request to the console, which takes 64 KiB
 _HEX = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2}[\s:]*)+)")
@@ -158,7 +159,7 @@ def ask(subject: str, call: Callable[[str, dict[str, Any]], Any]) -> dict[str, A
             "frames": capture.frames,
             "skipped": capture.skipped,
         }
-    if parse_mac(subject) is None and _HEX.fullmatch(subject.strip()) is not None:
+    if len(subject) > NAME_CHARS_MAX and _HEX.fullmatch(subject.strip()) is not None:
         return dict(call("explain", {"datagram": read_hex(subject)}))
     return dict(call("explain", {"mac": subject}))
 

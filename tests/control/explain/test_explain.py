@@ -21,7 +21,16 @@ from control.cli.command_line import main
 from control.cli.explain_text import RENDER, plain_what
 from control.config.config import Dhcp
 from control.explain.classes import discover, said_by_firmware
-from control.explain.command import NOTHING, Unexplained, explain, from_hosts, from_state, parse_interface, read_hex
+from control.explain.command import (
+    NOTHING,
+    Unexplained,
+    ask,
+    explain,
+    from_hosts,
+    from_state,
+    parse_interface,
+    read_hex,
+)
 from control.explain.explainer import Explainer
 from control.explain.offline import Interface, Unusable, assumed, open_table, placed
 from control.explain.wording import CLASSES, PLAIN, PURPOSES, VERDICTS, stage_of
@@ -563,3 +572,15 @@ def test_the_faults_of_a_machine_and_a_count_of_the_others(
     for fault in found["faults"]:
         assert f"fault: {fault['object']}: {fault['reason']} [{fault['kind']}]\n" in said
     assert f"{others} faults of other objects; `bootstorm lint` lists them\n" in said
+
+
+@pytest.mark.parametrize("name", ["db01", "fe02", "ad01", "cafe"])
+def test_a_name_that_could_be_octets_is_a_name_to_explain(name: str) -> None:
+    said: list[dict[str, Any]] = []
+
+    def call(_command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        said.append(arguments)
+        return {}
+
+    ask(name, call)
+    assert said == [{"mac": name}]
