@@ -140,8 +140,8 @@ def look_at_rights(config: Config) -> None:
     right = rights.of(uid, os.getgroups())
     if right is Right.CHANGE:
         log.warning(
-            "uid %d may change what is served, and the board only needs to read; give it a user of its own (board.user), "
-            "listed in control.read_uids", uid,
+            "uid %d may change what is served, while a board only reads; give it a user of its own, board.user, "
+            "which control.read_uids lists", uid,
         )  # fmt: skip
     elif right is Right.NONE:
         log.warning("uid %d may not read by the control socket; list it in control.read_uids, and reload", uid)

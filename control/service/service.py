@@ -122,7 +122,7 @@ class Service:
             self.config, self.table, self.publish, begin.generation, planner, self.make_way, note=note
         )
         ledger, state_dir = fds.perhaps("ledger"), Path(begin.settings.state_dir)
-        self.hosts_known = host_list.Hosts(ledger, state_dir, self.refresher.whereabouts) if ledger >= 0 else None
+        self.hosts_known = host_list.open_hosts(ledger, state_dir, self.refresher.whereabouts)
         self.lookups = Lookups(
             self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui, on_found=self.on_found
         )

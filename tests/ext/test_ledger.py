@@ -167,6 +167,10 @@ def test_who_went_further_before_is_stuck_when_it_takes_longer(ledger: Ledger) -
     assert machine.row()["progress"] == "booting"
 
 
+def progress(machine: Machine, *later_s: int) -> list[str]:
+    return [machine.row(each)["progress"] for each in later_s]
+
+
 def test_the_first_reboot_since_the_ledger_began_has_its_five_minutes(ledger: Ledger) -> None:
     """Of a machine that ran when the ledger began, the system alone is known: nobody knows how long its ROM takes."""
     machine = Machine(ledger, paired(ONE))

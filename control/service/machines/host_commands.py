@@ -40,7 +40,5 @@ class HostCommands:
 
     def with_ledger(self, command: str) -> Hosts:
         if self.known is None:
-            raise CommandFailed(
-                f"{command}: the supervisor, of an older build, keeps no boot ledger; restart the service"
-            )
+            raise CommandFailed(f"{command}: there is no boot ledger that this build can read; the log says why")
         return self.known

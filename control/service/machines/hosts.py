@@ -17,7 +17,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
-from ext.ledger import Ledger
+from ext.ledger import Ledger, is_ledger
 from ext.roll import PROGRESS
 from ext.table import STATES, Pair
 
@@ -25,7 +25,7 @@ from control.discovery.statefile import open_new, read_file, write_all
 from control.explain.sentences import WORDS
 from control.mac import parse_mac, show_mac
 from control.service.doors.commands import HOSTS_A_PAGE
-from control.service.machines.scans import Scans, WrongFilter
+from control.service.machines.scans import UNPLACED, Scans, WrongFilter
 from control.service.machines.whereabouts import POOL, RACK, Index, Whereabouts
 
 log = logging.getLogger("bootstorm.ledger")
@@ -70,6 +70,15 @@ def mac_of(pair: Pair | None, text: str) -> int:
     raise NotFound(
         f"{text!r} is no MAC address, wanted one such as 00:11:22:33:44:55, or a name or an address that the table has"
     )
+
+
+def open_hosts(fd: int, state_dir: Path, whereabouts: Whereabouts) -> Hosts | None:
+    """fd: -1 where the supervisor keeps no ledger.  None then, and for one of another layout: between an installation
+    and the upgrade, which makes one that this build reads."""
+    if fd >= 0 and not is_ledger(fd):
+        log.warning("the boot ledger is of another layout than this build's; the upgrade begins a new one")
+        return None
+    return Hosts(fd, state_dir, whereabouts) if fd >= 0 else None
 
 
 class Hosts:
@@ -134,14 +143,15 @@ class Hosts:
         """Hosts that fit, from a place on.  "after": where the next page begins; "more": whether there is one.
 
         The places are of one base and delta: "generation" says of which.  Raises WrongFilter."""
-        wanted = Wanted(arguments, self.whereabouts)
         place, limit = int(arguments.get("after", 0)), int(arguments.get("limit", HOSTS_A_PAGE))
         times = {"since_s": self.ledger.since_s, "now_s": int(time.time())}
         told: dict[str, Any] = {**times, "generation": 0, "base": 0, "hosts": [], "more": False}
         if pair is None:
+            Wanted(arguments, self.whereabouts)
             return told | {"after": 0}
         roll, now_s = await self.scans.roll(pair), self.ledger.now_s()
-        index = self.whereabouts.index
+        # Of the state that the roll is of: a refresh that ends meanwhile may number the groups otherwise.
+        index, wanted = self.whereabouts.index, Wanted(arguments, self.whereabouts)
         hosts = told["hosts"]
         told |= {"generation": pair.top.number, "base": pair.base.number}
         until_s = time.perf_counter() + 0.25
@@ -182,7 +192,7 @@ class Wanted:
             raise WrongFilter("which hosts are in doubt is known once the inventory has been read")
         asked = [(kind, arguments[kind]) for kind in (POOL, RACK) if arguments.get(kind) is not None]
         if asked and not whereabouts.placed:
-            raise WrongFilter("which containers hosts are in is known once the inventory has been read")
+            raise WrongFilter(UNPLACED)
         self.groups: bytes | None = None
         for kind, pattern in asked:
             fitting = whereabouts.fitting(kind, pattern)
@@ -228,7 +238,7 @@ def why(row: Mapping[str, Any], reason: str | None, company: str) -> str:
     if row["progress"] == "never":
         return reason or ""
     phase, _, step = row["stage"].partition("-")
-    who = PHASES[phase]
+    who = PHASES.get(phase, "it")  # none: it was looked at while a worker began the entry
     if row["state"] not in ("served", "proxied"):
         return reason or WORDS.get(row["verdict"], row["verdict"])
     if row["verdict"] in WORDS:
@@ -239,7 +249,8 @@ def why(row: Mapping[str, Any], reason: str | None, company: str) -> str:
         return f"{who} has no answer: {row['verdict']}"
     if step == "offered" and row["state"] == "served":
         return f"{who} was offered its address and does not take it: the offer does not arrive, or does not please it"
-    return f"{who} has its address, and what it boots has not asked yet; {expectation(row, phase, company)}"
+    has = "has its address" if row["state"] == "served" else "was told what to boot"
+    return f"{who} {has}, and what it boots has not asked yet; {expectation(row, phase, company)}"
 
 
 def expectation(row: Mapping[str, Any], phase: str, company: str) -> str:
@@ -250,4 +261,4 @@ def expectation(row: Mapping[str, Any], phase: str, company: str) -> str:
     took_s = row["took_s"][0 if phase == "rom" else 1]
     if row["ends"] and not took_s:
         return f"by boot_ends it goes on to {PHASES[row['ends']]}"
-    return f"the boots before took {took_s} s"
+    return f"the boots before took {took_s} s" if took_s else "no boot before says how long that takes"

@@ -27,6 +27,7 @@ CONTAINERS_TOLD: Final = 500  # of each kind: those with the most stuck, then wi
 RELAYS_TOLD: Final = 64
 RELAY: Final = "relay"
 KINDS: Final = (POOL, RACK, RELAY)
+UNPLACED: Final = "which containers hosts are in is known once the inventory has been read"
 OTHER: Final = "other"  # relays beyond those that are told
 
 
@@ -114,6 +115,8 @@ class Scans:
         if kind not in KINDS:
             raise WrongFilter(f"by {kind[:40]!r}: wanted {', '.join(KINDS[:-1])} or {KINDS[-1]}")
         of: dict[str, Any] = {}
+        if kind != RELAY and not self.whereabouts.placed:
+            raise WrongFilter(UNPLACED)
         if pair is not None:
             counted = await self.count(pair)
             of = counted.relays if kind == RELAY else (await self.containers(counted, kind, None))[0]
@@ -129,7 +132,7 @@ class Scans:
         counted = await self.count(pair)
         async with self.telling:
             if not counted.told:
-                told = {kind: await self.containers(counted, kind, CONTAINERS_TOLD) for kind in (POOL, RACK)}
+                told = {kind: await self.told(counted, kind) for kind in (POOL, RACK)}
                 told[RELAY] = counted.relays, counted.relays_cut
                 counted.told = {
                     "since_s": self.ledger.since_s,
@@ -140,6 +143,10 @@ class Scans:
                     "cut": {kind: cut for kind, (_of, cut) in told.items()},
                 }
         return counted.told
+
+    async def told(self, counted: Counted, kind: str) -> tuple[dict[str, dict[str, Any]], int]:
+        """As containers(); nothing before it is known who is where."""
+        return await self.containers(counted, kind, CONTAINERS_TOLD) if self.whereabouts.placed else ({}, 0)
 
     async def containers(self, counted: Counted, kind: str, most: int | None) -> tuple[dict[str, dict[str, Any]], int]:
         """Those of a kind that have rows, at most so many, and how many more there are."""

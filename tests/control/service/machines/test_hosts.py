@@ -24,6 +24,9 @@ from control.mac import show_mac
 from control.service.machines.hosts import Hosts, NotFound, mac_of
 from control.service.machines.scans import WrongFilter
 from control.service.machines.whereabouts import Whereabouts
+from control.service_client import CallFailed
+from fastpath.protocol import Fds
+from tests.control.refreshing import Ctl, commanded
 from tests.control.serving import Running, children, may_serve, serving
 from tests.ext.packets import discover
 from tests.ext.test_ledger import REQUEST, paired
@@ -259,3 +262,37 @@ def test_the_ledger_of_a_running_service(tmp_path: Path) -> None:
         running.ctl("refresh", {"wait": True})
         assert told(running, progress="booting,stuck")["h1"]["requests"] == 6
         assert abs(running.ctl("hosts", {})["since_s"] - since_s) <= 1
+
+
+@pytest.mark.parametrize("stage", [0, 0x13, 0xFF])
+def test_a_damaged_entry_costs_nobody_the_list(tmp_path: Path, stage: int) -> None:
+    """A worker writes its key before its stage, and control may look in between; or a worker that was taken over."""
+    hosts, pair = known(tmp_path), rack()
+    hosts.ledger.note(pair, MACS[0], 0, int(Verdict.OFFERED), ROM, 1, hosts.ledger.now_s())
+    os.pwrite(hosts.ledger.fd, bytes([stage]), 4096 + pair.number_of(MACS[0]) * 64 + 50)
+    assert len(names(asked(hosts, pair))) == len(MACS)
+
+
+def test_sums_are_not_told_before_it_is_known_who_is_where(tmp_path: Path) -> None:
+    """As `--pool` is not: "(in none)" for everybody would be taken for the truth."""
+    hosts, pair = known(tmp_path), rack()
+    with pytest.raises(WrongFilter, match="known once the inventory has been read"):
+        asyncio.run(hosts.scans.sums(pair, "pool"))
+    told = asyncio.run(hosts.scans.overview(pair))
+    assert told["by"]["pool"] == told["by"]["rack"] == {} and sum(told["totals"]["progress"].values()) == len(MACS)
+
+
+def test_control_starts_beside_a_ledger_of_another_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between installation and SIGUSR2 control may be replaced by the installed code's; the supervisor is the old one.
+    Workers let such a ledger be."""
+    fd, perhaps = create_ledger(), Fds.perhaps
+    os.pwrite(fd, (2).to_bytes(4, "little"), 4)  # the version
+    monkeypatch.setattr(Fds, "perhaps", lambda fds, name: fd if name == "ledger" else perhaps(fds, name))
+
+    async def scenario(ctl: Ctl) -> None:
+        assert (await ctl.status())["boots"] is None
+        with pytest.raises(CallFailed, match="hosts: there is no boot ledger that this build can read"):
+            await ctl("hosts")
+
+    commanded(f"file://{tmp_path}/none.csv", tmp_path, scenario)
+    os.close(fd)
