@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import grp
+import importlib
 import logging
 import os
 import pwd
@@ -48,14 +49,16 @@ def run(config: Config) -> None:
             f"or 127.0.0.1:{port} behind a proxy that asks who it is"
         )
     listener = listen(host, port)
-    become(board.user)
-    look_at_rights(config)
     site = Site(Watcher(str(config.control.socket)), token, board.title or socket.gethostname())
     settings = uvicorn.Config(
         site.app(host_names(bind, board.names)), log_config=None, access_log=False, lifespan="on", loop="asyncio",
         http="h11", ws="none", server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=SHUTDOWN_S, h11_max_incomplete_event_size=16_384,
     )  # fmt: skip
+    settings.load()
+    importlib.import_module("anyio._backends._asyncio")  # what else is loaded when it is first used
+    become(board.user)
+    look_at_rights(config)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     shown = f"[{host}]" if ":" in host else host
     log.info("the board is at http://%s:%d/, of the service at %s", shown, port, config.control.socket)
@@ -95,6 +98,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
+        sock.listen(socket.SOMAXCONN)  # from here on who comes is only kept waiting
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise CannotServe(

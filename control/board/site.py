@@ -83,6 +83,8 @@ class Site:
         self.token = token
         self.name = name
         self.pages = templates()
+        for template in self.pages.list_templates():  # now: later this process may be one that may read less
+            self.pages.get_template(template)
         self.viewers = 0
         self.rendered: dict[str, tuple[int, dict[str, str]]] = {}
 

@@ -137,8 +137,7 @@ def tile(page: Any, word: str) -> int:
 
 def await_tile(page: Any, word: str, many: int) -> None:
     """Without a reload: the page is live."""
-    text = f"{many:,}"
-    page.wait_for_function(f"document.querySelector('.tile.p-{word} b')?.textContent === {json.dumps(text)}")
+    page.wait_for_selector(f".tile.p-{word} b:text-is('{many:,}')")
 
 
 @contextmanager
@@ -173,9 +172,7 @@ def test_a_storm_on_the_page(tmp_path: Path) -> None:
         assert tile(page, "never") == 0
         picture(page, "storm")
         time.sleep(max(0.0, began + 5 - time.monotonic()))  # some seconds for the curves
-        page.wait_for_function(
-            f"document.querySelector('.tile.p-stuck b')?.textContent === '{len(HUNG)}'", timeout=(STUCK_S + 60) * 1000
-        )
+        await_tile(page, "stuck", len(HUNG))
         the_page_says_what_the_service_says(page, running, sent)
         exactly_those_are_stuck(page, running)
         picture(page, "board", full_page=True)
@@ -264,12 +261,14 @@ def with_the_keyboard(chromium: Any, faults: list[str], url: str) -> None:
 
 def says_who_does_not_answer(page: Any, running: Running, url: str) -> None:
     page.goto(url)
-    control = running.child("run")
-    os.kill(control, signal.SIGSTOP)
+    stopped = [running.process.pid, running.child("run")]  # the supervisor first, or it replaces control
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
     try:
         page.wait_for_selector("#headline .state.bad:has-text('No answer')")
         page.wait_for_selector(".age.stale")
         picture(page, "silent")
     finally:
-        os.kill(control, signal.SIGCONT)
+        for pid in reversed(stopped):
+            os.kill(pid, signal.SIGCONT)
     page.wait_for_selector("#headline .state.good")
