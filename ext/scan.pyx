@@ -13,11 +13,11 @@ cimport cython
 import heapq
 import os
 
-from ext.leases cimport ROLE_HOST, Lease, is_answered, number_of, state_of
+from ext.leases cimport ROLE_HOST, Lease, is_answered, state_of
 from ext.ledger cimport LEDGER_PLACES, PHASE_NONE, PHASE_SHIFT, PHASE_SYSTEM, Entry
 from ext.roll cimport (NEVER, NO_STAGE, PROGRESS_COUNT, STAGE_COUNT, STATE_COUNT, STUCK, Habit, Progress, Roll, Rows, after,
                        group_at, places_of, progress_at, row_at, stage_place)
-from ext.wire cimport swap32
+from ext.wire cimport load32, swap32
 
 from ext.roll import PROGRESS, STAGES
 from ext.table import STATES
@@ -136,8 +136,8 @@ cdef class Scan:
     """One look at all rows of a roll: step() for as long as it says that there is more, then what was counted.
 
     group_count: as many groups are told apart, the others are group 0.  companies: of each of them 4 octets, the number of
-    the company that its machines belong to, below company_count; 0: none.  watch: what is new since its last scan is
-    found, too."""
+    the company that its machines belong to, below company_count; 0: none.  learns: what each company does, for habits().
+    watch: what is new since its last scan is found, too."""
     cdef readonly Roll roll
     cdef const Rows *rows           # of the roll
     cdef readonly int64_t now_s
@@ -151,6 +151,8 @@ cdef class Scan:
     cdef RelayCounts *relay        # of the row before
     cdef RelayCounts other_relays
     cdef uint64_t mixer
+    cdef uint8_t place_of_stage[256]
+    cdef readonly bint learns
     cdef uint64_t states[STATE_COUNT][PROGRESS_COUNT]
     cdef Watch watch
     cdef uint64_t *stuck           # of the watch
@@ -160,7 +162,11 @@ cdef class Scan:
     cdef uint32_t reached[STAGE_COUNT]
 
     def __cinit__(self, Roll roll not None, now_s: int, group_count: int = 1, bytes companies=b"", company_count: int = 1,
-                  Watch watch=None):
+                  Watch watch=None, bint learns=True):
+        cdef int stage
+        for stage in range(256):
+            self.place_of_stage[stage] = stage_place(<uint8_t>stage)
+        self.learns = learns
         self.roll, self.rows, self.now_s, self.watch = roll, &roll.rows, now_s, watch
         self.group_count, self.company_count = max(1, group_count), max(1, company_count)
         self.companies_kept = companies.ljust(4 * self.group_count, b"\0")
@@ -199,7 +205,7 @@ cdef class Scan:
         return False
 
     cdef void take(self, const Lease *lease, uint32_t at) noexcept nogil:
-        cdef uint32_t number = number_of(lease), group = group_at(self.rows, number)
+        cdef uint32_t number = load32(&lease.lease_count) >> 8, group = group_at(self.rows, number)  # as enter() has it
         cdef const Entry *entry = self.rows.entries + number
         cdef Progress progress = progress_at(self.rows, lease, entry, self.now_s, group)
         cdef uint8_t stage
@@ -214,14 +220,14 @@ cdef class Scan:
             self.follow(at, number, progress, entry)
         if progress == NEVER:
             return
-        stage = stage_place(entry.stage)
+        stage = self.place_of_stage[entry.stage]
         if stage != NO_STAGE:
             counts.stages[stage] += 1
         relay = self.relay_of(entry.giaddr_be)
         relay.counts.progress[<int>progress] += 1
         if stage != NO_STAGE:
             relay.counts.stages[stage] += 1
-        if lease.role == ROLE_HOST and is_answered(lease.state):
+        if self.learns and lease.role == ROLE_HOST and is_answered(lease.state):
             self.join(self.company_of_group[group], entry)
 
     cdef RelayCounts *relay_of(self, uint32_t giaddr_be) noexcept nogil:
@@ -266,7 +272,7 @@ cdef class Scan:
             if progress != NEVER:  # or the number is another row's by now
                 self.find(1, at)
         if progress != NEVER and self.since_s <= <int64_t>entry.stage_s and <int64_t>entry.stage_s < self.now_s:
-            stage = stage_place(entry.stage)
+            stage = self.place_of_stage[entry.stage]
             if stage != NO_STAGE:
                 self.reached[stage] += 1
                 self.find(2, at)

@@ -75,7 +75,7 @@ class Scans:
         return roll
 
     async def count(self, pair: Pair, watch: Watch | None = None) -> Counted:
-        """Of at most TOTALS_S ago; with a watch of now."""
+        """Of at most TOTALS_S ago; with a watch of now.  What pools do is learnt with a watch, and the first time."""
         async with self.turn:
             last = self.last
             if last is not None and watch is None and last.is_good(pair, self.whereabouts):
@@ -83,10 +83,12 @@ class Scans:
             roll = await self.roll(pair)
             index = self.whereabouts.index
             companies, company_count = index.companies.tobytes(), len(index.company_names)
-            scan = Scan(roll, self.ledger.now_s(), len(index.groups), companies, company_count, watch)
+            learns = watch is not None or not index.has_learnt
+            scan = Scan(roll, self.ledger.now_s(), len(index.groups), companies, company_count, watch, learns)
             while scan.step(ROWS_AT_ONCE):
                 await asyncio.sleep(0)
-            index.habits = scan.habits()
+            if learns:
+                index.habits, index.has_learnt = scan.habits(), True
             states, stages = scan.totals()
             found, others, cut = scan.by_relay(RELAYS_TOLD)
             relays = {str(IPv4Address(address)) if address else "": counts for address, counts in found.items()}
@@ -155,9 +157,12 @@ class Scans:
         sums = counted.scan.summed(index.first[kind].tobytes(), index.members[kind].tobytes(), len(names))
         await asyncio.sleep(0)
         scores = Scan.scores(sums)
+        await asyncio.sleep(0)
         places = [place for place, score in enumerate(scores) if score]
+        await asyncio.sleep(0)
         chosen = places if most is None else heapq.nlargest(most, places, key=scores.__getitem__)
         of: dict[str, dict[str, Any]] = {}
+        await asyncio.sleep(0)
         for number, place in enumerate(chosen):
             of[names[place]] = Scan.told(sums, place)
             if number % TOLD_AT_ONCE == TOLD_AT_ONCE - 1:
