@@ -262,7 +262,7 @@ def open_all(settings: Settings, config_fd: int) -> Kept:
         xdp=xdp,
         io_reason=io_reason,
         turns=create_turns(),
-        ledger=create_ledger(),
+        ledger=try_ledger(),
     )
 
 
@@ -276,6 +276,16 @@ def try_traps(settings: Settings, owner: tuple[int, int] | None) -> tuple[TrapFd
     except SocketsFailed as failed:
         log.error("no traps: %s", failed)
         return None, str(failed)
+
+
+def try_ledger() -> int:
+    """-1 where the system gives none, by a limit on the size of files for example: machines need addresses, however far
+    their boots are known."""
+    try:
+        return create_ledger()
+    except OSError as error:
+        log.error("no boot ledger: %s; `ctl hosts` has nothing to tell until a start that gets one", error)
+        return -1
 
 
 def try_xdp(settings: Settings, owner: tuple[int, int] | None) -> tuple[XdpFds | None, str]:

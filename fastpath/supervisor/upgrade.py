@@ -18,14 +18,14 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ext.ledger import create_ledger, is_ledger
+from ext.ledger import is_ledger
 from ext.page import SiteWords, WorkerPage, create_site_page, create_worker_page
 
 from fastpath.process.build import BUILD_NAME, fingerprint
 from fastpath.process.turns import create_turns
 from fastpath.protocol import Channel, MessageRefused, Settings, Tried, close_all, known, write_all
 from fastpath.supervisor.children import KINDS, LAYOUTS, Child, PageHead, differing
-from fastpath.supervisor.descriptors import Kept
+from fastpath.supervisor.descriptors import Kept, try_ledger
 
 log = logging.getLogger("bootstorm.supervisor")
 
@@ -187,7 +187,7 @@ def lay_out_anew(state: State) -> None:
         if kept.ledger >= 0:
             log.warning("the boot ledger is of another layout than this build's: a new one begins")
             close_all([kept.ledger])
-        kept.ledger = create_ledger()
+        kept.ledger = try_ledger()
     if "page" not in others:
         return
     with ExitStack() as undo:

@@ -296,3 +296,14 @@ def test_control_starts_beside_a_ledger_of_another_layout(tmp_path: Path, monkey
 
     commanded(f"file://{tmp_path}/none.csv", tmp_path, scenario)
     os.close(fd)
+def test_a_limit_on_files_costs_the_ledger_and_no_address(tmp_path: Path) -> None:
+    may_serve()
+    path = tmp_path / "hosts.yaml"
+    path.write_text("networks:\n- {name: n, base: 10.1.0.0, mask: 24}\nhosts: []\n")
+    with serving(tmp_path, f"file://{path}", within=("prlimit", "--fsize=536870912")) as running:
+        running.wait_for("no boot ledger: .*File too large")
+        running.wait_for(r"generation 1: 0 hosts")
+        running.ctl("refresh", {"wait": True})
+        assert running.ctl("health", {})["ready"] and running.status()["boots"] is None
+        with pytest.raises(CallFailed, match="there is no boot ledger"):
+            running.ctl("hosts", {})
