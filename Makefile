@@ -91,6 +91,9 @@ bench-perfdhcp: dev     ## replies a second on one core, and Kea's in the same r
 bench-load: dev         ## the highest rate that our server sustains on one core, open loop, every reply checked
 	$(V)/python -m bench load --json load.json --picture load.svg
 
+bench-boot: dev         ## a site of racks with 10,000 machines boots twice, 37 hang; it stays for ctl hosts until Ctrl-C
+	$(V)/python -m bench boot --stay
+
 bench-storm: dev        ## 10,000 machines switched on at once, until the last ACK
 	$(V)/python -m bench storm --json storm.json --picture storm.svg
 
@@ -136,4 +139,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-inventory test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-replay bench-xdp bench-refresh soak lint tidy house clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-inventory test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house clean

@@ -22,7 +22,8 @@ from bench.refresh import main as refresh
 from bench.replay import replay_command
 from bench.report.compare import main as compare
 from bench.soak import main as soak
-from bench.storm import main as storm
+from bench.storm.boot import main as boot
+from bench.storm.storm import main as storm
 from bench.xdp import main as xdp
 
 
@@ -33,6 +34,7 @@ def main() -> None:
 
 
 main.add_command(everything, "all")
+main.add_command(boot, "boot")
 main.add_command(cold, "cold")
 main.add_command(compare, "compare")
 main.add_command(core, "core")

@@ -2,7 +2,7 @@
 
 Runs without the GIL.  A host has one timer, kept in a wheel of milliseconds; a retransmission is sent only after what had
 arrived until its time has been read, and each is put down to somebody: to the server, to the client's own habit, to this
-generator, or to a machine that stood still.
+generator, or to a machine that stood still.  A host may be made to end its way earlier (set_ends): it hangs there.
 """
 
 cimport cython
@@ -26,7 +26,10 @@ cdef enum:
     TURN_NS = 4000000              # a turn of the loop takes a fraction of that
     STALL_SHARE = 4                # a wait of which the machine stood still for a quarter says nothing of the server
     GRACE_NS = 100000000           # after the last ACK: late and double replies come right behind
+    TAIL_NS = 2000000000           # after the last host, for replies to those that hang and asked again at the end
     NOBODY = -1
+    UP_AT_LAST = 255               # Host.end of who goes through all stages
+    OFF_HOST = 255                 # of where(): it never had power
 
 
 cdef enum Phase:
@@ -37,6 +40,13 @@ cdef enum Phase:
     REQUESTING
     UP
     DARK                           # its firmware gave up
+
+
+cdef enum Reached:                 # STEPS, of which the numbers stand in set_ends(), steps and where()
+    ASKED
+    OFFERED
+    TAKEN
+    ACKED
 
 
 cdef enum Blame:
@@ -78,6 +88,10 @@ cdef struct Host:
     uint8_t offers
     uint8_t requests
     uint8_t acks
+    uint8_t end                    # stage x STEP_COUNT + step where it hangs, or UP_AT_LAST
+    bint hangs                     # it got there
+    uint32_t asked                 # requests of all stages
+    uint32_t heard                 # and replies
 
 
 @cython.final
@@ -91,8 +105,11 @@ cdef class Storm(Wire):
     cdef int32_t wheel[SLOTS]
     cdef int64_t start_ns, tick, limit_ns, moment_ns, last_ack_ns, stalled_ns, last_reply_ns
     cdef uint64_t noise
-    cdef uint32_t first_xid, up_count, dark_count, moment_count
+    cdef int64_t ended_ns          # when the last host was up, dark or hung; 0: not yet
+    cdef uint32_t first_xid, up_count, dark_count, hung_count, moment_count
     cdef uint64_t sent_count, answered_count, wasted_count, duplicate_count, stray_count, wrong_count
+    cdef uint64_t heard_count, hopeless_count          # replies to what was asked; requests that get none
+    cdef uint64_t steps[STAGES][STEP_COUNT]            # datagrams, repeated ones too
     cdef uint64_t blamed[STAGES][BLAME_COUNT]
     cdef int64_t last_ns[STAGES]
     cdef uint64_t latency[BUCKETS]
@@ -143,7 +160,8 @@ cdef class Storm(Wire):
         return self.firmware_count - 1
 
     def set_hosts(self, first_stage, starts):
-        """The stage that each host begins with, and when, in ns after the start.  ValueError for unknown stages."""
+        """The stage that each host begins with, and when, in ns after the start; below 0: never, it has no power.
+        ValueError for unknown stages."""
         cdef uint32_t i
         if len(first_stage) != self.peer_count or len(starts) != self.peer_count or self.peer_count == 0:
             raise ValueError(f"{len(first_stage)} stages, {len(starts)} starts for {self.peer_count} hosts")
@@ -159,10 +177,24 @@ cdef class Storm(Wire):
             if not 0 <= first_stage[i] < self.firmware_count:
                 raise ValueError(f"host {i}: stage {first_stage[i]} of {self.firmware_count}")
             self.hosts[i].stage, self.hosts[i].due_ns = first_stage[i], starts[i]
-            self.hosts[i].slot = NOBODY
+            self.hosts[i].slot, self.hosts[i].end = NOBODY, UP_AT_LAST
+
+    def set_ends(self, bytes ends not None):
+        """Where each host hangs: stage x len(STEPS) + step, or 255: nowhere.  At DISCOVER: it has no answer to get, and
+        any is wrong.  At OFFER: it takes none, and asks on as its firmware does.  At ACK: what it was told to load does
+        not load.  After set_hosts(); ValueError for other ends."""
+        cdef uint32_t i
+        cdef const uint8_t *end = <const uint8_t *><const char *>ends
+        if self.hosts == NULL or len(ends) != self.peer_count:
+            raise ValueError(f"{len(ends)} ends, {self.peer_count} hosts: wanted as many, and set_hosts() before")
+        for i in range(self.peer_count):
+            if end[i] != UP_AT_LAST and (end[i] // STEP_COUNT >= self.firmware_count or end[i] % STEP_COUNT == TAKEN):
+                raise ValueError(
+                    f"host {i} ends at {end[i]}: wanted DISCOVER, OFFER or ACK of one of {self.firmware_count} stages")
+            self.hosts[i].end = end[i]
 
     def run(self):
-        """Until every host is up or dark, at most limit_ns."""
+        """Until every host is up, dark or where it hangs, at most limit_ns."""
         cdef uint32_t i
         if self.hosts == NULL:
             raise ValueError("no hosts: set_hosts() comes first")
@@ -171,7 +203,10 @@ cdef class Storm(Wire):
             self.start_ns = now_ns() + 1000000
             self.tick = self.start_ns // TICK_NS
             for i in range(self.peer_count):
-                self.arm(i, self.start_ns + self.hosts[i].due_ns)
+                if self.hosts[i].due_ns < 0:
+                    self.hang(&self.hosts[i])
+                else:
+                    self.arm(i, self.start_ns + self.hosts[i].due_ns)
             self.play()
 
     cdef void play(self) noexcept nogil:
@@ -182,15 +217,27 @@ cdef class Storm(Wire):
             if now - before > allowed:
                 self.stalled_ns += now - before - (allowed - TURN_NS)
             before, allowed = now, TURN_NS
-            if now > end or (self.up_count + self.dark_count == self.peer_count
-                             and now > self.last_reply_ns + GRACE_NS):
+            if self.ended_ns == 0 and self.up_count + self.dark_count + self.hung_count == self.peer_count:
+                self.ended_ns = now
+            if now > end or (self.ended_ns != 0 and self.has_heard_all(now)):
                 return
             self.drain()
+            if self.ended_ns != 0:
+                self.pause(now + TICK_NS)
+                allowed += TICK_NS
+                continue
             if self.fire_due(now):
                 continue
             wake = min((self.tick + 1) * TICK_NS, end)
             allowed += max(wake - now_ns(), 0)
             self.pause(wake)
+
+    cdef bint has_heard_all(self, int64_t now) noexcept nogil:
+        """Nobody sends any more.  Who hangs may have asked again just now, and then a reply is on its way."""
+        if (self.hung_count != 0 and self.heard_count + self.hopeless_count < self.sent_count
+                and now < self.ended_ns + TAIL_NS):
+            return False
+        return now > self.last_reply_ns + GRACE_NS
 
     cdef void drain(self) noexcept nogil:
         """Read until nothing is there, at most a moment's worth; then what the replies made due goes out."""
@@ -264,7 +311,14 @@ cdef class Storm(Wire):
 
     cdef void give_up(self, Host *host) noexcept nogil:
         host.phase = DARK
-        self.dark_count += 1
+        self.dark_count += not host.hangs
+
+    cdef void hang(self, Host *host) noexcept nogil:
+        self.hung_count += not host.hangs
+        host.hangs = True
+
+    cdef bint ends_at(self, const Host *host, Reached step) noexcept nogil:
+        return host.end == host.stage * STEP_COUNT + <int>step
 
     cdef void blame(self, Host *host, int64_t now) noexcept nogil:
         """Whose is the retransmission that goes out now?  The server's, until something else shows."""
@@ -273,7 +327,7 @@ cdef class Storm(Wire):
                                else self.firmwares[host.stage].discover_ns[host.tries - 1])
         if host.timer_ns == 0:
             host.timer_ns = host.due_ns
-        if host.phase == COLLECTING:
+        if host.phase == COLLECTING or host.hangs:
             self.blamed[host.stage][<int>CLIENT] += 1
         elif stalled * STALL_SHARE > waited:
             self.blamed[host.stage][<int>MACHINE] += 1
@@ -296,6 +350,11 @@ cdef class Storm(Wire):
         secs = <uint16_t>((now - host.phase_sent_ns) // 1000000000)
         self.put(at, firmware.request if request else firmware.discover, self.first_xid + at * STAGES + host.stage, secs)
         self.sent_count += 1
+        host.asked += 1
+        self.steps[host.stage][<int>TAKEN if request else <int>ASKED] += 1
+        if self.ends_at(host, ASKED):
+            self.hopeless_count += 1
+            self.hang(host)
         if request:
             host.requests += 1
             self.arm(at, now + firmware.request_ns[host.tries])
@@ -336,17 +395,28 @@ cdef class Storm(Wire):
         firmware = &self.firmwares[number % STAGES]
         if number % STAGES != host.stage or host.phase == OFF:
             self.wasted_count += 1             # of a stage that it has left
+            self.count_reply(host, number % STAGES, answer.kind)
             return
         fault = self.check(&answer, &self.peers[at],
                            &self.templates[firmware.discover if answer.kind == DHCPOFFER else firmware.request])
+        if self.ends_at(host, ASKED):
+            fault = UNEXPECTED
         self.faults[<int>fault] += 1
         if fault != RIGHT:
             self.wrong_count += 1
             self.keep(data, length, at, fault)
-        elif answer.kind == DHCPOFFER:
+            return
+        self.count_reply(host, host.stage, answer.kind)
+        if answer.kind == DHCPOFFER:
             self.take_offer(at, firmware, when_ns)
         else:
             self.take_ack(at, when_ns)
+
+    cdef void count_reply(self, Host *host, int stage, uint8_t kind) noexcept nogil:
+        if kind == DHCPOFFER or kind == DHCPACK:
+            self.steps[stage][<int>OFFERED if kind == DHCPOFFER else <int>ACKED] += 1
+            self.heard_count += 1
+            host.heard += 1
 
     cdef void take_offer(self, int32_t at, const Firmware *firmware, int64_t when_ns) noexcept nogil:
         cdef Host *host = &self.hosts[at]
@@ -356,6 +426,9 @@ cdef class Storm(Wire):
             return
         self.time_reply(host, when_ns)
         self.pass_step(host.stage, 1, when_ns)
+        if self.ends_at(host, OFFERED):
+            self.hang(host)        # and is DISCOVERING still
+            return
         if firmware.collect_ns == 0:
             self.begin_request(at, when_ns, now_ns())
             return
@@ -376,6 +449,10 @@ cdef class Storm(Wire):
         self.last_ns[host.stage] = max(self.last_ns[host.stage], when_ns - self.start_ns)
         self.last_ack_ns = max(self.last_ack_ns, when_ns - self.start_ns)
         self.disarm(at)
+        if self.ends_at(host, ACKED):
+            host.phase = BETWEEN   # and nothing follows
+            self.hang(host)
+            return
         if firmware.last:
             host.phase = UP
             self.up_count += 1
@@ -411,8 +488,8 @@ cdef class Storm(Wire):
 
     @property
     def done(self) -> int:
-        """Hosts that are up or dark; may be read while it runs."""
-        return self.up_count + self.dark_count
+        """Hosts that are up, dark or where they hang; may be read while it runs."""
+        return self.up_count + self.dark_count + self.hung_count
 
     def tally(self) -> dict:
         cdef int i, j
@@ -420,7 +497,8 @@ cdef class Storm(Wire):
         for i in range(self.firmware_count):
             blamed.append({BLAMED[j]: self.blamed[i][j] for j in range(<int>BLAME_COUNT)})
         return {
-            "up": self.up_count, "dark": self.dark_count, "sent": self.sent_count, "answered": self.answered_count,
+            "up": self.up_count, "dark": self.dark_count, "hung": self.hung_count, "sent": self.sent_count,
+            "answered": self.answered_count, "heard": self.heard_count,
             "wrong": self.wrong_count, "wasted": self.wasted_count, "duplicate": self.duplicate_count,
             "stray": self.stray_count, "blamed": blamed, "last_ack_ns": self.last_ack_ns,
             "stage_last_ack_ns": [self.last_ns[i] for i in range(self.firmware_count)], "stalled_ns": self.stalled_ns,
@@ -446,12 +524,32 @@ cdef class Storm(Wire):
         return found
 
     def dark(self, int most=10) -> list:
-        """(MAC, stage) of the first hosts that are not up."""
+        """(MAC, stage) of the first hosts that are not up, and were to be."""
         cdef uint32_t i
         found = []
         for i in range(self.peer_count):
             if len(found) == most:
                 break
-            if self.hosts[i].phase != UP:
+            if self.hosts[i].phase != UP and not self.hosts[i].hangs:
                 found.append((<bytes>(<const char *>self.peers[i].mac)[:6], self.hosts[i].stage))
         return found
+
+    def datagrams(self) -> list:
+        """For each stage, how many of each of STEPS were sent or came, repeated ones too."""
+        return [[self.steps[stage][step] for step in range(STEP_COUNT)] for stage in range(self.firmware_count)]
+
+    def where(self) -> bytes:
+        """For each host the furthest that it knows of itself: stage x len(STEPS) + step; 255: it never had power."""
+        cdef uint32_t i
+        cdef Host *host
+        cdef Reached step
+        found = bytearray(self.peer_count)
+        for i in range(self.peer_count):
+            host = &self.hosts[i]
+            step = ACKED if host.acks else TAKEN if host.requests else OFFERED if host.offers else ASKED
+            found[i] = OFF_HOST if host.phase == OFF else host.stage * STEP_COUNT + <int>step
+        return bytes(found)
+
+    def asked(self) -> list:
+        """(requests, replies) of each host, in all stages."""
+        return [(self.hosts[i].asked, self.hosts[i].heard) for i in range(self.peer_count)]

@@ -45,15 +45,24 @@ def many_hosts(count: int, network: str, first_address: int, first_mac: int, ste
 class RunningSite:
     """The processes of a site, and its control socket."""
 
-    def __init__(self, host: Host, workers: int = 2, *, snmp: dict[str, Any] | None = None, **dhcp: Any) -> None:
+    def __init__(
+        self,
+        host: Host,
+        workers: int = 2,
+        *,
+        snmp: dict[str, Any] | None = None,
+        metrics: dict[str, Any] | None = None,
+        **dhcp: Any,
+    ) -> None:
         self.host = host
         self.database = f"sqlite:///{host.scratch}/inventory.db"
         self.console = host.scratch / "control.sock"
         self.config = host.scratch / "services.conf"
         state = host.scratch / "state"
         keys = {"api_url": f"http://{INVENTORY}", "state_dir": str(state), "workers": workers, "refresh_interval": 3600}
+        more = {"snmp": snmp, "metrics": metrics}
         sections = {"dhcp": keys | dhcp, "control": {"socket": str(self.console)}}
-        self.config.write_text(json.dumps(sections | ({"snmp": snmp} if snmp is not None else {})))
+        self.config.write_text(json.dumps(sections | {name: said for name, said in more.items() if said is not None}))
         self.environment = dict(ENVIRONMENT)  # of the service
         self.inventory: Process | None = None
         self.server: Process | None = None

@@ -22,8 +22,8 @@ from bench.rig.stage import HOSTS_MAX, Stage, invented, own_site, two_cores
 Command = Callable[..., None]
 
 
-def target_options(hosts: int) -> Callable[[Command], Command]:
-    """Whom to ask, on whose behalf."""
+def target_options(hosts: int, relays: int = 1) -> Callable[[Command], Command]:
+    """Whom to ask, on whose behalf; the arguments are defaults."""
     every: list[Callable[[Command], Command]] = [
         click.option("--server", help="Address of a running server; default: our own, started in a laboratory."),
         click.option("--giaddr", multiple=True, help="Relay to pose as, an address of this machine; may be repeated."),
@@ -34,7 +34,7 @@ def target_options(hosts: int) -> Callable[[Command], Command]:
         ),
         click.option("--first-address", help="Addresses likewise; default: each host keeps the first that it gets."),
         click.option("--hosts-from", type=click.Path(exists=True, path_type=Path), help="An inventory's host file."),
-        click.option("--relays", default=1, show_default=True, help="In the laboratory."),
+        click.option("--relays", default=relays, show_default=True, help="In the laboratory."),
         click.option("--workers", default=1, show_default=True, help="Of our own server, on one core."),
         click.option("--core", type=int, help="Core of the generator; default: the second."),
     ]

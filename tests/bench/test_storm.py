@@ -6,21 +6,33 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from bench.engine.storms import STEPS
 
 from bench.engine.firmware import IPXE, OS, ROM, Firmware
 from bench.engine.target import Target, population
-from bench.storm import Outcome, Running, Scene, _without_own, starts
+from bench.storm.running import NOWHERE, Outcome, Running, Scene, _without_own, starts
 from tests.bench.responders import FIRST_ADDRESS, FIRST_MAC, Asked, Behaviour, responder, right
 
 HOSTS = 20
+OFF = -1
 PATIENT = (5.0, 5.0)  # longer than a starved machine stands still
 QUICK_ROM = replace(ROM, discover_s=PATIENT, request_s=PATIENT, collect_s=0.1)
 QUICK_OS = replace(OS, discover_s=PATIENT, request_s=PATIENT, wait_s=(0.01, 0.05))
 
 
-def storm(behaviour: Behaviour, *stages: Firmware, bmc: bool = False, spread_s: float = 0.0) -> Outcome:
+def storm(
+    behaviour: Behaviour,
+    *stages: Firmware,
+    bmc: bool = False,
+    spread_s: float = 0.0,
+    ends: dict[int, int] | None = None,
+) -> Outcome:
+    """ends: host -> where it hangs, OFF: it has no power."""
     people = population(range(FIRST_MAC, FIRST_MAC + HOSTS), range(FIRST_ADDRESS, FIRST_ADDRESS + HOSTS))
-    scene = Scene(stages, bmc, starts(HOSTS, spread_s, 1, 0.0, 1))
+    ends = ends or {}
+    power = [-1.0 if ends.get(i) == OFF else at for i, at in enumerate(starts(HOSTS, spread_s, 1, 0.0, 1))]
+    octets = bytes(NOWHERE if ends.get(i, OFF) == OFF else ends[i] for i in range(HOSTS))
+    scene = Scene(stages, bmc, power, ends=octets if ends else b"")
     with responder(behaviour) as port:
         target = Target("127.0.0.1", ("127.0.0.1",), port=port, own_port=0)
         return Running(target, people, scene, core=None, seed=3).wait()
@@ -105,6 +117,42 @@ def test_wrong_replies_are_wrong() -> None:
     outcome = storm(neighbour, QUICK_OS)
     assert (outcome.tally["wrong"], outcome.faults) == (1, {"address": 1})
     assert outcome.examples[0].startswith("wrong address: asked by 02:00:00:00:00:04")
+
+
+def at(stage: int, step: str) -> int:
+    return stage * len(STEPS) + STEPS.index(step)
+
+
+def test_who_hangs_goes_no_further_and_asks_on_as_its_firmware_does() -> None:
+    impatient = replace(QUICK_ROM, discover_s=(0.3, 0.3, 5.0), collect_s=1.0)
+    ends = {2: at(0, "OFFER"), 5: at(0, "ACK"), 6: at(1, "OFFER"), 9: OFF, 11: at(1, "ACK")}
+    outcome = storm(right, impatient, QUICK_OS, ends=ends)
+    places = {i: outcome.where[i] for i in ends}
+    assert places == {2: ("rom", "OFFER"), 5: ("rom", "ACK"), 6: ("os", "OFFER"), 9: None, 11: ("os", "ACK")}
+    assert {place for i, place in enumerate(outcome.where) if i not in ends} == {("os", "ACK")}
+    assert (outcome.tally["up"], outcome.tally["hung"], outcome.tally["dark"]) == (HOSTS - 5, 5, 0)
+    assert outcome.all_right and outcome.dark == []
+    assert outcome.asked[2] == (3, 3) and outcome.asked[9] == (0, 0)
+    rom, system = outcome.datagrams["rom"], outcome.datagrams["os"]
+    assert rom["DISCOVER"] == rom["OFFER"] >= HOSTS - 1 + 2, "a starved machine has others repeat theirs, too"
+    assert (rom["REQUEST"], rom["ACK"]) == (HOSTS - 2, HOSTS - 2)
+    assert system == {"DISCOVER": HOSTS - 3, "OFFER": HOSTS - 3, "REQUEST": HOSTS - 4, "ACK": HOSTS - 4}
+    asked, heard = (sum(each[i] for each in outcome.asked) for i in (0, 1))
+    assert asked == outcome.tally["sent"] == sum(rom.values()) + sum(system.values()) - heard
+
+
+def test_a_host_without_an_answer_to_get_has_none_and_one_is_wrong() -> None:
+    silent = {3, 4}
+    outcome = storm(lambda asked: [] if asked.host == 3 else right(asked), QUICK_OS, ends=dict.fromkeys(silent, 0))
+    assert [outcome.where[i] for i in (3, 4)] == [("os", "DISCOVER")] * 2
+    assert (outcome.tally["hung"], outcome.tally["wrong"], outcome.faults) == (2, 1, {"unexpected": 1})
+    assert not outcome.all_right and outcome.asked[3] == (1, 0)
+
+
+@pytest.mark.parametrize("end", [at(0, "REQUEST"), at(1, "ACK")])
+def test_a_host_hangs_at_a_step_that_there_is(end: int) -> None:
+    with pytest.raises(ValueError, match=f"host 1 ends at {end}"):
+        storm(right, QUICK_OS, ends={1: end})
 
 
 def test_own_drops_are_not_the_server_s() -> None:

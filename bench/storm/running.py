@@ -1,33 +1,23 @@
-"""The power comes back: N machines boot at once, each with its firmware's timers, until the last one has its address.
-
-The figures that count are not replies a second but whether anybody had to ask twice, whose fault that was, and when the
-last machine was up.
-"""
+"""Machines that boot, under way: stages, who gets power when and who hangs where, and what it all came to."""
 
 from __future__ import annotations
 
 import random
-import sys
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import click
-
-from bench.engine.firmware import BMC, IPXE, IPXE_HASTY, OS, ROM, Firmware
+from bench.engine.firmware import BMC, Firmware
 from bench.engine.forms import add
 from bench.engine.storms import STEPS, Storm
 from bench.engine.target import Population, Target
 from bench.engine.underway import UnderWay
-from bench.report import record
 from bench.report.figures import Histogram, milliseconds
 from bench.report.outcome import describe, shared
-from bench.report.picture import draw_funnel
-from bench.rig.options import Chosen, finish, place, record_options, target_options, tell
 
 LIMIT_S, MOMENTS = 600.0, 6000
+NOWHERE = 255  # of Storm.set_ends and Storm.where
 FIRST_TIMEOUT_S = 0.25  # the shortest of all clients' timers
 
 
@@ -35,12 +25,14 @@ FIRST_TIMEOUT_S = 0.25  # the shortest of all clients' timers
 class Scene:
     """stages: what every machine boots through, in order; bmc: whether each has a card with a MAC of its own.
 
-    starts_s: for each host, when it gets its power.  With cards: first all machines, then all cards."""
+    starts_s: for each host, when it gets its power; below 0: it gets none.  With cards: first all machines, then all
+    cards.  ends: for each host an octet, where it hangs (Storm.set_ends); empty: nobody does."""
 
     stages: tuple[Firmware, ...]
     bmc: bool
     starts_s: Sequence[float]
     circuit: bool = True
+    ends: bytes = b""
 
     @property
     def every(self) -> tuple[Firmware, ...]:
@@ -49,7 +41,10 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a storm came to.  blamed: retransmissions by stage and by whose they are; funnel: (stage step) -> points."""
+    """What a storm came to.  blamed: retransmissions by stage and by whose they are; funnel: (stage step) -> points.
+
+    datagrams: stage -> step -> how many, repeated ones too.  where: for each host (stage, step), the furthest that it
+    knows of itself, None without power.  asked: for each host its requests and the replies that it heard."""
 
     hosts: int
     tally: dict[str, Any]
@@ -61,6 +56,9 @@ class Outcome:
     examples: list[str]
     dark: list[str]
     own_drops: int
+    datagrams: dict[str, dict[str, int]]
+    where: list[tuple[str, str] | None]
+    asked: list[tuple[int, int]]
 
     def retransmissions(self, whose: str) -> int:
         return sum(stage[whose] for stage in self.blamed.values())
@@ -75,10 +73,12 @@ class Outcome:
 
     @property
     def all_right(self) -> bool:
-        return self.tally["up"] == self.hosts and not (self.tally["wrong"] or self.tally["duplicate"])
+        return self.tally["up"] + self.tally["hung"] == self.hosts and not (
+            self.tally["wrong"] or self.tally["duplicate"]
+        )
 
     def record(self) -> dict[str, Any]:
-        kept = ("up", "dark", "sent", "answered", "wrong", "wasted", "duplicate", "stray")
+        kept = ("up", "dark", "hung", "sent", "answered", "wrong", "wasted", "duplicate", "stray")
         return {name: self.tally[name] for name in kept} | {
             "hosts": self.hosts,
             "last_ack_s": round(self.last_ack_s, 4),
@@ -88,6 +88,7 @@ class Outcome:
             "service_ms": self.histograms["service"].record(),
             "send_lateness_ms": self.histograms["lateness"].record(),
             "up_after_ms": self.histograms["boot"].record(),
+            "datagrams": self.datagrams,
             "funnel": {name: points[-1] if points else None for name, points in self.funnel.items()},
             "faults": self.faults,
             "examples": self.examples,
@@ -104,7 +105,8 @@ class Outcome:
             last = self.tally["stage_last_ack_ns"][i] / 1e9
             said.append(f"{stage:8}{row}{last:>10.2f} s{sum(self.blamed[stage].values()):>18,}")
         late = self.histograms["lateness"]
-        said.append(f"up: {self.tally['up']:,} of {self.hosts:,}, the last after {self.last_ack_s:.3f} s")
+        hung = f", {self.tally['hung']:,} hang as they were to" if self.tally["hung"] else ""
+        said.append(f"up: {self.tally['up']:,} of {self.hosts:,}, the last after {self.last_ack_s:.3f} s{hung}")
         for name, which in (("latency from the scheduled time", "latency"), ("from the send", "service")):
             found = self.histograms[which]
             at = ", ".join(f"p{p:g} {milliseconds(found.percentile(p))}" for p in (50, 99, 99.9))
@@ -149,6 +151,8 @@ class Running:
         machines = self._hosts // 2 if scene.bmc else self._hosts
         first = array("B", [0] * machines + [len(scene.stages)] * (self._hosts - machines))
         self._storm.set_hosts(first, array("q", (int(at * 1e9) for at in scene.starts_s)))
+        if scene.ends:
+            self._storm.set_ends(scene.ends)
         self._under_way = UnderWay("storm", self._storm, sock, core)
 
     def _add_stages(self, relayed: bool) -> None:
@@ -170,8 +174,11 @@ class Running:
     def done(self) -> int:
         return int(self._storm.done)
 
+    def stop(self) -> None:
+        self._under_way.stop()
+
     def wait(self, watch: Callable[[int], None] | None = None) -> Outcome:
-        """Until every host is up or dark.  watch: called a few times a second with their number."""
+        """Until every host is up, dark or where it hangs.  watch: called a few times a second with their number."""
         return self._outcome(self._under_way.await_end(None if watch is None else lambda: watch(self.done)))
 
     def _outcome(self, own_drops: int) -> Outcome:
@@ -193,7 +200,18 @@ class Running:
             examples=[describe(*sample) for sample in storm.samples_kept()],
             dark=[f"{mac.hex(':')} ({stages[stage]})" for mac, stage in storm.dark()],
             own_drops=own_drops,
+            datagrams={
+                stage: dict(zip(STEPS, counts, strict=True))
+                for stage, counts in zip(stages, storm.datagrams(), strict=True)
+            },
+            where=[_place(stages, octet) for octet in storm.where()],
+            asked=storm.asked(),
         )
+
+
+def _place(stages: tuple[str, ...], octet: int) -> tuple[str, str] | None:
+    """Of Storm.where()."""
+    return None if octet == NOWHERE else (stages[octet // len(STEPS)], STEPS[octet % len(STEPS)])
 
 
 def _without_own(blamed: dict[str, dict[str, int]], own_drops: int) -> dict[str, dict[str, int]]:
@@ -222,64 +240,3 @@ def starts(hosts: int, spread_s: float, racks: int, rack_s: float, seed: int) ->
     """When each host gets its power: racks one after the other every rack_s, hosts within spread_s of their rack's."""
     draw = random.Random(seed)
     return [(i % racks) * rack_s + (draw.uniform(0.0, spread_s) if spread_s else 0.0) for i in range(hosts)]
-
-
-def _between(text: str) -> list[tuple[float, float]]:
-    """ "1:3,5:10" -> spreads of what lies between the stages.  BadParameter."""
-    try:
-        found = [(float(low), float(high)) for low, high in (part.split(":") for part in text.split(","))]
-    except ValueError:
-        raise click.BadParameter(f"{text!r}: wanted two spreads in seconds, as in 1:3,5:10") from None
-    if len(found) != 2 or any(not 0 <= low <= high for low, high in found):
-        raise click.BadParameter(f"{text!r}: wanted two spreads, each with its least first, as in 1:3,5:10")
-    return found
-
-
-@click.command("storm")
-@target_options(10_000)
-@record_options
-@click.option("--spread", default=0.0, show_default=True, help="Machines get their power within so many seconds.")
-@click.option("--racks", default=1, show_default=True, type=click.IntRange(1), help="Powered on one after the other.")
-@click.option("--rack-interval", default=0.0, show_default=True, help="Seconds from one rack to the next.")
-@click.option("--between", default="1:3,5:10", show_default=True, help="Seconds from ROM to iPXE, from iPXE to system.")
-@click.option("--bmc", is_flag=True, help="Every machine has a management card that asks, too (--hosts counts both).")
-@click.option("--hasty-ipxe", is_flag=True, help="iPXE takes the first offer, as with option 175.176.")
-def main(
-    spread: float,
-    racks: int,
-    rack_interval: float,
-    between: str,
-    bmc: bool,
-    hasty_ipxe: bool,
-    seed: int,
-    file: Path | None,
-    picture: Path | None,
-    **chosen_options: Any,
-) -> None:
-    """N machines switched on at once, until the last ACK.  Exit 1: one stays dark, or a reply was wrong or double."""
-    chosen = Chosen(**chosen_options)
-    people = chosen.people()
-    waits = _between(between)
-    stages = (ROM, (IPXE_HASTY if hasty_ipxe else IPXE).after(*waits[0]), OS.after(*waits[1]))
-    scene = Scene(stages, bmc, starts(len(people.macs), spread, racks, rack_interval, seed))
-    scenario = chosen.scenario() | {"hosts": len(people.macs), "spread_s": spread, "racks": racks}
-    scenario |= {"rack_interval_s": rack_interval, "between_s": between, "bmc": bmc, "hasty_ipxe": hasty_ipxe}
-    begun = record.begin("storm", scenario, seed)
-    with place(chosen, people) as (target, stage, core):
-        watch, before = record.Watch(), stage.service() if stage else {}
-        with click.progressbar(length=len(people.macs), label="up", file=sys.stderr) as bar:
-            found = Running(target, people, scene, core=core, seed=seed).wait(lambda done: bar.update(done - bar.pos))
-        if stage is not None:
-            begun["server_used"] = stage.since(before)
-            tell(f"the server used {begun['server_used']['cpu_s']} CPU s and dropped {begun['server_used']['dropped']}")
-        begun |= {"disturbance": watch.figures(found.tally["stalled_ns"] / 1e9), "best": found.record()}
-    for line in found.lines():
-        click.echo(line)
-    drawn = None
-    if picture is not None:
-        title = f"storm of {found.hosts:,} hosts, retransmissions of ours: {found.ours}"
-        drawn = draw_funnel(found.funnel, found.hosts, record.resolved(picture), title)
-    finish(begun, file, drawn)
-    if not found.all_right:
-        dark = found.hosts - found.tally["up"]
-        raise click.ClickException(f"{dark} hosts are not up; {found.tally['wrong']} replies were wrong")
