@@ -13,7 +13,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 
 test: setup dev         ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not browser'
-	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
+	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not long'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
 	@echo 'not run by make test: test-board test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
 
@@ -45,7 +45,7 @@ test-unit: dev          ## everything that needs no namespaces and no sanitizer
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer and not browser'
 
 test-netns: dev         ## real clients in network namespaces
-	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines'
+	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not long'
 	$(PYTEST) -m '(faults or alone) and not machines and not long'
 
 test-faults: dev        ## every fault of bench/faults under load, then a table: fault, requests, lost, wrong, longest wait
@@ -60,10 +60,11 @@ test-inventory: dev     ## the original clusto-httpd's 251 recorded answers agai
 test-clients: dev       ## all real clients and many emulated machines, then a table client x case x result x time
 	$(PYTEST) -p tests.netns.clients.table -m client tests/netns
 
-test-board: dev         ## the board in Debian's Chromium, beside 10,000 machines of which 37 stand still
+test-board: dev         ## where is my rack stuck: 10,000 emulated machines of which 37 hang, 12 of qemu of which 2; the board in Chromium
 	@sh tests/packages.sh tests/control/board/packages.txt
 	$(V)/pip install --quiet 'playwright>=1.50'
 	$(PYTEST) -m browser tests/control/board
+	$(PYTEST) -m long tests/netns/board
 
 asan: dev               ## the packet path's tests under AddressSanitizer and UBSan
 	$(PYTEST) -m sanitizer

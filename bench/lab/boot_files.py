@@ -109,6 +109,10 @@ class BootFiles:
         if lost:
             raise Unsupported("; ".join(lost))
 
+    def await_missing(self, name: str, since: tuple[int, int], timeout: float) -> None:
+        """Wait until somebody has asked TFTP for a file that is not there."""
+        self._tftp.wait_for(rf"file {re.escape(f'{self.folder}/{name}')} not found", timeout, since[0])
+
     def await_tftp(self, name: str, address: str) -> None:
         """Wait until a file has gone out whole; it is logged after the client has begun to run it."""
         self._tftp.wait_for(rf"sent {re.escape(f'{self.folder}/{name}')} to {re.escape(address)}$", SENT_S)

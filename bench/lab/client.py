@@ -247,6 +247,11 @@ def unreachable(host: Host, ifname: str, server: str) -> contextlib.AbstractCont
     return _rule(host, ifname, "lost", f"ether type ip ip daddr {server} udp dport 67 drop")
 
 
+def deaf(host: Host, ifname: str) -> contextlib.AbstractContextManager[None]:
+    """DHCP replies that leave `ifname`, a port of a switch, are lost.  Unsupported where nft can't do it."""
+    return _rule(host, ifname, "deaf", "ether type ip udp sport 67 drop")
+
+
 @contextlib.contextmanager
 def _rule(host: Host, ifname: str, name: str, rule: str) -> Iterator[None]:
     if lost := missing("nft"):

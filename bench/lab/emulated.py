@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,10 @@ class Machine:
         if status := self._process.wait(timeout):
             raise LabError(f"qemu of {self.mac} ended with {status}, wanted 0; it said:\n{self.console()}")
         return time.monotonic() - self.switched_on
+
+    def freeze(self) -> None:
+        """From now on its processor does nothing; it keeps its power until it is closed."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def close(self) -> None:
         self._process.stop()

@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.lab.boot_files import BootFiles, Fetched
@@ -79,35 +79,37 @@ def is_proxied(known: Known) -> bool:
     return "proxy" in known.dhcp
 
 
-def host_file() -> str:
+def host_file(machines: Sequence[Known] = MACHINES, pool: Mapping[str, str | int] = POOL) -> str:
     """The machines as the inventory loads them."""
     networks = [{"base": f"10.{n}.0.0", "mask": MASK, "gateway": f"10.{n}.0.1"} for n in (88, 77)]
     hosts: list[dict[str, object]] = [
         {"name": k.name, "mac": k.mac, "pool": "boot", "dhcp": dict(k.dhcp)}
         | ({} if is_proxied(k) else {"addresses": [k.near, k.far]})
-        for k in MACHINES
+        for k in machines
     ]
-    return json.dumps({"networks": networks, "pools": [{"name": "boot", "dhcp": POOL}], "hosts": hosts})
+    return json.dumps({"networks": networks, "pools": [{"name": "boot", "dhcp": pool}], "hosts": hosts})
 
 
 class BootServers:
-    """bootstorm for MACHINES, and TFTP and HTTP with their files, all on one address."""
+    """bootstorm for some machines, and TFTP and HTTP with their files, all on one address."""
 
     name = "bootstorm"
     shortest_lease_s = 1
     lacks: frozenset[str] = frozenset()
     files: BootFiles
+    site: RunningSite
 
-    def __init__(self) -> None:
+    def __init__(self, machines: Sequence[Known] = MACHINES, pool: Mapping[str, str | int] = POOL) -> None:
+        self._machines, self._pool = machines, pool
         self._running: list[RunningSite | BootFiles] = []
 
     def start(self, host: Host) -> None:
         self.files = BootFiles(host, "sv", SERVER, TEXTS)
-        site = RunningSite(host, workers=2)
-        site.fill(host_file())
-        site.start_inventory()
-        site.serve(len(MACHINES))
-        self._running += [self.files, site]
+        self.site = RunningSite(host, workers=2)
+        self.site.fill(host_file(self._machines, self._pool))
+        self.site.start_inventory()
+        self.site.serve(len(self._machines))
+        self._running += [self.files, self.site]
 
     def stop(self) -> None:
         for running in self._running:
