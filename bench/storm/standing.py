@@ -45,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A service that answers for a site; core: the machines'."""
+    """A service that answers for a site; cores: the service's and the machines'."""
 
     site: Site
     service: RunningSite
@@ -71,7 +71,7 @@ def parts_of(site: Site, client: Host) -> list[Part]:
 def standing(
     site: Site, workers: int = 2, *, environment: Mapping[str, str] | None = None, **sections: Any
 ) -> Iterator[Standing]:
-    """The service has read its inventory and answers; it stops at the end.
+    """The service has read its inventory and answers, on a core of its own; it stops at the end.
 
     environment: what the service gets besides; sections: keys of `dhcp`, and `metrics`, as RunningSite takes them."""
     cores = two_cores()
@@ -84,18 +84,17 @@ def standing(
             client.ip(*(f"address add {gateway_of(row)}/32 dev cl" for row in behind))
         for row in behind:
             server.route(str(network_of(row)), RELAYS)
-        with pinned(cores[0]):
-            service = RunningSite(server, workers, **sections)
-            service.environment |= environment or {}
-            service.fill(host_file(site))
-            service.start_inventory()
-            try:
+        service = RunningSite(server, workers, **sections)
+        service.environment |= environment or {}
+        try:
+            with pinned(cores[0]):
+                service.fill(host_file(site))
+                service.start_inventory()
                 contest(server, contested(site))
                 service.serve(site.served)
-                with pinned(cores[1]):
-                    yield Standing(site, service, parts_of(site, client), cores)
-            finally:
-                service.stop()
+            yield Standing(site, service, parts_of(site, client), cores)
+        finally:
+            service.stop()
 
 
 def contest(server: Host, pairs: Sequence[tuple[Machine, Machine]]) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from bench.storm.boot import END, ends_of
+from bench.engine.firmware import IPXE_HASTY, OS, ROM
+from bench.engine.target import Target
+from bench.storm.boot import END, Pace, boot, ends_of
 from bench.storm.racks import (
     HANGS,
     OF_ITSELF,
+    Machine,
     Row,
     Site,
     contested,
@@ -21,8 +25,9 @@ from bench.storm.racks import (
     site_of,
     with_hangs,
 )
-from bench.storm.standing import parts_of
+from bench.storm.standing import Part, parts_of
 from control.clusto.hostfile import parse
+from tests.bench.responders import FIRST_ADDRESS, FIRST_MAC, responder, right
 
 
 def hanging(many: int = 37, seed: int = 1) -> Site:
@@ -116,3 +121,28 @@ def test_before_the_last_boot_those_hang_that_never_boot() -> None:
             assert after == hang.at and before == (hang.at if hang.made or hang.at is None else END)
         else:
             assert before == after == END
+
+
+def test_a_boot_knows_where_each_machine_came_to_and_who_went_astray() -> None:
+    """A service that nobody made an inventory for, and that leaves one machine without an answer."""
+    machines = tuple(Machine(i, f"m{i}", FIRST_MAC + i, FIRST_ADDRESS + i) for i in range(12))
+    site = with_hangs(Site((Row("hosts", 12),), machines), 6, 4, OF_ITSELF)
+    lost = next(machine for machine in site.machines if not machine.hang)
+    patient = {"discover_s": (5.0, 5.0), "request_s": (5.0, 5.0)}
+    hasty = replace(ROM, discover_s=(1.5, 1.5), request_s=(5.0,), collect_s=0.0)
+    pace = Pace((hasty, replace(IPXE_HASTY, **patient), replace(OS, **patient)), 0.0)
+    with responder(lambda asked: [] if asked.host == lost.number else right(asked)) as port:
+        target = Target("127.0.0.1", ("127.0.0.1",), port=port, own_port=0)
+        found = boot(site, [Part(target, list(range(12)), [])], pace, core=None, seed=4)
+    assert found.astray == [lost] and not found.all_right and found.where[lost.number] == ("rom", "DISCOVER")
+    for each in site.machines:
+        assert each == lost or found.where[each.number] == (HANGS[each.hang].at if each.hang else END)
+    hung = Counter(HANGS[machine.hang].at for machine in site.machines if machine.hang)
+    assert found.came_to["os"] == {"DISCOVER": 0, "OFFER": hung["os", "OFFER"], "REQUEST": 0, "ACK": 5}
+    assert found.where.count(None) == hung[None] == 1
+    assert sum(map(sum, zip(*found.asked, strict=True))) == sum(
+        sum(steps.values()) for steps in found.datagrams.values()
+    )
+    made = found.record()
+    assert (made["up"], made["hung"], made["dark"], made["astray"]) == (5, 6, 1, [lost.name])
+    assert f"1 are not where they had to come to: {lost.name}" in found.lines()

@@ -1,6 +1,7 @@
 """A storm of 10,000 emulated machines of which 37 hang, against a running service, and what the service says of it.
 
-The laboratory stands until the last test of this folder has run: a browser may look at it, too.
+The laboratory stands until the last test of this folder has run.  Whoever wants to look at it as it is when those that
+hang are stuck asks for `storm` in a file that comes before test_storm.py: its last tests restart the service.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ STEPS = {"DISCOVER": "asked", "OFFER": "offered", "ACK": "answered"}
 
 @dataclass(slots=True)
 class Told:
-    """What the service said: right after the last boot; when those that hang were stuck; and ten minutes later, after a
-    clean stop and a start.  hosts: of `ctl hosts --json` by name."""
+    """What the service said right after the last boot (status, metrics, hosts, stuck_at_once), and when those that hang
+    were stuck.  hosts, stuck: of `ctl hosts --json` by name."""
 
     status: dict[str, Any] = field(default_factory=dict)
     metrics: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -50,8 +51,14 @@ class Told:
     never: set[str] = field(default_factory=set)
     by_pool: dict[str, dict[str, int]] = field(default_factory=dict)
     by_rack: dict[str, dict[str, int]] = field(default_factory=dict)
-    hosts_later: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stuck_later: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The same ten minutes later, after a clean stop and a start."""
+
+    hosts: dict[str, dict[str, Any]]
+    stuck: set[str]
 
 
 @dataclass(slots=True)
@@ -119,9 +126,10 @@ def await_stuck(storm: Storm, wanted: set[str]) -> dict[str, dict[str, Any]]:
             raise LabError(f"not stuck within {STUCK_S:g} s: {sorted(wanted - found.keys())}")
 
 
-def ten_minutes_later(storm: Storm) -> None:
+@pytest.fixture(scope="session")
+def later(storm: Storm) -> Later:
     """A clean stop, and a start by a wall clock that is ahead: what the ledger keeps counts on."""
-    service, told = storm.place.service, storm.told
+    service = storm.place.service
     assert service.server is not None
     service.server.stop(timeout=30.0)
     skew = Skew(service.host.scratch)
@@ -130,8 +138,7 @@ def ten_minutes_later(storm: Storm) -> None:
     with pinned(storm.place.cores[0]):
         service.serve(storm.site.served)
     service.ctl("refresh", "--wait")
-    told.hosts_later = storm.hosts()
-    told.stuck_later = set(storm.hosts("--stuck"))
+    return Later(storm.hosts(), set(storm.hosts("--stuck")))
 
 
 def ask_all(storm: Storm) -> None:
@@ -142,7 +149,6 @@ def ask_all(storm: Storm) -> None:
     told.stuck = await_stuck(storm, stuck)
     told.never = set(storm.hosts("--never-seen"))
     told.by_pool, told.by_rack = (service.ctl("hosts", "--by", kind)["of"] for kind in ("pool", "rack"))
-    ten_minutes_later(storm)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from bench.storm.racks import HANGS, SITE, Machine
-from tests.netns.board.conftest import AFTER_AN_ACK, FRESH, FRESH_AND_TOLD, FRESH_IS, Storm, expected
+from tests.netns.board.conftest import AFTER_AN_ACK, FRESH, FRESH_AND_TOLD, FRESH_IS, Later, Storm, expected
 
 pytestmark = [pytest.mark.netns, pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -145,19 +145,17 @@ def test_metrics_are_the_status_s(storm: Storm) -> None:
     assert metrics["bootstorm_hosts", ""] == storm.site.served
 
 
-def test_a_first_boot_is_judged_by_boot_ends(storm: Storm) -> None:
+def test_a_first_boot_is_judged_by_boot_ends(storm: Storm, later: Later) -> None:
     """Kept over a clean stop; nobody knows how long such a machine takes, so it has five minutes."""
     told, names = storm.told, fresh(storm, FRESH_AND_TOLD)
     assert {told.hosts[name]["progress"] for name in names} == {"booting"}
-    assert names <= told.stuck_later and told.stuck.keys() <= told.stuck_later
-    assert {host["progress"] for name, host in told.hosts_later.items() if name not in storm.hung()} == {"done"}
+    assert names <= later.stuck and told.stuck.keys() <= later.stuck
+    assert {host["progress"] for name, host in later.hosts.items() if name not in storm.hung()} == {"done"}
     for name, host in told.hosts.items():
-        later = told.hosts_later[name]
-        assert [later[what] for what in ("stage", "requests", "boots")] == [
-            host[what] for what in ("stage", "requests", "boots")
-        ]
+        for what in ("stage", "requests", "silent", "boots"):
+            assert later.hosts[name][what] == host[what], (name, what)
 
 
 @pytest.mark.xfail(FRESH_IS == "unknown", strict=True, reason="nobody is judged by most of its pool yet")
-def test_a_first_boot_is_judged_by_the_rest_of_its_pool(storm: Storm) -> None:
-    assert fresh(storm, FRESH) <= storm.told.stuck_later
+def test_a_first_boot_is_judged_by_the_rest_of_its_pool(storm: Storm, later: Later) -> None:
+    assert fresh(storm, FRESH) <= later.stuck
