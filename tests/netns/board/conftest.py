@@ -29,7 +29,6 @@ KNOWN_ROWS = 8  # rows 0 to 7: of their machines an earlier boot is known
 FRESH, FRESH_AND_TOLD = 8, 9  # rows that get power for the first time at the boot at which some of them hang
 ENDS = {"boot_ends": "os"}
 KNOWN_HANGS, FRESH_HANGS = 29, 4  # in all of the known rows, and in each of the fresh ones: 37
-FRESH_IS = "unknown"  # who hangs at its first boot, until most of its pool says how far that should go: then "stuck"
 AFTER_AN_ACK = ("no-boot-file", "ipxe-no-boot-file")
 STUCK_S = 240.0  # the patience of the ledger is 60 s, and what the boots before took; the rest is for a slow machine
 LATER_S = 600.0  # and a first boot's is 300 s: the wall clock is put forward for that
@@ -51,6 +50,7 @@ class Told:
     never: set[str] = field(default_factory=set)
     by_pool: dict[str, dict[str, int]] = field(default_factory=dict)
     by_rack: dict[str, dict[str, int]] = field(default_factory=dict)
+    by_relay: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def expected(machine: Machine) -> str:
     """The progress of a machine once every patience but that of a first boot is over."""
     if machine.hang in ("", "off", "disabled"):
         return {"": "done", "off": "never", "disabled": "refused"}[machine.hang]
-    return {FRESH: FRESH_IS, FRESH_AND_TOLD: "booting"}.get(machine.row, "stuck")
+    return "booting" if machine.row == FRESH_AND_TOLD else "stuck"
 
 
 def scraped(place: Standing) -> dict[tuple[str, str], float]:
@@ -148,7 +148,9 @@ def ask_all(storm: Storm) -> None:
     stuck = {machine.name for machine in storm.site.machines if expected(machine) == "stuck"}
     told.stuck = await_stuck(storm, stuck)
     told.never = set(storm.hosts("--never-seen"))
-    told.by_pool, told.by_rack = (service.ctl("hosts", "--by", kind)["of"] for kind in ("pool", "rack"))
+    told.by_pool, told.by_rack, told.by_relay = (
+        service.ctl("hosts", "--by", kind)["of"] for kind in ("pool", "rack", "relay")
+    )
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from bench.storm.racks import HANGS, SITE, Machine
-from tests.netns.board.conftest import AFTER_AN_ACK, FRESH, FRESH_AND_TOLD, FRESH_IS, Later, Storm, expected
+from tests.netns.board.conftest import AFTER_AN_ACK, FRESH, FRESH_AND_TOLD, Later, Storm, expected
 
 pytestmark = [pytest.mark.netns, pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -79,7 +79,7 @@ def test_never_seen_are_exactly_those_without_power(storm: Storm) -> None:
     assert storm.told.never == storm.hung("off")
 
 
-def test_sums_by_pool_and_rack_fit(storm: Storm) -> None:
+def test_sums_by_pool_rack_and_relay_fit(storm: Storm) -> None:
     def summed(names: Callable[[Machine], Iterable[str]]) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}
         for machine in storm.site.machines:
@@ -94,6 +94,8 @@ def test_sums_by_pool_and_rack_fit(storm: Storm) -> None:
 
     assert told(storm.told.by_pool) == summed(lambda machine: (SITE, storm.site.rows[machine.row].name))
     assert told(storm.told.by_rack) == summed(lambda machine: (machine.rack,))
+    heard = summed(lambda machine: () if machine.hang == "off" else (storm.relay_of(machine) or "",))
+    assert told(storm.told.by_relay) == heard
 
 
 def test_every_machine_stands_where_it_knows_itself_to_be(storm: Storm) -> None:
@@ -124,10 +126,11 @@ def test_the_client_s_counts_are_the_status_s(storm: Storm) -> None:
     assert sum(worker["tx"] for worker in status["workers"]) == datagrams["OFFER"] + datagrams["ACK"]
 
 
-def test_the_client_s_stages_are_the_status_s(storm: Storm) -> None:
+def test_the_client_s_stages_are_the_status_s_and_the_metrics(storm: Storm) -> None:
     stages = {stage: many for stage, many in storm.told.status["boots"]["stages"].items() if many}
     own = Counter(stage for machine in storm.site.machines if (stage := storm.stage_of(machine)))
-    assert stages == own
+    scraped = {stage: many for (what, stage), many in storm.told.metrics.items() if what == "bootstorm_stage_machines"}
+    assert stages == own == {stage: many for stage, many in scraped.items() if many}
     states = storm.told.status["boots"]["states"]
     assert sum(sum(progress.values()) for progress in states.values()) == len(storm.site.machines)
     assert sum(states["served"].values()) == storm.site.served == storm.told.status["hosts"]
@@ -154,8 +157,3 @@ def test_a_first_boot_is_judged_by_boot_ends(storm: Storm, later: Later) -> None
     for name, host in told.hosts.items():
         for what in ("stage", "requests", "silent", "boots"):
             assert later.hosts[name][what] == host[what], (name, what)
-
-
-@pytest.mark.xfail(FRESH_IS == "unknown", strict=True, reason="nobody is judged by most of its pool yet")
-def test_a_first_boot_is_judged_by_the_rest_of_its_pool(storm: Storm, later: Later) -> None:
-    assert fresh(storm, FRESH) <= later.stuck
