@@ -296,6 +296,8 @@ def test_control_starts_beside_a_ledger_of_another_layout(tmp_path: Path, monkey
 
     commanded(f"file://{tmp_path}/none.csv", tmp_path, scenario)
     os.close(fd)
+
+
 def test_a_limit_on_files_costs_the_ledger_and_no_address(tmp_path: Path) -> None:
     may_serve()
     path = tmp_path / "hosts.yaml"
