@@ -2,12 +2,13 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from ext.latency cimport observe_halves, older_half
 from ext.leases cimport prefetch_entry, prefetch_slot
 from ext.loop cimport *
 from ext.net cimport *
 from ext.outbox cimport prepare_frames, prepare_udp
 from ext.overload cimport wait_of
-from ext.packet cimport PLAIN, URGENT, Packet, Reply
+from ext.packet cimport PLAIN, URGENT, Packet, Queue, Reply
 from ext.page cimport *
 from ext.rfc2131 cimport CHADDR_AT, IP_UDP_BYTES
 
@@ -29,14 +30,6 @@ cdef inline void wire_receive(Loop *loop) noexcept nogil:
         loop.inbox.headers[i].msg_hdr.msg_control = loop.page.control[i]
 
 
-cdef inline void find_stamps(Loop *loop) noexcept nogil:
-    """Does the last worker of this slot leave sockets that stamp?"""
-    cdef int on = 0
-    cdef unsigned int length = sizeof(on)
-    loop.waits.stamping = getsockopt(loop.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, &length) == 0 and on != 0
-    loop.waits.worried_ns = clock_ns(CLOCK_BOOTTIME)
-
-
 cdef inline void open_sockets(Loop *loop) noexcept nogil:
     """Its descriptors, page and inbox are set.  Without a boot port its place among the ends is skipped: -1."""
     loop.boot_turns = BOOT_TURNS
@@ -44,7 +37,8 @@ cdef inline void open_sockets(Loop *loop) noexcept nogil:
     prepare_udp(&loop.udp_out)
     prepare_udp(&loop.boot_out)
     prepare_frames(&loop.frame_out)
-    find_stamps(loop)
+    loop.stamps.rested = True
+    stamp(loop, True)              # whether the last worker of this slot left them on or not
     wait_for(loop, loop.wake_fd)
     wait_for(loop, loop.boot_fd)
     wait_for(loop, loop.udp_fd)
@@ -90,6 +84,38 @@ cdef inline void describe_datagram(Loop *loop, int i, Packet *packet) noexcept n
         cmsg = CMSG_NXTHDR(header, cmsg)
 
 
+cdef inline int64_t since_stamp(Loop *loop, int i, int64_t realtime_ns) noexcept nogil:
+    """Of a datagram that came while stamps were on; of one without a stamp, since 1970."""
+    cdef msghdr *header = &loop.inbox.headers[i].msg_hdr
+    cdef cmsghdr *cmsg = CMSG_FIRSTHDR(header)
+    cdef timespec *stamp
+    while cmsg != NULL:
+        if cmsg.cmsg_level == SOL_SOCKET and cmsg.cmsg_type == SCM_TIMESTAMPNS:
+            stamp = <timespec *>CMSG_DATA(cmsg)
+            return realtime_ns - (<int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec)
+        cmsg = CMSG_NXTHDR(header, cmsg)
+    return realtime_ns
+
+
+cdef inline void observe_queue(Loop *loop, int first, int end, Queue queue, bint emptied) noexcept nogil:
+    """What was just taken from one queue.  It cannot have come before we last saw the queue's end, whatever its stamps
+    say: clocks are set.  Without stamps that is all we know."""
+    cdef int64_t seen_ns = loop.stamps.end_ns[<int>queue]
+    cdef int64_t most_ns = loop.now_boottime_ns - seen_ns
+    cdef int64_t now_ns, oldest_ns, middle_ns
+    if emptied:
+        loop.stamps.end_ns[<int>queue] = loop.now_boottime_ns
+    if end <= first:
+        return
+    if loop.stamps.on:
+        now_ns = clock_ns(CLOCK_REALTIME)
+        oldest_ns = since_stamp(loop, first, now_ns)
+        middle_ns = since_stamp(loop, min(first + older_half(end - first), end - 1), now_ns)
+        observe_halves(&loop.page.waits, end - first, min(oldest_ns, most_ns), min(middle_ns, most_ns))
+    elif seen_ns != 0:
+        observe_halves(&loop.page.waits, end - first, most_ns, most_ns // 2 if emptied else most_ns)
+
+
 cdef inline void answer_one(Loop *loop, int i) noexcept nogil:
     cdef Packet packet
     cdef Reply reply
@@ -125,6 +151,7 @@ cdef inline void answer_batch(Loop *loop) noexcept nogil:
     bump(&loop.page.rx, received)
     brake(loop, loop.udp_out.count + loop.frame_out.count, received)
     send_all(loop)
+    observe_answers(loop, loop.udp_out.count + loop.boot_out.count + loop.frame_out.count)
     for i in range(BATCH):
         loop.inbox.headers[i].msg_len = 0
     loop.page.boot_count = 0
@@ -171,6 +198,8 @@ cdef inline bint turn_sockets(Loop *loop) noexcept nogil:
     loop.urgent_count = count
     count += max(0, recvmmsg(loop.udp_fd, loop.inbox.headers + count, BATCH - count, MSG_DONTWAIT, NULL))
     tick(loop)
+    observe_queue(loop, boot, loop.urgent_count, URGENT, loop.urgent_count - boot < URGENT_SHARE)
+    observe_queue(loop, loop.urgent_count, count, PLAIN, count < BATCH)
     look_at_waits(loop, loop.urgent_count - boot == URGENT_SHARE or (loop.busy and loop.more_frames[<int>URGENT]),
                   count == BATCH or (loop.busy and loop.more_frames[<int>PLAIN]))
     if count > 0:
@@ -178,6 +207,9 @@ cdef inline bint turn_sockets(Loop *loop) noexcept nogil:
         return True
     if loop.busy:                  # no rest while frames keep coming
         return True
+    loop.stamps.rested = True
+    if not loop.stamps.on:         # what wakes us is to have one
+        stamp(loop, True)
     pause_until(loop.ends, loop.wait_count, IDLE_NS)
     if loop.ends[1].revents:
         loop.boot_turns = 0

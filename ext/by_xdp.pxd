@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ext.frames cimport HEADER_BYTES, UDP_BYTES, is_intact, neighbour_of, put_ethernet, put_ip_udp, read_headers
 from ext.judge cimport local_of
+from ext.latency cimport observe_halves, older_half
 from ext.leases cimport prefetch_entry, prefetch_slot
 from ext.loop cimport *
 from ext.net cimport *
@@ -42,7 +43,7 @@ cdef inline bint describe_frame(Loop *loop, Port *port, Queue queue, uint32_t in
         return False
     packet.at_boot_port = False
     packet.waited_ns = 0
-    if loop.waits.stamping and stamp[0] != 0:
+    if loop.waits.pressed and stamp[0] != 0:
         packet.waited_ns = wait_of(&loop.waits, loop.now_boottime_ns - stamp[0], queue == URGENT)
     stamp[0] = 0               # whoever gets the frame next may have no stamp
     return True
@@ -82,11 +83,27 @@ cdef inline void send_frames(Loop *loop, Port *port) noexcept nogil:
     send_all(loop)
 
 
+cdef inline int64_t arrival_of(const Port *port, Queue queue, uint32_t number) noexcept nogil:
+    """The XDP program's stamp on a frame of this batch, CLOCK_BOOTTIME; 0: its driver has no room for one."""
+    return (<const int64_t *>(frame_of(port, queue, port.lane.answered[<int>queue] + number) - STAMP_BYTES))[0]
+
+
+cdef inline void observe_ring(Loop *loop, const Port *port, Queue queue, uint32_t frames) noexcept nogil:
+    """Before they are answered: who does that takes their stamps off."""
+    cdef int64_t oldest_ns, middle_ns
+    if frames == 0:
+        return
+    oldest_ns = arrival_of(port, queue, 0)
+    middle_ns = arrival_of(port, queue, min(<uint32_t>older_half(frames), frames - 1))
+    if oldest_ns != 0 and middle_ns != 0:
+        observe_halves(&loop.page.waits, frames, loop.now_boottime_ns - oldest_ns, loop.now_boottime_ns - middle_ns)
+
+
 cdef inline void answer_frames(Loop *loop, Port *port, uint32_t urgent, uint32_t plain) noexcept nogil:
     """The indices in the pool move on only when all replies are with the kernel."""
     cdef Lane *lane = port.lane
     cdef const uint8_t *frame
-    cdef uint32_t i
+    cdef uint32_t i, posted = port.posted
     for i in range(urgent):
         prefetch_slot(&loop.site, frame_of(port, URGENT, lane.taken[1] + i) + HEADER_BYTES + CHADDR_AT)
     for i in range(plain):
@@ -100,6 +117,8 @@ cdef inline void answer_frames(Loop *loop, Port *port, uint32_t urgent, uint32_t
             prefetch_entry(&loop.site, frame_of(port, URGENT, lane.taken[1] + i) + HEADER_BYTES + CHADDR_AT)
         for i in range(plain):
             prefetch_entry(&loop.site, frame_of(port, PLAIN, lane.taken[0] + i) + HEADER_BYTES + CHADDR_AT)
+    observe_ring(loop, port, URGENT, urgent)
+    observe_ring(loop, port, PLAIN, plain)
     store_release32(&lane.taken[1], lane.taken[1] + urgent)
     store_release32(&lane.taken[0], lane.taken[0] + plain)
     begin_sending(loop)
@@ -110,6 +129,7 @@ cdef inline void answer_frames(Loop *loop, Port *port, uint32_t urgent, uint32_t
     bump(&loop.page.rx, urgent + plain)
     brake(loop, urgent + plain, urgent + plain)
     send_frames(loop, port)
+    observe_answers(loop, port.posted - posted + loop.udp_out.count + loop.boot_out.count + loop.frame_out.count)
     store_release32(&lane.answered[1], lane.taken[1])
     store_release32(&lane.answered[0], lane.taken[0])
     ring(loop)

@@ -10,6 +10,7 @@ from ext.classify cimport client_state, firmware_class
 from ext.judge cimport Decision, client_link, fits, is_unicast, link_is_known, shares_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, SERVED, TOMBSTONE, Lease, Link, Site, state_of
 from ext.sightings cimport ClientHistory, count_ack
+from ext.latency cimport BOUNDS, Histogram, Stamps, are_wanted, observe_halves, older_half
 from ext.overload cimport RELAYS, Shares, Waits, fair_level, is_over_share, note_turn, share_out, wait_of
 from ext.packet cimport Packet, Reply as CReply, ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.parse cimport parse_request
@@ -213,10 +214,10 @@ cdef class Overload:
     cdef Shares shares
 
     def turn(self, int64_t now_ns, *, bint more_urgent=False, bint more_plain=False) -> bool:
-        """After receiving; more: the end of that queue was not seen.  True while arrivals are to be stamped."""
+        """After receiving; more: the end of that queue was not seen.  True while each datagram's wait is looked at."""
         note_turn(&self.waits, now_ns, more_urgent, more_plain)
         share_out(&self.shares, &self.waits, now_ns)
-        return self.waits.stamping
+        return self.waits.pressed
 
     def waited(self, int64_t since_stamp_ns, *, bint urgent=False) -> int:
         return wait_of(&self.waits, since_stamp_ns, urgent)
@@ -224,3 +225,28 @@ cdef class Overload:
     def refuses(self, int relay, int64_t waited_ns, *, bint urgent=False) -> bool:
         """Counts one datagram of a relay (an index); True: it has had its share."""
         return is_over_share(&self.shares, relay, urgent, waited_ns)
+
+
+cdef class Latency:
+    """A histogram of ext/latency.pxd, and when it wants stamps, on a clock of the caller's."""
+    cdef Histogram histogram
+    cdef Stamps stamps
+
+    def take(self, waits_ns) -> None:
+        """A batch: what each request of it waited, the oldest first."""
+        cdef int requests = len(waits_ns)
+        observe_halves(&self.histogram, requests, waits_ns[0], waits_ns[min(older_half(requests), requests - 1)])
+
+    def counts(self) -> list:
+        return [self.histogram.counts[i] for i in range(BOUNDS + 1)]
+
+    @property
+    def sum_ns(self) -> int:
+        return self.histogram.sum_ns
+
+    def wants_stamps(self, int64_t now_ns, *, bint pressed=False, bint rested=False, bint emptied=True) -> bool:
+        """After a turn.  rested: it came after a sleep; emptied: it reached the end of both queues."""
+        self.stamps.rested |= rested
+        if emptied:
+            self.stamps.end_ns[0] = self.stamps.end_ns[1] = now_ns
+        return are_wanted(&self.stamps, pressed, now_ns)

@@ -9,6 +9,7 @@ from libc.string cimport memset
 from ext.answer cimport answer
 from ext.judge cimport Decision
 from ext.leases cimport Site, prefetch_lease
+from ext.latency cimport Stamps, are_wanted, observe
 from ext.ledger cimport Book, enter
 from ext.net cimport *
 from ext.outbox cimport Outbox, queue_frame, queue_udp, send
@@ -41,11 +42,12 @@ cdef struct Loop:
     void *offered                  # Site *, from the helper thread to the loop
     int behind                     # the newest pair could not be adopted: what is confirmed is not what we have
     int64_t now_boottime_ns
-    int64_t now_realtime_ns        # 0 while arrivals are not stamped
+    int64_t now_realtime_ns        # 0 while nobody looks at waits one by one
     Notebook notebook
     bint asleep                    # control may be, and something was told to it
     Shares shares
     Waits waits
+    Stamps stamps
     int64_t brake_answer_ns, brake_other_ns, braked_ns
     Outbox udp_out, frame_out, boot_out
     uint8_t tx[BATCH][TX_BYTES]
@@ -104,16 +106,21 @@ cdef inline void adopt(Loop *loop) noexcept nogil:
 
 
 cdef inline void stamp(Loop *loop, int on) noexcept nogil:
-    setsockopt(loop.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
-    setsockopt(loop.urgent_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
+    """Whether the next datagrams that are taken out bring their stamps along."""
+    cdef int failed = setsockopt(loop.udp_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
+    failed |= setsockopt(loop.urgent_fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
+    loop.stamps.on = on and not failed
 
 
 cdef inline void look_at_waits(Loop *loop, bint more_urgent, bint more_plain) noexcept nogil:
-    """After receiving: do we reach the end of the queues?  Arrivals are stamped only while we do not."""
-    if note_turn(&loop.waits, loop.now_boottime_ns, more_urgent, more_plain):
-        stamp(loop, loop.waits.stamping)
+    """After receiving: do we reach the end of the queues?  What each datagram waited counts only while we do not."""
+    cdef bint wanted
+    note_turn(&loop.waits, loop.now_boottime_ns, more_urgent, more_plain)
+    wanted = are_wanted(&loop.stamps, loop.waits.pressed, loop.now_boottime_ns)
+    if wanted != loop.stamps.on:
+        stamp(loop, wanted)
     share_out(&loop.shares, &loop.waits, loop.now_boottime_ns)
-    loop.now_realtime_ns = clock_ns(CLOCK_REALTIME) if loop.waits.stamping else 0
+    loop.now_realtime_ns = clock_ns(CLOCK_REALTIME) if loop.waits.pressed else 0
 
 
 cdef inline void prefetch_rows(Loop *loop, const uint8_t *data) noexcept nogil:
@@ -188,6 +195,12 @@ cdef inline void send_all(Loop *loop) noexcept nogil:
     send(&loop.udp_out, loop.udp_fd, loop.page)
     send(&loop.boot_out, loop.boot_fd, loop.page)
     send(&loop.frame_out, loop.packet_fd, loop.page)
+
+
+cdef inline void observe_answers(Loop *loop, unsigned int replies) noexcept nogil:
+    """After they were given to the kernel."""
+    if replies != 0:
+        observe(&loop.page.answers, clock_ns(CLOCK_BOOTTIME) - loop.now_boottime_ns, replies)
 
 
 cdef inline void ring(Loop *loop) noexcept nogil:

@@ -27,15 +27,15 @@ cdef enum:
     LOAD_MAX = 8
     KEPT = 90                      # per cent of an estimate that a worse window leaves of it
     NEWS = 25                      # per cent of a new estimate in a smoothed one
-    WORRY_NS = 20000000            # no end of the queue seen for so long: arrivals are stamped (180 ns each, so not always)
+    WORRY_NS = 20000000            # no end of the queue seen for so long: what each datagram waited is looked at
     TURN_MAX_NS = 20000000         # a longer turn of the loop means that we stood still
-    CALM_NS = 1000000000           # without worry for so long: no stamps any more
+    CALM_NS = 1000000000           # without worry for so long: not any more
 
 
 cdef struct Waits:                 # of one worker
     int64_t turn_ns                # the last turn of the loop, CLOCK_BOOTTIME; 0 before the first
     int64_t worried_ns             # when a queue was last without an end for WORRY_NS
-    bint stamping                  # arrivals are stamped
+    bint pressed                   # worried of late: what each datagram waited is looked at, by its stamp
     int64_t busy_ns[QUEUES]        # for which we have taken from it and not reached its end; standing still left out
     int64_t longest_ns[QUEUES]     # that what was taken in this turn can have waited
 
@@ -67,9 +67,8 @@ cdef inline int64_t patience_ns(const Request *request) noexcept nogil:
     return 1800000000 if request.client_class == OS else 3200000000
 
 
-cdef inline bint note_turn(Waits *waits, int64_t now_ns, bint more_urgent, bint more_plain) noexcept nogil:
-    """After receiving.  more: a queue gave all that it was asked for, so its end was not seen.  True: stamps shall be
-    switched, on or off as waits.stamping says now.
+cdef inline void note_turn(Waits *waits, int64_t now_ns, bint more_urgent, bint more_plain) noexcept nogil:
+    """After receiving.  more: a queue gave all that it was asked for, so its end was not seen.
 
     Whatever its stamp says, a datagram that we could have reached has not waited longer than we have worked without reaching
     the end of its queue.  So neither a queue that grew while a worker was replaced or stood still nor a step of the clock
@@ -86,10 +85,8 @@ cdef inline bint note_turn(Waits *waits, int64_t now_ns, bint more_urgent, bint 
         worried |= waits.busy_ns[queue] > WORRY_NS
     if worried:
         waits.worried_ns = now_ns
-    if worried != waits.stamping and (worried or now_ns - waits.worried_ns > CALM_NS):
-        waits.stamping = worried
-        return True
-    return False
+    if worried or now_ns - waits.worried_ns > CALM_NS:
+        waits.pressed = worried
 
 
 cdef inline int64_t wait_of(const Waits *waits, int64_t since_stamp_ns, bint urgent) noexcept nogil:

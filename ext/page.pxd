@@ -7,6 +7,7 @@ but not answered is answered by the replacement.  Every word has one writer; rea
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 
+from ext.latency cimport Histogram
 from ext.net cimport bump, full_fence, iovec, load_acquire, mmsghdr, sockaddr_in, store_release
 from ext.record cimport RECORDS, Record
 from ext.verdict cimport VERDICT_COUNT
@@ -80,6 +81,9 @@ cdef struct Page:
     uint8_t control[BATCH][CONTROL_BYTES]
     uint8_t buffers[BATCH][RX_BYTES]
     Record records[RECORDS]        # the flight recorder
+    # In room that every page of this version has before its inbox.  Workers of builds without these leave zeros there.
+    Histogram waits                # of requests, from their arrival until the worker has their batch
+    Histogram answers              # of replies, from then until all of the batch are with the kernel
 
 
 cdef struct Inbox:                 # behind the page, and mapped by the slot's worker alone: the kernel follows these pointers

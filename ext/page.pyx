@@ -8,6 +8,7 @@ import fcntl
 import os
 from dataclasses import dataclass
 
+from ext.latency cimport BOUNDS, Histogram
 from ext.mapping cimport map_shared
 from ext.net cimport full_fence, munmap
 from ext.leases cimport ROLE_BMC
@@ -37,6 +38,8 @@ ROUTES = {ROUTE_UDP: "udp", ROUTE_FRAME: "frame", ROUTE_BROADCAST: "broadcast"}
 WORKER_PAGE_BYTES = sizeof(Page)
 INBOX_AT = inbox_at()
 SITE_PAGE_BYTES = sizeof(SitePage)
+LATENCY_BOUNDS_S = tuple((1 << place) / 1_000_000 for place in range(BOUNDS))
+LATENCIES = ("wait", "answer")
 SEND_ERROR_NAMES = ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "EINVAL", "ENETDOWN",
                     "ENODEV", "ENXIO", "EMSGSIZE", "ECONNREFUSED", "other")
 MFD_ALLOW_SEALING, F_ADD_SEALS, F_SEAL_SHRINK, F_SEAL_GROW = 0x0002, 1033, 0x0002, 0x0004
@@ -44,6 +47,7 @@ MFD_ALLOW_SEALING, F_ADD_SEALS, F_SEAL_SHRINK, F_SEAL_GROW = 0x0002, 1033, 0x000
 assert offsetof_heartbeat() == 16
 assert sizeof(Event) == 128 and sizeof(Record) == 1344
 assert <int>VERDICT_COUNT <= <int>COUNTERS
+assert inbox_at() == 52 * <int>APART      # as in every build of version 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,18 +194,23 @@ cdef class WorkerPage:
         """errno name -> replies that the kernel did not take, only those that happened."""
         return {name: self.page.send_errors[i] for i, name in enumerate(SEND_ERROR_NAMES) if self.page.send_errors[i]}
 
+    def latency(self) -> dict:
+        """Each of LATENCIES -> {"sum_ns", "counts"}: how many requests waited, and replies took, at most as long as each of
+        LATENCY_BOUNDS_S and longer than the bound before it; the last one: longer than all of them."""
+        return {"wait": histogram_of(&self.page.waits), "answer": histogram_of(&self.page.answers)}
+
     def counters(self) -> dict:
         """All that is counted in this page, by names that carry() of another build's page knows: {"totals": as totals(),
-        "verdicts": as verdicts(), "send_errors": as send_errors()}."""
-        return {"totals": self.totals(), "verdicts": self.verdicts(), "send_errors": self.send_errors()}
+        "verdicts": as verdicts(), "send_errors": as send_errors(), "latency": as latency()}."""
+        return {"totals": self.totals(), "verdicts": self.verdicts(), "send_errors": self.send_errors(),
+                "latency": self.latency()}
 
     def carry(self, told) -> None:
         """Go on from what another build's page has counted (counters()); what this build has no counter for is left out.
 
         For a page that no worker writes."""
         def count(group, name):
-            value = told.get(group, {}).get(name, 0) if isinstance(told.get(group, {}), dict) else 0
-            return value if isinstance(value, int) and 0 <= value < 1 << 63 else 0
+            return counted(told.get(group, {}).get(name, 0) if isinstance(told.get(group, {}), dict) else 0)
         self.page.rx, self.page.tx = count("totals", "rx"), count("totals", "tx")
         self.page.recovered = count("totals", "recovered")
         self.page.frames_lost = count("totals", "frames_lost")
@@ -213,6 +222,9 @@ cdef class WorkerPage:
                 self.page.by_verdict[<int>verdict] = count("verdicts", verdict.name)
         for i, name in enumerate(SEND_ERROR_NAMES):
             self.page.send_errors[i] = count("send_errors", name)
+        latency = told.get("latency")
+        carry_histogram(&self.page.waits, latency.get("wait") if isinstance(latency, dict) else None)
+        carry_histogram(&self.page.answers, latency.get("answer") if isinstance(latency, dict) else None)
 
     def drain(self, int most=EVENTS) -> list:
         """Take at most `most` events out of the ring, oldest first; an empty list means that the next one rings."""
@@ -262,6 +274,27 @@ cdef class WorkerPage:
                     found.append(recorded(number, &copy))
             number += 1
         return found
+
+
+cdef uint64_t counted(value):
+    """0 of what is no count."""
+    return value if isinstance(value, int) and 0 <= value < 1 << 63 else 0
+
+
+cdef dict histogram_of(const Histogram *histogram):
+    cdef int i
+    return {"sum_ns": histogram.sum_ns, "counts": [histogram.counts[i] for i in range(BOUNDS + 1)]}
+
+
+cdef int carry_histogram(Histogram *histogram, told) except -1:
+    """told: by a build that may have no histograms, or others."""
+    cdef int i
+    counts = told.get("counts") if isinstance(told, dict) else None
+    known = isinstance(counts, (list, tuple)) and len(counts) == BOUNDS + 1
+    histogram.sum_ns = counted(told.get("sum_ns")) if known else 0
+    for i in range(BOUNDS + 1):
+        histogram.counts[i] = counted(counts[i]) if known else 0
+    return 0
 
 
 cdef object recorded(uint64_t number, const Record *record):

@@ -105,7 +105,7 @@ def test_a_clock_that_steps_refuses_nobody() -> None:
     assert overload.waited(-3600 * 1000 * MS) == 0
 
 
-def test_arrivals_are_stamped_while_no_end_is_seen_and_for_a_second_after() -> None:
+def test_waits_are_looked_at_while_no_end_is_seen_and_for_a_second_after() -> None:
     overload = Overload()
     now_ms = busy(overload, 20)
     assert not overload.turn((now_ms + 1) * MS)
