@@ -158,6 +158,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
         refresh = status["refresh"]
         lines.append(f"refreshing  {refresh['stage']} {refresh['done']}/{refresh['total']}")
     lines += ["workers", *(f"  {line}" for line in render_workers(status["workers"]))]
+    lines += render_latency(status.get("latency") or {})
     lines.append("counters")
     lines += [f"  {count:>12,}  {name}" for name, count in sorted(status["counters"].items(), key=lambda c: -c[1])]
     lines += [f"  {count:>12,}  not sent: {name}" for name, count in sorted(status["send_errors"].items())]
@@ -170,6 +171,28 @@ def render_status(status: dict[str, Any]) -> list[str]:
         lines.append(f"faults in the inventory ({status['faults_total']} objects; all of them: ctl faults)")
         lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in status["faults"].items()]
     return lines
+
+
+def render_latency(latency: dict[str, Any]) -> list[str]:
+    """A line for each of the two."""
+    lines = []
+    for name, key in (("waits", "wait"), ("answers", "answer")):
+        if (found := latency.get(key)) is not None:
+            half, most, all_ = (
+                lasting(found[figure], latency["bounds_s"]) for figure in ("p50_s", "p99_s", "max_bucket_s")
+            )
+            words = f": p50 {half}, p99 {most}, longest {all_}" if found["count"] else ""
+            lines.append(f"{name:<11} {found['count']:,} in {latency['window_s']:.0f} s{words}")
+    return lines
+
+
+def lasting(seconds: float | None, bounds_s: list[float]) -> str:
+    """None: longer than the last bound."""
+    if seconds is None:
+        return f"over {bounds_s[-1]:.3g} s"
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} us"
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def render_boots(boots: dict[str, Any]) -> list[str]:

@@ -47,8 +47,8 @@ from control.service.events import ROLES, Warnings
 from control.service.faultbook import WrongFilter
 from control.service.health import heartbeat_age_s, judge_health
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
+from control.service.load import latency, losses
 from control.service.lookups import Lookups
-from control.service.losses import losses
 from control.service.machines import hosts as host_list
 from control.service.machines import recorder
 from control.service.machines.boot_events import BootEvents
@@ -116,6 +116,7 @@ class Service:
         self.table = ServedTable(fds.one("site"), fds.all("pages"), fds.one("adopted"), fds.perhaps("known"))
         if begin.generation:
             self.table.take_over([*fds.all("base"), *fds.all("delta")])
+        self.latency = latency.Latency(self.table.pages)
         self.ring = EventRing()
         note = self.ring.note
         self.refresher = Refresher(
@@ -176,6 +177,7 @@ class Service:
                 if self.hosts_known is not None:
                     events = BootEvents(self.hosts_known, lambda: self.table.pair, self.reason_of, self.ring.note)
                     group.create_task(events.run(), name="boots")
+                group.create_task(self.latency.run(), name="latency")
                 await self.stopped.wait()
                 raise Stopped
         except* Stopped:
@@ -375,7 +377,8 @@ class Service:
             "restarts": self.restarts,
             "counters": table.counters(),
             "send_errors": table.send_errors(),
-            "losses": losses(self.words, len(table.pages)),
+            "losses": losses.losses(self.words, len(table.pages)),
+            "latency": self.latency.status(),
             "warnings_suppressed": self.warnings.suppressed,
             "log_lines_lost": lines_lost(),
             "log_journal_missed": journal_missed(),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 FILE = Path(__file__).with_name("bootstorm.json")
 CHOSEN = 'instance=~"$instance"'  # stands where an expression says @
 RATE = "[$__rate_interval]"
+HALF, MOST = 0.5, 0.99  # of the requests, in what is shown of a histogram
 WIDTH = 24  # of the page, in Grafana's units
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -33,6 +34,10 @@ class Panel(NamedTuple):
 
 def figure(title: str, expression: str, legend: str, bad: float | None = None, unit: str = "short") -> Panel:
     return Panel(title, ((expression, legend),), unit, "stat", 4, bad)
+
+
+def quantile(share: float, histogram: str) -> str:
+    return f"histogram_quantile({share}, sum by (instance, le) (rate({histogram}_bucket{{@}}{RATE})))"
 
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
@@ -96,6 +101,30 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Stuck, by relay",
                 (('bootstorm_relay_machines{@, progress="stuck"} > 0', "{{instance}} {{relay}}"),),
+            ),
+        ),
+    ),
+    (
+        "How long it takes",
+        (
+            Panel(
+                "Waiting to be read",
+                (
+                    (quantile(HALF, "bootstorm_queue_wait_seconds"), "{{instance}} half within"),
+                    (quantile(MOST, "bootstorm_queue_wait_seconds"), "{{instance}} 99 % within"),
+                ),
+                "s",
+                width=12,
+                about="iPXE repeats a REQUEST after 0.25 s, a DISCOVER after 1 s; ROMs after 4 s.",
+            ),
+            Panel(
+                "From reading to the reply",
+                (
+                    (quantile(HALF, "bootstorm_answer_seconds"), "{{instance}} half within"),
+                    (quantile(MOST, "bootstorm_answer_seconds"), "{{instance}} 99 % within"),
+                ),
+                "s",
+                width=12,
             ),
         ),
     ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 SCRAPER = frozenset({"job", "instance"})  # labels that Prometheus adds
 OWN = {"up"}  # series that it makes itself
 WORDS = {"by", "on", "without", "group_left", "group_right", "unless", "and", "or", "bool", "ignoring", "offset"}
-FUNCTIONS = {"sum", "count", "max", "min", "rate", "increase", "absent", "avg"}
+FUNCTIONS = {"sum", "count", "max", "min", "rate", "increase", "absent", "avg", "histogram_quantile"}
 _SELECTOR = re.compile(r"\b([a-zA-Z_:][\w:]*)\s*(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'\s*(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 _GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)")

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any, NamedTuple
 
-from ext.page import SEND_ERROR_NAMES
+from ext.page import LATENCY_BOUNDS_S, SEND_ERROR_NAMES
 from ext.roll import PROGRESS
 from ext.roll import STAGES as BOOT_STAGES
 from ext.verdict import Verdict
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 
 from control.discovery import coordinator, machines
 from control.discovery.traps.decoders import SKIPS
@@ -139,6 +146,11 @@ QUEUES = (
     ("peak_bytes", "The same at its highest within the last 30 to 60 s."),
     ("limit_bytes", "Memory at which the kernel drops further requests; 0: the socket is not open."),
 )
+# (name, help, its place in the status' totals)
+LATENCIES = (
+    ("queue_wait_seconds", "From a request's arrival until a worker has read it and the rest of its batch.", "wait"),
+    ("answer_seconds", "From then until the kernel has the replies of that batch.", "answer"),
+)
 
 
 def at(status: Status, path: Path) -> Any:
@@ -260,5 +272,23 @@ def of_boots(status: Status) -> Iterator[Metric]:
     yield from (machines_, reached, by_relay)
 
 
+def of_latency(status: Status) -> Iterator[Metric]:
+    """Of all workers together: a series a bound and worker would be most of a scrape."""
+    bounds = [*map(repr, LATENCY_BOUNDS_S), "+Inf"]
+    for name, words, key in LATENCIES:
+        told = at(status, ("latency", "totals", key)) or {"counts": [0] * len(bounds), "sum_s": 0.0}
+        histogram = HistogramMetricFamily(PREFIX + name, words)
+        histogram.add_metric([], list(zip(bounds, accumulate(told["counts"]), strict=True)), told["sum_s"])
+        yield histogram
+
+
 # What else the packet path comes to tell gets a line of its own.
-FAMILIES: tuple[Callable[[Status], Iterator[Metric]], ...] = (infos, plain, by_label, of_workers, of_losses, of_boots)
+FAMILIES: tuple[Callable[[Status], Iterator[Metric]], ...] = (
+    infos,
+    plain,
+    by_label,
+    of_workers,
+    of_losses,
+    of_latency,
+    of_boots,
+)

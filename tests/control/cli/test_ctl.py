@@ -34,6 +34,11 @@ STATUS: dict[str, Any] = {
     "identities": {"seen": 12, "cloned": 0, "loops": 0, "clones": []}, "other_servers": {},
     "traps": {"state": "off", "reason": "services.conf has no section snmp"},
 }  # fmt: skip
+LATENCY: dict[str, Any] = {
+    "window_s": 61.7, "bounds_s": [1e-6, 8.388608],
+    "wait": {"count": 12345, "p50_s": 3.2e-5, "p99_s": 0.001024, "max_bucket_s": 2.097152},
+    "answer": {"count": 7, "p50_s": 0.131072, "p99_s": None, "max_bucket_s": None},
+}  # fmt: skip
 LOOKUP: dict[str, Any] = {
     "mac": "00:11:22:33:44:55", "host": "ex0000", "state": "served", "reason": None,
     "leases": [
@@ -125,6 +130,19 @@ def test_status() -> None:
             {"strangers": {"state": "failed", "reason": "no"}}, "strangers   NOT DROPPED: no", id="strangers-stay"
         ),
         pytest.param({"health": {"ready": False, "reason": "why"}}, "NOT READY   why", id="not-ready"),
+        pytest.param(
+            {"latency": LATENCY},
+            "waits       12,345 in 62 s: p50 32 us, p99 1.02 ms, longest 2.1 s",
+            id="waits",
+        ),
+        pytest.param(
+            {"latency": LATENCY},
+            "answers     7 in 62 s: p50 131 ms, p99 over 8.39 s, longest over 8.39 s",
+            id="answers-that-took-long",
+        ),
+        pytest.param(
+            {"latency": LATENCY | {"wait": LATENCY["wait"] | {"count": 0}}}, "waits       0 in 62 s", id="nothing-came"
+        ),
     ],
 )
 def test_status_says_what_is_wrong(change: dict[str, Any], line: str) -> None:

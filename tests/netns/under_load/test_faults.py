@@ -176,8 +176,9 @@ def test_upgrades_in_place_lose_nothing(site: tuple[RunningSite, Host]) -> None:
     refresh_works(site[0])
 
 
-def hang(running: RunningSite, client: Host, least: int) -> None:
-    """Stop the worker of slot 0 under load; it is replaced, and nothing is lost.  least: requests of the load."""
+def hang(running: RunningSite, client: Host, least: int) -> dict[str, Any]:
+    """Stop the worker of slot 0 under load; it is replaced, and nothing is lost.  least: requests of the load, of which
+    the account is returned."""
     settled(running)
     load = Load(client)
     try:
@@ -189,10 +190,23 @@ def hang(running: RunningSite, client: Host, least: int) -> None:
     finally:
         figures = load.end()
     account(figures, least)
+    return figures
 
 
 def test_a_hung_worker_is_replaced(site: tuple[RunningSite, Host]) -> None:
-    hang(*site, RATE // 10)  # it takes less than a second
+    """And what waited for it shows: for as long as the clients say."""
+    running = site[0]
+    before = running.ctl("status")["latency"]["totals"]
+    figures = hang(*site, RATE // 10)  # it takes less than a second
+    told = running.ctl("status")["latency"]
+    came = {
+        name: [now - was for now, was in zip(told["totals"][name]["counts"], before[name]["counts"], strict=True)]
+        for name in ("wait", "answer")
+    }
+    longest_s = max(bound for bound, count in zip(told["bounds_s"], came["wait"], strict=False) if count)
+    assert 0.131072 <= longest_s <= 2 * figures["late_ms"]["p100"] / 1000, (longest_s, figures)
+    for counts in came.values():  # what a worker had in its hands when it was killed is in none, or in two
+        assert abs(sum(counts) - figures["sent"]) <= 64, (came, figures)
 
 
 def test_a_second_serve_refuses(site: tuple[RunningSite, Host]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ext.page import SEND_ERROR_NAMES
+from ext.page import LATENCY_BOUNDS_S, SEND_ERROR_NAMES
 from ext.roll import PROGRESS, STAGES
 from ext.verdict import Verdict
 from prometheus_client import CollectorRegistry
@@ -137,6 +137,30 @@ def test_machines_as_the_status_has_them() -> None:
     stuck = [said["bootstorm_relay_machines", relay, "stuck"] for relay in ("10.1.0.254", "direct", "other")]
     assert stuck == [2, 1, 0]
     assert list(families.of_boots(STATUS | {"boots": None})), "of a supervisor without a ledger"
+
+
+@pytest.mark.parametrize("status", [NOTHING, STATUS], ids=["nothing-yet", "some"])
+@pytest.mark.parametrize("name", ["queue_wait_seconds", "answer_seconds"])
+def test_histograms_are_there_from_the_start(status: dict[str, Any], name: str) -> None:
+    (family,) = (family for family in families.families(status) if family.name == PREFIX + name)
+    assert family.type == "histogram" and {s.value for s in family.samples} == {0}
+    assert [s.labels["le"] for s in family.samples[:-2]][-1] == "+Inf"
+    assert [float(s.labels["le"]) for s in family.samples[:-3]] == list(LATENCY_BOUNDS_S)
+    assert [s.name.removeprefix(family.name) for s in family.samples[-2:]] == ["_count", "_sum"]
+
+
+def test_a_histogram_s_buckets_have_all_that_is_within_them() -> None:
+    counts = [*range(len(LATENCY_BOUNDS_S)), 5]
+    totals = {"wait": {"counts": counts, "sum_s": 2.5}, "answer": {"counts": [0] * len(counts), "sum_s": 0.0}}
+    said = {
+        (s.name.removeprefix(PREFIX), s.labels.get("le")): s.value
+        for family in families.families(STATUS | {"latency": {"totals": totals}})
+        for s in family.samples
+    }
+    assert [said["queue_wait_seconds_bucket", le] for le in ("1e-06", "2e-06", "4e-06", "8e-06")] == [0, 1, 3, 6]
+    assert said["queue_wait_seconds_bucket", "0.524288"] == sum(range(20))
+    assert said["queue_wait_seconds_bucket", "+Inf"] == said["queue_wait_seconds_count", None] == sum(counts)
+    assert said["queue_wait_seconds_sum", None] == 2.5 and said["answer_seconds_count", None] == 0
 
 
 def test_each_name_stands_for_one_thing_and_says_what() -> None:

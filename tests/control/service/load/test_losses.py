@@ -1,4 +1,4 @@
-"""control/service/losses.py: the kernel's count, whatever it looks like."""
+"""control/service/load/losses.py: the kernel's count, whatever it looks like."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control.service.losses import losses, rcvbuf_errors
+from control.service.load.losses import losses, rcvbuf_errors
 
 SNMP = """Ip: Forwarding DefaultTTL
 Ip: 1 64
