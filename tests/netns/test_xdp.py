@@ -75,6 +75,12 @@ def received(running: RunningSite) -> list[int]:
     return [worker["rx"] for worker in running.ctl("status")["workers"]]
 
 
+def latencies(running: RunningSite) -> list[int]:
+    """How many waits and answers are in the workers' histograms."""
+    totals = running.ctl("status")["latency"]["totals"]
+    return [sum(totals[name]["counts"]) for name in ("wait", "answer")]
+
+
 def program_of(host: Host) -> bool:
     return "prog/xdp" in host.run(["ip", "link", "show", "sv"]).stdout
 
@@ -90,13 +96,14 @@ def program_of(host: Host) -> bool:
 )
 def test_answered_once_by_both_workers_past_the_kernel(site: tuple[RunningSite, Host], arguments: list[str]) -> None:
     running, client = site
-    before, sockets = received(running), by_sockets(running.host)
+    before, sockets, observed = received(running), by_sockets(running.host), latencies(running)
     figures = crowd(client, *arguments)
     most = int(arguments[arguments.index("--most") + 1])
     assert (figures["answered"], figures["twice"], figures["wrong"]) == (most, 0, 0), figures
     shares = [after - was for after, was in zip(received(running), before, strict=True)]
     assert sum(shares) == most and min(shares) > most / 8, shares
     assert by_sockets(running.host) == sockets, "nothing went through the kernel's UDP"
+    assert latencies(running) == [was + most for was in observed], "the program's stamps tell how long they waited"
 
 
 PING = f"""
