@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 import select
+import socket
 import ssl
 import time
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import requests
@@ -294,8 +296,15 @@ class Answers:
         content = self.unpacked(answer, bytes_max if good else ERROR_BYTES_MAX)
         if not good:
             last = content.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-            raise AnswerSpoiled(f"status {answer.status_code}, wanted 200: {last}")
+            raise AnswerSpoiled(f"status {answer.status_code}, wanted 200: {last}{self.advice(answer.status_code)}")
         return content
+
+    def advice(self, status: int) -> str:
+        """What to do about a status, behind what the inventory says of it."""
+        if status != HTTPStatus.UNAUTHORIZED:
+            return ""
+        known = "Authorization" in self.session.headers
+        return f"; {'correct' if known else 'set'} dhcp.api_token, {'which it refuses' if known else 'its token'}"
 
     def unpacked(self, answer: requests.Response, bytes_max: int) -> bytearray:
         """The body, whatever the status; begin() of patience came before the request.  Raises AnswerSpoiled."""
@@ -308,10 +317,30 @@ class Answers:
 
 
 def _reason(error: Exception) -> str:
+    """What a person can act on: requests wraps the kernel's or the resolver's word three times."""
     if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
+        return (
+            f"cannot connect: no connection within {CONNECT_TIMEOUT_S:.0f} s; is that machine up, and does a firewall "
+            "let us through?"
+        )
     if isinstance(error, (requests.ReadTimeout, ReadTimeoutError, TimeoutError)):
         return "no answer in time"
-    if isinstance(error, requests.ConnectionError):
-        return f"cannot connect ({type(error.args[0]).__name__ if error.args else error})"
-    return f"{type(error).__name__}: {error}"
+    if not isinstance(error, requests.ConnectionError):
+        return f"{type(error).__name__}: {error}"
+    cause = first_cause(error)
+    if isinstance(cause, socket.gaierror):
+        return f"cannot connect: no address is known for that name ({cause.strerror}); correct it, or the name server"
+    if isinstance(cause, ConnectionRefusedError):
+        return "cannot connect: refused, nothing listens on that port; is the inventory running, and is the port right?"
+    if isinstance(cause, ssl.SSLError):
+        return f"cannot connect: no TLS ({cause.reason or cause}); is it https there, and its certificate good?"
+    if isinstance(cause, OSError):
+        return f"cannot connect: {cause.strerror or cause}"
+    return f"cannot connect ({type(error.args[0]).__name__ if error.args else error})"
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Of a chain of exceptions, each raised for the one before."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
