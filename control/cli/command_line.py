@@ -5,10 +5,12 @@ A command is added here, one of `ctl` in ctl_commands.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

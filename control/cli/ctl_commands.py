@@ -149,8 +149,8 @@ def lookup(client: Any, mac: str) -> None:
 @click.pass_obj
 def explain_running(client: Any, subject: str) -> None:
     """What the workers would answer: a machine in each network and stage of its boot, or the requests of a capture."""
-    from control.service_client import CallFailed
     from control.explain.command import Unexplained, ask
+    from control.service_client import CallFailed
 
     def explain_there() -> Any:
         try:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from control.config import checks
 from control.config.checks import MAX_WORKERS as MAX_WORKERS
 from control.config.checks import SnmpUser as SnmpUser
+from control.config.comments import without_comments
 from control.config.places import clash
 from control.config.sections import MAX_AUTO_WORKERS, STATE_SOCKET, Board, Http, Log, Metrics
 from control.config.sections import NOBODY_BELIEVED as NOBODY_BELIEVED
@@ -129,7 +130,7 @@ def _read(path: Path) -> bytes:
 
 def _parse_json(content: bytes, path: Path) -> Any:
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object)
+        return json.loads(without_comments(content.decode("utf-8-sig")), object_pairs_hook=_object)
     except UnicodeDecodeError as fault:
         line = content.count(b"\n", 0, fault.start) + 1
         found = f"line {line}: found byte 0x{content[fault.start]:02x}"
