@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -31,6 +33,26 @@ def fill_standard_descriptors() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)  # Python has none for what was closed when it began
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def obey() -> None:
+    """A command of a person's or a script's, which ends with a sentence, whatever the machine refuses it."""
+    from control.cli.command_line import main as command_line
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding does not have
+    try:
+        command_line(prog_name="bootstorm")
+    except OSError as error:  # most often our own output: a full disk, a terminal that is gone
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"bootstorm: {error}\n")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for fd in (1, 2):  # what is still in their buffers would fail once more, and change the exit code
+            os.dup2(nowhere, fd)
+        sys.exit(1)
 
 
 def dies_first() -> None:
@@ -81,9 +103,7 @@ def run() -> None:
 
             try_out(int(fd))
         case _:
-            from control.cli.command_line import main as command_line
-
-            command_line(prog_name="bootstorm")
+            obey()
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ class RunningSite:
                 said = str(slow)
                 continue
             said = done.stdout + done.stderr
-            if done.returncode == 0 and good(status := json.loads(done.stdout)):
+            if done.stdout and good(status := json.loads(done.stdout)):
                 return dict(status)
         log = self.server.log() if self.server is not None else "it was not started"
         raise LabError(f"bootstorm serve: not as wanted within {limit_s:g} s; last status {said}; it said:\n{log}")
@@ -111,8 +111,13 @@ class RunningSite:
         return [*BOOTSTORM, "ctl", "--socket", str(self.console), "--json"]
 
     def ctl(self, *command: str) -> Any:
-        """The result of a control command.  CommandFailed with its words when it fails."""
-        return json.loads(self.host.run([*self._ctl(), *command], timeout=120.0, env=ENVIRONMENT).stdout)
+        """The result of a control command.  CommandFailed with its words when it fails; `status` is a result also while
+        nobody is answered, which its exit code says."""
+        argv = [*self._ctl(), *command]
+        done = self.host.run(argv, timeout=120.0, check=command[0] != "status", env=ENVIRONMENT)
+        if not done.stdout:
+            raise CommandFailed(f"{self.host.name}: {' '.join(argv)}: {done.stderr}")
+        return json.loads(done.stdout)
 
     def supervisor(self) -> int:
         """Its pid, as this process sees it."""

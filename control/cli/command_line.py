@@ -1,17 +1,16 @@
-"""The command line: serve, check, explain, lint, bench, and the groups inventory and ctl; thin, the work is elsewhere.
+"""The command line: serve, check, explain, lint, bench, and the groups inventory and ctl; thin, the work is
+elsewhere.
 
-A command is added here, one of `ctl` in ctl_commands.py.
+A command is added here, one of `ctl` in ctl_commands.py; what it needs it imports when it runs (shared.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,7 @@ import click
 
 from control.cli.ctl_commands import ctl
 from control.cli.inventory_commands import inventory
-from control.cli.services_conf import FAILED, WRONG, config_option, read_config
-from control.config.classes import remarks
-from control.config.config import NOBODY_BELIEVED, ConfigFaults, load_first, resolve_workers, search_path
-from control.config.places import faults_on_disk
-from fastpath.process.build import BUILD_NAME
-from fastpath.process.escape import shown, shown_all
-from fastpath.process.limits import too_few_files
-from fastpath.process.logs import choose_form, configure_logging, flush_logs
+from control.cli.shared import FAILED, WRONG, config_option, examples, read_config
 
 BRAKE_NS_MAX = 1_000_000  # a batch of 64 of them is still no hung worker
 
@@ -42,16 +34,39 @@ def bench_brake_ns() -> tuple[int, int]:
     return int(words[0]), int(words[-1]) if len(words) == 2 else 0
 
 
-@click.group()
-@click.version_option(BUILD_NAME, message="bootstorm %(version)s")
+def show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from fastpath.process.build import BUILD_NAME
+
+        click.echo(f"bootstorm {BUILD_NAME}")
+        context.exit()
+
+
+@click.group(
+    epilog=examples(
+        "bootstorm check",
+        "bootstorm serve -c services.conf",
+        "bootstorm ctl status --wait 30",
+        "bootstorm explain --hosts hosts.yaml 02:00:00:00:00:01",
+    )
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version, help="Version and build."
+)
 def main() -> None:
     """Static DHCP for datacenters, from what the clusto inventory says."""
 
 
-@main.command()
+@main.command(epilog=examples("bootstorm serve -c services.conf"))
 @config_option
 def serve(path: str | None) -> None:
     """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place."""
+    import json
+
+    from control.config.config import resolve_workers
+    from fastpath.process.limits import too_few_files
+    from fastpath.process.logs import choose_form, configure_logging, flush_logs
+
     configure_logging()  # what it has to say of the file must not hold the start up either
     config = read_config(path)
     choose_form(config.log.format)
@@ -85,12 +100,17 @@ def serve(path: str | None) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
 
 
-@main.command()
+@main.command(epilog=examples("bootstorm check", "bootstorm check -c services.conf --file-only"))
 @config_option
 @click.option("--file-only", is_flag=True, help="Look at nothing that the configuration names.")
 def check(path: str | None, file_only: bool) -> None:
     """Check the configuration and what it names: host file, user, interfaces, rack factory.  Every fault is listed,
     exit 2 when there is one."""
+    from control.config.classes import remarks
+    from control.config.config import NOBODY_BELIEVED
+    from control.config.places import faults_on_disk
+    from fastpath.process.escape import shown
+
     config = read_config(path)
     faults = faults_on_disk(config.dhcp.state_dir, config.control.socket)
     warnings: list[str] = []
@@ -117,7 +137,7 @@ def check(path: str | None, file_only: bool) -> None:
 
 def read_knowledge(path: str | None, hosts: Path | None) -> Any:
     """The table to explain from: of a host file, of the configuration's state folder; none where neither is named."""
-    from control.config.config import Dhcp
+    from control.config.config import ConfigFaults, Dhcp, load_first, search_path
     from control.explain.command import NOTHING, from_hosts, from_state
 
     if hosts is not None:
@@ -131,7 +151,13 @@ def read_knowledge(path: str | None, hosts: Path | None) -> Any:
     return from_state(config.dhcp, named=False)
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "bootstorm explain 02:00:00:00:00:01",
+        "bootstorm explain --hosts hosts.yaml storm.pcap",
+        "bootstorm explain --hosts hosts.yaml --interface 10.20.0.2/24 02:00:00:00:00:01",
+    )
+)
 @click.argument("subject", metavar="MAC|PCAP|HEX")
 @config_option
 @click.option("--hosts", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Answer from a host file.")
@@ -143,9 +169,12 @@ def explain(subject: str, path: str | None, hosts: Path | None, interfaces: tupl
     """Explain a machine, a capture, or a datagram in hexadecimal: what is asked, what we would answer, and why.
 
     The workers' own code answers, from the table in the state folder of -c, or from the file of --hosts."""
+    import json
+
     from control.cli.explain_text import RENDER
     from control.explain.command import Unexplained, parse_interface
     from control.explain.command import explain as explain_subject
+    from fastpath.process.escape import shown, shown_all
 
     try:
         given = [parse_interface(text) for text in interfaces]
@@ -162,7 +191,11 @@ def explain(subject: str, path: str | None, hosts: Path | None, interfaces: tupl
         click.echo("\n".join(RENDER[kind](shown_all(result))))
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "bootstorm lint hosts.yaml", "bootstorm lint http://127.0.0.1:9996 -c services.conf", "bootstorm lint --strict"
+    )
+)
 @click.argument("subject", metavar="[FILE|URL]", required=False)
 @config_option
 @click.option("--strict", is_flag=True, help="Exit 1 for remarks, too.")
@@ -172,14 +205,17 @@ def lint(subject: str | None, path: str | None, strict: bool, as_json: bool) -> 
 
     FILE is a host file, URL an inventory; without either it is dhcp.api_url of -c, whose names of options and BMC port
     count in any case.  Exit code 1: there are faults; 2: wrong usage."""
+    from dataclasses import replace
+    from urllib.parse import quote
+
     from control.cli.faults_text import print_findings
     from control.config.config import Dhcp
 
     config = read_config(path).dhcp if path is not None or subject is None else Dhcp()
     if subject is not None:
-        url = subject if "://" in subject else f"file://{Path(subject).resolve()}".replace("%", "%25")
         if "://" not in subject and not Path(subject).is_file():
             raise click.UsageError(f"{subject}: no such file; wanted a host file, or the URL of an inventory")
+        url = subject if "://" in subject else f"file://{quote(os.fsencode(Path(subject).resolve()))}"
         config = replace(config, api_url=checked_url(url))
     sys.exit(print_findings(subject or config.api_url, config, as_json, strict))
 
@@ -197,6 +233,9 @@ def checked_url(url: str) -> str:
 @config_option
 def board(path: str | None) -> None:
     """Show in a browser how far every machine is: serves HTTP at board.bind until SIGTERM.  Needs bootstorm[board]."""
+    from fastpath.process.escape import shown
+    from fastpath.process.logs import choose_form, configure_logging
+
     configure_logging()
     config = read_config(path)
     choose_form(config.log.format)

@@ -14,7 +14,7 @@ import click
 from control.cli import explain_text
 from control.cli.discovered_text import render_discovered
 from control.cli.discovered_text import render_machine as render_discovered_machine
-from control.cli.observed_text import only_kind, render_observed, status_line
+from control.cli.observed_text import kinds_of, only_kind, render_observed, status_line
 from control.explain import recent
 from control.service_client import CallFailed, ServiceClient
 from fastpath.process.escape import shown, shown_all
@@ -29,22 +29,21 @@ class Client(ServiceClient):
         super().__init__(path)
         self.as_json = as_json
 
-    def show(self, command: str, arguments: dict[str, Any]) -> None:
-        """Print the answer; exit 1 with one line on stderr when there is none."""
-        self.print_answer(command, lambda: self.call(command, arguments))
+    def show(self, command: str, arguments: dict[str, Any]) -> Any:
+        """Print the answer, and return it; exit 1 with one line on stderr when there is none."""
+        return self.print_answer(command, lambda: self.call(command, arguments))
 
-    def show_with_bar(self, command: str, arguments: dict[str, Any]) -> None:
+    def show_with_bar(self, command: str, arguments: dict[str, Any]) -> Any:
         """The same, with a progress bar on a terminal's stderr meanwhile."""
         if self.as_json or not sys.stderr.isatty():
-            self.show(command, arguments)
-            return
+            return self.show(command, arguments)
         with click.progressbar(length=1, label=command, file=sys.stderr) as bar:
 
             def follow(progress: dict[str, Any]) -> None:
                 bar.label, bar.length = f"{command}: {shown(progress['stage'])}", max(progress["total"], 1)
                 bar.update(progress["done"] - bar.pos)
 
-            self.print_answer(command, lambda: self.call(command, arguments, follow))
+            return self.print_answer(command, lambda: self.call(command, arguments, follow))
 
     def show_pages(self, command: str, page: int, rows: str = "changes", same: str | None = "generation") -> None:
         """The answer in pages of so many rows, however many there are.  same: what no other refresh may change."""
@@ -74,7 +73,11 @@ class Client(ServiceClient):
                 told = self.call("observed", wanted | {"after": result["hosts"][-1]["mac"]})
                 result["hosts"] += told["hosts"]
                 more = told["more"]
-            return result if kind is None else only_kind(result, kind)
+            if kind is None:
+                return result
+            if (known := kinds_of(result)) and kind not in known:
+                raise CallFailed(f"observed: --kind: found {kind!r}, wanted one of {', '.join(known)}")
+            return only_kind(result, kind)
 
         self.print_answer("observed", ask)
 
@@ -97,12 +100,16 @@ class Client(ServiceClient):
             sys.exit(FAILED)
         click.echo(shown(said), err=True)
 
-    def print_answer(self, command: str, ask: Callable[[], Any]) -> None:
+    def print_answer(self, command: str, ask: Callable[[], Any]) -> Any:
         try:
             result = ask()
         except CallFailed as failed:
             click.echo(f"bootstorm: {shown(str(failed))}", err=True)
             sys.exit(FAILED)
+        self.print_result(command, result)
+        return result
+
+    def print_result(self, command: str, result: Any) -> None:
         if self.as_json:
             click.echo(json.dumps(result, indent=2))
         else:
@@ -252,15 +259,20 @@ def render_refresh(figures: dict[str, Any]) -> list[str]:
         "generation {generation}: {hosts} hosts, {added} added, {changed} changed, {removed} removed, "
         "{quarantined} quarantined, {seconds:.2f} s".format(**figures)
     )
-    if figures.get("missing") and not figures["removed"]:
-        step = "see to its spelling; capitals count in names"
-        return [
-            line,
-            *(f"NOT FOUND: {each} is neither in the inventory nor in the table; {step}" for each in figures["missing"]),
-        ]
     if "unsaved" in figures:
         return [line, f"A RESTART ENDS IT: {figures['unsaved']}; repair that, then `ctl rollback` again"]
     return [line]
+
+
+def not_found(figures: dict[str, Any]) -> list[str]:
+    """A line for each host that was to be read, and that neither the inventory nor the table has."""
+    if figures["removed"]:
+        return []
+    step = "see to its spelling; capitals count in names"
+    return [
+        f"NOT FOUND: {shown(each)} is neither in the inventory nor in the table; {step}"
+        for each in figures.get("missing") or ()
+    ]
 
 
 def render_diff(diff: dict[str, Any]) -> list[str]:
@@ -333,4 +345,5 @@ RENDER: dict[str, Callable[[Any], Iterable[str]]] = {
     "discovered": render_discovered,
     "adopt": render_discovered_machine,
     "ignore": render_discovered_machine,
+    "unignore": render_discovered_machine,
 }

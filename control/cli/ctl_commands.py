@@ -1,4 +1,7 @@
-"""`bootstorm ctl`: its commands and their arguments; what they print is that of ctl.py and the files beside it."""
+"""`bootstorm ctl`: its commands and their arguments; what they print is that of ctl.py and the files beside it.
+
+Each takes `--json`, `--socket` and `-c` before its name or behind it, and is given the client that they ask for.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,88 @@ from typing import Any
 
 import click
 
-from control.cli.services_conf import read_config
+from control.cli.shared import FAILED, examples, read_config
+
+NUMBER_MAX = 2**31 - 1  # of the service's numbers
 
 
-@click.group()
-@click.option("--socket", "path", help="Control socket; default: that of services.conf.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-@click.option("-c", "--config", help="services.conf that names the socket; default: clusto's search path.")
-@click.pass_context
-def ctl(context: click.Context, path: str | None, as_json: bool, config: str | None) -> None:
-    """Ask and steer a running service."""
-    from control.cli.ctl import Client
-
-    socket_path = path or str(read_config(config).control.socket)
-    context.obj = Client(socket_path, as_json)
+def where_and_how() -> list[click.Parameter]:
+    """The options of `ctl` itself and of every command of it.  Behind the name counts before what stands before it."""
+    return [
+        click.Option(["--json", "as_json"], is_flag=True, help="JSON on standard output."),
+        click.Option(["--socket"], metavar="PATH", help="Control socket; default: that of services.conf."),
+        click.Option(
+            ["-c", "--config"], metavar="FILE", help="services.conf that names it; default: clusto's search path."
+        ),
+    ]
 
 
-@ctl.command()
+class CtlCommand(click.Command):
+    """A command of the group below: the group's options count behind its name, too."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.params += where_and_how()
+
+    def invoke(self, context: click.Context) -> Any:
+        from control.cli.ctl import Client
+
+        before = context.parent.params if context.parent is not None else {}
+        as_json, socket, config = (context.params.pop(name) for name in ("as_json", "socket", "config"))
+        if not socket and not config:
+            socket, config = before.get("socket"), before.get("config")
+        path = socket or str(read_config(config).control.socket)
+        context.obj = Client(path, as_json or bool(before.get("as_json")))
+        return super().invoke(context)
+
+
+class CtlGroup(click.Group):
+    """Whatever is added by `@ctl.command()` is a CtlCommand, and begins with `@click.pass_obj`: the Client."""
+
+    command_class = CtlCommand
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.params += where_and_how()
+
+
+@click.group(
+    cls=CtlGroup,
+    epilog=examples(
+        "bootstorm ctl status",
+        "bootstorm ctl hosts --stuck",
+        "bootstorm ctl explain 02:00:00:00:00:01",
+        "bootstorm ctl -c services.conf refresh --wait",
+    ),
+)
+def ctl(**_where_and_how: Any) -> None:
+    """Ask and steer a running service.  The options may also stand behind the command."""
+
+
+@ctl.command(
+    epilog=examples(
+        "bootstorm ctl status",
+        "bootstorm ctl status --wait 30             # after a start: returns when machines are answered",
+        "bootstorm ctl status --quiet || echo nobody is answered",
+    )
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.IntRange(0, 3600),
+    metavar="SECONDS",
+    help="Wait until somebody is answered, at most so long.",
+)
+@click.option("--quiet", is_flag=True, help="Print nothing at all; the exit code says it.")
 @click.pass_obj
-def status(client: Any) -> None:
-    """Generation, inventory, workers, counters."""
-    client.show("status", {})
+def status(client: Any, wait_s: int | None, quiet: bool) -> None:
+    """Generation, inventory, workers, counters.  Exit code 1: nobody is answered, or nothing says so."""
+    from control.cli.health import print_status
+
+    sys.exit(print_status(client, wait_s, quiet))
 
 
-@ctl.command()
+@ctl.command(epilog=examples("bootstorm ctl health", "bootstorm ctl health --max-age 3600 --wait 10"))
 @click.option(
     "--max-age",
     type=click.FloatRange(min=0),
@@ -47,30 +108,40 @@ def status(client: Any) -> None:
     metavar="SECONDS",
     help="How long to wait for a control process that is being replaced.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj
-def health(client: Any, max_age: float | None, wait_s: int, as_json: bool) -> None:
+def health(client: Any, max_age: float | None, wait_s: int) -> None:
     """Is DHCP served?  Exit code 0: a worker answers from a table; 1: none does; 2: nobody says."""
     from control.cli.health import print_health
 
-    client.as_json = client.as_json or as_json
     sys.exit(print_health(client, max_age, wait_s))
 
 
-@ctl.command()
+@ctl.command(
+    epilog=examples(
+        "bootstorm ctl refresh --wait",
+        "bootstorm ctl refresh --host node7 --wait",
+        "bootstorm ctl refresh --host rack7         # a container: all that hangs below it",
+    )
+)
 @click.option("--wait", is_flag=True, help="Return when every worker answers from the new generation.")
 @click.option("--force", is_flag=True, help="Also when most hosts would go.")
 @click.option("--full", is_flag=True, help="Read everything (the default).")
 @click.option("--mac", help="Only the host with this MAC address.")
-@click.option("--host", help="Only this object of the inventory.")
+@click.option("--host", help="Only this host, or what hangs below this container.")
 @click.pass_obj
 def refresh(client: Any, wait: bool, force: bool, full: bool, mac: str | None, host: str | None) -> None:
-    """Read the inventory now: everything, or one host."""
+    """Read the inventory now: everything, or one host.  Exit code 1: it was not read, or has no such host."""
+    from control.cli.ctl import not_found
+
     if full and (mac or host):
         raise click.UsageError("--full reads everything; leave it out with --mac or --host")
     if force and (mac or host):
         raise click.UsageError("--force is for reading everything; a host that you name needs none: leave it out")
-    client.show_with_bar("refresh", {"wait": wait, "force": force, "mac": mac, "host": host})
+    figures = client.show_with_bar("refresh", {"wait": wait, "force": force, "mac": mac, "host": host})
+    if lines := not_found(figures):
+        for line in lines:
+            click.echo(f"bootstorm: {line}", err=True)
+        sys.exit(FAILED)
 
 
 @ctl.command()
@@ -80,20 +151,24 @@ def diff(client: Any) -> None:
     client.show_pages("diff", page=1000)
 
 
-@ctl.command()
+@ctl.command(epilog=examples("bootstorm ctl faults", "bootstorm ctl faults --object 'rack7-*' --kind conflict"))
 @click.option("--object", "named", metavar="NAME", help="Only of this object, or of all that `rack7-*` fits.")
 @click.option("--kind", help="Only of this kind, such as unknown-option, bad-value, conflict.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj
-def faults(client: Any, named: str | None, kind: str | None, as_json: bool) -> None:
+def faults(client: Any, named: str | None, kind: str | None) -> None:
     """All faults of the inventory, in the order in which they were first seen."""
     from control.cli.faults_text import print_faults
 
-    client.as_json = client.as_json or as_json
     print_faults(client, named, kind)
 
 
-@ctl.command()
+@ctl.command(
+    epilog=examples(
+        "bootstorm ctl hosts --stuck",
+        "bootstorm ctl hosts --never-seen --rack 'rack7*'",
+        "bootstorm ctl hosts --by pool",
+    )
+)
 @click.option("--state", metavar="STATE[,...]", help="Of the row: served, disabled, conflict, ..., in-doubt.")
 @click.option("--stuck", is_flag=True, help="Those that do not get on with their boot, each with the reason.")
 @click.option("--never-seen", is_flag=True, help="Those that have not been heard.")
@@ -104,23 +179,14 @@ def faults(client: Any, named: str | None, kind: str | None, as_json: bool) -> N
 @click.option("--relay", metavar="ADDRESS", help="By which they were heard last.")
 @click.option("--address", metavar="ADDRESS[/PREFIX]", help="That they have.")
 @click.option("--by", type=click.Choice(["pool", "rack", "relay"]), help="Only how many there are, for each of these.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj
 def hosts(
-    client: Any,
-    /,
-    stuck: bool,
-    never_seen: bool,
-    progress: str | None,
-    by: str | None,
-    as_json: bool,
-    **wanted: str | None,
+    client: Any, /, stuck: bool, never_seen: bool, progress: str | None, by: str | None, **wanted: str | None
 ) -> None:
     """Every host: how far its boot is, since when, and why no further."""
     from control.cli.hosts_text import print_hosts, print_sums
 
     words = [word for word, on in (("stuck", stuck), ("never", never_seen)) if on] + ([progress] if progress else [])
-    client.as_json = client.as_json or as_json
     if by is not None:
         if words or any(value is not None for value in wanted.values()):
             raise click.UsageError("--by counts all hosts; it takes no filter")
@@ -136,7 +202,7 @@ def rollback(client: Any) -> None:
     client.show("rollback", {})
 
 
-@ctl.command()
+@ctl.command(epilog=examples("bootstorm ctl lookup node7", "bootstorm ctl lookup 02-00-00-00-00-07 --json"))
 @click.argument("mac", metavar="MAC|NAME|ADDRESS")
 @click.pass_obj
 def lookup(client: Any, mac: str) -> None:
@@ -144,7 +210,7 @@ def lookup(client: Any, mac: str) -> None:
     client.show("lookup", {"mac": mac})
 
 
-@ctl.command("explain")
+@ctl.command("explain", epilog=examples("bootstorm ctl explain node7", "bootstorm ctl explain storm.pcap"))
 @click.argument("subject", metavar="MAC|NAME|ADDRESS|PCAP|HEX")
 @click.pass_obj
 def explain_running(client: Any, subject: str) -> None:
@@ -168,7 +234,7 @@ def workers(client: Any) -> None:
     client.show("workers", {})
 
 
-@ctl.command()
+@ctl.command(epilog=examples("bootstorm ctl observed", "bootstorm ctl observed --kind address"))
 @click.option("--mac", help="Only this machine, with what is the same as well.")
 @click.option("--kind", help="Only differences of this kind, such as address, message, silence or 'boot file'.")
 @click.option("--strict", is_flag=True, help="With the differences that are set aside since no client acts by them.")
@@ -178,12 +244,30 @@ def observed(client: Any, mac: str | None, kind: str | None, strict: bool) -> No
     client.show_observed(mac, kind, strict)
 
 
-@ctl.command()
-@click.option("--most", default=50, show_default=True, help="How many warnings, newest first.")
+@ctl.command(
+    epilog=examples(
+        "bootstorm ctl recent --mac node7",
+        "bootstorm ctl recent --mac node7 --packets",
+        "bootstorm ctl recent --pcap all.pcap",
+    )
+)
+@click.option(
+    "--most",
+    type=click.IntRange(0, NUMBER_MAX),
+    default=50,
+    show_default=True,
+    metavar="NUMBER",
+    help="How many warnings, newest first.",
+)
 @click.option("--mac", help="Only this machine: a MAC address, a name or an address.")
 @click.option("--packets", is_flag=True, help="The last datagrams instead, answered or not: the flight recorders.")
 @click.option("--pcap", type=click.Path(dir_okay=False, path_type=Path), help="The same into a capture.")
-@click.option("--last", type=click.IntRange(1), help="Of the datagrams only the newest so many; listed are 50 without.")
+@click.option(
+    "--last",
+    type=click.IntRange(1, NUMBER_MAX),
+    metavar="NUMBER",
+    help="Of the datagrams only the newest so many; listed are 50 without.",
+)
 @click.pass_obj
 def recent(client: Any, most: int, mac: str | None, packets: bool, pcap: Path | None, last: int | None) -> None:
     """The last warnings: who asked and was not answered, and why; or the last datagrams themselves."""
@@ -195,26 +279,24 @@ def recent(client: Any, most: int, mac: str | None, packets: bool, pcap: Path | 
         client.show("recent", {"most": most, "mac": mac})
 
 
-@ctl.command()
+@ctl.command(epilog=examples("bootstorm ctl events --follow", "bootstorm ctl events --json"))
 @click.option("--follow", is_flag=True, help="Go on with what happens from now on, also when control is replaced.")
 @click.option("--since", type=click.IntRange(0, 2**63 - 1), metavar="NUMBER", help="Only what came behind it.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output, one object a line.")
 @click.pass_obj
-def events(client: Any, follow: bool, since: int | None, as_json: bool) -> None:
-    """What happened, each with its reason: tables, refreshes, conflicts, new machines, boot loops, strangers ..."""
+def events(client: Any, follow: bool, since: int | None) -> None:
+    """What happened, each with its reason: tables, refreshes, conflicts, new machines, boot loops, strangers ...
+
+    With --json one object a line."""
     from control.cli.events_text import print_events
 
-    client.as_json = client.as_json or as_json
     print_events(client, since, follow)
 
 
-@ctl.command()
+@ctl.command(epilog=examples("bootstorm ctl discovered", "bootstorm ctl discovered --mac 52:54:00:00:00:02"))
 @click.option("--mac", help="Only this MAC address.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj
-def discovered(client: Any, mac: str | None, as_json: bool) -> None:
+def discovered(client: Any, mac: str | None) -> None:
     """Machines that switches and DHCP saw: what was decided, what was done, what waits for a person and why."""
-    client.as_json = client.as_json or as_json
     if mac is not None:
         client.show("discovered", {"mac": mac})
     else:
@@ -233,5 +315,13 @@ def adopt(client: Any, mac: str) -> None:
 @click.argument("mac")
 @click.pass_obj
 def ignore(client: Any, mac: str) -> None:
-    """Do nothing about a machine, over restarts too, until it is adopted."""
+    """Do nothing about a machine, over restarts too, until `unignore` or `adopt`."""
     client.show("ignore", {"mac": mac})
+
+
+@ctl.command()
+@click.argument("mac")
+@click.pass_obj
+def unignore(client: Any, mac: str) -> None:
+    """Undo `ignore`: the machine has its turn as if it had just been seen."""
+    client.show("unignore", {"mac": mac})

@@ -1,4 +1,4 @@
-"""How the answers of `ctl discovered`, `adopt` and `ignore` look to a person."""
+"""How the answers of `ctl discovered`, `adopt`, `ignore` and `unignore` look to a person."""
 
 from __future__ import annotations
 

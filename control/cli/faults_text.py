@@ -86,6 +86,7 @@ def print_json(
         mark = ",\n    "
     more = members(tail()).removesuffix(",")
     out.write("\n  ]" + ("," + more if more else "") + "\n}\n")
+    out.flush()  # here a reader that is gone is still the command's matter
 
 
 # --- lint ------------------------------------------------------------------------------------------------------------

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import click
 
-from control.cli.services_conf import FAILED
-from fastpath.process.escape import shown
-from fastpath.process.logs import configure_logging, log_at_once
+from control.cli.shared import FAILED, examples
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    epilog=examples(
+        "bootstorm inventory --dsn sqlite:///site.db load hosts.yaml",
+        "bootstorm inventory --dsn sqlite:///site.db --bind 127.0.0.1:9996",
+        "bootstorm inventory --dsn sqlite:///site.db dump all.yaml",
+    ),
+)
 @click.option("--dsn", default="sqlite:///inventory.db", show_default=True, help="SQLAlchemy URL of the database.")
 @click.option("--bind", default="127.0.0.1:9996", show_default=True, help="Address and port; port 0: any free one.")
 @click.option(
@@ -30,6 +35,8 @@ from fastpath.process.logs import configure_logging, log_at_once
 @click.pass_context
 def inventory(context: click.Context, dsn: str, bind: str, token: str | None, names: tuple[str, ...]) -> None:
     """The embedded inventory: our own clusto-httpd, for demos, tests and sites without a clusto."""
+    from fastpath.process.logs import configure_logging, log_at_once
+
     if context.invoked_subcommand is None:
         from control.clusto.server.httpd import serve as serve_inventory
 
@@ -45,6 +52,8 @@ def inventory(context: click.Context, dsn: str, bind: str, token: str | None, na
 def told_in_a_line(what: str, dsn: str) -> Iterator[None]:
     """What comes of a file, a port or a database that is not there, as the message that `bootstorm` ends with."""
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    from fastpath.process.escape import shown
 
     try:
         yield
@@ -66,6 +75,7 @@ def load_inventory(dsn: str, file: Path, dry_run: bool) -> None:
     """Fill the inventory from a YAML or CSV file of networks, pools and hosts; again and again, it is idempotent."""
     from control.clusto.server.loading import load_file
     from control.clusto.server.store import Store
+    from fastpath.process.escape import shown
 
     with click.progressbar(length=1, label=file.name, file=sys.stderr) as bar:
 

@@ -13,6 +13,10 @@ _HEADS = {
     SAME: "the same", DIFFERENT: "different", ONLY_THEY: "only they answer", ONLY_WE: "only we would answer",
     BOTH_SILENT: "both silent", NOT_SEEN: "no reply can be seen there",
 }  # fmt: skip
+# Of control/observer: shadow.py (silence, address), differences.py; each option is a kind, too: "option 6 dns_servers".
+KINDS = (
+    "address", "message", "silence", "boot file", "place of the boot file", "next server", "server name", "lease time",
+)  # fmt: skip
 LINKS_SHOWN = 20
 _COLOURS = {SAME: "green", DIFFERENT: "red", ONLY_THEY: "red", ONLY_WE: "yellow"}
 
@@ -38,6 +42,11 @@ def render_observed(told: dict[str, Any]) -> list[str]:
         shown = render_host(host, told["now_s"], whole=told["mac"] is not None)
         lines += ["", *shown] if lines else shown
     return lines
+
+
+def kinds_of(told: dict[str, Any]) -> list[str]:
+    """What differences there may be: those of every reply, and the options that were found to differ."""
+    return [*KINDS, *sorted(told["totals"]["kinds"].keys() - KINDS)]
 
 
 def only_kind(told: dict[str, Any], kind: str) -> dict[str, Any]:

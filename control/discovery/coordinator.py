@@ -421,7 +421,8 @@ class Coordinator:
         return self.row(machine, self.clock())
 
     def ignore(self, mac: str) -> dict[str, Any] | None:
-        """Nothing more is done about it, over restarts too, until `adopt`.  None: there is no room to note it."""
+        """Nothing more is done about it, over restarts too, until `unignore` or `adopt`.  None: there is no room to
+        note it."""
         machine = self.machines.known(mac, self.clock())
         if machine is None:
             return None
@@ -429,6 +430,21 @@ class Coordinator:
         machine.reason, machine.adopted = "by ctl ignore", False
         machine.bmc_word = False
         self.keep(machine)
+        return self.row(machine, self.clock())
+
+    def unignore(self, mac: str) -> dict[str, Any] | None:
+        """It has its turn as if it had just been seen; one that never was is forgotten.  None: it was not ignored."""
+        machine = self.machines.of_mac.get(mac)
+        if machine is None or machine.state is not State.IGNORED:
+            return None
+        self.machines.put_back(machine, self.clock())
+        self.machines.start(machine, self.clock(), Event.UNIGNORE)
+        if machine.places or machine.roles:
+            self.keep(machine)
+            self.ring()
+        else:
+            self.machines.forget(machine)
+            self.journal.forget(mac)
         return self.row(machine, self.clock())
 
     async def reconfigure(self, config: Config) -> None:

@@ -347,6 +347,12 @@ class Machines:
                 self.counts["strangers_forgotten"] += 1
         return self.known(mac, now)
 
+    def forget(self, machine: Machine) -> None:
+        """As if nobody had ever named it."""
+        machine.due_s = None
+        self.of_mac.pop(machine.mac, None)
+        self.strangers.pop(machine.mac, None)
+
     def make_room(self) -> bool:
         for mac, machine in islice(self.of_mac.items(), 64):
             if (machine.state in FORGETTABLE and machine.due_s is None) or machine.state is State.OFF:

@@ -26,7 +26,7 @@ class State(StrEnum):
     UPLINK = "uplink"  # every place leads to a switch
     UNKNOWN = "unknown"  # only DHCP saw it, and the inventory has no such MAC
     WOULD = "would"  # dry run: what would have been done
-    IGNORED = "ignored"  # by a person, until it is adopted
+    IGNORED = "ignored"  # by a person, until one undoes it or adopts it
 
 
 class Event(StrEnum):
@@ -39,6 +39,7 @@ class Event(StrEnum):
     CROWDED = "crowded"  # its last place proved a hub or an uplink
     ADOPT = "adopt"  # a person: go on
     IGNORE = "ignore"  # a person: leave it
+    UNIGNORE = "unignore"  # a person: no, do not
     RECALL = "recall"  # read from the journal by the next control process
 
 
@@ -68,6 +69,7 @@ TRANSITIONS: Final[dict[Event, tuple[frozenset[State], State]]] = {
     Event.CROWDED: (frozenset({State.SEEN}) | WAITING | AGAIN, State.UPLINK),
     Event.ADOPT: (frozenset(State) - {State.WORKING}, State.SEEN),
     Event.IGNORE: (frozenset(State), State.IGNORED),
+    Event.UNIGNORE: (frozenset({State.IGNORED}), State.SEEN),
     Event.RECALL: (KEPT - {State.REGISTERED, State.IGNORED}, State.SEEN),
 }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from ext.table import Pair
 
@@ -51,7 +53,7 @@ class Knowledge(NamedTuple):
 def from_hosts(path: Path, config: Dhcp) -> Knowledge:
     """Raises Unexplained."""
     try:
-        source = FileSource(f"file://{path.resolve()}".replace("%", "%25"))
+        source = FileSource(f"file://{quote(os.fsencode(path.resolve()))}")
         planned = plan_file(source, config)
     except InventoryDown as down:
         raise Unexplained(str(down)) from down

@@ -127,7 +127,8 @@ class Planned:
 class Failed:
     """Nothing was published; what was served goes on.  job: whose answer this is."""
 
-    # "down", "shrunk", "contested", "pinned", "nothing"; "internal": a fault of ours, or a planner that ended;
+    # "down", "shrunk", "contested", "pinned", "nothing"; "network": a look-up of one, which is no host and holds none;
+    # "internal": a fault of ours, or a planner that ended;
     # "unread": a look-up by a planner that has not read the inventory as a whole yet; "superseded", which only control
     # says: of what another configuration ended.
     kind: str

@@ -208,6 +208,11 @@ class Planner:
         if pair is None or self.frame is None:
             self.fail("unread", "the inventory has not been read as a whole yet", "hosts")
             return
+        if asked and (networks := set(names).intersection(map(name_of, self.frame.managers))):
+            # Nothing hangs below one: to read it alone would change nobody, and look as if it had.
+            step = "wanted a host or a container; `ctl refresh` reads all networks with their hosts"
+            self.fail("network", f"{min(networks)} is a network; {step}", "hosts")
+            return
         stages = Stages()
         asked_macs = {int(mac.replace(":", ""), 16) for mac in macs}
         wanted = {row_key(mac, role) for mac in asked_macs for role in (0, 1)}

@@ -1,4 +1,4 @@
-"""`ctl discovered`, `adopt` and `ignore`: what the console hands over, checked, and the coordinator's answer."""
+"""`ctl discovered`, `adopt`, `ignore`, `unignore`: what the console hands over, checked; the coordinator's answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class DiscoveryCommands:
         self.coordinator = coordinator
 
     def handlers(self) -> dict[str, Handler]:
-        return {"discovered": self.discovered, "adopt": self.adopt, "ignore": self.ignore}
+        commands = (self.discovered, self.adopt, self.ignore, self.unignore)
+        return {command.__name__: command for command in commands}
 
     async def discovered(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         """{"machines", "total", "states", "uplinks"}; with a MAC that one alone."""
@@ -43,6 +44,13 @@ class DiscoveryCommands:
         row = self.coordinator.ignore(mac)
         if row is None:
             raise CommandFailed(f"ignore: {mac}: too many machines wait; see ctl discovered")
+        return row
+
+    async def unignore(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        mac = read_mac("unignore", arguments.get("mac"))
+        row = self.coordinator.unignore(mac)
+        if row is None:
+            raise CommandFailed(f"unignore: {mac} is not ignored; `ctl discovered` lists what is")
         return row
 
 

@@ -41,7 +41,8 @@ def test_a_new_server_is_answered_at_its_second_discover(site: tuple[RunningSite
         tiny(client, "cl", timeout_s=1.0)
     asked = running.await_status(lambda status: status["lookups"]["unknown"] == 1)["counters"]["IGNORED_UNKNOWN_MAC"]
     assert asked >= 1
-    running.ctl("refresh", "--mac", NEW_MAC)  # nothing is there yet, and nothing breaks
+    with pytest.raises(CommandFailed, match=f"NOT FOUND: {NEW_MAC} is neither"):
+        running.ctl("refresh", "--mac", NEW_MAC)  # nothing is there yet, and nothing breaks
     program = f"s = BasicServer('new0')\ns.set_port_attr('nic-eth', 1, 'mac', '{NEW_MAC.upper()}')\n"
     program += "s.bind_ip_to_osport('10.88.2.1', 'eth0')\nPool('racks').insert(s)\n"
     inventory(running, program)

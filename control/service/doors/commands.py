@@ -108,6 +108,7 @@ COMMANDS: Mapping[str, Command] = {
     "rollback": Command(CHANGE),
     "adopt": Command(CHANGE, {"mac": TEXT}),
     "ignore": Command(CHANGE, {"mac": TEXT}),
+    "unignore": Command(CHANGE, {"mac": TEXT}),
 }
 
 

@@ -18,7 +18,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from control.cli.command_line import main
-from control.cli.ctl import RENDER, CallFailed, Client, render_lookup, render_recent, render_status, render_workers
+from control.cli.ctl import (
+    RENDER,
+    CallFailed,
+    Client,
+    not_found,
+    render_lookup,
+    render_recent,
+    render_status,
+    render_workers,
+)
 
 WORKER = {"slot": 0, "pid": 4711, "generation": 12, "rx": 1234567, "tx": 1234000, "recovered": 0, "frames_lost": 0}
 STATUS: dict[str, Any] = {
@@ -216,9 +225,10 @@ def test_recent() -> None:
 def test_refresh() -> None:
     want = "generation 12: 10 hosts, 1 added, 2 changed, 3 removed, 4 quarantined, 0.12 s"
     assert RENDER["refresh"](FIGURES) == [want]
-    assert RENDER["refresh"](FIGURES | {"missing": ["gone"]}) == [want], "it was in the table, and is removed"
-    said = list(RENDER["refresh"](FIGURES | {"removed": 0, "missing": ["nobody"]}))
-    assert len(said) == 2 and said[1].startswith("NOT FOUND: nobody is neither in the inventory nor in the table; ")
+    assert not_found(FIGURES) == not_found(FIGURES | {"removed": 0}) == []
+    assert not_found(FIGURES | {"missing": ["gone"]}) == [], "it was in the table, and is removed"
+    (said,) = not_found(FIGURES | {"removed": 0, "missing": ["nob\x1b"]})
+    assert said.startswith("NOT FOUND: nob\\x1b is neither in the inventory nor in the table; ")
 
 
 def test_diff() -> None:

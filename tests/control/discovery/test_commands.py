@@ -71,6 +71,11 @@ def test_from_a_trap_and_a_dhcp_request_to_the_table(site: Inventory, tmp_path: 
             assert found["host"] == "s0001" and found["leases"][0]["address"] == "10.100.1.2", "no full refresh came"
             assert (await ctl("ignore", mac=MACS[3]))["state"] == "ignored"
             assert RENDER["ignore"](await ctl("ignore", mac=MACS[3]))[0].startswith(MACS[3])
+            assert RENDER["unignore"](await ctl("unignore", mac=MACS[3]))[0].startswith(MACS[3])
+            with pytest.raises(CallFailed, match=f"no trap and no DHCP request of {MACS[3]} was seen"):
+                await ctl("discovered", mac=MACS[3])
+            with pytest.raises(CallFailed, match=f"{MACS[3]} is not ignored; `ctl discovered` lists what is"):
+                await ctl("unignore", mac=MACS[3])
 
     folder = tmp_path / "control"
     folder.mkdir()

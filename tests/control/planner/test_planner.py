@@ -22,6 +22,7 @@ from control.planner.jobs import KINDS, Failed, LookUp, OriginsFound, PlanBegin,
 from control.planner.planner import Planner
 from control.planner.process import handle, run
 from control.planner.report import write_report
+from control.sources.model import name_of
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
 from tests.control.inventories import At, Site
 from tests.control.planning import (
@@ -579,3 +580,12 @@ def test_a_fault_of_ours_is_an_outcome_and_not_the_end(
         end(made)
         ours.close()
         theirs.close()
+
+
+def test_a_network_is_no_host_and_holds_none(planner: Planner, control: Control) -> None:
+    planner.refresh(False)
+    assert planner.frame is not None
+    name = name_of(planner.frame.managers[0])
+    planner.look_up([], ["h1", name], asked=True)
+    wanted = "wanted a host or a container; `ctl refresh` reads all networks with their hosts"
+    assert control.last == Failed(kind="network", reason=f"{name} is a network; {wanted}", job="hosts")

@@ -82,7 +82,7 @@ def test_a_guard_diff_and_rollback_on_the_running_service(tmp_path: Path) -> Non
         path.write_text(content(1, 2))
         running.wait_for(r"refresh failed: 8 of 10 hosts would no longer be answered \(8 removed\)")
         argv = [sys.executable, "-P", "-m", "control", "ctl", "--socket", str(tmp_path / "control.sock"), "--json"]
-        ran = subprocess.run([*argv, "status"], capture_output=True, text=True, timeout=WAIT_S, check=True)
+        ran = subprocess.run([*argv, "status"], capture_output=True, text=True, timeout=WAIT_S, check=False)
         status = json.loads(ran.stdout)
         assert (status["hosts"], status["inventory"]) == (10, "stale")
         assert "dhcp.max_shrink allows 20%" in status["inventory_reason"]

@@ -137,7 +137,7 @@ class Bootstorm:
             # Each question is a new process and paces the loop; before the socket exists it fails at once.
             done = host.run(ask, timeout=READY_S, check=False, env=env)
             said = done.stdout + done.stderr
-            if done.returncode == 0:
+            if done.stdout:
                 status = json.loads(done.stdout)
                 if status["generation"] > 0 and status["hosts"] == len(POPULATION):
                     return
