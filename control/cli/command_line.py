@@ -1,4 +1,4 @@
-"""The command line: serve, check, explain, lint, bench, and the groups inventory and ctl; thin, the work is
+"""The command line: init, serve, check, explain, lint, bench, and the groups inventory and ctl; thin, the work is
 elsewhere.
 
 A command is added here, one of `ctl` in ctl_commands.py; what it needs it imports when it runs (shared.py).
@@ -44,8 +44,9 @@ def show_version(context: click.Context, _option: click.Parameter, wanted: bool)
 
 @click.group(
     epilog=examples(
+        "bootstorm init                             # services.conf and hosts.yaml for this machine",
         "bootstorm check",
-        "bootstorm serve -c services.conf",
+        "bootstorm serve --try                      # in this terminal, until Ctrl-C",
         "bootstorm ctl status --wait 30",
         "bootstorm explain --hosts hosts.yaml 02:00:00:00:00:01",
     )
@@ -57,10 +58,63 @@ def main() -> None:
     """Static DHCP for datacenters, from what the clusto inventory says."""
 
 
-@main.command(epilog=examples("bootstorm serve -c services.conf"))
+@main.command(epilog=examples("bootstorm init", "bootstorm init /etc/clusto --interface eth1"))
+@click.argument("folder", type=click.Path(path_type=Path), default=".")
+@click.option("--interface", "names", multiple=True, metavar="NAME", help="To serve; again for more; default: all.")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default="/var/lib/bootstorm",
+    show_default=True,
+    metavar="FOLDER",
+    help="Where the service is to keep its table, its journal and its socket.",
+)
+def init(folder: Path, names: tuple[str, ...], state_dir: Path) -> None:
+    """Write a services.conf with comments and an example hosts.yaml, for this machine.  Nothing is overwritten."""
+    import shlex
+
+    from control.cli.first_files import NotWritten, this_machine, write_first_files
+    from fastpath.process.escape import shown
+
+    try:
+        machine = this_machine()
+    except OSError as error:
+        raise click.ClickException(f"this machine's interfaces: {error}") from error
+    known = {each.name: each for each in machine.interfaces}
+    if unknown := [name for name in names if name not in known]:
+        raise click.UsageError(f"--interface: found {shlex.join(unknown)}; wanted one of {', '.join(known) or 'none'}")
+    chosen = [known[name] for name in dict.fromkeys(names)] or machine.with_addresses()
+    try:
+        write_first_files(folder, machine, chosen, Path(os.path.abspath(state_dir)))
+    except NotWritten as failed:
+        click.echo(shown(f"bootstorm: {failed}"), err=True)
+        sys.exit(FAILED)
+    conf, hosts = (shlex.quote(str(folder / name)) for name in ("services.conf", "hosts.yaml"))
+    where = ", ".join(each.shown for each in chosen) or "every interface"
+    click.echo(f"{conf}: machines of {hosts} that ask on {where} are answered, nobody else")
+    click.echo(f"{hosts}: an example with one machine; put yours there")
+    click.echo("next:")
+    for step in (
+        f"bootstorm check -c {conf}",
+        f"sudo bootstorm serve --try -c {conf}    # in this terminal, until Ctrl-C",
+        f"sudo bootstorm serve -c {conf}",
+        f"sudo bootstorm ctl -c {conf} status --wait 30",
+    ):
+        click.echo(f"  {step}")
+
+
+@main.command(epilog=examples("bootstorm serve -c services.conf", "bootstorm serve --try"))
 @config_option
-def serve(path: str | None) -> None:
-    """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place."""
+@click.option("--try", "on_trial", is_flag=True, help="For a first look: whatever it keeps is removed at the end.")
+def serve(path: str | None, on_trial: bool) -> None:
+    """Serve DHCP.  SIGTERM stops, SIGHUP reads the configuration again, SIGUSR2 upgrades in place.
+
+    With --try its state, its control socket and a copy of services.conf are in a folder of their own, which is removed
+    at the end; the first lines name it."""
+    if on_trial:
+        from control.cli.trial import serve_on_trial
+
+        sys.exit(serve_on_trial(path))
     import json
 
     from control.config.config import resolve_workers

@@ -307,7 +307,8 @@ def load_first(paths: Sequence[Path]) -> tuple[Config, tuple[str, ...]]:
         except _Unparsable as fault:
             passed_over += fault.faults
     places = ", ".join(str(path) for path in paths)
-    raise ConfigFaults([*passed_over, f"services.conf: no usable file at {places}; create one, or name one with -c"])
+    step = "`bootstorm init` writes one, -c names another"
+    raise ConfigFaults([*passed_over, f"services.conf: no usable file at {places}; {step}"])
 
 
 # --- meaning ---------------------------------------------------------------------------------------------------------

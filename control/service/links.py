@@ -56,6 +56,18 @@ async def _read(ipr: AsyncIPRoute) -> list[LinkAddress]:
     return addresses[:LINKS_MAX]
 
 
+async def addresses_now() -> list[LinkAddress]:
+    """Once, for a command that ends.  Raises OSError."""
+    while True:
+        try:
+            async with AsyncIPRoute() as ipr:
+                return await _read(ipr)
+        except NetlinkDumpInterrupted:  # they changed meanwhile
+            continue
+        except NetlinkError as error:
+            raise OSError(error.code, f"the interfaces' addresses cannot be read: {error}") from error
+
+
 @contextmanager
 def notices() -> Iterator[asyncio.Event]:
     """Set whenever an interface or an address changed, or more of them than the kernel could keep for us.

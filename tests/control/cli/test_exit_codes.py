@@ -176,3 +176,12 @@ def test_help_needs_no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (ran.exit_code, ran.stderr) == (0, "") and "Usage:" in ran.stdout, words
         seen += "Examples:" in ran.stdout
     assert seen > 15
+
+
+def test_what_has_to_be_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if Path("/etc/clusto/services.conf").exists():
+        pytest.skip("this machine has a services.conf of its own")
+    ran = bootstorm("ctl", "status")
+    assert ran.exit_code == 2 and "`bootstorm init` writes one" in ran.stderr
