@@ -12,10 +12,10 @@ demo: setup             ## a real DHCP client gets the document's address from t
 	$(V)/python -m bench.demo
 
 test: setup dev         ## sets everything up and runs all tests: what may share the machine at once, then the rest
-	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not browser'
-	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not long'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not browser and not long'
+	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not docs and not long'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: test-board test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
+	@echo 'not run by make test: test-board test-docs test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -45,11 +45,14 @@ test-unit: dev          ## everything that needs no namespaces and no sanitizer
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer and not browser'
 
 test-netns: dev         ## real clients in network namespaces
-	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not long'
+	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not docs and not long'
 	$(PYTEST) -m '(faults or alone) and not machines and not long'
 
 test-faults: dev        ## every fault of bench/faults under load, then a table: fault, requests, lost, wrong, longest wait
 	$(PYTEST) -p tests.netns.under_load.faulttable -m faults tests/netns
+
+test-docs: dev          ## every command of README and docs/ as it stands there, on private networks
+	$(PYTEST) tests/test_docs.py tests/test_docs_fences.py tests/netns/test_docs_run.py
 
 test-upgrade: dev       ## from the build of another commit to this one and back by SIGUSR2, under load: FROM=COMMIT
 	BOOTSTORM_FROM=$(FROM) $(PYTEST) -m faults tests/netns/under_load/test_upgrades.py -k from_another_commit
@@ -140,4 +143,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-inventory test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house clean
