@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,19 +61,19 @@ def test_no_connection_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said.startswith("cannot connect: no connection within 0 s; is that machine up")
 
 
+class SpeaksFirst(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        self.request.recv(1 << 16)
+
+
 def test_no_tls() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def speak_http() -> None:
-            peer, _ = listener.accept()
-            with peer:
-                peer.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
-                peer.recv(1 << 16)
-
-        thread = threading.Thread(target=speak_http, daemon=True)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), SpeaksFirst) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
-        said = why(f"https://127.0.0.1:{listener.getsockname()[1]}")
-        thread.join(60)
+        said = why(f"https://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
     assert said.startswith("cannot connect: no TLS (")
 
 
