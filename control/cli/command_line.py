@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from control.cli.ctl_commands import ctl
+from control.cli.import_command import import_command
 from control.cli.inventory_commands import inventory
 from control.cli.shared import FAILED, WRONG, config_option, examples, read_config
 
@@ -328,6 +329,9 @@ def wanting_extra(extra: str) -> Iterator[None]:
         wanted = f"pip install 'bootstorm[{extra}]'"
         click.echo(f"bootstorm: the library {missing.name} is not installed; wanted: {wanted}", err=True)
         sys.exit(FAILED)
+
+
+main.add_command(import_command)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -1,0 +1,1 @@
+"""dnsmasq.conf, dhcp-hostsfile, dhcp-optsfile, ethers: dnsmasq(8)."""

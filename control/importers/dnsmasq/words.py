@@ -1,0 +1,213 @@
+"""What dnsmasq's options are called, and which of them a host file needs nothing of.  Data only.
+
+Names of DHCP options: `dnsmasq --help dhcp` of 2.90.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+OPTION_CODES: Final = {
+    "netmask": 1, "time-offset": 2, "router": 3, "dns-server": 6, "log-server": 7, "lpr-server": 9, "hostname": 12,
+    "boot-file-size": 13, "domain-name": 15, "swap-server": 16, "root-path": 17, "extension-path": 18,
+    "ip-forward-enable": 19, "non-local-source-routing": 20, "policy-filter": 21, "max-datagram-reassembly": 22,
+    "default-ttl": 23, "mtu": 26, "all-subnets-local": 27, "broadcast": 28, "router-discovery": 31,
+    "router-solicitation": 32, "static-route": 33, "trailer-encapsulation": 34, "arp-timeout": 35,
+    "ethernet-encap": 36, "tcp-ttl": 37, "tcp-keepalive": 38, "nis-domain": 40, "nis-server": 41, "ntp-server": 42,
+    "vendor-encap": 43, "netbios-ns": 44, "netbios-dd": 45, "netbios-nodetype": 46, "netbios-scope": 47,
+    "x-windows-fs": 48, "x-windows-dm": 49, "T1": 58, "T2": 59, "vendor-class": 60, "nis+-domain": 64,
+    "nis+-server": 65, "tftp-server": 66, "bootfile-name": 67, "mobile-ip-home": 68, "smtp-server": 69,
+    "pop3-server": 70, "nntp-server": 71, "irc-server": 74, "user-class": 77, "rapid-commit": 80, "client-arch": 93,
+    "client-interface-id": 94, "client-machine-id": 97, "posix-timezone": 100, "tzdb-timezone": 101,
+    "ipv6-only": 108, "domain-search": 119, "sip-server": 120, "classless-static-route": 121,
+    "vendor-id-encap": 125, "tftp-server-address": 150, "server-ip-address": 255,
+}  # fmt: skip
+
+# CSA of --pxe-service -> architecture (option 93).
+PXE_SYSTEMS: Final = {
+    "x86pc": 0, "pc98": 1, "ia64_efi": 2, "alpha": 3, "arc_x86": 4, "intel_lean_client": 5, "ia32_efi": 6,
+    "x86-64_efi": 7, "xscale_efi": 8, "bc_efi": 9, "arm32_efi": 10, "arm64_efi": 11,
+}  # fmt: skip
+
+# One-letter forms that configuration files have as well.
+LETTERS: Final = {
+    "F": "dhcp-range", "G": "dhcp-host", "O": "dhcp-option", "M": "dhcp-boot", "U": "dhcp-vendorclass",
+    "j": "dhcp-userclass", "4": "dhcp-mac", "J": "dhcp-ignore", "C": "conf-file", "7": "conf-dir",
+    "Z": "read-ethers", "s": "domain", "i": "interface", "p": "port", "a": "listen-address",
+}  # fmt: skip
+
+_DNS: Final = "it is about DNS, which is another server's: leave that dnsmasq running with no dhcp-range"
+_TFTP: Final = "it is about TFTP, which is another server's: leave that dnsmasq running with no dhcp-range"
+_RUN: Final = "it is about how that process runs"
+_LEASES: Final = "leases are not kept: the inventory says who has which address"
+_DYNAMIC: Final = "it is about addresses that are not bound to a machine, and none are given here"
+_IPV6: Final = "it is IPv6's"
+
+NEEDLESS: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        [
+            "add-cpe-id",
+            "add-mac",
+            "add-subnet",
+            "addn-hosts",
+            "address",
+            "alias",
+            "all-servers",
+            "auth-peer",
+            "auth-sec-servers",
+            "auth-server",
+            "auth-soa",
+            "auth-ttl",
+            "auth-zone",
+            "bogus-nxdomain",
+            "bogus-priv",
+            "cache-rr",
+            "cache-size",
+            "caa-record",
+            "clear-on-reload",
+            "cname",
+            "connmark-allowlist",
+            "connmark-allowlist-enable",
+            "conntrack",
+            "dhcp-client-update",
+            "dhcp-fqdn",
+            "dhcp-ttl",
+            "dns-forward-max",
+            "dns-loop-detect",
+            "dns-rr",
+            "dnssec",
+            "dnssec-check-unsigned",
+            "dnssec-debug",
+            "dnssec-limits",
+            "dnssec-no-timecheck",
+            "dnssec-timestamp",
+            "domain-needed",
+            "dynamic-host",
+            "edns-packet-max",
+            "expand-hosts",
+            "fast-dns-retry",
+            "filter-A",
+            "filter-AAAA",
+            "filter-rr",
+            "filterwin2k",
+            "host-record",
+            "hostsdir",
+            "ignore-address",
+            "interface-name",
+            "ipset",
+            "local",
+            "local-service",
+            "local-ttl",
+            "localise-queries",
+            "localmx",
+            "max-cache-ttl",
+            "max-port",
+            "max-tcp-connections",
+            "max-ttl",
+            "min-cache-ttl",
+            "min-port",
+            "mx-host",
+            "mx-target",
+            "naptr-record",
+            "neg-ttl",
+            "nftset",
+            "no-hosts",
+            "no-ident",
+            "no-negcache",
+            "no-poll",
+            "no-resolv",
+            "no-round-robin",
+            "port-limit",
+            "proxy-dnssec",
+            "ptr-record",
+            "query-port",
+            "rebind-domain-ok",
+            "rebind-localhost-ok",
+            "resolv-file",
+            "rev-server",
+            "selfmx",
+            "server",
+            "servers-file",
+            "srv-host",
+            "stop-dns-rebind",
+            "strict-order",
+            "strip-mac",
+            "strip-subnet",
+            "synth-domain",
+            "trust-anchor",
+            "txt-record",
+            "umbrella",
+            "use-stale-cache",
+            "dhcp-ignore-names",
+            "dhcp-generate-names",
+            "dhcp-name-match",
+        ],
+        _DNS,
+    ),
+    **dict.fromkeys(
+        [
+            "enable-tftp",
+            "tftp-lowercase",
+            "tftp-max",
+            "tftp-mtu",
+            "tftp-no-blocksize",
+            "tftp-no-fail",
+            "tftp-port-range",
+            "tftp-root",
+            "tftp-secure",
+            "tftp-single-port",
+            "tftp-unique-root",
+        ],
+        _TFTP,
+    ),
+    **dict.fromkeys(
+        [
+            "bind-dynamic",
+            "bind-interfaces",
+            "dumpfile",
+            "dumpmask",
+            "enable-dbus",
+            "enable-ubus",
+            "group",
+            "keep-in-foreground",
+            "log-async",
+            "log-debug",
+            "log-dhcp",
+            "log-facility",
+            "log-queries",
+            "no-daemon",
+            "pid-file",
+            "quiet-dhcp",
+            "quiet-dhcp6",
+            "quiet-ra",
+            "quiet-tftp",
+            "user",
+            "dhcp-reply-delay",
+        ],
+        _RUN,
+    ),
+    **dict.fromkeys(
+        ["dhcp-leasefile", "dhcp-lease-max", "leasefile-ro", "dhcp-rapid-commit", "dhcp-ignore-clid"], _LEASES
+    ),
+    **dict.fromkeys(["dhcp-sequential-ip", "no-ping", "bootp-dynamic"], _DYNAMIC),
+    **dict.fromkeys(["dhcp-duid", "enable-ra", "ra-param", "no-dhcpv6-interface"], _IPV6),
+    "dhcp-authoritative": "this server answers for what its inventory has, and is silent about the rest",
+}
+
+_PROGRAM: Final = "no program runs at a lease; `ctl events` says what happens"
+LOST: Final[dict[str, str]] = {
+    **dict.fromkeys(["dhcp-script", "dhcp-luascript", "dhcp-scriptuser", "script-arp", "script-on-renewal"], _PROGRAM),
+    **dict.fromkeys(["dhcp-circuitid", "dhcp-remoteid", "dhcp-subscrid"], "what a relay adds sets no tags here"),
+    "interface": "say it as dhcp.interfaces in services.conf",
+    "except-interface": "say the others as dhcp.interfaces in services.conf",
+    "no-dhcp-interface": "say the others as dhcp.interfaces in services.conf",
+    "no-dhcpv4-interface": "say the others as dhcp.interfaces in services.conf",
+    "bridge-interface": "say it as dhcp.interfaces in services.conf",
+    "conf-script": "no program is run to read a configuration",
+    "dhcp-alternate-port": "say it as dhcp.port in services.conf",
+    "dhcp-proxy": "a relay's server identifier override (RFC 5107) is obeyed without it; 54 is never the relay's else",
+    "dhcp-relay": "this server is no relay",
+    "dhcp-pxe-vendor": "say a class of parent pxe as dhcp.classes in services.conf",
+    "pxe-prompt": "menus are said as vendor_specific: docs/inventory.md",
+    "shared-network": "say the two networks' `shared`: docs/inventory.md",
+}
