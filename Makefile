@@ -15,7 +15,7 @@ test: setup dev         ## sets everything up and runs all tests: what may share
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not browser and not long'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not docs and not long'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: test-board test-docs test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
+	@echo 'not run by make test: test-board test-docs test-import test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -42,7 +42,7 @@ debug:                  ## the same as build, with asserts that abort and bounds
 	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
 
 test-unit: dev          ## everything that needs no namespaces and no sanitizer
-	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer and not browser'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer and not browser and not long'
 
 test-netns: dev         ## real clients in network namespaces
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not docs and not long'
@@ -59,6 +59,11 @@ test-upgrade: dev       ## from the build of another commit to this one and back
 
 test-inventory: dev     ## the original clusto-httpd's 251 recorded answers against ours, on SQLite and PostgreSQL
 	$(PYTEST) tests/control/clusto/server/test_recordings.py -q -s -rs
+
+test-import: dev        ## 50 machines of dhcpd, dnsmasq and Kea asked of them and of us after the import, table of fields; 50,000 hosts
+	@sh tests/packages.sh bench/peers/packages.txt
+	$(PYTEST) -q -s -rs tests/netns/imported
+	$(PYTEST) -q -s -m long tests/control/importers
 
 test-clients: dev       ## all real clients and many emulated machines, then a table client x case x result x time
 	$(PYTEST) -p tests.netns.clients.table -m client tests/netns
@@ -143,4 +148,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house clean
