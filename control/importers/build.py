@@ -277,17 +277,13 @@ class Build:
         return self.with_classes or name not in self.kinds.site
 
     def leave_class(self, place: Place, option: str, name: str, value: Value | PerKind) -> None:
-        """Note what is said to a class of the site, where none is written.
-
-        A file that says nothing of iPXE tells it what it tells the ROM; that is no loss, for iPXE is told the same here
-        as a BIOS, and the boots of such a site do not come to it."""
-        words = self.kinds.site[name].words
-        why = "such clients are told apart by dhcp.classes of services.conf: --conf FILE writes it"
+        """Note what is said to a class of the site, where none is written."""
+        text = f"{option} for {self.kinds.site[name].words}"
         told = self.kinds.by_class(self.kinds.spread(value))
+        why = "such clients are told apart by dhcp.classes of services.conf: --conf FILE writes it"
         if name in ROM_OF and told[name] == told[ROM_OF[name]]:
-            self.notes.needless(place, words, f"the file says nothing of iPXE; {why}")
-        else:
-            self.notes.lost(place, f"{option} for {words}", why)
+            why = f"there iPXE is told what the ROM is, here what a BIOS's iPXE is; {why}"
+        self.notes.lost(place, text, why)
 
     def for_http_boot(self, option: str, classes: dict[str, Value], above: Collection[str]) -> dict[str, Value]:
         """Such firmware loads a URL and nothing else, and finds its server there: what is no URL is nothing to it."""

@@ -18,6 +18,7 @@ Test = Callable[[Options], bool]
 KNOWN_ABOUT = frozenset({53, 54, 55, VENDOR_CLASS, 61, USER_CLASS, 82, 93, 94, 97, 118, ENCAPSULATED})
 _DECIDED = frozenset({VENDOR_CLASS, USER_CLASS, 93, ENCAPSULATED})
 _FIELD = {VENDOR_CLASS: "vendor_class", USER_CLASS: "user_class"}
+_ROM = re.compile(rb"((?:PXE|HTTP)Client:Arch:\d{5}):UNDI:\d{6}$")
 _OURS = (b"PXEClient", b"HTTPClient", b"iPXE", b"gPXE")
 
 
@@ -101,11 +102,13 @@ def first_of(parts: list[Data]) -> Data:
 
 
 def equal(one: Data, other: Data) -> Test:
-    """Nothing equals what is not sent."""
+    """Nothing equals what is not sent.  The version of a ROM's UNDI is none of our kinds': any counts as the same."""
 
     def test(options: Options) -> bool:
         left, right = one(options), other(options)
-        return left is not None and left == right
+        if left is None or right is None or left == right:
+            return left is not None and left == right
+        return _ROM.match(left) is not None and _ROM.sub(rb"\1", left) == _ROM.sub(rb"\1", right)
 
     return test
 

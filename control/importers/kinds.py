@@ -22,7 +22,10 @@ EVERYBODY: Final = ""
 OS, PXE, HTTP_BOOT, IPXE = "os", "pxe", "http-boot", "ipxe"
 HEADS: Final = (OS, PXE, HTTP_BOOT, IPXE)
 VENDOR_CLASS, USER_CLASS, ARCHITECTURE, ENCAPSULATED = 60, 77, 93, 175
-_BUS_ID: Final = b"\xb1\x05\x01\x80\x86\x10\x0e"  # 175.177, which every build of iPXE and gPXE sends
+# What iPXE says of its build in 175, as in tests/data/pcaps (ipxe-bios.pcap, ovmf-ipxerom.pcap): bus id, version, and a
+# sub-option for each feature (DNS, ELF, iSCSI, menus, multiboot, NFS, PXE, TFTP, bzImage, AoE; UEFI; HTTP).
+_BUILD: Final = b"\xb1\x05\x01\x80\x86\x10\x0e\xeb\x03\x01\0\0"
+_BIOS_HAS, _UEFI_HAS, _HTTP_HAS = (23, 34, 17, 39, 25, 41, 16, 33, 21, 24, 18), (23, 36, 17, 39, 41, 21, 18), (19, 20)
 _EMPTY_IS_NONE: Final = frozenset({"tftp_filename"})  # an empty value says: nothing, whatever a wider level says
 _HARMLESS: Final = frozenset({"tftp_server"})  # to who is told no boot file
 _OTHER_X64: Final = 9
@@ -92,14 +95,18 @@ def _built_in() -> Iterator[Kind]:
             continue
         options = options_of(said_by_firmware(client))
         if client in (ClientClass.IPXE, ClientClass.IPXE_HTTP):
-            options[ENCAPSULATED] += _BUS_ID
+            ipxe = options | {ENCAPSULATED: _build(_BIOS_HAS, _HTTP_HAS if client is ClientClass.IPXE_HTTP else ())}
+            yield Kind(name, ipxe)
+            continue
         yield Kind(name, options)
         if client is ClientClass.UEFI_X64:
             yield Kind(name, options | _architecture(_OTHER_X64))
-        if client is ClientClass.IPXE_HTTP:
-            ipxe = options
     for name, (architecture, *_others) in IPXE_ON.items():
-        yield Kind(name, ipxe | _architecture(architecture))
+        yield Kind(name, ipxe | _architecture(architecture) | {ENCAPSULATED: _build(_UEFI_HAS, _HTTP_HAS)})
+
+
+def _build(*features: tuple[int, ...]) -> bytes:
+    return _BUILD + b"".join(bytes((code, 1, 1)) for each in features for code in each)
 
 
 def _architecture(number: int) -> dict[int, bytes]:

@@ -23,6 +23,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*")
 _ADDRESS: Final = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}")
 _WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 LINE_CHARS_MAX: Final = 116
+LINE_OPTIONS_MAX: Final = 3
 
 
 def lines_of(rows: Rows, head: Iterable[str] = ()) -> Iterator[str]:
@@ -36,12 +37,14 @@ def lines_of(rows: Rows, head: Iterable[str] = ()) -> Iterator[str]:
 
 
 def row(fields: Mapping[str, Any]) -> str:
-    text = f"- {flow(fields)}\n"
-    if len(text) <= LINE_CHARS_MAX or not fields.get("dhcp"):
-        return text
+    dhcp = fields.get("dhcp", ())
+    if len(dhcp) <= LINE_OPTIONS_MAX:
+        text = f"- {flow(fields)}\n"
+        if len(text) <= LINE_CHARS_MAX or not dhcp:
+            return text
     inner = {name: value for name, value in fields.items() if name != "dhcp"}
     lines = [f"{name}: {flow(value)}\n" for name, value in inner.items()]
-    lines += ["dhcp:\n", *(f"  {scalar(name)}: {flow(value)}\n" for name, value in fields["dhcp"].items())]
+    lines += ["dhcp:\n", *(f"  {scalar(name)}: {flow(value)}\n" for name, value in dhcp.items())]
     return "- " + "  ".join(lines)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from control.config.classes import remarks
+from control.importers.kinds import Kinds
 from tests.control.importers.support import (
     SITES,
     addresses,
@@ -95,10 +97,11 @@ HOST = "host a { hardware ethernet 02:00:00:00:00:01; fixed-address 10.1.0.9; %s
 
 
 def said(tmp_path: Path, statement: str, before: str = "") -> dict[str, object]:
-    """The attributes that a statement in a host becomes."""
-    found = of_text(tmp_path, f"{before}\n{NET}{HOST % statement}")
+    """The attributes that a statement in a host becomes; iPXE apart by architecture is another test's."""
+    found = of_text(tmp_path, f"{before}\n{NET}{HOST % statement}", with_classes=True)
     assert not lost(found), reasons(found)
-    return dict(rows(tmp_path, found)["hosts"]["a"].get("dhcp", {}))
+    dhcp = dict(rows(tmp_path, found)["hosts"]["a"].get("dhcp", {}))
+    return {key: value for key, value in dhcp.items() if "--ipxe-uefi" not in key}
 
 
 @pytest.mark.parametrize(
@@ -168,13 +171,17 @@ def test_sub_options_of_a_space(tmp_path: Path) -> None:
         ('substring(option vendor-class-identifier, 15, 5) = "00006"', {"uefi-ia32"}),
         ('option user-class ~~ "^ipxe"', {"ipxe"}),
         ("exists ipxe.bus-id", {"ipxe"}),
+        ("exists ipxe.http and exists ipxe.menu and (exists ipxe.pxe or exists ipxe.efi)", {"ipxe-http"}),
+        ('option vendor-class-identifier = "PXEClient:Arch:00006:UNDI:002001"', {"uefi-ia32"}),
         ('ucase(option user-class) = "IPXE"', {"ipxe"}),
         ('suffix(substring(option vendor-class-identifier, 0, 10), 1) = "t"', {"http-boot"}),
     ],
 )
 def test_a_condition_becomes_classes(tmp_path: Path, block: str, classes: set[str] | None) -> None:
     before = """option arch code 93 = unsigned integer 16; option space ipxe;
-    option ipxe-encap-opts code 175 = encapsulate ipxe; option ipxe.bus-id code 177 = string;"""
+    option ipxe-encap-opts code 175 = encapsulate ipxe; option ipxe.bus-id code 177 = string;
+    option ipxe.http code 19 = unsigned integer 8; option ipxe.menu code 39 = unsigned integer 8;
+    option ipxe.pxe code 33 = unsigned integer 8; option ipxe.efi code 36 = unsigned integer 8;"""
     file = "http://h/x" if classes == {"http-boot"} else "x"
     found = said(tmp_path, f'if {block} {{ filename "{file}"; }}', before)
     told = {key.partition("--")[2] for key, value in found.items() if value == file}
@@ -296,3 +303,24 @@ def test_a_class_by_hardware_is_named(tmp_path: Path) -> None:
     assert lost(found) == ["dhcpd.conf:1 class some"] and "it depends on hardware of the request" in reasons(found)
     pools_only = of_text(tmp_path, text % "" + NET + HOST % "")
     assert not lost(pools_only) and "it only chose a pool" in reasons(pools_only)
+
+
+def test_iPXE_by_its_architecture(tmp_path: Path) -> None:
+    """A file that says nothing of iPXE tells it what the ROM is told; it is the ROM of virtual cards."""
+    text = """option arch code 93 = unsigned integer 16; next-server 10.1.0.2;
+    if option arch = 00:07 { filename "x.efi"; }
+    elsif option arch = 00:0b { filename "arm.efi"; } else { filename "x.0"; }
+    """
+    without = of_text(tmp_path, text + NET + HOST % "")
+    assert {line.partition(" ")[2] for line in lost(without)} == {
+        "tftp_filename for iPXE on uefi-x64", "tftp_filename for iPXE on uefi-arm64",
+    }, reasons(without)  # fmt: skip
+    assert faults(written(tmp_path, without)) == {}
+    found = of_text(tmp_path, text + NET + HOST % "", with_classes=True)
+    path, config = written(tmp_path, found), configuration(found)
+    assert not lost(found) and faults(path, config) == {} and remarks(config.classes) == []
+    for kind in Kinds().all:
+        if kind.client.startswith("ipxe"):
+            says = b"".join(bytes((code, len(value))) + value for code, value in kind.options.items())
+            file = {7: "x.efi", 11: "arm.efi"}.get(kind.options[93][1], "x.0")
+            assert ask(path, "02:00:00:00:00:01", "os", config=config, says=says).text(67) == file, kind

@@ -152,11 +152,12 @@ def test_one_pxe_service_of_a_system_is_a_boot_file(tmp_path: Path) -> None:
     pxe-service=ARM64_EFI,"One",one.efi,10.1.0.2
     pxe-service=ARM64_EFI,"Other",other.efi,10.1.0.2
     """
-    found = of_text(tmp_path, NET + lines + HOST, "dnsmasq.conf")
-    path = written(tmp_path, found)
+    found = of_text(tmp_path, NET + lines + HOST, "dnsmasq.conf", with_classes=True)
+    path, config = written(tmp_path, found), configuration(found)
     assert [line.split()[0] for line in lost(found)] == ["dnsmasq.conf:6", "dnsmasq.conf:7"], reasons(found)
     files = {
-        kind: ask(path, "02:00:00:00:00:01", kind).text(67) for kind in ("bios-pxe", "uefi-x64", "uefi-arm64", "os")
+        kind: ask(path, "02:00:00:00:00:01", kind, config=config).text(67)
+        for kind in ("bios-pxe", "uefi-x64", "uefi-arm64", "os")
     }
     assert files == {"bios-pxe": "pxelinux.0", "uefi-x64": "shim.efi", "uefi-arm64": None, "os": None}
 
