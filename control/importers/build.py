@@ -15,6 +15,7 @@ from typing import Any, Final
 from control.importers.kinds import EVERYBODY, HTTP_BOOT, ROM_OF, PerKind, Said, Value
 from control.importers.site import NOWHERE, Group, Host, Inside, Network, Place, Site
 from control.importers.values import BOOT_FILE, BOOT_SERVER, ROUTER, is_address, is_host_name
+from control.mac import parse_mac
 
 ROOT_NAME: Final = "imported"
 SEPARATOR: Final = "--"
@@ -66,11 +67,13 @@ class Build:
         self.pool_of: dict[Group, str] = {}
         self.above: dict[str, set[str]] = {}  # option -> classes to which networks and the root say something
         self.above_of: dict[Group | None, dict[str, set[str]]] = {}
+        self.bound: set[IPv4Address] = set()
         self.gateways: dict[IPv4Network, IPv4Address | None] = {}
 
     def build(self) -> Rows:
         networks = self.networks()
         hosts = self.joined_hosts(networks)
+        self.bound = {each for host in hosts for each in host.addresses}
         root, rest = self.hoisted(networks)
         for network in networks:
             self.rows.networks.append(self.network_row(network, rest[network.network]))
@@ -114,8 +117,8 @@ class Build:
         if len(words) != 1 or not is_address(words[0]):
             return None
         router = IPv4Address(words[0])
-        if int(router) not in list_of_hosts(network.network):
-            return None
+        if int(router) not in list_of_hosts(network.network) or router in self.bound:
+            return None  # as an attribute; a network's gateway is no machine's address
         network.said = {option: value for option, value in network.said.items() if option != ROUTER}
         return router
 
@@ -200,15 +203,12 @@ class Build:
         by_address: dict[IPv4Address, Host] = {}
         found: list[Host] = []
         for host in self.site.hosts:
-            addresses = tuple(each for each in host.addresses if inside.network(each) is not None)
-            for each in host.addresses:
-                if each not in addresses:
-                    self.notes.lost(host.place, f"host {host.name}: {each}", "it is in no network that is declared")
-            if not addresses:
+            host.addresses = tuple(each for each in host.addresses if self.is_usable(host, each, inside))
+            host.macs = tuple(each for each in host.macs if self.is_card(host, each))
+            if not host.addresses or not host.macs:
                 continue
-            host.addresses = addresses
             same = next((kept[mac] for mac in host.macs if mac in kept), None)
-            same = same or next((by_address[each] for each in addresses if each in by_address), None)
+            same = same or next((by_address[each] for each in host.addresses if each in by_address), None)
             if same is not None:
                 self.join(same, host, kept)
             else:
@@ -219,6 +219,27 @@ class Build:
             for each in same.addresses:
                 by_address.setdefault(each, same)
         return found
+
+    def is_usable(self, host: Host, address: IPv4Address, inside: Inside) -> bool:
+        """Named where it is not."""
+        network = inside.network(address)
+        why = ""
+        if network is None:
+            why = "it is in no network that is declared"
+        elif network.prefixlen < 31 and address in (network.network_address, network.broadcast_address):
+            why = f"it is the first or the last address of {network}"
+        elif address.is_loopback or address.is_multicast or address.is_unspecified:
+            why = "it is no address of a machine"
+        if why:
+            self.notes.lost(host.place, f"host {host.name}: {address}", why)
+        return not why
+
+    def is_card(self, host: Host, mac: str) -> bool:
+        """Named where it is not."""
+        if parse_mac(mac) is None:
+            self.notes.lost(host.place, f"host {host.name}: {mac}", "it is no MAC address of a single card")
+            return False
+        return True
 
     def join(self, first: Host, other: Host, kept: Mapping[str, Host]) -> None:
         text = f"host {other.name}"

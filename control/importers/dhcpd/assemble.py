@@ -114,7 +114,8 @@ class Assembly:
             self.notes.needless(scope.place, text, f"{declaration.known_by} is not looked at: its MAC says who it is")
         addresses = self.addresses(declaration)
         if not addresses:
-            self.notes.lost(scope.place, text, "it has no fixed address: say one, or it stays a stranger")
+            if not declaration.fixed:  # else that is told
+                self.notes.lost(scope.place, text, "it has no fixed address: say one, or it stays a stranger")
             return None
         hostname = declaration.hostname
         if hostname is None and next(

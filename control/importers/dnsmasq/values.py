@@ -22,6 +22,8 @@ LEASE_S_MIN: Final = 120
 USUAL_LEASE_S: Final = 3_600
 OURSELVES: Final = "0.0.0.0"  # in a value: the address of the machine that dnsmasq runs on
 _LISTS: Final = frozenset({Kind.SEARCH, Kind.DOMAINS, Kind.NAMES_OR_ADDRESSES, Kind.ROUTES})
+_UNTYPED: Final = frozenset({Kind.RAW, Kind.HEX, Kind.VENDOR, Kind.SUBOPTIONS})
+_TIMES: Final = frozenset({Kind.INT32, Kind.SINT32})
 _TEXTS: Final = frozenset({Kind.TEXT, Kind.TEXT_NUL, Kind.HOST_NAME, Kind.DOMAIN})
 
 
@@ -40,13 +42,23 @@ def lease_s(text: str) -> int | None:
     """None: it is no lease time."""
     if text in ("infinite", "deprecated"):
         return FOREVER
+    return max(LEASE_S_MIN, seconds(text)) if _LEASE.fullmatch(text) else None
+
+
+def seconds(text: str) -> int:
+    """Of digits, with a letter behind them or none."""
     found = _LEASE.fullmatch(text)
-    return max(LEASE_S_MIN, int(found[1]) * _SECONDS[found[2]]) if found is not None else None
+    assert found is not None
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def value_of(option: Option, parts: Sequence[str]) -> Value:
     """Of an option of the packet.  Raises Unfit."""
     text = ", ".join(parts)
+    alone = parts[0] if len(parts) == 1 and not isinstance(parts[0], Quoted) else ""
+    known = octets_of(alone) if ":" in alone else None
+    if known is not None:
+        return attribute(option, None if option.kind not in _UNTYPED else alone, known)
     if wants_addresses(option):
         wrong = next((part for part in parts if not is_address(part)), None)
         if wrong is not None:
@@ -58,11 +70,12 @@ def value_of(option: Option, parts: Sequence[str]) -> Value:
         return attribute(option, text)
     if option.kind in _TEXTS:
         return attribute(option, ",".join(parts))
-    wire = octets(parts)
+    wire = octets(parts) if option.kind in _UNTYPED else b""
     if option.kind is Kind.RAW or len(parts) == 1:
         plain = parts[0] if len(parts) == 1 else None
-        untyped = option.kind in (Kind.RAW, Kind.HEX, Kind.VENDOR, Kind.SUBOPTIONS)
-        return attribute(option, _number(plain), wire if untyped else None)
+        if option.kind in _TIMES and _LEASE.fullmatch(alone):
+            return attribute(option, seconds(alone))
+        return attribute(option, _number(plain), wire if option.kind in _UNTYPED else None)
     return attribute(option, text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ _NAMES: Final = {
     "uuid-guid": 97, "dhcp-agent-options": 82, "pcode": 100, "tcode": 101, "tftp-server-address": 150,
     "classless-static-route": 121, "domain-search": 119,
 }  # fmt: skip
+_NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]{1,8}|0|[1-9][0-9]{0,9}")
 _TEXTS: Final = frozenset({Kind.TEXT, Kind.TEXT_NUL, Kind.HOST_NAME, Kind.RAW})
 
 
@@ -99,7 +101,7 @@ def plain(option: Option, data: str) -> Value:
         return data.replace(" - ", " ")
     if wants_addresses(option):
         return ", ".join(fields_of(data))
-    return int(data) if data.isdecimal() and len(data) <= 10 else data
+    return int(data, 0) if _NUMBER.fullmatch(data) else data
 
 
 def fields_of(data: str) -> list[str]:

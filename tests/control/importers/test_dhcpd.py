@@ -255,6 +255,8 @@ def test_machines_that_stand_there_twice(tmp_path: Path) -> None:
         ("host b { hardware ethernet 02:00:00:00:00:09; fixed-address www.example.org; }", "--resolve looks names up"),
         ("host b { hardware ethernet 02:00:00:00:00:09; fixed-address 192.0.2.1; }", "in no network that is declared"),
         ("host b { hardware token-ring 02:00:00:00:00:09; fixed-address 10.1.0.8; }", "wanted: hardware ethernet"),
+        ("host b { hardware ethernet 02:00:00:00:00:09; fixed-address 10.1.255.255; }", "the first or the last"),
+        ("host b { hardware ethernet 01:00:00:00:00:09; fixed-address 10.1.0.8; }", "no MAC address of a single card"),
         ('if packet(24, 4) = 0a:01:00:01 { filename "x"; }', "it depends on packet of the request"),
         ('if exists agent.circuit-id { filename "x"; }', "it depends on option 82"),
         ('option nosuch "x";', "no option of the name nosuch is defined"),
@@ -280,11 +282,12 @@ def test_what_cannot_be_carried_over_is_named_with_its_line(tmp_path: Path, text
 
 
 def test_names_are_looked_up_only_when_asked(tmp_path: Path) -> None:
-    text = NET.replace("10.1.0.0 netmask 255.255.0.0", "127.0.0.0 netmask 255.0.0.0") + HOST % ""
-    text = text.replace("10.1.0.9", "localhost")
-    assert lost(of_text(tmp_path, text))
+    text = "next-server localhost;\n" + NET + HOST % ""
+    assert lost(of_text(tmp_path, text)) == ["dhcpd.conf:1 next-server localhost"]
     found = of_text(tmp_path, text, resolve=True)
-    assert rows(tmp_path, found)["hosts"]["a"]["address"] == "127.0.0.1"
+    assert rows(tmp_path, found)["pools"]["imported"]["dhcp"]["tftp_server"] == "127.0.0.1" and not lost(found)
+    nowhere = of_text(tmp_path, "next-server nowhere.invalid;\n" + NET + HOST % "", resolve=True)
+    assert lost(nowhere) == ["dhcpd.conf:1 next-server nowhere.invalid"]
 
 
 def test_a_boot_file_without_a_boot_server_is_named(tmp_path: Path) -> None:
@@ -324,3 +327,13 @@ def test_iPXE_by_its_architecture(tmp_path: Path) -> None:
             says = b"".join(bytes((code, len(value))) + value for code, value in kind.options.items())
             file = {7: "x.efi", 11: "arm.efi"}.get(kind.options[93][1], "x.0")
             assert ask(path, "02:00:00:00:00:01", "os", config=config, says=says).text(67) == file, kind
+
+
+def test_a_router_that_is_a_host_itself(tmp_path: Path) -> None:
+    """A network's gateway cannot be a machine's address; the option router can name it."""
+    text = "subnet 10.1.0.0 netmask 255.255.0.0 { option routers 10.1.0.9; }\n"
+    found = of_text(tmp_path, text + HOST % "")
+    path = written(tmp_path, found)
+    assert not lost(found) and faults(path) == {}
+    answer = ask(path, "02:00:00:00:00:01", "os")
+    assert (answer.said["address"], addresses(answer, 3)) == ("10.1.0.9/16", ["10.1.0.9"])

@@ -117,6 +117,8 @@ def said(tmp_path: Path, lines: str) -> dict[str, object]:
         ("dhcp-option=240,01:ff", {"option-240": "01:ff"}),
         ("dhcp-option=43,01:04:00:00:00:00", {"vendor_specific": "01:04:00:00:00:00"}),
         ("dhcp-option=option:T1,600", {"renewal_time": 600}),
+        ("dhcp-option=option:T2,20m", {"rebinding_time": 1200}),
+        ("dhcp-option=128,e4:45:74:68:00:00", {"tftp_server_ip_address": "hex:e4:45:74:68:00:00"}),
         ("dhcp-option=encap:175, 190, someone\ndhcp-option=encap:175,176,1b",
          {"etherboot": "hex:b0:01:01:be:07:73:6f:6d:65:6f:6e:65"}),
         ("dhcp-broadcast", {"always_broadcast": 1}),

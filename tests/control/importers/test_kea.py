@@ -102,6 +102,7 @@ def site(**said: object) -> dict[str, object]:
         ({"name": "classless-static-route", "data": "10.0.0.0/8 - 10.1.0.1"},
          {"classless_static_routes": "10.0.0.0/8 10.1.0.1"}),
         ({"name": "ip-forwarding", "data": "true"}, {"ip-forwarding": "true"}),
+        ({"name": "default-ip-ttl", "data": "0xf0"}, {"default_ttl": 240}),
         ({"name": "root-path", "data": "a\\,b"}, {"root_disk_path": "a,b"}),
         ({"code": 240, "csv-format": False, "data": "'text'"}, {"option-240": "text:text"}),
         ({"space": "vendor-encapsulated-options-space", "code": 6, "csv-format": False, "data": "08"},
