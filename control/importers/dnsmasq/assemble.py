@@ -9,8 +9,8 @@ from typing import Final
 
 from control.importers.dnsmasq.hosts import HostLine
 from control.importers.dnsmasq.reader import Range, Reader
-from control.importers.dnsmasq.tags import Tags, chosen, matches
-from control.importers.kinds import Kinds, Said, Value
+from control.importers.dnsmasq.tags import Tagged, Tags, chosen, matches
+from control.importers.kinds import VENDOR_CLASS, Kinds, Said, Value
 from control.importers.reading import Files
 from control.importers.site import Group, Host, Inside, Network, Notes, Site, Unfit
 from control.importers.values import BOOT_FILE, BOOT_SERVER, LEASE, ROUTER, attribute, by_name, suboptions
@@ -39,6 +39,18 @@ class Assembly:
         self.known_groups: dict[tuple[Tags, str], Group] = {}
         self.said: dict[IPv4Network, Said] = {}
         self.inside = Inside(())
+        # Tags that ranges alone set: what has one counts in its networks, and need not be looked at for others.
+        others = {tag for rule in reader.rules.ifs for tag in rule.sets} | {each.tag for each in reader.rules.setters}
+        others |= {tag for host in reader.hosts for tag in host.tags} | {each.tag for each in reader.mac_tags}
+        self.range_tags = {each.tag for each in reader.ranges if each.tag} - others
+        self.options = self.by_range_tag(reader.options)
+        self.boots = self.by_range_tag(reader.boots)
+        # Kinds that set the same tags, and are the same to what is said to vendor classes, are told the same.
+        vendors = {each.vendor for each in reader.options if each.vendor is not None}
+        self.alike: dict[tuple[Tags, Tags], list[int]] = {}
+        for at, kind in enumerate(kinds.all):
+            fits = frozenset(each.hex() for each in vendors if each in kind.options.get(VENDOR_CLASS, b""))
+            self.alike.setdefault((frozenset(self.of_kind[at]), fits), []).append(at)
         self.tells_defaults = True  # a configuration; a file of hosts alone does not say what dnsmasq is told besides
 
     def site(self) -> Site:
@@ -65,7 +77,11 @@ class Assembly:
 
     def told(self, network: IPv4Network, tags: Tags) -> Said:
         """To every kind of client with an address in a network, whose host sets these tags."""
-        per_kind: list[dict[str, Value]] = [self.told_to(network, tags, at) for at in range(len(self.kinds))]
+        per_kind: list[dict[str, Value]] = [{}] * len(self.kinds)
+        for places in self.alike.values():
+            told_to = self.told_to(network, tags, places[0])
+            for at in places:
+                per_kind[at] = told_to
         found: Said = {}
         for option in dict.fromkeys(option for told in per_kind for option in told):
             joined = self.kinds.joined([told.get(option) for told in per_kind])
@@ -73,14 +89,29 @@ class Assembly:
                 found[option] = joined
         return found
 
+    def by_range_tag(self, items: Sequence[Tagged]) -> dict[str, list[tuple[int, Tagged]]]:
+        """By the tag of a range that each wants; "" where it wants none, or the absence of one.  With their places."""
+        found: dict[str, list[tuple[int, Tagged]]] = {"": []}
+        for at, item in enumerate(items):
+            tag = next((each for each in item.tags if each in self.range_tags), "")
+            found.setdefault(tag, []).append((at, item))
+        return found
+
+    @staticmethod
+    def for_range(items: dict[str, list[tuple[int, Tagged]]], tag: str | None) -> list[Tagged]:
+        """In the order of the files."""
+        own = items.get(tag, []) if tag else []
+        return [item for _at, item in sorted([*items[""], *own], key=lambda each: each[0])]
+
     def told_to(self, network: IPv4Network, tags: Tags, at: int) -> dict[str, Value]:
         rules, found = self.reader.rules, self.networks[network]
         set_here = self.of_kind[at] | tags
         everything = rules.completed(set_here | ({found.tag} if found.tag else set()))
         own = rules.completed(set_here)
         told: dict[str, Value] = {LEASE: found.lease} | self.defaults(network)
-        sent = self.kinds.all[at].options.get(60, b"")
-        options = [each for each in self.reader.options if each.vendor is None or each.vendor in sent]
+        sent = self.kinds.all[at].options.get(VENDOR_CLASS, b"")
+        every = self.for_range(self.options, found.tag)
+        options = [each for each in every if each.vendor is None or each.vendor in sent]
         parts: dict[str, list[tuple[int, bytes]]] = {}
         for item in chosen(options, own, everything, lambda each: (each.option, each.part)).values():
             if item.part is not None:
@@ -89,7 +120,9 @@ class Assembly:
                 told.pop(item.option, None)
             else:
                 told[item.option] = item.value
-        for item in chosen(self.reader.boots, everything, everything, lambda each: each.option).values():
+        for item in chosen(
+            self.for_range(self.boots, found.tag), everything, everything, lambda each: each.option
+        ).values():
             if item.value is not None:
                 told[item.option] = item.value
         for name, said in parts.items():
