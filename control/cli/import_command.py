@@ -35,7 +35,13 @@ Parsed = TypeVar("Parsed", IPv4Address, IPv4Network)
     "--server-address", "ours", multiple=True, metavar="ADDRESS",
     help="Of the old server, where it names itself (dnsmasq: router, DNS, boot server); again for more.",
 )  # fmt: skip
-@click.option("--network", "networks", multiple=True, metavar="ADDRESS/PREFIX", help="For files without networks.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="ADDRESS/PREFIX",
+    help="For files without networks, or without their masks; again for more.",
+)
 @click.option("--ethers", type=click.Path(path_type=Path), default="/etc/ethers", help="What read-ethers reads.")
 @click.option(
     "--conf", type=click.Path(dir_okay=False, path_type=Path), help="Write a services.conf with its client classes."
@@ -83,7 +89,7 @@ def taken(kind: type[Parsed], texts: tuple[str, ...], option: str) -> tuple[Pars
 def run(wish: Wish) -> Imported:
     """Exit 1 with a line where it cannot be read."""
     from control.cli.faults_text import StatusLine
-    from control.importers.command import UnknownFormat, import_file
+    from control.importers.command import WrongUsage, import_file
     from control.importers.reading import Unreadable
 
     status = StatusLine()
@@ -95,7 +101,7 @@ def run(wish: Wish) -> Imported:
     gc.disable()  # its passes over what stays to the end are a quarter of the time, and the process ends after this
     try:
         return import_file(wish, progress)
-    except UnknownFormat as error:
+    except WrongUsage as error:
         status.clear()
         raise click.UsageError(str(error)) from error
     except Unreadable as error:

@@ -44,7 +44,7 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What the command line says.  server_addresses: of the machine that the old server runs on.  networks: of files
-    that name none."""
+    that name none, or of dnsmasq, where no mask stands."""
 
     path: Path
     format: str | None = None
@@ -77,22 +77,28 @@ class Imported:
         return {"dhcp": dhcp}
 
 
-class UnknownFormat(ValueError):
-    """Nobody can tell; the text says what to do."""
+class WrongUsage(ValueError):
+    """Of the command: what to do instead."""
 
 
 def guessed(path: Path) -> str:
-    """Raises UnknownFormat, Unreadable."""
+    """Raises WrongUsage, Unreadable."""
     head = text_of(read(path))[:HEAD_CHARS]
     for name, sign, whole in _SIGNS:
         if sign.match(head) if whole else sign.search(head):
             return name
-    raise UnknownFormat(f"{path}: its format is not known; --from says it: {', '.join(FORMATS)}")
+    raise WrongUsage(f"{path}: its format is not known; --from says it: {', '.join(FORMATS)}")
 
 
 def import_file(wish: Wish, progress: Progress = lambda _what, _done, _total: None) -> Imported:
-    """Raises Unreadable, UnknownFormat."""
+    """Raises Unreadable, WrongUsage."""
     name = wish.format or guessed(wish.path)
+    if wish.networks and name in (DHCPD, KEA):
+        raise WrongUsage(
+            f"--network is for files that name no networks or masks; {wish.path} is {name}'s and has its own"
+        )
+    if wish.server_addresses and name != DNSMASQ:
+        raise WrongUsage(f"--server-address is for dnsmasq, which names itself; {wish.path} is {name}'s")
     files = Files(progress)
     try:
         site = read_site(wish, name, files)
@@ -115,7 +121,7 @@ def read_site(wish: Wish, name: str, files: Files) -> Site:
     if name == DHCPD:
         return read_dhcpd(wish.path, files, resolve)
     if name == DNSMASQ:
-        return read_dnsmasq(wish.path, files, resolve, wish.ethers, wish.server_addresses)
+        return read_dnsmasq(wish.path, files, resolve, wish.ethers, wish.server_addresses, wish.networks)
     if name == KEA:
         return read_kea(wish.path, files)
     reader = read_ethers if name == ETHERS else read_hosts_file

@@ -20,10 +20,17 @@ _DNS, _DOMAIN = "name_server", "domain"
 _BOOTS: Final = frozenset({BOOT_FILE, BOOT_SERVER})
 
 
-def read_dnsmasq(path: Path, files: Files, resolve: Resolve, ethers: Path, ours: Sequence[IPv4Address] = ()) -> Site:
-    """ours: addresses of the machine that dnsmasq runs on.  Raises Unreadable."""
+def read_dnsmasq(
+    path: Path,
+    files: Files,
+    resolve: Resolve,
+    ethers: Path,
+    ours: Sequence[IPv4Address] = (),
+    networks: Sequence[IPv4Network] = (),
+) -> Site:
+    """ours: addresses of the machine that dnsmasq runs on.  networks: of ranges without a mask.  Raises Unreadable."""
     notes = Notes()
-    reader = Reader(files, notes, resolve, ethers, list(ours))
+    reader = Reader(files, notes, resolve, ethers, list(ours), networks)
     reader.read(path)
     return Assembly(reader, Kinds(reader.texts), notes).site()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -39,7 +39,16 @@ class MacTag(NamedTuple):
 class Reader:
     """boots: boot files, which dnsmasq chooses apart from the options.  ours: addresses of the old server."""
 
-    def __init__(self, files: Files, notes: Notes, resolve: Resolve, ethers: Path, ours: list[IPv4Address]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        notes: Notes,
+        resolve: Resolve,
+        ethers: Path,
+        ours: list[IPv4Address],
+        networks: Sequence[IPv4Network] = (),
+    ) -> None:
+        self.networks = networks
         self.files = files
         self.notes = notes
         self.resolve = resolve
@@ -124,12 +133,15 @@ class Reader:
         try:
             if mask is not None:
                 return IPv4Network(f"{start}/{mask}", strict=False)
+            told = next((each for each in self.networks if IPv4Address(start) in each), None)
+            if told is not None:
+                return told
             network = IPv4Network(f"{start}/24", strict=False)
         except (AddressValueError, NetmaskValueError, ValueError) as error:
             raise Unfit(f"{error}; wanted a netmask") from error
         if end is not None and IPv4Address(end) not in network:
-            raise Unfit("no netmask stands there, and none is known of its interface: write it behind the range")
-        why = f"no netmask stands there: {network} was taken; dnsmasq asks its interface"
+            raise Unfit("no netmask stands there, and none is known of its interface: --network ADDRESS/PREFIX says it")
+        why = f"no netmask stands there: {network} was taken, --network says another; dnsmasq asks its interface"
         self.notes.lost(line.place, line.text, why)
         return network
 

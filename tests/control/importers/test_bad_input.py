@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.importers.command import UnknownFormat, Wish, guessed, import_file
+from control.importers.command import Wish, WrongUsage, guessed, import_file
 from control.importers.reading import Unreadable
 from tests.control.importers.support import SITES, faults, imported, lost, of_text, reasons, rows, written
 
@@ -95,7 +95,7 @@ def test_lines_of_a_megabyte(tmp_path: Path) -> None:
     for text in (f'{{"{long}": 1}}', f'{{"Dhcp4": {{"{long}": 1, "x": {"9" * 5000} }}}}', f"/*{long}"):
         try:
             assert lost(of_text(tmp_path, text, "kea.conf"))
-        except (Unreadable, UnknownFormat) as error:
+        except (Unreadable, WrongUsage) as error:
             assert len(str(error)) < 600
 
 
@@ -117,7 +117,7 @@ def test_300_lines_that_nobody_understands_among_50_000(tmp_path: Path) -> None:
 def test_whatever_is_no_configuration(tmp_path: Path) -> None:
     for name, text in (("x", ""), ("x", "hello\n"), ("x", "\0" * 100)):
         (tmp_path / name).write_text(text)
-        with pytest.raises(UnknownFormat, match="--from says it: dhcpd, dnsmasq, kea, ethers, dhcp-hostsfile"):
+        with pytest.raises(WrongUsage, match="--from says it: dhcpd, dnsmasq, kea, ethers, dhcp-hostsfile"):
             guessed(tmp_path / name)
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(Unreadable, match="no regular file"):

@@ -183,7 +183,7 @@ def test_vendor_classes_become_classes_of_the_site(tmp_path: Path) -> None:
     [
         ("dhcp-range=10.2.0.50,10.2.0.99,255.255.0.0,12h", "given to machines that nobody named"),
         ("dhcp-range=10.2.0.50,10.2.0.99", "10.2.0.0/24 was taken"),
-        ("dhcp-range=10.2.0.50,10.3.0.99", "write it behind the range"),
+        ("dhcp-range=10.2.0.50,10.3.0.99", "--network ADDRESS/PREFIX says it"),
         ("dhcp-range=::1,::400,constructor:eth0", "it is IPv6's"),
         ("dhcp-range=10.1.0.0,proxy,255.255.0.0", "say `proxy` to the hosts"),
         ("dhcp-boot=pxelinux.0", "--server-address ADDRESS says which"),
@@ -241,3 +241,9 @@ def test_a_hosts_file_by_itself(tmp_path: Path) -> None:
     found = imported(SITES / "dnsmasq/hosts", networks=(IPv4Network("10.40.0.0/24"),))
     assert found.format == "dhcp-hostsfile" and not lost(found), reasons(found)
     assert set(rows(tmp_path, found)["hosts"]) == {"more1", "more2"}
+
+
+def test_a_mask_that_dnsmasq_asks_its_interface_for(tmp_path: Path) -> None:
+    text = "port=0\ndhcp-range=10.2.0.0,static\ndhcp-option=3\ndhcp-host=02:00:00:00:00:01,10.2.9.9,a\n"
+    found = of_text(tmp_path, text, "dnsmasq.conf", networks=(IPv4Network("10.2.0.0/16"),))
+    assert not lost(found) and rows(tmp_path, found)["networks"]["10.2.0.0"]["mask"] == "255.255.0.0"

@@ -88,6 +88,8 @@ def test_no_file_is_replaced_without_force(tmp_path: Path) -> None:
         ([SITE, "--from", "nosuch"], "is not one of"),
         ([SITE, "--network", "10.0.0.0/33"], "--network: "),
         ([SITE, "--server-address", "nowhere"], "--server-address: "),
+        ([SITE, "--network", "10.0.0.0/8"], "is dhcpd's and has its own"),
+        ([SITE, "--server-address", "10.0.0.1"], "--server-address is for dnsmasq"),
         ([Path(__file__).parents[3] / "LICENSE"], "its format is not known; --from says it"),
     ],
 )
