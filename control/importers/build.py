@@ -23,6 +23,7 @@ NAME_CHARS_MAX: Final = 128
 URLS: Final = ("http://", "https://")
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _NOT_A_NETWORK_S: Final = ("hostname", "enabled", "proxy")
+_NOT_IN_HOST_NAMES: Final = re.compile(r"[^A-Za-z0-9.]+")
 Attributes = dict[str, Value]
 
 
@@ -218,7 +219,19 @@ class Build:
                 kept.setdefault(mac, same)
             for each in same.addresses:
                 by_address.setdefault(each, same)
+        for host in found:
+            if len(host.addresses) > 1:
+                self.keep_one_each(host, inside)
         return found
+
+    def keep_one_each(self, host: Host, inside: Inside) -> None:
+        """The first address of each network, as the old servers do."""
+        kept: dict[IPv4Network | None, IPv4Address] = {}
+        for address in host.addresses:
+            first = kept.setdefault(inside.network(address), address)
+            if first != address:
+                self.notes.needless(host.place, f"host {host.name}: {address}", f"{first} of the same network is given")
+        host.addresses = tuple(kept.values())
 
     def is_usable(self, host: Host, address: IPv4Address, inside: Inside) -> bool:
         """Named where it is not."""
@@ -260,9 +273,13 @@ class Build:
             dhcp["boot_ports"] = "all"
         if not host.enabled:
             dhcp["enabled"] = 0
-        hostname = host.hostname if host.hostname is not None and host.hostname != name else None
+        hostname = host.hostname
+        if hostname is None:  # then the row's name is sent, which clients have to take for one
+            hostname = name if is_host_name(name) else _NOT_IN_HOST_NAMES.sub("-", name).strip("-.") or None
         if hostname is not None and not is_host_name(hostname):
             dhcp["hostname"], hostname = f"text:{hostname}", None
+        elif hostname == name:
+            hostname = None
         addresses = [str(each) for each in host.addresses]
         return present(
             name=name,

@@ -317,6 +317,9 @@ class Reader:
     def option_said(self, words: Words, scope: Scope, first: Token, name: Token) -> None:
         place = Place(words.file, first.line)
         tokens = [first, name]
+        if name.text.lower().startswith("fqdn."):
+            self.notes.needless(place, said([*tokens, *words.rest_of_statement()]), NEEDLESS["ddns-updates"])
+            return
         try:
             rest = self._value(words)
             tokens += rest

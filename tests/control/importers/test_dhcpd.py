@@ -337,3 +337,17 @@ def test_a_router_that_is_a_host_itself(tmp_path: Path) -> None:
     assert not lost(found) and faults(path) == {}
     answer = ask(path, "02:00:00:00:00:01", "os")
     assert (answer.said["address"], addresses(answer, 3)) == ("10.1.0.9/16", ["10.1.0.9"])
+
+
+def test_names_and_addresses_that_a_row_cannot_have(tmp_path: Path) -> None:
+    text = """
+    host "db 01_prod" { hardware ethernet 02:00:00:00:00:01; fixed-address 10.1.0.9, 10.1.0.10; }
+    host b { hardware ethernet 02:00:00:00:00:02; fixed-address 10.1.0.8; option host-name "b_2"; }
+    option fqdn.no-client-update on;
+    """
+    found = of_text(tmp_path, text + NET)
+    path = written(tmp_path, found)
+    assert not lost(found) and faults(path) == {}, reasons(found)
+    assert "10.1.0.10: 10.1.0.9 of the same network is given" in reasons(found)
+    names = [ask(path, f"02:00:00:00:00:0{number}", "os").text(12) for number in (1, 2)]
+    assert names == ["db-01-prod", "b_2"]
