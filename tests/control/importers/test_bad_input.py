@@ -103,7 +103,7 @@ def test_lines_of_a_megabyte(tmp_path: Path) -> None:
 def test_300_lines_that_nobody_understands_among_50_000(tmp_path: Path) -> None:
     bad = random.Random(7).sample(range(50_000), 300)
     macs = [(0x020000000000 + at).to_bytes(6, "big").hex(":") for at in range(50_000)]
-    lines = [f"dhcp-host={mac},10.1.{at >> 8}.{at & 255},h{at}" for at, mac in enumerate(macs)]
+    lines = [f"dhcp-host={mac},10.1.{at >> 8}.{at & 255},h{at}" for at, mac in enumerate(macs, 1)]
     for at in bad:
         lines[at] = f"dhcp-hots=02:00:00:00:00:00,10.1.0.1,h{at}"
     lines[0:0] = ["port=0", "dhcp-range=10.1.0.0,static,255.255.0.0", "dhcp-option=3"]
