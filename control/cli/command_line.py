@@ -331,6 +331,16 @@ def wanting_extra(extra: str) -> Iterator[None]:
         sys.exit(FAILED)
 
 
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of services.conf, by which editors complete its keys and underline what is wrong."""
+    import json
+
+    from control.config.schema import document
+
+    click.echo(json.dumps(document(), indent=2))
+
+
 main.add_command(import_command)
 
 

@@ -1,4 +1,7 @@
-"""The checks of config.py's keys: a JSON value -> the value of the field, or Wrong with what was wanted.  Pure."""
+"""The checks of config.py's keys: a JSON value -> the value of the field, or Wrong with what was wanted.  Pure.
+
+What a check takes is said a second time as JSON Schema (shapes.py), for editors.
+"""
 
 import ipaddress
 import json
@@ -12,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from control.config import bmc
+from control.config import bmc, shapes
 from control.config.bmc import Rule
+from control.config.shapes import Shape, shape_of, takes
 
 MAX_WORKERS = 64
 ANY_COMMUNITY = "*"  # of snmp.communities
@@ -35,6 +39,11 @@ class Check:
 
     wanted: str
     take: Callable[[Any], Any]
+
+    @property
+    def shape(self) -> Shape:
+        """JSON Schema of what it takes, as far as that can be said there."""
+        return shape_of(self.take)
 
 
 def show(value: object, secret: bool = False) -> str:
@@ -72,6 +81,7 @@ def check_encodable(value: Any, secret: bool = False, at: str = "") -> None:
 
 
 def integer(low: int, high: int) -> Check:
+    @takes({"type": "integer", "minimum": low, "maximum": high})
     def take(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
             raise Wrong(step=f"write {int(value)} without quotes")
@@ -83,6 +93,7 @@ def integer(low: int, high: int) -> Check:
 
 
 def number(low: float, high: float) -> Check:
+    @takes({"type": "number", "minimum": low, "maximum": high})
     def take(value: Any) -> float:
         # isfinite first: json reads NaN, and nan compares false with every limit
         if type(value) not in (int, float) or not low <= value <= high or not math.isfinite(value):
@@ -92,6 +103,7 @@ def number(low: float, high: float) -> Check:
     return Check(f"a number {low:.10g}..{high:.10g}", take)
 
 
+@takes({"type": "boolean"})
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise Wrong(step="write true or false without quotes")
@@ -99,6 +111,7 @@ def _boolean(value: Any) -> bool:
 
 
 def text(wanted: str, pattern: str) -> Check:
+    @takes(shapes.text(pattern))
     def take(value: Any) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise Wrong()
@@ -108,10 +121,15 @@ def text(wanted: str, pattern: str) -> Check:
 
 
 def nullable(check: Check) -> Check:
-    return Check(f"{check.wanted}, or null", lambda value: None if value is None else check.take(value))
+    @takes(shapes.nullable(check.shape))
+    def take(value: Any) -> Any:
+        return None if value is None else check.take(value)
+
+    return Check(f"{check.wanted}, or null", take)
 
 
 def list_of(check: Check, secret: bool = False) -> Check:
+    @takes({"type": "array", "items": check.shape, "uniqueItems": True})
     def take(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise Wrong(step="put it in brackets: [...]" if isinstance(value, (str, int)) else "")
@@ -134,6 +152,7 @@ def list_of(check: Check, secret: bool = False) -> Check:
 
 
 def one_of(*words: str) -> Check:
+    @takes({"enum": list(words)})
     def take(value: Any) -> str:
         if not isinstance(value, str) or value not in words:
             raise Wrong()
@@ -142,6 +161,7 @@ def one_of(*words: str) -> Check:
     return Check(" or ".join(f'"{word}"' for word in words), take)
 
 
+@takes(shapes.text(shapes.HOST_ADDRESS))
 def _take_ipv4(value: Any) -> IPv4Address:
     if not isinstance(value, str):
         raise Wrong()
@@ -154,10 +174,12 @@ def _take_ipv4(value: Any) -> IPv4Address:
     return address
 
 
+@takes(shapes.text(rf"0\.0\.0\.0|{shapes.HOST_ADDRESS}"))
 def _take_listen(value: Any) -> str:
     return "0.0.0.0" if value == "0.0.0.0" else str(_take_ipv4(value))
 
 
+@takes(shapes.text(shapes.NETWORK))
 def _take_network(value: Any) -> IPv4Network:
     if not isinstance(value, str):
         raise Wrong()
@@ -167,6 +189,7 @@ def _take_network(value: Any) -> IPv4Network:
         raise Wrong(step="clear the host bits" if "host bits" in str(fault) else "") from None
 
 
+@takes(shapes.text(shapes.HOST) | {"maxLength": 253})
 def _take_host(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 253:
         raise Wrong()
@@ -189,6 +212,7 @@ def _check_labels(name: str) -> None:
         raise Wrong(f"a host name with a label of {longest} characters", f"at most {_LABEL_MAX} between two dots")
 
 
+@takes(shapes.text(shapes.HOST_PORT))
 def take_host_port(value: Any) -> tuple[str, int]:
     host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
@@ -221,6 +245,7 @@ def _take_file_url(value: str, parts: SplitResult) -> str:
     return f"file://{parts.path}"  # of file:/PATH and FILE:///PATH, too: who reads it looks at how it begins
 
 
+@takes(shapes.text(shapes.URL) | {"maxLength": 2000})
 def take_url(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[!-~]{1,2000}", value):
         raise Wrong()
@@ -244,12 +269,14 @@ def take_url(value: Any) -> str:
     return value.rstrip("/")
 
 
+@takes(shapes.text(shapes.PATH) | {"maxLength": 4000})
 def _take_absolute_path(value: Any) -> Path:
     if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or len(value) > 4000:
         raise Wrong()
     return Path(value)
 
 
+@takes(shapes.text(shapes.PATH) | {"maxLength": _UNIX_PATH_MAX})
 def _take_socket_path(value: Any) -> Path:
     path = _take_absolute_path(value)
     if len(os.fsencode(path)) > _UNIX_PATH_MAX:
@@ -257,6 +284,7 @@ def _take_socket_path(value: Any) -> Path:
     return path
 
 
+@takes({"anyOf": [{"const": "auto"}, integer(1, MAX_WORKERS).shape]})
 def take_workers(value: Any) -> Any:
     return value if value == "auto" else integer(1, MAX_WORKERS).take(value)
 
@@ -274,6 +302,7 @@ OWN_ATTRIBUTES = (
 )
 
 
+@takes({"anyOf": [{"const": "all"}, list_of(integer(1, 65535)).shape | {"minItems": 1}]})
 def _take_boot_ports(value: Any) -> tuple[int, ...] | str:
     if value == "all":
         return "all"
@@ -286,6 +315,13 @@ def _take_boot_ports(value: Any) -> tuple[int, ...] | str:
 BOOT_PORTS = Check('a list of numbers of Ethernet ports such as [1, 2], or "all"', _take_boot_ports)
 
 
+@takes(
+    {
+        "type": "object",
+        "propertyNames": {"pattern": shapes.whole(shapes.OPTION)},
+        "additionalProperties": shapes.text(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"),
+    }
+)
 def take_extra_options(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise Wrong()
@@ -335,6 +371,7 @@ USER_FIELDS: Mapping[str, str] = {
 }
 
 
+@takes(shapes.snmp_user(USER_FIELDS))
 def take_user(value: Any) -> SnmpUser:
     wanted = f"an object of {', '.join(USER_FIELDS)}"
     if not isinstance(value, dict) or "name" not in value:
@@ -359,6 +396,7 @@ def take_user(value: Any) -> SnmpUser:
 _RULE_KINDS = ("vendor_class", "user_class", "client_id", "requested_options", "other_mac")
 
 
+@takes(shapes.BMC_RULE)
 def _take_bmc_rule(value: Any) -> Rule:
     """One sign and the role that it stands for, as an object."""
     if not isinstance(value, dict):

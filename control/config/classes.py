@@ -12,7 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from ext.site_classes import BUILT_IN, CLASSES_MAX, PRESENT, TEXT_BYTES_MAX, TooMuch, rules_of
 
+from control.config import shapes
 from control.config.checks import Check, Wrong, show
+from control.config.shapes import Shape, shape_of, takes
 
 NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 NAME_CHARS_MAX: Final = 32
@@ -28,6 +30,7 @@ class SiteClass(NamedTuple):
     conditions: tuple[tuple[str, Values], ...]
 
 
+@takes(shapes.text(r"(?:hex:[0-9A-Fa-f:]+|(?!hex:)[ -)+-~]+)\*?"))
 def _text(found: Any) -> tuple[bytes, bool]:
     """What an option is, or begins with: one `*` at the end; `hex:` and digits for octets that are no text."""
     if not isinstance(found, str) or not found:
@@ -48,6 +51,7 @@ def _text(found: Any) -> tuple[bytes, bool]:
 
 
 def _number(high: int) -> Callable[[Any], tuple[int, int]]:
+    @takes({"type": "integer", "minimum": 0, "maximum": high})
     def take(found: Any) -> tuple[int, int]:
         if type(found) is not int or not 0 <= found <= high:
             raise Wrong(wanted=f"a whole number 0..{high}")
@@ -56,6 +60,7 @@ def _number(high: int) -> Callable[[Any], tuple[int, int]]:
     return take
 
 
+@takes(shapes.text(r"(?:[:.-]*[0-9A-Fa-f][:.-]*[0-9A-Fa-f]){3,6}[:.-]*"))
 def _oui(found: Any) -> tuple[int, int]:
     digits = re.sub(r"[:.-]", "", found) if isinstance(found, str) else ""
     if not re.fullmatch(r"([0-9a-fA-F]{2}){3,6}", digits):
@@ -64,6 +69,7 @@ def _oui(found: Any) -> tuple[int, int]:
     return first, first + (1 << below) - 1
 
 
+@takes(shapes.text(shapes.NETWORK))
 def _network(found: Any) -> tuple[int, int]:
     try:
         network = IPv4Network(found) if isinstance(found, str) else None
@@ -74,6 +80,7 @@ def _network(found: Any) -> tuple[int, int]:
     return int(network.network_address), int(network.broadcast_address)
 
 
+@takes({"type": "integer", "minimum": 1, "maximum": 254})
 def _code(found: Any) -> int:
     if type(found) is not int or not 1 <= found <= 254:
         raise Wrong(wanted="an option's number, 1..254")
@@ -131,6 +138,33 @@ def _conditions(match: dict[str, Any], at: str) -> Iterator[tuple[str, Values]]:
         yield field, tuple(dict.fromkeys(values))
 
 
+def _shape_of_a_class() -> Shape:
+    def one_or_more(value: Shape) -> Shape:
+        return {"anyOf": [value, {"type": "array", "minItems": 1, "items": value}]}
+
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "match"],
+        "properties": {
+            "name": shapes.text(NAME.pattern) | {"maxLength": NAME_CHARS_MAX, "not": {"enum": sorted(BUILT_IN)}},
+            "parent": {
+                "type": "string",
+                "not": {"const": "bmc"},
+                "default": EVERYBODY,
+                "examples": sorted(BUILT_IN.keys() - {"bmc"}),
+            },
+            "match": {
+                "type": "object",
+                "additionalProperties": False,
+                "minProperties": 1,
+                "properties": {key: one_or_more(shape_of(take)) for key, (_field, take) in FIELDS.items()},
+            },
+        },
+    }
+
+
+@takes({"type": "array", "maxItems": CLASSES_MAX, "items": _shape_of_a_class()})
 def _take_classes(value: Any) -> tuple[SiteClass, ...]:
     if not isinstance(value, list):
         raise Wrong(step="put it in brackets: [...]" if isinstance(value, dict) else "")

@@ -248,6 +248,8 @@ def _parse(content: bytes, path: Path) -> tuple[Config, list[str]]:
             [f"{path}: found {checks.show(whole)}; wanted an object; begin the file with {{ and a section"]
         )
     faults = _Faults(path)
+    if not isinstance(named := whole.pop("$schema", ""), str):
+        faults.add(f"$schema: found {checks.show(named)}; wanted where `bootstorm schema` was written to; remove it")
     faults.add_unknown_and_double("", whole, list(_SECTIONS))
     taken: dict[str, dict[str, Any]] = {}
     for section, kind in _SECTIONS.items():
