@@ -134,6 +134,9 @@ bench-xdp: dev          ## CPU of a reply by sockets and by AF_XDP in one run, r
 bench-refresh: dev      ## a change's way into all workers by stage, at 10,000 to 1,000,000 hosts, and under load
 	$(V)/python -m bench.refresh
 
+man: dev                ## man pages, completions and the schema of services.conf into build/share, laid out as /usr/share
+	$(V)/python deploy/share/make_share.py build/share
+
 lint: dev               ## ruff and mypy
 	$(V)/ruff check .
 	$(V)/ruff format --check .
@@ -148,4 +151,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean
