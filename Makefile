@@ -4,6 +4,10 @@ V := .venv/bin
 PYTEST := $(V)/python -m pytest
 # Of pytest at once: half of a test's time is waiting.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
+# What has no target of its own.
+HERE := not browser and not docs and not long and not packages
+
+RELEASE := build/dist
 
 help:                   ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -12,10 +16,10 @@ demo: setup             ## a real DHCP client gets the document's address from t
 	$(V)/python -m bench.demo
 
 test: setup dev         ## sets everything up and runs all tests: what may share the machine at once, then the rest
-	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not browser and not long'
-	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not docs and not long'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
+	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: test-board test-docs test-import test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
+	@echo 'not run by make test: test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -42,10 +46,10 @@ debug:                  ## the same as build, with asserts that abort and bounds
 	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
 
 test-unit: dev          ## everything that needs no namespaces and no sanitizer
-	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer and not browser and not long'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer and $(HERE)'
 
 test-netns: dev         ## real clients in network namespaces
-	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and not docs and not long'
+	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	$(PYTEST) -m '(faults or alone) and not machines and not long'
 
 test-faults: dev        ## every fault of bench/faults under load, then a table: fault, requests, lost, wrong, longest wait
@@ -137,6 +141,22 @@ bench-refresh: dev      ## a change's way into all workers by stage, at 10,000 t
 man: dev                ## man pages, completions and the schema of services.conf into build/share, laid out as /usr/share
 	$(V)/python deploy/share/make_share.py build/share
 
+.venv/release: .venv/dev
+	BOOTSTORM_BUILD=none $(V)/pip install --quiet --no-build-isolation --editable '.[release]'
+	touch $@
+
+sdist: .venv/release
+	rm -rf $(RELEASE)
+	BOOTSTORM_BUILD=none $(V)/python -m build --sdist --outdir $(RELEASE)
+
+wheel: sdist            ## the sdist, and a wheel that is built from it, into build/dist; both are checked
+	$(V)/pip wheel --quiet --no-deps --wheel-dir $(RELEASE) $(RELEASE)/*.tar.gz
+	$(V)/twine check --strict $(RELEASE)/*
+	$(V)/check-wheel-contents $(RELEASE)/*.whl
+
+test-packages: dev wheel ## the wheel in an environment of its own: it serves, and says when another project is in its place
+	$(PYTEST) -m packages tests/deploy
+
 lint: dev               ## ruff and mypy
 	$(V)/ruff check .
 	$(V)/ruff format --check .
@@ -151,4 +171,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean

@@ -1,1 +1,1 @@
-"""Load, laboratories and comparisons: everything that drives a running server from outside."""
+"""Load, laboratories and comparisons: everything that drives a running bootstorm from outside."""

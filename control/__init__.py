@@ -1,1 +1,1 @@
-"""The slow side: inventory, plan, console, warnings."""
+"""The slow side of bootstorm: inventory, plan, console, warnings."""

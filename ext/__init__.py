@@ -1,1 +1,1 @@
-"""Compiled code: the packet path and the table it reads.  No process, no logging, no configuration in here."""
+"""Compiled code of bootstorm: the packet path and the table it reads.  No process, no logging, no configuration."""

@@ -1,1 +1,1 @@
-"""The processes around the packet path: supervisor and workers."""
+"""Of bootstorm, the processes around the packet path: supervisor and workers."""
