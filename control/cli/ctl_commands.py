@@ -202,6 +202,15 @@ def rollback(client: Any) -> None:
     client.show("rollback", {})
 
 
+@ctl.command()
+@click.pass_obj
+def reload(client: Any) -> None:
+    """Read services.conf again, as SIGHUP does.  Exit code 1: it is refused, all of it; every fault is listed."""
+    from control.cli.reload import print_reload
+
+    sys.exit(print_reload(client))
+
+
 @ctl.command(epilog=examples("bootstorm ctl lookup node7", "bootstorm ctl lookup 02-00-00-00-00-07 --json"))
 @click.argument("mac", metavar="MAC|NAME|ADDRESS")
 @click.pass_obj

@@ -289,21 +289,18 @@ class Service:
         elif isinstance(message, Reload):
             self.reload()
 
-    def reload(self) -> None:
-        """SIGHUP: all of the new file, or nothing of it."""
+    def reload(self) -> list[str]:
+        """SIGHUP, `ctl reload`: all of the new file, or nothing of it; then why, each a sentence."""
         try:
             config = load(self.settings.config_path)
+            refused = list(changes_needing_restart(self.config, config))
         except ConfigFaults as faults:
-            for fault in faults.faults:
-                log.error("not reloaded: %s", fault)
-            self.ring.note("config-refused", None, None, "; ".join(faults.faults))
-            return
-        refused = changes_needing_restart(self.config, config)
-        for sentence in refused:
-            log.error("not reloaded: %s", sentence)
+            refused = list(faults.faults)
         if refused:
+            for sentence in refused:
+                log.error("not reloaded: %s", sentence)
             self.ring.note("config-refused", None, None, "; ".join(refused))
-            return
+            return refused
         self.config, self.config_refused = config, []
         self.lookups.relays = config.dhcp.relays
         self.configured.set()
@@ -313,6 +310,7 @@ class Service:
         self.reloading = asyncio.get_running_loop().create_task(self.reconfigure(config))
         log.info("configuration reloaded")
         self.ring.note("config-reloaded", None, None, "services.conf was read again, and is in force")
+        return []
 
     async def reconfigure(self, config: Config) -> None:
         await self.refresher.reconfigure(config)
@@ -328,6 +326,7 @@ class Service:
             "diff": self.diff,
             "faults": self.faults,
             "rollback": self.rollback,
+            "reload": self.reload_now,
             "lookup": self.lookup,
             "explain": self.explain,
             "workers": self.workers,
@@ -501,6 +500,9 @@ class Service:
             raise CommandFailed(f"rollback: {failed}") from failed
         await self.all_adopted(figures["generation"])
         return figures
+
+    async def reload_now(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        return {"config": self.settings.config_path, "refused": self.reload()}
 
     async def lookup(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         key = self.find_mac("lookup", arguments.get("mac"))

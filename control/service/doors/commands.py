@@ -106,6 +106,7 @@ COMMANDS: Mapping[str, Command] = {
     "overview": Command(READ, costly=True),
     "refresh": Command(CHANGE, {"wait": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),
     "rollback": Command(CHANGE),
+    "reload": Command(CHANGE),
     "adopt": Command(CHANGE, {"mac": TEXT}),
     "ignore": Command(CHANGE, {"mac": TEXT}),
     "unignore": Command(CHANGE, {"mac": TEXT}),
