@@ -175,7 +175,13 @@ cdef class WorkerPage:
 
     @property
     def generation(self) -> int:
+        """What the slot's worker answers from, or the last one did; 0: none."""
         return self.page.generation
+
+    @generation.setter
+    def generation(self, uint64_t generation):
+        """For a page that no worker writes."""
+        self.page.generation = generation
 
     def totals(self) -> dict:
         """rx, tx, recovered, frames_lost, events_lost, sightings_lost, records_left_out: counts since the service started,

@@ -25,7 +25,7 @@ from bench.lab.tinyclient import ETH_P_IP, MAGIC, option, parse_options, request
 
 DISCOVER, OFFER, REQUEST, ACK = 1, 2, 3, 5
 TICK_S = 0.001
-TAIL_S = 2.0  # after the last request; a reply later than that counts as none
+TAIL_S = 2.0  # after the last request, where nobody says otherwise; a reply later than that counts as none
 SO_RCVBUFFORCE = 33
 PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC, SOL_PACKET = 1, 1, 263
 
@@ -147,7 +147,7 @@ class Wire:
             self.receive()
 
 
-def run(crowd: Crowd, wire: Wire, rate: float, most: int) -> None:
+def run(crowd: Crowd, wire: Wire, rate: float, most: int, tail_s: float) -> None:
     """Send at a fixed rate until `most` requests are out or SIGTERM comes, then wait for the last replies."""
     going = True
 
@@ -165,7 +165,7 @@ def run(crowd: Crowd, wire: Wire, rate: float, most: int) -> None:
             wire.send(number)
         wire.receive()
         wire.wait(TICK_S)
-    end = time.monotonic() + TAIL_S
+    end = time.monotonic() + tail_s
     while time.monotonic() < end and len(crowd.answers) < len(crowd.sent_s):
         wire.wait(end - time.monotonic())
     extra = time.monotonic() + 0.2  # a second answer to the same request would come right behind
@@ -183,6 +183,7 @@ def run(crowd: Crowd, wire: Wire, rate: float, most: int) -> None:
 @click.option("--first-address", required=True)
 @click.option("--rate", default=1000.0, show_default=True, help="Requests a second.")
 @click.option("--most", default=1000, show_default=True, help="Requests in all.")
+@click.option("--tail", default=TAIL_S, show_default=True, help="Seconds that the last replies may take.")
 @click.option("--mix", is_flag=True, help="REQUESTs too, in turn with DISCOVERs.")
 @click.option("--broadcast-flag", is_flag=True)
 def main(
@@ -195,6 +196,7 @@ def main(
     first_address: str,
     rate: float,
     most: int,
+    tail: float,
     mix: bool,
     broadcast_flag: bool,
 ) -> None:
@@ -211,7 +213,7 @@ def main(
         flags=0x8000 if broadcast_flag else 0,
         mix=mix,
     )
-    run(crowd, Wire(crowd, ifname), rate, most)
+    run(crowd, Wire(crowd, ifname), rate, most, tail)
     click.echo(json.dumps(crowd.figures()))
 
 

@@ -64,6 +64,7 @@ class RunningSite:
         sections = {"dhcp": keys | dhcp, "control": {"socket": str(self.console)}}
         self.config.write_text(json.dumps(sections | {name: said for name, said in more.items() if said is not None}))
         self.environment = dict(ENVIRONMENT)  # of the service
+        self.within: Sequence[str] = ()  # a command that starts it
         self.inventory: Process | None = None
         self.server: Process | None = None
 
@@ -88,7 +89,8 @@ class RunningSite:
 
     def serve(self, hosts: int | None = None) -> None:
         """Start the service; with `hosts`, wait until that many are answered by every worker."""
-        self.server = self.host.popen([*BOOTSTORM, "serve", "-c", str(self.config)], env=self.environment)
+        command = [*self.within, *BOOTSTORM, "serve", "-c", str(self.config)]
+        self.server = self.host.popen(command, env=self.environment)
         if hosts is not None:
             self.await_status(lambda s: s["hosts"] == hosts and all(w["generation"] for w in s["workers"]))
 
@@ -159,11 +161,14 @@ def running_site(
     workers: int = 2,
     *,
     environment: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
     **dhcp: Any,
 ) -> Iterator[RunningSite]:
-    """A filled, serving site on `host`, stopped at the end.  environment: what the service gets besides."""
+    """A filled, serving site on `host`, stopped at the end.  environment: what the service gets besides; within: a
+    command that starts it, and ends with it by SIGTERM."""
     site = RunningSite(host, workers, **dhcp)
     site.environment |= environment or {}
+    site.within = within
     site.fill(host_file)
     site.start_inventory()
     try:

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -116,13 +116,15 @@ def serve(path: str | None, on_trial: bool) -> None:
         from control.cli.trial import serve_on_trial
 
         sys.exit(serve_on_trial(path))
-    import json
-
     from control.config.config import resolve_workers
     from fastpath.process.limits import too_few_files
-    from fastpath.process.logs import choose_form, configure_logging, flush_logs
+    from fastpath.process.logs import choose_form, configure_logging
+    from fastpath.process.notify import handed_back
 
     configure_logging()  # what it has to say of the file must not hold the start up either
+    if "NOTIFY_SOCKET" in os.environ and handed_back(os.environ):  # of a service that was killed: what it had goes on
+        again = [sys.executable, "-P", "-m", "control", "serve", *(("-c", path) if path is not None else ())]
+        become_supervisor({"again": again})
     config = read_config(path)
     choose_form(config.log.format)
     workers = resolve_workers(config.dhcp.workers, len(os.sched_getaffinity(0)))
@@ -145,12 +147,22 @@ def serve(path: str | None, on_trial: bool) -> None:
         "drop_strangers": config.dhcp.drop_strangers,
         "brake_ns": bench_brake_ns(),
     }
+    config_fd = os.memfd_create("bootstorm-config", 0)
+    os.write(config_fd, config.text)
+    become_supervisor({"settings": settings, "config_fd": config_fd})
+
+
+def become_supervisor(told: dict[str, Any]) -> NoReturn:
+    """told: as fastpath.supervisor.serving.main() takes it."""
+    import json
+
+    from fastpath.process.logs import flush_logs
+
     # Until its loop takes them: one that comes while it starts ends it in order, like any other.  SIGHUP and SIGUSR2,
     # which end nothing, wait since the first line of control/__main__.py.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2))
-    config_fd, fd = os.memfd_create("bootstorm-config", 0), os.memfd_create("bootstorm-settings", 0)
-    os.write(config_fd, config.text)
-    os.write(fd, json.dumps({"settings": settings, "config_fd": config_fd}).encode())
+    fd = os.memfd_create("bootstorm-settings", 0)
+    os.write(fd, json.dumps(told).encode())
     flush_logs()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "fastpath", "supervise", str(fd)])
 

@@ -16,6 +16,7 @@ from ext.page import PAGE_LAYOUT
 from ext.table import TABLE_LAYOUT
 from ext.xsk import POOL_LAYOUT
 
+from fastpath.process.notify import for_children
 from fastpath.process.turns import look_at
 from fastpath.protocol import Channel, Fds, Message, close_all
 
@@ -127,7 +128,8 @@ def spawn(kind: str, command: list[str]) -> Child:
         ours.sock.setblocking(False)
         ours.takes_enclosed = False  # nothing that a child has to say is so long
         argv = [*command, str(theirs.fileno())]
-        pid = os.posix_spawn(argv[0], argv, os.environ, setsigmask=INTERRUPT, setsigdef=SIGNALS)
+        environment = for_children(os.environ)
+        pid = os.posix_spawn(argv[0], argv, environment, setsigmask=INTERRUPT, setsigdef=SIGNALS)
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:

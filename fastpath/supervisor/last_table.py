@@ -12,12 +12,14 @@ import os
 import sys
 from dataclasses import dataclass
 
+from ext.page import SiteWords
 from ext.table import Generation, Pair, TableInvalid, new_memfd
 
 from fastpath.process import table_proof
 from fastpath.protocol import GENERATION_MAX, Settings, close_all
 from fastpath.sockets.interface_addresses import interface_addresses
 from fastpath.supervisor.children import LAYOUTS, table_layout
+from fastpath.supervisor.descriptors import Kept
 
 log = logging.getLogger("bootstorm.supervisor")
 
@@ -40,6 +42,19 @@ class LastTable:
     generation: int
     base_generation: int
     dated_s: float
+
+
+def serve_last_table(settings: Settings, kept: Kept) -> bool:
+    """As if control had published it: whether there is one to serve."""
+    found = last_table(settings, kept.config)
+    if found is None:
+        return False
+    kept.base, kept.delta, kept.table_layout = found.base, found.delta, LAYOUTS["table"]
+    kept.generation, kept.base_generation = found.generation, found.base_generation
+    SiteWords(kept.site_page).dated_s = int(found.dated_s)
+    words = "generation %d from disk is served: dhcp in services.conf and the interfaces are as they were"
+    log.info(words, found.generation)
+    return True
 
 
 def last_table(settings: Settings, config_fd: int) -> LastTable | None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.process.build import BUILD_NAME
-from fastpath.process.logs import begin_writing
+from fastpath.process.logs import begin_writing, flush_logs
+from fastpath.process.notify import NotifySocket, forget_handed_back, handed_back
 from fastpath.process.oom import spare
 from fastpath.protocol import Channel, Settings, Tried, known
 from fastpath.supervisor.children import KINDS, table_layout
@@ -30,6 +31,7 @@ def restore(state: State) -> Supervisor:
         state.kept.table_layout = table_layout(state.kept.base)
     supervisor = Supervisor(state.settings, state.kept)
     supervisor.reload.wanted = state.reload_wanted
+    supervisor.manager.restore(state.manager)
     for kind, total in state.totals.items():
         supervisor.deaths[kind].total = total
     for heir in state.children:
@@ -59,11 +61,13 @@ def restored(text: bytes) -> Supervisor:
     """restore(), until it succeeds: the old image is gone, and children that serve wait for a supervisor."""
     state = read_state(text)
     log.info("this is %s, after %s", BUILD_NAME, state.build)
-    told = ""
+    told, manager = "", NotifySocket.of(os.environ)
     while True:
         try:
             return restore(state)
         except OSError as error:
+            if manager is not None:
+                manager.beat(time.monotonic())
             if str(error) != told:
                 told = str(error)
                 log.error("cannot go on yet: %s; tried again until it can", error)
@@ -85,9 +89,36 @@ def first_start(settings: Settings, config_fd: int) -> Supervisor:
     return supervisor
 
 
+def go_on_with_handed_back(again: list[str]) -> Supervisor:
+    """A start with what the service manager kept of the supervisor before, which was killed.  Where that cannot be used
+    it is given up, and `again` is executed, which starts with nothing.
+
+    Raises StartFailed."""
+    from fastpath.supervisor.handed_back import Refused, go_on, release  # no other start pays for it
+
+    handed = handed_back(os.environ)
+    forget_handed_back(os.environ)
+    try:
+        settings, kept, store = go_on(handed)
+        supervisor = Supervisor(settings, kept)
+    except Refused as why:
+        log.error("the service manager handed back %d descriptors, refused: %s; starting anew", len(handed), why)
+    except OSError as error:
+        raise refused(error) from error
+    else:
+        supervisor.manager.store = store
+        return supervisor
+    release(handed, NotifySocket.of(os.environ))
+    flush_logs()
+    try:
+        os.execv(again[0], again)
+    except OSError as error:
+        raise StartFailed(f"{again[0]} cannot be executed: {error.strerror}; install bootstorm anew") from error
+
+
 def main(state_fd: int) -> int:
     """state_fd: a memfd with JSON, {"settings": ...} at the first start, everything else too after an upgrade;
-    {"probe": ...} of a trial."""
+    {"again": argv} where a service manager has handed descriptors back; {"probe": ...} of a trial."""
     with os.fdopen(state_fd, "rb") as file:
         file.seek(0)
         text = file.read()
@@ -99,6 +130,9 @@ def main(state_fd: int) -> int:
     try:
         if "kept" in told:
             supervisor = restored(text)
+        elif "again" in told:
+            spare()
+            supervisor = go_on_with_handed_back(told["again"])
         else:
             settings = known(Settings, told["settings"])
             spare()  # while we may

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ext.page import SiteWords, WorkerPage
+from ext.page import WorkerPage
 
 from fastpath.privileges.confine import worker_program
 from fastpath.process.turns import KINDS as TURNING
@@ -67,7 +67,8 @@ from fastpath.supervisor.children import (
     table_layout,
 )
 from fastpath.supervisor.descriptors import Kept
-from fastpath.supervisor.last_table import last_table
+from fastpath.supervisor.last_table import serve_last_table
+from fastpath.supervisor.manager import Manager
 from fastpath.supervisor.reload import PendingReload
 from fastpath.supervisor.slot_watch import SlotWatch
 from fastpath.supervisor.upgrade import write_state
@@ -115,6 +116,7 @@ class Supervisor:
         self.complained: dict[str, float] = {}
         self.reload = PendingReload()
         self.upgrades = Upgrades(self)
+        self.manager = Manager(self)
         self.table_due_s = self.last_tick_s + FIRST_TABLE_S
         self.control_due_s = self.last_tick_s
 
@@ -122,18 +124,8 @@ class Supervisor:
         """The first start: while the spares load their libraries, the table that was served last is looked at."""
         now = time.monotonic()
         self.start_spares(now)
-        found = last_table(self.settings, self.kept.config)
-        if found is None:
-            return
-        kept = self.kept
-        kept.base, kept.delta, kept.table_layout = found.base, found.delta, LAYOUTS["table"]
-        kept.generation, kept.base_generation = found.generation, found.base_generation
-        SiteWords(kept.site_page).dated_s = int(found.dated_s)
-        self.control_due_s = now + CONTROL_WAITS_S
-        log.info(
-            "generation %d from disk is served: dhcp in services.conf and the interfaces are as they were",
-            found.generation,
-        )
+        if serve_last_table(self.settings, self.kept):
+            self.control_due_s = now + CONTROL_WAITS_S
 
     # --- processes -----------------------------------------------------------------------------------------------
 
@@ -464,6 +456,7 @@ class Supervisor:
             self.tell("traps", message, {"config": fds.one("config")})
             old, self.kept.config = self.kept.config, fds.keep("config")
             close_all([old])
+            self.survive(self.manager.changed)
         elif isinstance(message, Rejected) and child.kind in ("spare", "worker"):
             reason = printable(message.reason)
             log.error("worker %d (slot %d): %s", child.pid, child.slot, reason)
@@ -489,6 +482,7 @@ class Supervisor:
         close_all(old)
         kept.generation, kept.base_generation, kept.table_layout = message.generation, message.base, layout
         publisher.layouts = publisher.layouts | {"table": layout}
+        self.survive(self.manager.changed)
         for child in list(self.children):
             listens = child.ready or child.kind == "observer"
             if child.kind not in ("control", TRIAL) and listens and not child.stopping_s:
@@ -508,6 +502,7 @@ class Supervisor:
                 self.stopping = True
             elif number == signal.SIGHUP:
                 self.reload.ask()
+                self.manager.reload_begins()
                 self.pass_reload()
             elif number == signal.SIGUSR2 and not self.stopping:
                 self.upgrades.ask()
@@ -519,7 +514,8 @@ class Supervisor:
                 self.send(child, Reload())
 
     def state(self) -> bytes:
-        return write_state(self.settings, self.kept, self.children, self.restarts(), self.pages, self.reload.wanted)
+        told, wanted = self.manager.told(), self.reload.wanted
+        return write_state(self.settings, self.kept, self.children, self.restarts(), self.pages, wanted, told)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -573,8 +569,10 @@ class Supervisor:
         self.reap()
         self.pass_reload()
         self.slot_watch.look(now, self.children)
+        self.manager.look(now)
 
     def stop_all(self) -> None:
+        self.survive(self.manager.stop)
         for child in self.children:
             if child.kind in ("spare", TRIAL):
                 self.end(child)
@@ -585,6 +583,7 @@ class Supervisor:
             log.warning("%s %d did not stop in %.0f s: killed", child.kind, child.pid, STOP_S)
             self.kill(child)
         self.await_deaths(time.monotonic() + STOP_S)
+        self.survive(self.manager.last_words)
         try:
             os.unlink(self.settings.console_path)
         except OSError as error:  # its folder may belong to root, whom we are not any more
@@ -593,3 +592,4 @@ class Supervisor:
     def await_deaths(self, deadline: float) -> None:
         while self.children and time.monotonic() < deadline:
             self.survive(self.wait_and_react)
+            self.manager.offer(time.monotonic())

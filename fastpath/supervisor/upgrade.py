@@ -60,6 +60,7 @@ class State:
     layouts: dict[str, int]
     build: str
     reload_wanted: bool = False  # SIGHUP came, and no control has taken it yet
+    manager: dict[str, Any] = field(default_factory=dict)  # what the service manager keeps: Manager.restore()
 
 
 def write_state(
@@ -69,6 +70,7 @@ def write_state(
     totals: Mapping[str, int],
     pages: Sequence[WorkerPage],
     reload_wanted: bool = False,
+    manager: Mapping[str, Any] | None = None,
 ) -> bytes:
     """What read_state() of any build reads.  Raises OSError."""
     heirs = [
@@ -93,6 +95,7 @@ def write_state(
         "totals": dict(totals),
         "counters": [page.counters() for page in pages],
         "reload_wanted": reload_wanted,
+        "manager": dict(manager or {}),
         "site": {name: getattr(SiteWords(kept.site_page), name) for name in SITE_WORDS},
     }
     return json.dumps(state).encode()
@@ -113,6 +116,7 @@ def read_state(text: bytes) -> State:
         layouts=dict(told.get("layouts", {})),
         build=str(told.get("build", "an unknown build")),
         reload_wanted=bool(told.get("reload_wanted", False)),
+        manager=told["manager"] if isinstance(told.get("manager"), dict) else {},
     )
 
 

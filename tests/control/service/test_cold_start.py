@@ -14,3 +14,10 @@ def test_control_loads_nothing_that_others_read_the_inventory_with() -> None:
     code = "import control.service.service, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert not LATER & {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_a_start_loads_nothing_for_what_no_manager_has_handed_back() -> None:
+    code = "import fastpath.supervisor.serving, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert "fastpath.supervisor.manager" in loaded and "fastpath.supervisor.handed_back" not in loaded

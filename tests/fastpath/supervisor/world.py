@@ -41,7 +41,7 @@ class World:
         with memfd("test-config", b"{}") as config:
             kept = Kept(
                 config=os.dup(config),
-                lock=os.dup(config),
+                lock=os.memfd_create("test-lock", os.MFD_CLOEXEC),
                 console=fds[-1],
                 site_page=create_site_page(),
                 adopted_bell=os.eventfd(0, os.EFD_CLOEXEC),
@@ -63,10 +63,8 @@ class World:
 
     def close(self) -> None:
         supervisor = self.supervisor
-        for child in list(supervisor.children):
-            child.kill()
-            os.waitpid(child.pid, 0)
-            child.close()
+        self.kill_all()
+        supervisor.manager.close()
         supervisor.selector.close()
         supervisor.wake.close()
         supervisor.wake_write.close()
@@ -74,6 +72,14 @@ class World:
         close_all(fd for fd in supervisor.kept.fds() if fd not in ours)
         for sock in self.sockets:
             sock.close()
+
+    def kill_all(self) -> None:
+        """As the kernel does when a supervisor is killed."""
+        for child in list(self.supervisor.children):
+            child.kill()
+            os.waitpid(child.pid, 0)
+            child.close()
+        self.supervisor.children.clear()
 
     def of(self, kind: str) -> list[Child]:
         return [child for child in self.supervisor.children if child.kind == kind]

@@ -38,9 +38,10 @@ def site() -> Iterator[tuple[RunningSite, Host]]:
 class Load:
     """A relay's worth of requests in the background, and the account of them at the end."""
 
-    def __init__(self, client: Host, most: int = 1_000_000) -> None:
+    def __init__(self, client: Host, most: int = 1_000_000, rate: int = RATE, tail_s: float = 2.0) -> None:
         command = [sys.executable, "-m", "bench.engine.crowd", "--server", SERVER, "--giaddr", RELAY, "--mix"]
-        command += ["--hosts", str(HOSTS), "--first-address", FIRST_ADDRESS, "--rate", str(RATE), "--most", str(most)]
+        command += ["--hosts", str(HOSTS), "--first-address", FIRST_ADDRESS, "--rate", str(rate), "--most", str(most)]
+        command += ["--tail", str(tail_s)]
         self.process: Process = client.popen(command, env=ENVIRONMENT)
         self.process.wait_for("crowd: sending", 10.0)
 
@@ -50,7 +51,7 @@ class Load:
 
     def figures(self) -> dict[str, Any]:
         """When all requests are out."""
-        self.process.wait(30.0)
+        self.process.wait(60.0)
         return dict(json.loads(self.process.log().strip().splitlines()[-1]))
 
 
