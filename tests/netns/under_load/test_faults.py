@@ -51,7 +51,7 @@ class Load:
 
     def figures(self) -> dict[str, Any]:
         """When all requests are out."""
-        self.process.wait(60.0)
+        self.process.wait(120.0)
         return dict(json.loads(self.process.log().strip().splitlines()[-1]))
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.long]
 MANAGER = Path(__file__).resolve().parents[2] / "service_manager.py"
 KILLS = 3
 RATE = 3000
-TAIL_S = 20.0  # a restart takes as long as the machine is busy; how long is no matter here
+TAIL_S = 90.0  # on a busy machine a worker may come long after the first; it ends when all is answered
 STEP_S = 60.0
 assert FIRST_ADDRESS == "10.88.1.0"
 
@@ -52,18 +53,24 @@ def managed(*options: str) -> Iterator[tuple[RunningSite, Host]]:
 
 
 def kill(running: RunningSite, number: int = signal.SIGKILL) -> str:
-    """The supervisor dies; what was said until its successor is ready and every worker answers again.  On a busy machine
-    the second one may come seconds after the first, and what waits for it is answered then."""
+    """The supervisor dies; what was said until its successor is ready."""
     assert running.server is not None
     mark = running.server.mark()
     os.kill(running.supervisor(), number)
     running.server.wait_for("^manager: says READY=1", STEP_S, since=mark)
-    running.server.wait_for("2 of 2 workers answer", STEP_S, since=mark)
     return running.server.log(since=mark)
 
 
 def sending(client: Host, most: int = 1_000_000) -> Load:
     return Load(client, most, RATE, TAIL_S)
+
+
+def account_of_service(running: RunningSite, figures: dict[str, Any]) -> None:
+    """As account(); where something is missing, it says what the service knows of it."""
+    if figures["unanswered"]:
+        status = running.ctl("status")
+        print({name: status[name] for name in ("counters", "send_errors", "losses", "workers")})
+    account(figures)
 
 
 def test_requests_unanswered_0() -> None:
@@ -73,7 +80,7 @@ def test_requests_unanswered_0() -> None:
             said = [kill(running) for _ in range(KILLS)]
         finally:
             figures = load.end()
-        account(figures)
+        account_of_service(running, figures)
         assert figures["sent"] > KILLS * RATE // 2
         for each in said:
             assert "manager: ended by signal 9" in each and "going on with them" in each
@@ -94,7 +101,7 @@ def test_a_table_that_changed_under_load_is_gone_on_with() -> None:
                 assert running.ctl("status")["generation"] >= generation
         finally:
             figures = load.end()
-        account(figures)
+        account_of_service(running, figures)
         refresh_works(running)
 
 
@@ -117,4 +124,4 @@ def test_a_supervisor_that_hangs_is_ended_by_the_watchdog_and_nothing_is_lost() 
         finally:
             figures = load.end()
         assert "manager: watchdog" in said and "manager: ended by signal 6" in said
-        account(figures)
+        account_of_service(running, figures)
