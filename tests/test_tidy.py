@@ -42,7 +42,7 @@ PXD_ORDER = [
 ]  # fmt: skip
 # Who may ask what time it is: processes and what a terminal shows, the talk with clusto, a stopwatch, a file's date.
 CLOCKS = (
-    "control/service/", "control/planner/planner.py", "control/planner/child.py", "control/observer/",
+    "control/service/", "control/board/", "control/planner/planner.py", "control/planner/child.py", "control/observer/",
     "control/discovery/traps/receiver.py", "control/cli/ctl.py", "control/cli/health.py", "control/clusto/",
     "control/sources/", "control/plan/compile.py", "control/table/file.py",
 )  # fmt: skip

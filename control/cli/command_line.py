@@ -326,7 +326,7 @@ def top(socket: str | None, path: str | None, by: str, every_s: float, once: boo
     from control.service_client import ServiceClient
 
     with wanting_extra("board"):
-        from control.cli.top import show_top
+        from control.board.top import show_top
     client = ServiceClient(socket or str(read_config(path).control.socket))
     with contextlib.suppress(KeyboardInterrupt):
         show_top(client, by, every_s, once)

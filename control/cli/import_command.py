@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-
-from fastpath.process.escape import shown
 
 if TYPE_CHECKING:
     from control.importers.command import Imported, Wish
@@ -54,6 +51,8 @@ def import_command(
 
     Each statement that is not carried over is named with file, line and reason.  Exit code 0: all was carried over;
     1: something was not (the host file is written all the same), or FILE cannot be read; 2: wrong usage."""
+    import json
+
     from control.importers.command import Wish
 
     for path in (output, conf):
@@ -91,6 +90,7 @@ def run(wish: Wish) -> Imported:
     from control.cli.faults_text import StatusLine
     from control.importers.command import WrongUsage, import_file
     from control.importers.reading import Unreadable
+    from fastpath.process.escape import shown
 
     status = StatusLine()
 
@@ -122,6 +122,7 @@ def host_file(imported: Imported, source: Path) -> Iterator[str]:
 def write(path: Path, lines: Iterator[str], force: bool) -> None:
     """Exit 1 where that cannot be done; the file is whole or as it was."""
     from control.importers.writing import write_whole
+    from fastpath.process.escape import shown
 
     try:
         write_whole(path, lines, force=force)
@@ -133,6 +134,8 @@ def write(path: Path, lines: Iterator[str], force: bool) -> None:
 
 
 def report(imported: Imported, wish: Wish, output: Path | None, as_json: bool) -> None:
+    from fastpath.process.escape import shown
+
     rows = imported.rows
     figures = {
         "networks": len(rows.networks), "pools": len(rows.pools), "hosts": len(rows.hosts),

