@@ -20,7 +20,7 @@ from control.board.figures import PROGRESS
 from control.board.gate import Token, host_names
 from control.board.site import Site
 from control.board.watcher import Watcher
-from tests.control.board.asking import Board, ask, boarding
+from tests.control.board.asking import Board, ask, boarding, opened
 from tests.control.cli.test_ctl import CLONE, STATUS
 from tests.control.serving import Running, children, may_serve, serving
 from tests.ext.packets import discover
@@ -73,8 +73,7 @@ def boarded(folder: Path, **board: Any) -> Iterator[tuple[Running, Board]]:
     reads = {"read_uids": [65534]} if os.geteuid() == 0 else {}
     with serving(folder, f"file://{hosts}", interfaces=[], board=section, control=reads) as running:
         running.wait_for(r"generation 1: ")
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(0o755)  # pytest's folders are their user's, and the board is another
+        opened(folder)
         (folder / "services.conf").chmod(0o644)
         with boarding(folder / "services.conf", port) as found:
             yield running, found
@@ -173,7 +172,7 @@ def heard(running: Running, wanted: int) -> dict[str, Any] | None:
 
 
 def say_the_same_as_the_status(url: str, status: dict[str, Any]) -> None:
-    page = until(lambda: "tiles" in (said := read(url)[1]) and said, "no figures")
+    page = until(lambda: "tiles" in (said := read(url)[1]) and said, f"no figures: {read(url)[1]}")
     assert "the site" in page
     progress: dict[str, int] = {}
     for counts in status["boots"]["states"].values():

@@ -331,7 +331,7 @@ class MovesOfCards(Moves):
 
 MANY = int(os.environ.get("BOOTSTORM_MOVES", "0"))  # examples: those are not made smaller, that takes minutes
 Moves.TestCase.settings = MovesOfCards.TestCase.settings = settings(
-    max_examples=MANY or 60,
+    max_examples=MANY or 25,
     phases=[Phase.generate] if MANY else list(Phase),
     stateful_step_count=25,
     deadline=None,
