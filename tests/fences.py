@@ -87,11 +87,16 @@ NOT_RUN = {
     "journalctl -u bootstorm -p": "needs systemd's journal; the fields are tests/fastpath/process/test_journald.py's",
     "sudo useradd --system --shell /usr/sbin/nologin bootstorm": "makes a user, and a unit, of this machine",
     "sudo bootstorm serve --try": "tests/control/cli/test_trial.py runs it",
+    "pip install 'bootstorm[board]'": "makes a user of this machine; tests/control/board starts the board",
+    "# on the old server, a lease time before": "stops another server of a site; `make test-import` asks both",
+    "systemctl stop bootstorm": "needs systemd",
+    "make wheel ": "minutes: `make test-packages`",
+    "sudo cp deploy/systemd/sysusers.d": "writes into this machine's systemd; the units: tests/deploy/test_units.py",
 }
 # Examples of files that no program of ours reads.
 NOT_READ = {
     "rule_files: [alerts.yml]": "Prometheus' own; `promtool test rules` reads the alerts, where it is there",
-    "[Unit]": "systemd's own",
+    "[Service]": "systemd's own, a drop-in",
     "from bench.rig import load": "starts a bench of minutes; tests/bench/test_rig.py's",
     "pools: [{name: lab, dhcp": "a part of a host file; tests/control/plan/test_proxy.py's",
 }

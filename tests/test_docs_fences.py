@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from ext.ledger import PROGRESS
+from ext.roll import PROGRESS
 
 from control.cli.command_line import main
 from control.cli.ctl_commands import ctl

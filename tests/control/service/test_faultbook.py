@@ -98,7 +98,9 @@ def test_a_refresh_that_says_the_same_costs_nothing_unless_a_look_up_came_betwee
         await book.page()
         book.clock = lambda: 40.0
         book.take(report({"a": ["x"], "b": ["x"]}), whole=True)
-        seen = {fault["object"]: fault["first_seen_s"] for fault in (await book.page())["faults"]}
+        first = await book.page()
+        rest = await book.page(after=first["after"]) if first["more"] else {"faults": []}  # on a machine that was busy
+        seen = {fault["object"]: fault["first_seen_s"] for fault in first["faults"] + rest["faults"]}
         assert seen == {"a": 40.0, "b": 10.0}
 
     running(scenario())

@@ -27,7 +27,7 @@ from fastpath.supervisor import children
 from tests.control.service.doors.test_metrics import STATUS
 
 ROOT = Path(__file__).resolve().parents[4]
-SCRAPE_S = 0.020
+SCRAPE_S = 0.035  # 20 ms on a machine of its own (docs/performance.md): here other tests run on the same cores
 NOTHING: dict[str, Any] = {"digest": None, "mode": "serve", "inventory": "down", "workers": []}
 
 
