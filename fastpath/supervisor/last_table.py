@@ -1,7 +1,7 @@
 """The table that was served before this start, for the workers at once, where all that it depends on is as it was.
 
 Otherwise, and for everything that follows, control and its planner say what is served; they find this table in force as
-they would find that of a control process before them.  Nobody is refused by it (NAK) before control has dated it.
+they would find that of a control process before them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import fcntl
 import logging
 import os
 import sys
+import time
 from dataclasses import dataclass
 
 from ext.page import SiteWords
 from ext.table import Generation, Pair, TableInvalid, new_memfd
 
+from ext import table as table_module
 from fastpath.process import table_proof
 from fastpath.protocol import GENERATION_MAX, Settings, close_all
 from fastpath.sockets.interface_addresses import interface_addresses
@@ -51,10 +53,19 @@ def serve_last_table(settings: Settings, kept: Kept) -> bool:
         return False
     kept.base, kept.delta, kept.table_layout = found.base, found.delta, LAYOUTS["table"]
     kept.generation, kept.base_generation = found.generation, found.base_generation
-    SiteWords(kept.site_page).dated_s = int(found.dated_s)
+    date(SiteWords(kept.site_page), found.dated_s)
     words = "generation %d from disk is served: dhcp in services.conf and the interfaces are as they were"
     log.info(words, found.generation)
     return True
+
+
+def date(site: SiteWords, dated_s: float) -> None:
+    """As control does it when it looks at the clock (control/service/served_table.py), which it goes on with: of an age
+    that the clock cannot tell nobody is refused (NAK)."""
+    now_s = time.time()
+    site.dated_s = int(dated_s)
+    if dated_s <= now_s and now_s >= os.stat(table_module.__file__).st_mtime:
+        site.confirmed_boottime_s = int(time.clock_gettime(time.CLOCK_BOOTTIME) - (now_s - dated_s))
 
 
 def last_table(settings: Settings, config_fd: int) -> LastTable | None:
