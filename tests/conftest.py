@@ -23,9 +23,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=late)
 
 
-def layer_of(report: pytest.TestReport) -> str:
+def layer_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    # A module that skips itself reports a collection, which has no keywords.
+    keywords = getattr(report, "keywords", {})
     # Backwards: the folder tests/netns is a keyword of everything in it, the fault tests too.
-    return next((layer for layer in reversed(LAYERS) if layer in report.keywords), "unit")
+    return next((layer for layer in reversed(LAYERS) if layer in keywords), "unit")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
