@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -142,9 +142,10 @@ class Planner:
             self.unpin()  # from nothing: there is no table to stay with
             return
         base_fd, delta_fd, confirmed_s = loaded
+        held_back = self.store.unsaved(delta_fd if delta_fd >= 0 else base_fd)
         self.adopt(base_fd, delta_fd)
         self.confirmed_s = confirmed_s
-        if not self.relink(self.links, "disk", confirmed_s):
+        if held_back is None or not self.relink(self.links, "disk", confirmed_s, held_back):
             self.served.drop()
 
     def surroundings(
@@ -159,20 +160,27 @@ class Planner:
 
     # --- relink --------------------------------------------------------------------------------------------------
 
-    def relink(self, links: list[list[int | str]], origin: str = "links", confirmed_s: float | None = None) -> bool:
-        """The same rows under new surroundings: a delta with what the present one says.  False: it is not published."""
+    def relink(
+        self,
+        links: list[list[int | str]],
+        origin: str = "links",
+        dated_s: float | None = None,
+        gone: Collection[int] = (),
+    ) -> bool:
+        """The same rows under new surroundings: a delta with what the present one says, without the rows of the keys
+        that are gone.  False: it is not published."""
         self.links = links
         if self.served.pair is None:
             return True
         top = self.served.pair.top
         try:
             around = self.surroundings(top.networks, top.shared)
-            silenced = self.served.delta(self.served.rows_of_delta(), around, top.created_s)
+            silenced = self.served.delta(self.served.rows_of_delta(gone), around, top.created_s)
         except AnsweredTwice as refused:
             self.refuse(refused, "links")
             return False
         report = self.report_with(silenced, Faults(), {})
-        self.publish(origin, top.created_s if confirmed_s is None else confirmed_s, NO_CHANGES, report=report)
+        self.publish(origin, top.created_s if dated_s is None else dated_s, NO_CHANGES, report=report)
         return True
 
     def refuse(self, refused: AnsweredTwice, job: str) -> None:

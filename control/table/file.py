@@ -4,6 +4,9 @@
 base is not there any more is ignored; a damaged or foreign file is kept aside with its reason and never served.
 Files of the layout before this one are converted.
 
+`table.unsaved` names the rows that are served otherwise since the disk did not take them: what it says of these is
+known to be wrong (fastpath/process/unsaved_rows.py).
+
 A file's time is that of the inventory's last word for what is served with it on top: a delta's for both, a base's for
 the base alone, so that a base whose delta was lost is as old as it is.
 """
@@ -16,13 +19,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ext.layout5 import OtherBase
-from ext.table import TABLE_LAYOUT, Generation, Pair, TableInvalid, new_memfd
+from ext.table import TABLE_LAYOUT, Generation, Pair, TableInvalid, compare, new_memfd, row_key
 
 from ext import layout5
+from fastpath.process import unsaved_rows
 from fastpath.process.table_proof import FILE, Proof, name_of
 from fastpath.protocol import close_all
 
@@ -39,7 +43,12 @@ class TableStore:
         self.base_path = state_dir / "table.base"
         self.delta_path = state_dir / "table.delta"
         self.pin_path = state_dir / "pinned"
+        self.unsaved_path = str(state_dir / unsaved_rows.FILE)
         self.base_on_disk = self.delta_on_disk = 0
+        self.on_disk: Pair | None = None  # what a start would find; None: nobody knows without looking
+        self.noted: Pair | None = None  # what was served when the disk did not take it
+        self.note_fault = ""
+        self.has_room = False  # for the note of rows
         self.fault = ""  # why the disk does not take it, until it does: one line in the log for each
 
     # A rollback holds over restarts, or the table that somebody went away from would come back by itself.
@@ -91,6 +100,21 @@ class TableStore:
         finally:
             close_all([fd for fd in (base_raw, delta_raw) if fd >= 0])
 
+    def unsaved(self, fd: int) -> Collection[int] | None:
+        """Keys of the rows of a loaded table of which it is known that they were served otherwise; None: there are too
+        many.  fd: of its delta where it has one."""
+        try:
+            found = unsaved_rows.read(self.unsaved_path)
+        except (OSError, ValueError) as fault:
+            log.error("%s cannot be read: %s; rows that changed while the disk was full may be older ones",
+                      self.unsaved_path, fault)  # fmt: skip
+            return frozenset()
+        if found is None or found.table != name_of(fd):
+            return frozenset()
+        log.error("%s is older than what was served: %s; who has these is not answered before the inventory is read",
+                  self.state_dir, found.words())  # fmt: skip
+        return found.keys and frozenset(found.keys)
+
     def _confirmed_s(self, base_fd: int, delta_fd: int, delta_there: bool) -> float:
         """0.0: not known."""
         try:
@@ -137,19 +161,75 @@ class TableStore:
             if self.base_on_disk != pair.base.number or not self.base_path.exists():
                 if not is_copy(self.base_path, base_fd):  # of a planner before this one
                     write_aside(self.base_path, base_fd)
+                    self.on_disk = Pair(pair.base)  # the delta there is of another base
                 self.base_on_disk = pair.base.number
             if delta_fd >= 0 and (self.delta_on_disk != pair.top.number or not self.delta_path.exists()):
                 write_aside(self.delta_path, delta_fd)
                 self.delta_on_disk = pair.top.number
+            self.on_disk = pair
             stamp(self.delta_path if delta_fd >= 0 else self.base_path, os.O_RDONLY, confirmed_s)
         except OSError as error:
             where = f"{error.filename}: " if error.filename is not None else ""
             self.say_fault(f"cannot keep the table: {where}{error.strerror or error}")
+            self.note_unsaved(pair)
         else:
             if self.fault:
                 log.warning("the table is kept in %s again", self.state_dir)
             self.fault = ""
+            self.forget_unsaved()
         return self.fault
+
+    def note_unsaved(self, pair: Pair) -> None:
+        """Which rows of the table on disk are wrong by now."""
+        if self.noted is pair:
+            return
+        try:
+            kept = self.on_disk or self.read_back()
+            if kept is None:
+                return
+            top_path = self.delta_path if kept.delta is not None else self.base_path
+            fd = os.open(top_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                name = name_of(fd)
+            finally:
+                os.close(fd)
+            changes = compare(kept, pair)
+            keys = [row_key(mac, role) for rows in (changes.changed, changes.removed) for mac, role in rows]
+            if keys:
+                unsaved_rows.note(self.unsaved_path, name, keys)
+            else:  # it has them all, and a wrong date
+                unsaved_rows.clear(self.unsaved_path)
+            self.on_disk, self.noted, self.note_fault = kept, pair, ""
+        except (OSError, TableInvalid) as fault:
+            words = "%s cannot be written: %s; a start while the inventory is down serves the rows as the disk has them"
+            if str(fault) != self.note_fault:
+                log.error(words, self.unsaved_path, fault)
+            self.note_fault = str(fault)
+
+    def read_back(self) -> Pair | None:
+        loaded = self.load()
+        if loaded is None:
+            return None
+        fds = [fd for fd in loaded[:2] if fd >= 0]
+        try:
+            return Pair(Generation(fds[0]), Generation(fds[1]) if len(fds) > 1 else None)
+        finally:
+            close_all(fds)
+
+    def forget_unsaved(self) -> None:
+        try:
+            if not self.has_room:
+                unsaved_rows.make_room(self.unsaved_path)
+                unsaved_rows.clear(self.unsaved_path)  # of a planner before this one
+                self.has_room = True
+            elif self.noted is not None:
+                unsaved_rows.clear(self.unsaved_path)
+            self.noted = None
+        except OSError as error:
+            if error.strerror != self.note_fault:
+                log.error("%s: %s; if the disk is full one day, rows that change then are not noted there",
+                          self.unsaved_path, error.strerror)  # fmt: skip
+            self.note_fault = error.strerror or ""
 
     def prove(self, proof: Proof) -> None:
         """Behind save(): what it depends on.  Without that, or with one of another table, a start waits for the

@@ -17,7 +17,7 @@ from ext.page import SiteWords
 from ext.table import Generation, Pair, TableInvalid, new_memfd
 
 from ext import table as table_module
-from fastpath.process import table_proof
+from fastpath.process import table_proof, unsaved_rows
 from fastpath.protocol import GENERATION_MAX, Settings, close_all
 from fastpath.sockets.interface_addresses import interface_addresses
 from fastpath.supervisor.children import LAYOUTS, table_layout
@@ -87,6 +87,9 @@ def proven(state_dir: str, config: bytes) -> LastTable:
     proof = table_proof.read(content(os.path.join(state_dir, table_proof.FILE), table_proof.BYTES_MAX))
     if reason := proof.unlike(config, interface_addresses()):
         raise NotAsItWas(reason)
+    unsaved = unsaved_rows.read(os.path.join(state_dir, unsaved_rows.FILE))
+    if unsaved is not None:
+        raise NotAsItWas(unsaved.words())
     fds: list[int] = []
     try:
         for file, name in (("table.base", proof.base), ("table.delta", proof.delta)):

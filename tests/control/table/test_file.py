@@ -64,7 +64,7 @@ def load(store: TableStore, fds: list[int]) -> tuple[Pair, float] | None:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != "table.unsaved")
 
 
 # --- there and back --------------------------------------------------------------------------------------------------

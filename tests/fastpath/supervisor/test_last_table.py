@@ -15,7 +15,7 @@ from ext.table import Generation
 
 from control.service.links import watch_links
 from control.table.file import write_aside
-from fastpath.process import table_proof
+from fastpath.process import table_proof, unsaved_rows
 from fastpath.process.table_proof import Proof
 from fastpath.protocol import Settings, close_all, memfd
 from fastpath.sockets.interface_addresses import interface_addresses
@@ -120,6 +120,11 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     "the end is damaged": lambda folder: flip(folder / "table.base", -5),
     "it is cut": lambda folder: os.truncate(folder / "table.base", 3_000),
     "it is longer": lambda folder: os.truncate(folder / "table.base", 3_000_000),
+    "rows changed when the disk was full": lambda folder: [
+        unsaved_rows.make_room(str(folder / unsaved_rows.FILE)),
+        unsaved_rows.note(str(folder / unsaved_rows.FILE), "0" * 64, [1]),
+    ],
+    "the note of rows is damaged": lambda folder: (folder / unsaved_rows.FILE).write_bytes(b"x" * 200),
     "it is empty": lambda folder: os.truncate(folder / "table.base", 0),
 }
 
