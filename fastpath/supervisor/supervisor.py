@@ -85,7 +85,7 @@ WAKING_S = 0.5  # these, when the machine itself stood still
 STOP_S = 2.0  # after Stop; then SIGKILL
 TRIAL_S = 10.0
 FIRST_TABLE_S = 5.0  # after a start: so long requests wait for the first table, which mostly comes from the disk
-CONTROL_WAITS_S = 0.5  # after a start with a table: the processor is for the workers, who answer from it
+CONTROL_WAITS_S = 2.0  # after a start with a table: the processor is for the workers, who answer from it
 COMPLAIN_S = 10.0  # between two lines about the same fault of our own
 
 
