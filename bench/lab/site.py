@@ -52,6 +52,7 @@ class RunningSite:
         *,
         snmp: dict[str, Any] | None = None,
         metrics: dict[str, Any] | None = None,
+        control: dict[str, Any] | None = None,
         **dhcp: Any,
     ) -> None:
         self.host = host
@@ -61,7 +62,7 @@ class RunningSite:
         state = host.scratch / "state"
         keys = {"api_url": f"http://{INVENTORY}", "state_dir": str(state), "workers": workers, "refresh_interval": 3600}
         more = {"snmp": snmp, "metrics": metrics}
-        sections = {"dhcp": keys | dhcp, "control": {"socket": str(self.console)}}
+        sections = {"dhcp": keys | dhcp, "control": {"socket": str(self.console)} | (control or {})}
         self.config.write_text(json.dumps(sections | {name: said for name, said in more.items() if said is not None}))
         self.environment = dict(ENVIRONMENT)  # of the service
         self.within: Sequence[str] = ()  # a command that starts it

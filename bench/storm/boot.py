@@ -30,6 +30,7 @@ from bench.storm.racks import HANGS, OF_ITSELF, Machine, Row, Site, even_rows, s
 from bench.storm.running import NOWHERE, Outcome, Running, Scene, starts
 from bench.storm.standing import Part, Standing, standing
 from bench.storm.storm import between_stages
+from bench.storm.viewers import Looking, looked_at, readers
 
 Place = tuple[str, str]  # stage and step
 END = (OS.name, "ACK")
@@ -227,7 +228,7 @@ def _place(chosen: Chosen, hang: int, seed: int) -> Iterator[tuple[Site, list[Pa
         raise click.UsageError(str(unfit)) from unfit
     site = _hanging(well, hang, seed, kinds)
     tell(f"starting our own server with {len(site.machines):,} machines in {len(site.rows)} rows")
-    with standing(site, chosen.workers) as place:
+    with standing(site, chosen.workers, control=readers()) as place:
         yield site, place.parts, place, core
 
 
@@ -254,6 +255,9 @@ def _stay(place: Standing | None) -> None:
 @click.option(
     "--between", default="1.5:3,1.5:3", show_default=True, help="Seconds from ROM to iPXE, from iPXE to system."
 )
+@click.option(
+    "--viewers", default=0, show_default=True, type=click.IntRange(0), help="Who look at the board meanwhile; its CPU."
+)
 @click.option("--stay", is_flag=True, help="Leave the laboratory as it is until Ctrl-C.")
 @click.option("--seed", default=1, show_default=True, help="Of who hangs, and how.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Record; -: on standard output, no words there.")
@@ -262,6 +266,7 @@ def main(
     boots: int,
     spread: float,
     between: str,
+    viewers: int,
     stay: bool,
     seed: int,
     file: Path | None,
@@ -275,17 +280,20 @@ def main(
     made = record.begin("boot", scenario, seed)
     say = tell if file == Path("-") else click.echo
     found: list[Boot] = []
+    looks: list[dict[str, Any]] = []
     with _place(chosen, hang, seed) as (site, parts, place, core):
         watched = record.Watch()
         for number in range(1, boots + 1):
-            with progress(f"boot {number} of {boots}", len(site.machines)) as watch:
+            with looking(place, viewers) as seen, progress(f"boot {number} of {boots}", len(site.machines)) as watch:
                 found.append(
                     boot(site, parts, pace, core=core, seed=seed, number=number, last=number == boots, watch=watch)
                 )
-            for line in found[-1].lines():
+            for line in [*found[-1].lines(), *([seen.line()] if viewers else [])]:
                 say(line)
+            looks.append(seen.record())
         made |= {"disturbance": watched.figures(sum(each.total("stalled_ns") for each in found) / 1e9)}
         made |= {"hung": _hung(site), "boots": [each.record() for each in found]}
+        made |= {"board": looks} if viewers else {}
         for kind, names in _by_kind(site).items():
             say(f"{HANGS[kind].words}: {', '.join(names)}")
         if file == Path("-"):
@@ -299,6 +307,14 @@ def main(
         raise click.ClickException(
             f"{sum(len(each.astray) for each in found)} machines are not where they had to come to"
         )
+
+
+def looking(place: Standing | None, viewers: int) -> contextlib.AbstractContextManager[Looking]:
+    if place is not None:
+        return looked_at(place.service, viewers)
+    if viewers:
+        raise click.UsageError("--viewers look at a server of our own, and another was named by --server")
+    return contextlib.nullcontext(Looking(0))
 
 
 def _hung(site: Site) -> list[dict[str, Any]]:
