@@ -24,11 +24,14 @@ cdef enum:
     LEDGER_VERSION = 1
     LEDGER_PLACES = 1 << 24        # as many as there are numbers; those that nobody has cost no memory
     KEY_BYTES = 7                  # of the beginning of a Lease: MAC and role
+    BOOT_ENDS_S = 3600             # who stood in ROM or in a loader for so long ended its boot there: no file takes longer
+    SHORT_BOOTS = 3                # as many that end earlier than the one before change what is usual of a machine
     PHASE_SHIFT = 2                # of a stage: the phase above it,
     STEP_MASK = 3                  # and the step below
     OF_ROW = 0x80
     SILENT = 0x40
     STAYS = 0x20                   # of a message that must not say a class: RFC 2131 table 5
+    TROUBLE = 0x10                 # see is_trouble()
 
 
 cdef enum Phase:                   # of a boot, by who asks
@@ -54,14 +57,17 @@ cdef struct Entry:                # 64 bytes, one cache line.  Times are seconds
     uint32_t giaddr_be
     uint32_t requests
     uint32_t silent                # of these, without an answer that was due
-    uint16_t took_s[2][2]          # from the answer in ROM, and in LOADER, to the next phase: the last boot, the one before
+    uint16_t took_s[2][2]          # from the last answer in ROM, and in LOADER, to the next phase: the last boot, the one
+                                   # before; 0: not known
     uint16_t boots                 # begun since first_s, as far as 16 bits count
     uint8_t stage                  # Phase << PHASE_SHIFT | Step, the furthest of this boot
-    uint8_t reached                # the furthest of the boot before
+    uint8_t reached                # how far its boots came before, see learn_end(); 0: nobody knows
     uint8_t verdict                # of the last request
     uint8_t client_class           # ClientClass of its firmware
     uint8_t message_type
-    uint8_t reserved[9]
+    uint8_t short_boots            # one after the other that ended earlier than `reached`
+    uint32_t again_s               # when it began anew in the phase in which it stood, 0: not in this phase
+    uint32_t trouble_s             # when the trouble of its last requests began, where that is_trouble()
 
 
 cdef struct LedgerHead:            # a page; the entries follow
@@ -102,6 +108,11 @@ cdef inline bint is_of_row(uint8_t verdict) noexcept nogil:
             or IGNORED_OTHER_LINK <= verdict <= IGNORED_NO_ROOM)
 
 
+cdef inline bint is_trouble(uint8_t verdict) noexcept nogil:
+    """True for what a machine cannot go on with.  Who takes another server's offer goes on with that."""
+    return verdict >= NAKED and verdict != NOTED_RELEASE and verdict != IGNORED_OTHER_SERVER
+
+
 cdef inline Step step_of(uint8_t verdict) noexcept nogil:
     """A NAK is none: its client asks anew."""
     if verdict == OFFERED or verdict == OFFERED_PROXY:
@@ -118,42 +129,70 @@ cdef inline void open_book(Book *book, LedgerHead *head) noexcept nogil:
     for i in range(64):
         if i < GO_ON and is_of_row(i):
             book.of_verdict[i] = <uint8_t>(OF_ROW | (SILENT if i > NOTED_DECLINE else 0) | step_of(i)
-                                           | (STAYS if i == NOTED_RELEASE or i == NOTED_DECLINE else 0))
+                                           | (STAYS if i == NOTED_RELEASE or i == NOTED_DECLINE else 0)
+                                           | (TROUBLE if is_trouble(i) else 0))
+
+
+cdef inline void learn_end(Entry *entry, uint32_t now_s) noexcept nogil:
+    """At the end of a boot: is that how far its boots come?
+
+    A system is.  Who began anew within BOOT_ENDS_S of an early phase was reset there, by a person or a watchdog, and says
+    nothing; who stood there longer either boots from its disk, or hung: the first time, and at the third boot in a row
+    that ends earlier than those before, it is believed."""
+    cdef uint8_t last = entry.stage
+    if last >> PHASE_SHIFT < PHASE_SYSTEM and (last & STEP_MASK == STEP_ASKED or now_s - entry.stage_s < BOOT_ENDS_S):
+        return
+    if last >> PHASE_SHIFT < entry.reached >> PHASE_SHIFT:
+        entry.short_boots += 1
+        if entry.short_boots < SHORT_BOOTS:
+            return
+    entry.reached = last
+    entry.short_boots = 0
 
 
 cdef inline void begin_boot(Entry *entry, uint8_t stage, uint32_t now_s) noexcept nogil:
-    entry.reached = entry.stage
+    learn_end(entry, now_s)
     entry.stage = stage
     entry.stage_s = entry.boot_s = now_s
+    entry.again_s = 0
     entry.boots += entry.boots != 0xffff
 
 
 cdef inline void go_further(Entry *entry, uint8_t stage, uint32_t now_s) noexcept nogil:
     cdef uint8_t left = entry.stage >> PHASE_SHIFT
+    cdef uint32_t spent_s = now_s - max(entry.stage_s, entry.again_s)
     cdef uint16_t *took
-    if stage >> PHASE_SHIFT != left and entry.stage & STEP_MASK == STEP_ANSWERED and left < PHASE_SYSTEM:
-        took = entry.took_s[left - PHASE_ROM]
-        took[1] = took[0]
-        took[0] = <uint16_t>max(<uint32_t>1, min(now_s - entry.stage_s, <uint32_t>0xffff))   # 0: not known
+    if stage >> PHASE_SHIFT != left:
+        if entry.stage & STEP_MASK == STEP_ANSWERED and left < PHASE_SYSTEM and spent_s < BOOT_ENDS_S:
+            took = entry.took_s[left - PHASE_ROM]
+            took[1] = took[0]
+            took[0] = <uint16_t>max(<uint32_t>1, spent_s)
+        entry.again_s = 0
     entry.stage = stage
     entry.stage_s = now_s
 
 
 cdef inline void advance(Entry *entry, uint8_t stage, uint32_t now_s, const Request *request) noexcept nogil:
-    """Another stage than the one in the entry.  A boot begins with a DISCOVER of who had its answer, or is an earlier
-    phase than before; whoever asks anew in the phase in which he stands is where he was."""
+    """Another stage than the one in the entry.  A boot begins with an earlier phase than before, or with a DISCOVER of a
+    system that had its answer; whoever asks anew in the phase in which he stands is where he was: his offer or his boot
+    file did not arrive, or one iPXE loaded another.  After BOOT_ENDS_S it is another boot all the same."""
     cdef uint32_t xid_be = request.bootp.xid_be
+    cdef uint8_t phase = entry.stage >> PHASE_SHIFT
     if stage > entry.stage:
         if entry.stage == 0:
             begin_boot(entry, stage, now_s)
         else:
             go_further(entry, stage, now_s)
-    elif (xid_be != entry.xid_be
-          and (stage >> PHASE_SHIFT != entry.stage >> PHASE_SHIFT
-               or (entry.stage & STEP_MASK == STEP_ANSWERED and request.message_type == DHCPDISCOVER))):
-        begin_boot(entry, stage, now_s)
-    else:
+    elif xid_be == entry.xid_be:
         return
+    elif (stage >> PHASE_SHIFT == phase
+          and (entry.stage & STEP_MASK != STEP_ANSWERED or request.message_type != DHCPDISCOVER)):
+        return
+    elif stage >> PHASE_SHIFT == phase and phase < PHASE_SYSTEM and now_s - entry.stage_s < BOOT_ENDS_S:
+        entry.again_s = now_s
+        return
+    else:
+        begin_boot(entry, stage, now_s)
     entry.xid_be = xid_be
 
 
@@ -182,6 +221,9 @@ cdef inline void enter(const Book *book, const Lease *lease, const Request *requ
         stage = entry.stage if entry.stage != 0 else <uint8_t>(PHASE_SYSTEM << PHASE_SHIFT | STEP_ANSWERED)
     if stage != entry.stage:
         advance(entry, stage, book.now_s, request)
+    if cython.unlikely(what & TROUBLE):
+        if not is_trouble(entry.verdict):
+            entry.trouble_s = book.now_s
     entry.last_s = book.now_s
     entry.giaddr_be = request.bootp.giaddr_be
     entry.requests += 1

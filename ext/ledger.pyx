@@ -165,6 +165,7 @@ cdef class Ledger:
         cdef const uint8_t *at
         cdef uint64_t i, taken = 0
         cdef int64_t behind = self.behind_s()
+        cdef uint32_t now_s = self.now_s()
         self.head.loaded = 1
         if len(content) < SAVED_HEAD.size + 4 or not content.startswith(SAVED_MAGIC):
             raise ValueError("it is no ledger of this version")
@@ -182,6 +183,7 @@ cdef class Ledger:
             if not 0 < number < LEDGER_PLACES or not is_possible(&copy) or self.head.entries[number].key != 0:
                 continue
             shift(&copy, -behind)
+            keep_past(&copy, now_s)
             self.head.entries[number] = copy
             taken += 1
         self.head.since_s = min(self.head.since_s, max(0, since_s - behind))
@@ -196,6 +198,15 @@ cdef uint32_t shifted(uint32_t moment_s, int64_t by_s) noexcept nogil:
 cdef void shift(Entry *entry, int64_t by_s) noexcept nogil:
     entry.first_s, entry.last_s = shifted(entry.first_s, by_s), shifted(entry.last_s, by_s)
     entry.stage_s, entry.boot_s = shifted(entry.stage_s, by_s), shifted(entry.boot_s, by_s)
+    entry.again_s = shifted(entry.again_s, by_s) if entry.again_s != 0 else 0
+    entry.trouble_s = shifted(entry.trouble_s, by_s) if entry.trouble_s != 0 else 0
+
+
+cdef void keep_past(Entry *entry, uint32_t now_s) noexcept nogil:
+    """The clock was set back since it was saved: what seems to come is now, or a machine that hangs is not found."""
+    entry.first_s, entry.last_s = min(entry.first_s, now_s), min(entry.last_s, now_s)
+    entry.stage_s, entry.boot_s = min(entry.stage_s, now_s), min(entry.boot_s, now_s)
+    entry.again_s, entry.trouble_s = min(entry.again_s, now_s), min(entry.trouble_s, now_s)
 
 
 cdef bint is_possible(const Entry *entry) noexcept nogil:

@@ -36,9 +36,11 @@ cdef class Pump:
     cdef Loop loop
     cdef bint running
     cdef Mapping base_map, delta_map
+    cdef readonly str ledger_fault # why none is kept, "" where one is or none was given
 
     def __cinit__(self):
         cdef Loop *loop = &self.loop
+        self.ledger_fault = ""
         loop.udp_fd = loop.urgent_fd = loop.boot_fd = loop.packet_fd = loop.adopted_fd = loop.bell_fd = -1
         loop.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         loop.swapped_fd = os.eventfd(0, os.EFD_CLOEXEC)
@@ -60,7 +62,8 @@ cdef class Pump:
                int port, int boot_fd=-1, int boot_port=0, int ledger_fd=-1, bint observe=False, brake_ns=(0, 0)):
         """Take over a slot: its sockets, its page with whatever the last worker left in it, and the doorbells.
 
-        boot_fd: of boot_port, -1 where there is none.  ledger_fd: -1 where none is kept; one of another layout is let be.
+        boot_fd: of boot_port, -1 where there is none.  ledger_fd: -1 where none is kept; one of another layout is let be, and
+        so is one for which there is no address space: ledger_fault says so.
         observe: decide and record everything, send nothing.
         brake_ns: the benches' brake, for each answer and each other datagram."""
         cdef Loop *loop = &self.loop
@@ -80,7 +83,11 @@ cdef class Pump:
         cdef LedgerHead *head
         if os.fstat(fd).st_size != ledger_bytes():
             return 0
-        head = <LedgerHead *>map_shared(fd, ledger_bytes())
+        try:
+            head = <LedgerHead *>map_shared(fd, ledger_bytes())
+        except OSError as error:
+            self.ledger_fault = str(error)
+            return 0
         if head.magic == LEDGER_MAGIC and head.version == LEDGER_VERSION:
             open_book(&self.loop.book, head)
             self.loop.site.ledger = head.entries

@@ -5,9 +5,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from ext.leases cimport DISABLED, PROXIED, TOMBSTONE, Lease, Table, is_answered, number_of
 from ext.ledger cimport (PHASE_NONE, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM, STEP_ANSWERED, STEP_ASKED, STEP_MASK, Entry,
-                         ledger_key)
+                         is_trouble, ledger_key)
 from ext.table cimport Pair
-from ext.verdict cimport NAKED, NOTED_RELEASE
+from ext.verdict cimport IGNORED_DISABLED, IGNORED_OTHER_PORT, IGNORED_OTHER_SERVER
 
 
 cdef enum:
@@ -24,7 +24,8 @@ cdef enum Progress:                # of a row's machine
     BOOTING
     STUCK
     DONE                           # has its address, and goes no further by what is known
-    UNKNOWN                        # has an address in an early phase, and nobody knows whether that is all
+    UNKNOWN                        # has an address in an early phase, and nobody knows whether that is all; or asked when
+                                   # its row had no answer to expect, and has one now
     REFUSED                        # asks, and by the inventory's word has no answer to expect
     PROGRESS_COUNT
 
@@ -40,6 +41,9 @@ cdef struct Rows:                  # what a Roll is about
     const Table *delta
     const Entry *entries           # of the ledger
     uint8_t *replaced              # a bit for each lease of the base: the delta has another word about that row
+    uint32_t *place_of_number      # and 1 more, 0: no row has the number; NULL until somebody looks
+    uint32_t number_end            # no row has this number or a higher one
+    uint32_t unnumbered            # rows of number 0: of tables of older builds
     const uint32_t *group_of_number
     const uint8_t *end_of_group    # the Phase in which boots end; 0: not said
     const Habit *habit_of_group
@@ -55,6 +59,7 @@ cdef class Roll:
     cdef readonly Pair pair
     cdef readonly object ledger
     cdef readonly bytes groups, ends, habits, doubtful
+    cdef int number_all(self) except -1
 
 
 cdef inline uint32_t places_of(const Rows *rows) noexcept nogil:
@@ -102,8 +107,7 @@ cdef inline uint8_t stage_place(uint8_t stage) noexcept nogil:
 
 cdef inline bint is_end_unknown(const Entry *entry, uint8_t phase, uint8_t end) noexcept nogil:
     """Neither the inventory nor a boot before says how far the machine's boots go."""
-    return (end == 0 and entry.reached >> PHASE_SHIFT <= phase
-            and (entry.boots <= 1 or entry.reached & STEP_MASK == STEP_ASKED))
+    return end == 0 and entry.reached >> PHASE_SHIFT <= phase and entry.reached & STEP_MASK == STEP_ASKED
 
 
 cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s, uint8_t end,
@@ -111,17 +115,20 @@ cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_
     """end: the Phase in which the machine's boots end, 0 where nobody says; habit: what its company does, or NULL."""
     cdef uint8_t stage = entry.stage
     cdef uint8_t phase = stage >> PHASE_SHIFT
-    cdef bint is_late = now_s > entry.stage_s and now_s - entry.stage_s > PATIENCE_S
-    cdef bint is_told = stage & STEP_MASK == STEP_ANSWERED
+    cdef bint is_told = stage & STEP_MASK == STEP_ANSWERED, is_in_trouble = is_trouble(entry.verdict)
+    cdef uint32_t since_s = max(entry.stage_s, entry.trouble_s) if is_in_trouble else entry.stage_s
+    cdef bint is_late = now_s > since_s and now_s - since_s > PATIENCE_S
     cdef const uint16_t *took
     cdef uint32_t took_s
     if entry.key != ledger_key(lease):
         return NEVER
     if not is_answered(lease.state):
         return REFUSED if lease.state == DISABLED else STUCK
-    if lease.state == PROXIED:     # its ACK is another server's, and so is all that its system asks
-        is_told = stage & STEP_MASK != STEP_ASKED or phase == PHASE_SYSTEM
-    elif entry.verdict >= NAKED and entry.verdict != NOTED_RELEASE:
+    if entry.verdict == IGNORED_DISABLED or entry.verdict == IGNORED_OTHER_PORT:
+        return UNKNOWN
+    if lease.state == PROXIED or entry.verdict == IGNORED_OTHER_SERVER:
+        is_told = stage & STEP_MASK != STEP_ASKED or phase == PHASE_SYSTEM   # its ACK is another server's
+    elif is_in_trouble:
         return STUCK if is_late else BOOTING
     if not is_told:
         return STUCK if is_late else BOOTING

@@ -9,7 +9,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 
 from ext.leases cimport *
-from ext.ledger cimport PHASE_NONE, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM, STEP_MASK, Entry, LedgerHead, ledger_key
+from ext.ledger cimport (LEDGER_PLACES, PHASE_NONE, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM, STEP_MASK, Entry, LedgerHead,
+                         ledger_key)
 from ext.table cimport Pair
 from ext.verdict cimport GO_ON
 from ext.wire cimport swap32
@@ -106,10 +107,44 @@ cdef class Roll:
 
     def __dealloc__(self):
         PyMem_RawFree(self.rows.replaced)
+        PyMem_RawFree(self.rows.place_of_number)
 
     def __len__(self) -> int:
         """Places."""
         return places_of(&self.rows)
+
+    cdef int number_all(self) except -1:
+        cdef Rows *rows = &self.rows
+        cdef uint32_t place = 0, end = places_of(rows), number, last = 0
+        cdef const Lease *lease
+        if rows.place_of_number != NULL:
+            return 0
+        while place < end:
+            lease = row_at(rows, place)
+            if lease != NULL:
+                last = max(last, number_of(lease))
+            place = after(rows, place)
+        rows.place_of_number = <uint32_t *>PyMem_RawCalloc(last + 1, sizeof(uint32_t))
+        if rows.place_of_number == NULL:
+            raise MemoryError(f"{last} row numbers")
+        rows.number_end, place = last + 1, 0
+        while place < end:
+            lease = row_at(rows, place)
+            if lease != NULL:
+                number = number_of(lease)
+                if number != 0:
+                    rows.place_of_number[number] = place + 1
+                else:
+                    rows.unnumbered += 1
+            place = after(rows, place)
+        return 0
+
+    def at(self, uint32_t place) -> int:
+        """Where look() finds the row of a place: its number; or beyond all numbers, by its place, of one that has none."""
+        cdef const Lease *lease = row_at(&self.rows, place)
+        if lease == NULL:
+            raise IndexError(f"no row at {place}")
+        return number_of(lease) or LEDGER_PLACES + place
 
     def learn(self, bytes habits not None) -> None:
         """What a scan before has found (Scan.habits); counts from now on."""
@@ -117,14 +152,15 @@ cdef class Roll:
         self.rows.habit_of_group = <const Habit *><const char *>habits
         self.rows.habit_count = len(habits) // <int>sizeof(Habit)
 
-    def look(self, uint32_t place, uint32_t most, int64_t now_s, uint32_t states, uint32_t progresses,
+    def look(self, uint32_t begin, uint32_t most, int64_t now_s, uint32_t states, uint32_t progresses,
              relay=None, uint32_t first=0, uint32_t last=0xffffffff, bytes wanted_groups=None) -> tuple:
-        """(next place, [places]) of rows whose state and progress are in two sets of bits; and, where it is asked for, which
-        were last heard by a relay, have an address from first to last, and are in a group of which the octet is not 0.
+        """(where to go on, 0: nowhere; [places]) of rows whose state and progress are in two sets of bits; and, where it is
+        asked for, which were last heard by a relay, have an address from first to last, and are in a group of which the
+        octet is not 0.  begin: as at(), so that whoever goes on in the roll of a later table leaves no row out.
 
         IN_DOUBT_BIT of states: rows in doubt, too, whatever their state."""
         cdef const Rows *rows = &self.rows
-        cdef uint32_t end = places_of(rows)
+        cdef uint32_t end = LEDGER_PLACES + places_of(rows), place
         cdef const Lease *lease
         cdef const Entry *entry
         cdef uint32_t wanted_be = swap32(relay) if relay is not None else 0
@@ -134,14 +170,27 @@ cdef class Roll:
         cdef uint32_t number, group, group_room = 0
         if wanted_groups is not None:
             bits, group_room = <const uint8_t *><const char *>wanted_groups, len(wanted_groups)
+        self.number_all()
         found = []
-        while place < end and most != 0:
-            lease = row_at(rows, place)
-            at = place
-            place = after(rows, place)
+        while most != 0:
+            if rows.number_end <= begin < LEDGER_PLACES:
+                begin = LEDGER_PLACES
+            if begin >= end or (begin >= LEDGER_PLACES and rows.unnumbered == 0):
+                return 0, found
             most -= 1
-            if lease == NULL:
-                continue
+            if begin < LEDGER_PLACES:
+                place = rows.place_of_number[begin]
+                begin += 1
+                if place == 0:
+                    continue
+                place -= 1
+                lease = row_at(rows, place)
+            else:
+                place = begin - LEDGER_PLACES
+                lease = row_at(rows, place)
+                begin = LEDGER_PLACES + after(rows, place)
+                if lease == NULL or number_of(lease) != 0:
+                    continue
             number = number_of(lease)
             if not (states >> state_of(lease) & 1 or (or_in_doubt and is_in_doubt(rows, number))):
                 continue
@@ -154,8 +203,8 @@ cdef class Roll:
                 continue
             if by_address and not has_address(lease, first, last):
                 continue
-            found.append(at)
-        return place, found
+            found.append(place)
+        return begin if begin < rows.number_end or (rows.unnumbered != 0 and begin < end) else 0, found
 
     def place_of(self, mac: int, role: int) -> int:
         """Of a row; -1: there is none."""

@@ -99,6 +99,13 @@ class Worker:
         )
         for pool in zip(memories, fds.all("pool_plain"), fds.all("pool_urgent"), strict=True):
             self.pump.assign_pool(*pool, message.slot)
+        if self.pump.ledger_fault:
+            log.error(
+                "worker %d answers, and writes no boot ledger: %s; it wants 1 GiB of address space (LimitAS=, "
+                "ulimit -v)",
+                message.slot,
+                self.pump.ledger_fault,
+            )
         self.page = WorkerPage(page)
         close_all([fd for fd in (page, site, fds.perhaps("ledger"), *memories) if fd >= 0])
         begin_writing()  # confined by now: so is the thread

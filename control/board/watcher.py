@@ -163,12 +163,10 @@ class Watcher:
 
     async def find_stuck(self) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = []
-        after, base = 0, None
+        after = 0
         for _ in range(PAGES_MAX):
             page = await self.call("hosts", {"progress": "stuck", "after": after, "limit": STUCK_SHOWN})
-            if base not in (None, page["base"]):  # another table came meanwhile, its rows stand in other places
-                break
-            base, after = page["base"], page["after"]
+            after = page["after"]
             found += page["hosts"]
             if len(found) >= STUCK_SHOWN or not page["more"]:
                 break

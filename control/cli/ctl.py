@@ -288,7 +288,8 @@ def render_diff(diff: dict[str, Any]) -> list[str]:
 
 
 def render_lookup(found: dict[str, Any]) -> list[str]:
-    lines = [f"{found['mac']}  {found['host']}  {found['state']}" + (f": {found['reason']}" if found["reason"] else "")]
+    name = found["host"] + (" (BMC)" if found.get("role") == "bmc" else "")
+    lines = [f"{found['mac']}  {name}  {found['state']}" + (f": {found['reason']}" if found["reason"] else "")]
     for lease in found["leases"]:
         if lease["address"] is not None:
             lines.append(f"  {lease['address']}/{lease['prefix']}  lease {lease['lease_s']} s")

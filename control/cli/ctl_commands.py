@@ -126,7 +126,7 @@ def health(client: Any, max_age: float | None, wait_s: int) -> None:
 @click.option("--wait", is_flag=True, help="Return when every worker answers from the new generation.")
 @click.option("--force", is_flag=True, help="Also when most hosts would go.")
 @click.option("--full", is_flag=True, help="Read everything (the default).")
-@click.option("--mac", help="Only the host with this MAC address.")
+@click.option("--mac", help="Only the host with this MAC address, or this name or address in the table.")
 @click.option("--host", help="Only this host, or what hangs below this container.")
 @click.pass_obj
 def refresh(client: Any, wait: bool, force: bool, full: bool, mac: str | None, host: str | None) -> None:

@@ -58,6 +58,7 @@ class Whereabouts:
 
     def __init__(self) -> None:
         self.placed = self.doubtful = b""
+        self.groups: list[list[Any]] | None = None
 
     def of_refresh(self, pair: Pair, done: Compilation, doubted: Collection[int]) -> dict[str, Any]:
         """ "placed": all, unless that is as it was; "groups": what they are; "doubtful": 1 of each row number that
@@ -67,13 +68,20 @@ class Whereabouts:
 
     def placed_now(self, pair: Pair, done: Compilation) -> dict[str, Any]:
         if self.placed and done.kept_segments == len(done.segments):
-            return {"groups": done.groups.told(done.rules.frame)}
+            return self.groups_now(done.groups, done.rules.frame)
         parts = [(part.keys, part.groups) for part in (*done.segments.values(), *done.stale.values())]
         self.placed = grouped(pair, parts, self.placed)
-        return {"placed": self.placed, "groups": done.groups.told(done.rules.frame)}
+        return {"placed": self.placed} | self.groups_now(done.groups, done.rules.frame)
+
+    def groups_now(self, groups: Groups, inventory: Inventory) -> dict[str, Any]:
+        self.groups = groups.told(inventory)
+        return {"groups": self.groups}
 
     def of_look_up(self, pair: Pair, rows: Mapping[int, Row], inventory: Inventory, groups: Groups) -> dict[str, Any]:
-        """The same of some rows: where their boots end stays as the last refresh has read it."""
+        """The same of some rows, of what it changes: where their boots end stays as the last refresh has read it.
+
+        A site has a group for each rack, and strangers are looked up all the time: what control knows is not told
+        anew."""
         ends = {number: ends for (_parents, ends), number in groups.numbers.items()}
         known = array("I", self.placed)
         keys, found = array("Q"), array("I")
@@ -86,8 +94,13 @@ class Whereabouts:
             found.append(groups.of(inventory.parents.get(row.thing, ()), before))
         if not keys:
             return {}
-        self.placed = grouped(pair, [(keys, found)], self.placed)
-        told: dict[str, Any] = {"placed": self.placed, "groups": groups.told(inventory)}
+        told: dict[str, Any] = {}
+        placed, before_it = grouped(pair, [(keys, found)], self.placed), self.groups
+        if placed != self.placed:
+            told["placed"] = self.placed = placed
+        told |= self.groups_now(groups, inventory)
+        if told["groups"] == before_it:
+            del told["groups"]
         if self.doubtful:  # what was read and decided about is in doubt no more
             self.doubtful = grouped(pair, [(keys, array("I", [0]) * len(keys))], self.doubtful)
             told["doubtful"] = self.doubtful

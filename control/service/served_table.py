@@ -205,12 +205,12 @@ class ServedTable:
         row = self.pair.lookup(mac) if self.pair is not None else None
         return row["name"].decode("utf-8", "replace") if row is not None else None
 
-    def lookup(self, mac: int) -> dict[str, Any] | None:
+    def lookup(self, mac: int, role: int = 0) -> dict[str, Any] | None:
         """What the workers know of a MAC, in words; None when the inventory has no such host."""
-        row = self.row(mac)
+        row = self.row(mac, role)
         if row is None:
             return None
-        return {"mac": show_mac(mac), **describe_row(row)}
+        return {"mac": show_mac(mac), "role": "bmc" if role else "host", **describe_row(row)}
 
     def row(self, mac: int, role: int = 0) -> dict[str, Any] | None:
         """As ext.table.Pair.lookup."""

@@ -459,7 +459,7 @@ class Service:
                 if mac is None and host is None:
                     figures = await self.refresher.refresh(bool(arguments.get("force")))
                 else:
-                    macs = [show_mac(self.read_mac("refresh", mac))] if mac is not None else []
+                    macs = [show_mac(self.find_mac("refresh", mac))] if mac is not None else []
                     names = [str(host)] if host is not None else []
                     figures, _missing = await self.refresher.look_up(macs, names, asked=True)
         except RefreshFailed as failed:
@@ -505,8 +505,8 @@ class Service:
         return {"config": self.settings.config_path, "refused": self.reload()}
 
     async def lookup(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
-        key = self.find_mac("lookup", arguments.get("mac"))
-        found = self.table.lookup(key)
+        key, role = self.find_card("lookup", arguments.get("mac"))
+        found = self.table.lookup(key, role)
         if found is None or self.table.pair is None:
             missing = f"the table of generation {self.table.generation} has no host {arguments['mac']}"
             raise CommandFailed(f"lookup: {missing}")
@@ -541,9 +541,12 @@ class Service:
         return mac
 
     def find_mac(self, command: str, text: Any) -> int:
-        """Of a MAC address, of a host's name or of its address, as the table has it."""
+        return self.find_card(command, text)[0]
+
+    def find_card(self, command: str, text: Any) -> tuple[int, int]:
+        """(MAC, role) of a MAC address, of a host's name or of its address, as the table has it."""
         try:
-            return host_list.mac_of(self.table.pair, str(text))
+            return host_list.card_of(self.table.pair, str(text))
         except host_list.NotFound as missing:
             raise CommandFailed(f"{command}: {missing}") from missing
 

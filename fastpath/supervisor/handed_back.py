@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from ext.ledger import create_ledger, is_ledger
+from ext.ledger import is_ledger
 from ext.page import INBOX_AT, SITE_PAGE_BYTES, SiteWords, WorkerPage, create_site_page, create_worker_page
 
 from fastpath.privileges.sandbox import UserUnknown, drop_privileges, owner_of
@@ -36,7 +36,7 @@ from fastpath.sockets.sockets import SlotSockets, SocketsFailed, open_console
 from fastpath.sockets.trap_port import TrapFds
 from fastpath.sockets.xdp import PoolFds, XdpFds
 from fastpath.supervisor.children import LAYOUTS, table_layout
-from fastpath.supervisor.descriptors import Kept, StartFailed, write_pid
+from fastpath.supervisor.descriptors import Kept, StartFailed, try_ledger, write_pid
 from fastpath.supervisor.fdstore import FAULTS, FORM, STATE, TRY, Store, is_spare
 from fastpath.supervisor.manager import hung_up
 
@@ -277,7 +277,7 @@ def kept_of(found: Found, settings: Settings) -> Kept:
         known=found.fd("known"),
         xdp=xdp_of(found, settings.workers),
         turns=create_turns(),
-        ledger=found.fd("ledger") if "ledger" in found.taken else create_ledger(),
+        ledger=found.fd("ledger") if "ledger" in found.taken else try_ledger(),
     )
     for name in FAULTS:
         setattr(kept, name, str(found.state.get("faults", {}).get(name, "")))

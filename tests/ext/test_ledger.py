@@ -21,7 +21,7 @@ DISCOVER, REQUEST, DECLINE, RELEASE = 1, 3, 4, 7
 STATE = {name: number for number, name in enumerate(STATES)}
 
 
-def sealed(builder: Builder, number: int, numbers: Numbers) -> Generation:
+def sealed(builder: Builder, number: int, numbers: Numbers | None) -> Generation:
     fd = builder.seal(number, Surroundings(), created_s=1, numbers=numbers)
     try:
         return Generation(fd)
@@ -70,7 +70,7 @@ class Machine:
     def row(self, later_s: int = 0) -> dict[str, Any]:
         roll = Roll(self.pair, self.ledger)
         now_s = self.now_s + later_s
-        _end, places = roll.look(0, len(roll), now_s, ALL, ALL)
+        _more, places = roll.look(0, 1 << 24, now_s, ALL, ALL)
         (found,) = [row for row in (roll.row(place, now_s) for place in places) if row["mac"] == self.mac]
         return found
 
@@ -233,8 +233,108 @@ def test_a_rom_that_declines_is_still_a_rom(ledger: Ledger) -> None:
 def test_who_ended_there_before_is_done(ledger: Ledger) -> None:
     machine = Machine(ledger, paired(ONE))
     for _ in range(2):
-        machine.boot(ROM, 500)
+        machine.boot(ROM, 4000)
     assert machine.row(10_000)["progress"] == "done"
+
+
+@pytest.mark.parametrize("every_s", [3, 40, 900])
+def test_a_rom_that_asks_again_since_its_boot_file_does_not_load_is_not_done(ledger: Ledger, every_s: int) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for _ in range(4):
+        machine.boot(ROM, every_s)
+    assert (machine.row(400)["progress"], machine.row()["boots"]) == ("unknown", 1), "perhaps that is all it boots"
+    known = Machine(ledger, paired([(2, b"b", "served", 8)]), 2)
+    for client in (ROM, LOADER, SYSTEM):
+        known.boot(client, 20)
+    for _ in range(2000 // every_s):
+        known.boot(ROM, every_s)
+    assert (known.row(400)["progress"], known.row()["boots"]) == ("stuck", 2)
+    known.boot(LOADER, 30)
+    assert known.row()["took_s"][0] <= 60, "from the last time that it asked"
+
+
+def test_who_is_reset_again_and_again_on_its_way_is_not_done(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for client in (ROM, LOADER, SYSTEM):
+        machine.boot(client, 20)
+    for _ in range(6):  # by a watchdog, in iPXE
+        machine.boot(ROM, 500)
+        machine.boot(LOADER, 20)
+    assert (machine.row(200)["progress"], machine.row()["reached"]) == ("stuck", "system-answered")
+
+
+def test_who_hangs_twice_for_hours_still_has_further_to_go_and_the_third_time_is_believed(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for client in (ROM, LOADER, SYSTEM):
+        machine.boot(client, 20)
+    for _ in range(3):
+        machine.boot(ROM, 8000)
+        assert machine.row(1000)["progress"] == "stuck"
+    machine.boot(ROM, 8000)
+    assert machine.row(1000)["progress"] == "done", "it boots from its disk now"
+
+
+def test_a_second_ipxe_that_the_first_one_loaded_is_of_the_same_boot(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for _ in range(2):
+        for client in (ROM, LOADER, LOADER, SYSTEM):
+            machine.boot(client, 15)
+    assert machine.row()["boots"] == 2
+    for client in (ROM, LOADER, LOADER):
+        machine.boot(client, 15)
+    assert progress(machine, 1, 400) == ["booting", "stuck"]
+
+
+def test_a_hang_of_days_is_not_what_a_boot_takes(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for client, after_s in ((ROM, 5), (LOADER, 30), (SYSTEM, 30), (ROM, 9000), (LOADER, 300_000), (SYSTEM, 30)):
+        machine.boot(client, after_s)
+    assert machine.row()["took_s"] == [30, 30]
+    machine.boot(ROM, 9000)
+    assert progress(machine, 1, 100) == ["booting", "stuck"]
+
+
+def test_who_is_refused_after_months_of_service_is_not_stuck_at_once(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    machine.boot(SYSTEM)
+    machine.say(SYSTEM, Verdict.NAKED, 90 * 86_400, REQUEST)
+    assert progress(machine, 1, 60, 61) == ["booting", "booting", "stuck"]
+    machine.say(SYSTEM, Verdict.NAKED, 50, REQUEST)
+    assert progress(machine, 1, 11) == ["booting", "stuck"], "since the first of them"
+    machine.boot(SYSTEM)
+    machine.say(SYSTEM, Verdict.NAKED, 3600, REQUEST)
+    assert progress(machine, 60) == ["booting"]
+
+
+def test_who_takes_another_server_s_offer_goes_on_with_that(ledger: Ledger) -> None:
+    """docs/moving.md: while a site switches, two servers answer."""
+    machine = Machine(ledger, paired(ONE))
+    machine.say(ROM, Verdict.OFFERED)
+    machine.say(ROM, Verdict.IGNORED_OTHER_SERVER, message=REQUEST, again=True)
+    assert progress(machine, 200) == ["unknown"]
+    machine.say(SYSTEM, Verdict.OFFERED, 30)
+    machine.say(SYSTEM, Verdict.IGNORED_OTHER_SERVER, message=REQUEST, again=True)
+    assert progress(machine, 200) == ["done"]
+
+
+def test_who_asked_while_its_row_was_disabled_is_not_stuck_once_that_is_enabled(ledger: Ledger) -> None:
+    Machine(ledger, paired([(1, b"a", "disabled", 0)])).say(ROM, Verdict.IGNORED_DISABLED)
+    machine = Machine(ledger, paired(ONE))
+    assert progress(machine, 1, 10_000) == ["unknown", "unknown"]
+    machine.say(ROM, Verdict.OFFERED, 20)
+    assert progress(machine, 1, 61) == ["booting", "stuck"]
+
+
+def test_a_clock_that_was_set_back_hides_nobody_who_hangs(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = paired(ONE)
+    ledger.note(pair, 1, 0, int(Verdict.OFFERED), ROM, 1, ledger.now_s() + 86_400)
+    content = ledger.saved()
+    fd = create_ledger()
+    again = Ledger(fd)
+    os.close(fd)
+    assert again.load(content) == 1
+    roll = Roll(pair, again)
+    assert [roll.row(0, again.now_s() + later)["progress"] for later in (0, 61)] == ["booting", "stuck"]
 
 
 def test_a_proxied_machine_needs_no_ack_of_ours(ledger: Ledger) -> None:
@@ -279,8 +379,8 @@ def test_rows_are_looked_for(ledger: Ledger) -> None:
     roll = Roll(pair, ledger)
 
     def found(states: int = ALL, progress: int = ALL, *more: Any) -> list[int]:
-        end, places = roll.look(0, 100, START_S, states, progress, *more)
-        assert end == len(roll)
+        on, places = roll.look(0, 100, START_S, states, progress, *more)
+        assert on == 0, "there is no more"
         return [roll.row(place, START_S)["mac"] for place in places]
 
     assert found() == [1, 2, 3, 4, 6]
@@ -288,9 +388,24 @@ def test_rows_are_looked_for(ledger: Ledger) -> None:
     assert found(ALL, 1 << PROGRESS.index("booting")) == [2]
     assert found(ALL, ALL, 0x0A000001) == [2] and found(ALL, ALL, 0x0A000002) == []
     assert found(ALL, ALL, None, 3, 4) == [3, 4]
-    place, some = roll.look(0, 2, START_S, ALL, ALL)
+    on, some = roll.look(0, 3, START_S, ALL, ALL)
     assert [roll.row(at, START_S)["mac"] for at in some] == [1, 2] and roll.name(some[0]) == b"h1"
-    assert roll.look(place, 100, START_S, ALL, ALL)[1][0] == 2, "the next page begins there"
+    assert on == roll.at(2) == 3 and roll.look(on, 100, START_S, ALL, ALL)[1][0] == 2, "the next page begins there"
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+def test_rows_without_numbers_are_looked_for_too(ledger: Ledger, at_once: int) -> None:
+    """Of a table that an older build made: all its rows have number 0."""
+    base = sealed(filled(Builder(), [(n, b"h%d" % n, "served", n) for n in range(1, 6)]), 1, None)
+    delta = sealed(
+        filled(Builder(base), [(9, b"h9", "served", 9), (3, b"h3", "conflict", 0)]), 2, Numbers([base], base)
+    )
+    roll = Roll(Pair(base, delta), ledger)
+    begin, found = -1, []
+    while begin:
+        begin, places = roll.look(max(begin, 0), at_once, START_S, ALL, ALL)
+        found += [roll.row(place, START_S)["mac"] for place in places]
+    assert sorted(found) == [1, 2, 3, 4, 5, 9] and len(found) == 6
 
 
 def test_rows_in_doubt_are_looked_for_beside_the_states(ledger: Ledger) -> None:

@@ -211,7 +211,7 @@ def test_who_has_booted_before_or_is_told_where_to_end_is_judged_by_that(ledger:
     pool = Pool(ledger, 5)
     for mac in (1, 2, 3, 4):
         pool.boots(mac, ROM, LOADER)
-    pool.boots(5, ROM, ROM, after_s=500)
+    pool.boots(5, ROM, ROM, after_s=4000)
     pool.learn()
     assert pool.row(5, 9999)["progress"] == "done", "so did its boot before"
     told = Pool(ledger, 6, ends=bytes([0, 1]))  # the ROM

@@ -22,7 +22,7 @@ from ext.roll import PROGRESS
 from ext.table import STATES, Pair
 
 from control.discovery.statefile import open_new, read_file, write_all
-from control.explain.sentences import WORDS
+from control.explain.sentences import OTHER_SERVER, WORDS
 from control.mac import parse_mac, show_mac
 from control.service.doors.commands import HOSTS_A_PAGE
 from control.service.machines.scans import UNPLACED, Scans, WrongFilter
@@ -33,9 +33,11 @@ log = logging.getLogger("bootstorm.ledger")
 LOOKED_AT_ONCE: Final = 20_000
 NAMES_AT_ONCE: Final = 2_000
 MACS_NAMED: Final = 8
+BEGIN_MAX: Final = (1 << 32) - 1  # beyond it no page begins
 FILE: Final = "ledger"  # in dhcp.state_dir
 FILE_BYTES_MAX: Final = 1 << 28  # nearly four million machines
 PHASES: Final = {"rom": "its ROM", "loader": "iPXE", "system": "a system"}
+REFUSED_ONCE: Final = ("IGNORED_DISABLED", "IGNORED_OTHER_PORT")  # of a row that is answered now
 JUDGED_BY: Final = ("habit", "habit_s", "ends")  # of Roll.row(): for the sentence, which says it
 IN_DOUBT: Final = "in-doubt"  # among the states that are asked for: IN_DOUBT_BIT of ext/roll.pyx
 STATE_NAMES: Final = (*(name for name in STATES if name != "tombstone"), IN_DOUBT)
@@ -45,12 +47,13 @@ class NotFound(ValueError):
     """No machine, or several, are meant; says which."""
 
 
-def mac_of(pair: Pair | None, text: str) -> int:
-    """Of a MAC address in any spelling; or of the one machine of the table that has a name or an address.  Raises
-    NotFound."""
+def card_of(pair: Pair | None, text: str) -> tuple[int, int]:
+    """(MAC, role) of a MAC address in any spelling; or of the one machine of the table that has a name or an address.
+    The role is a BMC's where nothing else has that MAC, name or address.  Raises NotFound."""
     mac = parse_mac(text)
     if mac is not None:
-        return mac
+        is_bmc = pair is not None and pair.lookup(mac, 0) is None and pair.lookup(mac, 1) is not None
+        return mac, int(is_bmc)
     try:
         address = int(IPv4Address(text))
     except AddressValueError:
@@ -63,7 +66,7 @@ def mac_of(pair: Pair | None, text: str) -> int:
         {row["mac"] for row in cards if row["state"] in ("served", "proxied")} or {row["mac"] for row in cards}
     )
     if len(found) == 1:
-        return int(found[0])
+        return int(found[0]), min(row["role"] for row in cards if row["mac"] == found[0])
     if found:
         shown = ", ".join(map(show_mac, found[:MACS_NAMED])) + (", ..." if found[MACS_NAMED:] else "")
         raise NotFound(f"{text!r} has {len(found)} cards: {shown}; wanted one of these")
@@ -73,12 +76,16 @@ def mac_of(pair: Pair | None, text: str) -> int:
 
 
 def open_hosts(fd: int, state_dir: Path, whereabouts: Whereabouts) -> Hosts | None:
-    """fd: -1 where the supervisor keeps no ledger.  None then, and for one of another layout: between an installation
-    and the upgrade, which makes one that this build reads."""
+    """fd: -1 where the supervisor keeps no ledger.  None then, where there is no address space for it, and for one of
+    another layout: between an installation and the upgrade, which makes one that this build reads."""
     if fd >= 0 and not is_ledger(fd):
         log.warning("the boot ledger is of another layout than this build's; the upgrade begins a new one")
         return None
-    return Hosts(fd, state_dir, whereabouts) if fd >= 0 else None
+    try:
+        return Hosts(fd, state_dir, whereabouts) if fd >= 0 else None
+    except OSError as error:
+        log.error("no boot ledger: %s; it wants 1 GiB of address space (LimitAS=, ulimit -v)", error)
+        return None
 
 
 class Hosts:
@@ -140,10 +147,9 @@ class Hosts:
     async def page(
         self, pair: Pair | None, arguments: Mapping[str, Any], reason_of: Callable[[str], str | None]
     ) -> dict[str, Any]:
-        """Hosts that fit, from a place on.  "after": where the next page begins; "more": whether there is one.
-
-        The places are of one base and delta: "generation" says of which.  Raises WrongFilter."""
-        place, limit = int(arguments.get("after", 0)), int(arguments.get("limit", HOSTS_A_PAGE))
+        """Hosts that fit, from "after" on.  "after": where the next page begins, of whichever table that is by then;
+        "more": whether there is one.  Raises WrongFilter."""
+        begin, limit = int(arguments.get("after", 0)), int(arguments.get("limit", HOSTS_A_PAGE))
         times = {"since_s": self.ledger.since_s, "now_s": int(time.time())}
         told: dict[str, Any] = {**times, "generation": 0, "base": 0, "hosts": [], "more": False}
         if pair is None:
@@ -155,19 +161,20 @@ class Hosts:
         hosts = told["hosts"]
         told |= {"generation": pair.top.number, "base": pair.base.number}
         until_s = time.perf_counter() + 0.25
-        while place < len(roll) and len(hosts) < limit and time.perf_counter() < until_s:
-            rows = NAMES_AT_ONCE if wanted.name is not None else LOOKED_AT_ONCE
-            after, found = roll.look(place, rows, now_s, *wanted.filters())
-            for at in found:
-                if wanted.name is not None and not wanted.name(roll.name(at)):
+        rows = NAMES_AT_ONCE if wanted.name is not None else LOOKED_AT_ONCE
+        more = begin <= BEGIN_MAX
+        while more and len(hosts) < limit and time.perf_counter() < until_s:
+            begin, found = roll.look(begin, rows, now_s, *wanted.filters())
+            more = begin > 0
+            for place in found:
+                if wanted.name is not None and not wanted.name(text_of(roll.name(place))):
                     continue
                 if len(hosts) == limit:
-                    after = at
+                    begin, more = roll.at(place), True
                     break
-                hosts.append(described(roll.row(at, now_s), reason_of, index))
-            place = after
+                hosts.append(described(roll.row(place, now_s), reason_of, index))
             await asyncio.sleep(0)
-        return told | {"after": place, "more": place < len(roll)}
+        return told | {"after": begin, "more": more}
 
 
 class Wanted:
@@ -177,9 +184,7 @@ class Wanted:
         self.states = bits("state", arguments.get("state"), STATE_NAMES, (*STATES, IN_DOUBT))
         self.progress = bits("progress", arguments.get("progress"), PROGRESS, PROGRESS)
         named = arguments.get("name")
-        self.name = (
-            re.compile(fnmatch.translate(named).encode("utf-8", "backslashreplace")).fullmatch if named else None
-        )
+        self.name = re.compile(fnmatch.translate(named)).fullmatch if named else None
         try:
             relay, address = arguments.get("relay"), arguments.get("address")
             self.relay = int(IPv4Address(relay)) if relay is not None else None
@@ -215,6 +220,10 @@ def bits(what: str, said: Any, words: tuple[str, ...], order: tuple[str, ...]) -
     return found
 
 
+def text_of(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
+
+
 def described(row: dict[str, Any], reason_of: Callable[[str], str | None], index: Index) -> dict[str, Any]:
     """A row of Roll as it is told."""
     mac, group = show_mac(row["mac"]), row.pop("group")
@@ -224,7 +233,7 @@ def described(row: dict[str, Any], reason_of: Callable[[str], str | None], index
         "containers": list(index.groups[group]) if group < len(index.groups) else [],
         "mac": mac,
         "role": "bmc" if row["role"] else "host",
-        "name": row["name"].decode("utf-8", "replace"),
+        "name": text_of(row["name"]),
         "addresses": [str(IPv4Address(address)) for address in row["addresses"]],
         "relay": str(IPv4Address(row["relay"])) if row["relay"] is not None else None,
         "reason": why(row, refused, company),
@@ -241,15 +250,20 @@ def why(row: Mapping[str, Any], reason: str | None, company: str) -> str:
     who = PHASES.get(phase, "it")  # none: it was looked at while a worker began the entry
     if row["state"] not in ("served", "proxied"):
         return reason or WORDS.get(row["verdict"], row["verdict"])
-    if row["verdict"] in WORDS:
+    if row["verdict"] in REFUSED_ONCE:
+        return f"{who} has not asked since that changed: {WORDS[row['verdict']]}"
+    if row["verdict"] in WORDS and row["verdict"] != OTHER_SERVER:
         return f"{who} has no answer: {WORDS[row['verdict']]}"
     if row["progress"] not in ("stuck", "booting"):
         return ""
     if step == "asked":
         return f"{who} has no answer: {row['verdict']}"
-    if step == "offered" and row["state"] == "served":
+    if step == "offered" and row["state"] == "served" and row["verdict"] != OTHER_SERVER:
         return f"{who} was offered its address and does not take it: the offer does not arrive, or does not please it"
-    has = "has its address" if row["state"] == "served" else "was told what to boot"
+    if row["verdict"] == OTHER_SERVER:
+        has = "took another server's offer"
+    else:
+        has = "has its address" if row["state"] == "served" else "was told what to boot"
     return f"{who} {has}, and what it boots has not asked yet; {expectation(row, phase, company)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from typing import Any
 
 from control.planner.planner import Planner
@@ -13,9 +14,9 @@ from tests.control.spoiling import http
 CRASH = http("no", "500 Oops")
 
 
-def told(control: Control, number: int) -> Any:
-    """(names of the containers, where boots end) of a host's row."""
-    report = control.report()
+def told(control: Control, number: int, before: Mapping[str, Any] | None = None) -> Any:
+    """(names of the containers, where boots end) of a host's row.  before: what a report before said."""
+    report = {**(before or {}), **control.report()}
     placed = array("I", report["placed"])
     row = control.pair().number_of(mac(number))
     group = placed[row] if row < len(placed) else 0
@@ -48,10 +49,17 @@ def test_what_has_not_changed_is_not_told_again(planner: Planner, control: Contr
 
 def test_a_look_up_tells_of_its_row(planner: Planner, control: Control, inventory: Inventory) -> None:
     refresh(planner, inventory, site(6, pools=("a", "b")))
+    before = control.report()
     content = site(7, pools=("a", "b"))
     content.store_in(inventory.store)
     planner.look_up([text(7)], [])
-    assert told(control, 7) == (["b"], "") and told(control, 2) == (["a"], "")
+    assert told(control, 7, before) == (["b"], "") and told(control, 2, before) == (["a"], "")
+    assert "groups" not in control.report(), "a site has thousands, and strangers come all the time"
+    content.pool("c", enabled=1)
+    content.host("h8", "10.1.0.18", mac=text(8), pools=["c"], dhcp={})
+    content.store_in(inventory.store)
+    planner.look_up([text(8)], [])
+    assert told(control, 8) == (["c"], "") and told(control, 2) == (["a"], "")
 
 
 def doubted(control: Control, hosts: int) -> list[int]:

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from ext.builder import Builder
 from ext.classify import ClientClass
 from ext.ledger import create_ledger
+from ext.rows import Numbers
 from ext.table import Pair
 from ext.verdict import Verdict
 
 from control.cli.command_line import main
 from control.cli.hosts_text import span
 from control.mac import show_mac
-from control.service.machines.hosts import Hosts, NotFound, mac_of
+from control.service.machines.hosts import Hosts, NotFound, card_of
 from control.service.machines.scans import WrongFilter
 from control.service.machines.whereabouts import Whereabouts
 from control.service_client import CallFailed
@@ -29,7 +31,7 @@ from fastpath.protocol import Fds
 from tests.control.refreshing import Ctl, commanded
 from tests.control.serving import Running, children, may_serve, serving
 from tests.ext.packets import discover
-from tests.ext.test_ledger import REQUEST, paired
+from tests.ext.test_ledger import REQUEST, filled, paired, sealed
 
 MACS = [0x020000000000 + number for number in range(1, 8)]
 ROM = int(ClientClass.UEFI_X64)
@@ -104,6 +106,13 @@ def test_hosts_by_containers(tmp_path: Path) -> None:
         asyncio.run(hosts.scans.sums(pair, "x"))
 
 
+def test_a_pattern_is_of_letters(tmp_path: Path) -> None:
+    hosts, pair = known(tmp_path), paired([(1, "rök1".encode(), "served", 1), (2, b"r\\udc80k2", "served", 2)])
+    assert names(asked(hosts, pair, name="r?k?")) == ["rök1"]
+    assert names(asked(hosts, pair, name="r[öä]k*")) == ["rök1"]
+    assert names(asked(hosts, pair, name="r*k2")) == ["r\\udc80k2"]
+
+
 def test_hosts_in_doubt(tmp_path: Path) -> None:
     hosts, pair = known(tmp_path), rack()
     with pytest.raises(WrongFilter, match="known once the inventory has been read"):
@@ -139,23 +148,56 @@ def test_pages_miss_nobody_and_tell_nobody_twice(tmp_path: Path, limit: int, nam
     assert found == names(asked(hosts, pair))[: 6 if named else 7]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_another_table_between_two_pages_loses_nobody(tmp_path: Path, limit: int) -> None:
+    """A card is looked up, another one goes, one comes: the delta is another from page to page."""
+    hosts = known(tmp_path)
+    base = rack().base
+    numbers = Numbers([base], base)
+
+    def table(number: int, rows: Any, gone: Any = ()) -> Pair:
+        builder = filled(Builder(base), rows)
+        for mac in gone:
+            builder.add_tombstone(mac)
+        return Pair(base, sealed(builder, number, numbers))
+
+    edited, moved = (MACS[1], b"r1-n2", "served", 0x0A010042), (MACS[4], b"r1-n5", "served", 0x0A010045)
+    new = (0x020000000009, b"r1-n9", "served", 0x0A010009)
+    tables = [table(2, [edited, moved, new]), table(3, [new, moved], [MACS[5]]), Pair(base), table(4, [new, edited])]
+    found, after, more, pages = set(), 0, True, 0
+    while more:
+        page = asked(hosts, tables[pages % len(tables)], after=after, limit=limit)
+        found.update(names(page))
+        after, more, pages = page["after"], page["more"], pages + 1
+    stayed = {"r1-n1", "r1-n2", "r1-n3", "r1-n4", "r1-n5", "bad\x1b[31m"}
+    assert found >= stayed and pages >= 2
+
+
+def test_a_bmc_is_found_by_its_address() -> None:
+    pair = paired([
+        (MACS[0], b"a", "served", 0x0A010001), (MACS[0] | 1 << 48, b"a", "served", 0x0A010051),
+        (MACS[1] | 1 << 48, b"b", "served", 0x0A010052),
+    ])  # fmt: skip
+    assert card_of(pair, "10.1.0.81") == (MACS[0], 1) and card_of(pair, "10.1.0.1") == (MACS[0], 0)
+    assert card_of(pair, show_mac(MACS[0])) == card_of(pair, "a") == (MACS[0], 0), "the host, where both have it"
+    assert card_of(pair, show_mac(MACS[1])) == card_of(pair, "b") == card_of(pair, "10.1.0.82") == (MACS[1], 1)
+
+
 def test_a_machine_by_its_name_or_address() -> None:
     pair = paired([
         (MACS[0], b"a", "served", 0x0A010001), (MACS[0] | 1 << 48, b"a", "served", 0x0A010051),
         (MACS[1], b"a", "disabled", 0),
         (MACS[2], b"b", "disabled", 0), (MACS[3], b"b", "disabled", 0), (MACS[4], b"dead", "conflict", 0),
     ])  # fmt: skip
-    assert mac_of(pair, "a") == mac_of(pair, "10.1.0.1") == mac_of(pair, "10.1.0.81") == MACS[0], (
-        "the card that is served"
-    )
-    assert mac_of(pair, "dead") == MACS[4] and mac_of(None, "02-00-00-00-00-09") == 0x020000000009
+    assert card_of(pair, "a") == card_of(pair, "10.1.0.1") == (MACS[0], 0), "the card that is served"
+    assert card_of(pair, "dead") == (MACS[4], 0) and card_of(None, "02-00-00-00-00-09") == (0x020000000009, 0)
     with pytest.raises(NotFound, match="'b' has 2 cards: 02:00:00:00:00:03, 02:00:00:00:00:04; wanted"):
-        mac_of(pair, "b")
+        card_of(pair, "b")
     for text in ("c", "10.1.0.9", "", "02:00:00"):
         with pytest.raises(NotFound, match="is no MAC address, wanted one such as"):
-            mac_of(pair, text)
+            card_of(pair, text)
     with pytest.raises(NotFound):
-        mac_of(None, "a")
+        card_of(None, "a")
 
 
 def test_totals_are_of_all_rows(tmp_path: Path) -> None:
@@ -309,3 +351,13 @@ def test_a_limit_on_files_costs_the_ledger_and_no_address(tmp_path: Path) -> Non
         assert running.ctl("health", {})["ready"] and running.status()["boots"] is None
         with pytest.raises(CallFailed, match="there is no boot ledger"):
             running.ctl("hosts", {})
+
+
+def test_a_limit_on_address_space_costs_the_ledger_and_no_address(tmp_path: Path) -> None:
+    may_serve()
+    path = tmp_path / "hosts.yaml"
+    path.write_text("networks:\n- {name: n, base: 10.1.0.0, mask: 24}\nhosts: []\n")
+    with serving(tmp_path, f"file://{path}", within=("prlimit", "--as=1073741824")) as running:
+        running.wait_for("worker 0 answers, and writes no boot ledger: .*LimitAS=")
+        running.ctl("refresh", {"wait": True})
+        assert running.ctl("health", {})["ready"] and running.status()["boots"] is None
