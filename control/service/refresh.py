@@ -87,6 +87,12 @@ def reason_of(reply: Reply) -> str:
     return reply.reason if isinstance(reply, Failed) else f"the planner answered {type(reply).__name__}"
 
 
+def retrieved(job: asyncio.Task[Any]) -> None:
+    """Of one that nobody waits for any more: its failure is counted and logged where it happened."""
+    if not job.cancelled():
+        job.exception()
+
+
 class Refresher:
     """Owner of the planner process.  publish(planned, fds) hands a new pair on; fds are borrowed.  outlived(why): what
     is installed makes tables that we cannot read."""
@@ -406,7 +412,9 @@ class Refresher:
             self.followers.discard(follower)
 
     async def whatever_happens(self, job: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.shield(asyncio.get_running_loop().create_task(job, name="job"))
+        task = asyncio.get_running_loop().create_task(job, name="job")
+        task.add_done_callback(retrieved)
+        return await asyncio.shield(task)
 
     async def do_look_up(self, message: LookUp) -> tuple[dict[str, Any], list[str]]:
         async with self.looking_up:

@@ -2,6 +2,7 @@
 served."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -230,6 +231,27 @@ def test_who_asked_may_vanish_and_the_next_one_gets_its_own_answer(inventory: In
         inventory.release()
         figures = await forced
         assert (figures["removed"], figures["hosts"]) == (2, 1)
+
+    within(inventory, tmp_path, scenario)
+
+
+def test_what_fails_for_somebody_who_vanished_leaves_no_trace_of_ours(
+    inventory: Inventory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(control: Control) -> None:
+        await control.refresher.relink(LINKS)
+        inventory.down = http("no", "500 Oops")
+        inventory.hold()
+        vanished = asyncio.create_task(control.refresher.refresh())
+        await inventory.wait_asked()
+        vanished.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await vanished
+        inventory.release()
+        with pytest.raises(RefreshFailed):
+            await control.refresher.refresh()
+        gc.collect()
+        assert "never retrieved" not in caplog.text and "refresh failed" in caplog.text
 
     within(inventory, tmp_path, scenario)
 
