@@ -145,6 +145,8 @@ class Planner:
         held_back = self.store.unsaved(delta_fd if delta_fd >= 0 else base_fd)
         self.adopt(base_fd, delta_fd)
         self.confirmed_s = confirmed_s
+        if held_back is None or held_back:
+            self.unpin()  # what was pinned is not what lies there
         if held_back is None or not self.relink(self.links, "disk", confirmed_s, held_back):
             self.served.drop()
 
@@ -586,11 +588,10 @@ class Planner:
         """What is served, to the disk; why that does not take it, or nothing."""
         served = self.served
         assert served.pair is not None
-        fault = self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s)
-        if not fault and self.links_served is not None:
+        told = None
+        if self.links_served is not None:
             told = proof(self.config.text, self.links_served, served.base_fd, served.delta_fd, self.confirmed_s)
-            self.store.prove(told)
-        return fault
+        return self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s, told)
 
 
 def plain(text: str) -> str:

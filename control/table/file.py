@@ -47,8 +47,8 @@ class TableStore:
         self.base_on_disk = self.delta_on_disk = 0
         self.on_disk: Pair | None = None  # what a start would find; None: nobody knows without looking
         self.noted: Pair | None = None  # what was served when the disk did not take it
-        self.note_fault = ""
-        self.has_room = False  # for the note of rows
+        self.has_note = True  # perhaps, of a planner before this one
+        self.note_fault = self.proof_fault = ""
         self.fault = ""  # why the disk does not take it, until it does: one line in the log for each
 
     # A rollback holds over restarts, or the table that somebody went away from would come back by itself.
@@ -106,9 +106,12 @@ class TableStore:
         try:
             found = unsaved_rows.read(self.unsaved_path)
         except (OSError, ValueError) as fault:
-            log.error("%s cannot be read: %s; rows that changed while the disk was full may be older ones",
-                      self.unsaved_path, fault)  # fmt: skip
-            return frozenset()
+            words = (
+                "%s cannot be read: %s; which rows of the table on disk are wrong is not known, so nobody is answered "
+                "before the inventory is read; remove it if you know better"
+            )
+            log.error(words, self.unsaved_path, fault)
+            return None
         if found is None or found.table != name_of(fd):
             return frozenset()
         log.error("%s is older than what was served: %s; who has these is not answered before the inventory is read",
@@ -152,14 +155,19 @@ class TableStore:
                 log.error("%s is not served: %s; cannot be put aside: %s", path, damage, error.strerror)
         return -1
 
-    def save(self, pair: Pair, base_fd: int, delta_fd: int, confirmed_s: float) -> str:
+    def save(self, pair: Pair, base_fd: int, delta_fd: int, confirmed_s: float, proof: Proof | None = None) -> str:
         """After a publication, or after the inventory confirmed what is there: writes what the disk has not got yet.
-        Returns why it cannot, or nothing.
+        Returns why it cannot, or nothing.  proof: what the table depends on, None: nobody knows.
+
+        In this order, since it may end at each step: the table; the proof, which holds for it alone; and only then is
+        the note forgotten that rows of an older one are wrong.
 
         A full or read-only disk costs the next cold start, not the service: it is logged, once while it lasts."""
         try:
             if self.base_on_disk != pair.base.number or not self.base_path.exists():
                 if not is_copy(self.base_path, base_fd):  # of a planner before this one
+                    if delta_fd >= 0:
+                        self.note_rows(name_of(base_fd), None)  # until its delta is there, too
                     write_aside(self.base_path, base_fd)
                     self.on_disk = Pair(pair.base)  # the delta there is of another base
                 self.base_on_disk = pair.base.number
@@ -172,12 +180,22 @@ class TableStore:
             where = f"{error.filename}: " if error.filename is not None else ""
             self.say_fault(f"cannot keep the table: {where}{error.strerror or error}")
             self.note_unsaved(pair)
+            self.withdraw_proof()  # it holds for the table that is not served any more
         else:
             if self.fault:
                 log.warning("the table is kept in %s again", self.state_dir)
             self.fault = ""
+            self.prove(proof)
             self.forget_unsaved()
         return self.fault
+
+    def note_rows(self, table: str, keys: Collection[int] | None) -> None:
+        """Raises OSError."""
+        if keys is None and not unsaved_rows.has_room(self.unsaved_path):
+            return  # a first table
+        self.noted = None
+        self.has_note = True
+        unsaved_rows.note(self.unsaved_path, table, keys)
 
     def note_unsaved(self, pair: Pair) -> None:
         """Which rows of the table on disk are wrong by now."""
@@ -196,7 +214,7 @@ class TableStore:
             changes = compare(kept, pair)
             keys = [row_key(mac, role) for rows in (changes.changed, changes.removed) for mac, role in rows]
             if keys:
-                unsaved_rows.note(self.unsaved_path, name, keys)
+                self.note_rows(name, keys)
             else:  # it has them all, and a wrong date
                 unsaved_rows.clear(self.unsaved_path)
             self.on_disk, self.noted, self.note_fault = kept, pair, ""
@@ -218,25 +236,26 @@ class TableStore:
 
     def forget_unsaved(self) -> None:
         try:
-            if not self.has_room:
+            if not unsaved_rows.has_room(self.unsaved_path):
                 unsaved_rows.make_room(self.unsaved_path)
-                unsaved_rows.clear(self.unsaved_path)  # of a planner before this one
-                self.has_room = True
-            elif self.noted is not None:
+            elif self.has_note:
                 unsaved_rows.clear(self.unsaved_path)
-            self.noted = None
+            self.noted, self.has_note = None, False
         except OSError as error:
             if error.strerror != self.note_fault:
                 log.error("%s: %s; if the disk is full one day, rows that change then are not noted there",
                           self.unsaved_path, error.strerror)  # fmt: skip
             self.note_fault = error.strerror or ""
 
-    def prove(self, proof: Proof) -> None:
-        """Behind save(): what it depends on.  Without that, or with one of another table, a start waits for the
-        planner, which is no fault."""
+    def prove(self, proof: Proof | None) -> None:
+        """What the table depends on.  Without that a start waits for the planner, which is no fault; one of an older
+        table would be a licence to serve that."""
         path = self.state_dir / FILE
         aside = path.with_name(FILE + ".new")
         try:
+            if proof is None:
+                self.withdraw_proof()
+                return
             aside.unlink(missing_ok=True)
             fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
             with os.fdopen(fd, "wb") as file:
@@ -244,6 +263,20 @@ class TableStore:
             os.rename(aside, path)
         except OSError as error:
             log.warning("%s cannot be written: %s; the next start is slower", path, error.strerror)
+            self.withdraw_proof()
+        else:
+            self.proof_fault = ""
+
+    def withdraw_proof(self) -> None:
+        path = self.state_dir / FILE
+        try:
+            path.unlink(missing_ok=True)
+            self.proof_fault = ""
+        except OSError as error:
+            if error.strerror != self.proof_fault:
+                words = "%s cannot be removed: %s; a start now serves the table of before until the inventory is read"
+                log.error(words, path, error.strerror)
+            self.proof_fault = error.strerror or ""
 
     def say_fault(self, fault: str) -> None:
         if fault != self.fault:

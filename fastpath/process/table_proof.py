@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from fastpath.process.build import BUILD
 
 FILE: Final = "table.proof"  # in dhcp.state_dir
 BYTES_MAX: Final = 1 << 23  # 65,536 addresses
+SECONDS_MAX: Final = 1 << 40
 HEADER_BYTES: Final = 512  # more than a header
 
 
@@ -64,7 +64,7 @@ def read(content: bytes) -> Proof:
         said = json.loads(content)
         found = Proof(**said | {"links": plain(said["links"])})
         texts = (found.build, found.config, found.base, found.delta)
-        if not all(isinstance(text, str) for text in texts) or not math.isfinite(found.confirmed_s):
+        if not all(isinstance(text, str) for text in texts) or not 0 <= found.confirmed_s < SECONDS_MAX:
             raise TypeError("fields of other types")
     except (ValueError, TypeError, KeyError, RecursionError) as damaged:
         raise ValueError(f"it is damaged ({damaged})") from damaged

@@ -6,8 +6,8 @@ known to be wrong.  The planner writes the file while there is room, so that it 
 
 from __future__ import annotations
 
-import contextlib
 import os
+import stat
 import struct
 import zlib
 from array import array
@@ -37,37 +37,57 @@ class Unsaved:
 
 
 def make_room(path: str) -> None:
-    """A file that says nothing, where there is none.  Raises OSError."""
-    with contextlib.suppress(FileExistsError):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-        try:
-            write_at(fd, bytes(BYTES), 0)
-            os.fsync(fd)
-        except OSError:
-            os.unlink(path)  # one that is too short could not be written over
-            raise
-        finally:
-            os.close(fd)
-
-
-def note(path: str, table: str, keys: Iterable[int]) -> None:
-    """In the room that is there.  Raises OSError, FileNotFoundError where none is."""
-    packed = array("Q", keys)
-    many = len(packed) if len(packed) <= ROWS_MAX else TOO_MANY
-    content = packed.tobytes() if many != TOO_MANY else b""
-    name = table.encode("ascii")
-    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """A file that says nothing; one of another size or kind makes way.  Raises OSError."""
     try:
-        write_at(fd, content, HEAD.size)
-        write_at(fd, HEAD.pack(MAGIC, name, many, zlib.crc32(name + content)), 0)
+        found = os.lstat(path)
+        if stat.S_ISREG(found.st_mode) and found.st_size == BYTES:
+            return
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    try:
+        write_at(fd, bytes(BYTES), 0)
+        os.fsync(fd)
+    except OSError:
+        os.unlink(path)  # one that is too short could not be written over
+        raise
+    finally:
+        os.close(fd)
+
+
+def has_room(path: str) -> bool:
+    """Raises OSError."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == BYTES
+
+
+def note(path: str, table: str, keys: Iterable[int] | None) -> None:
+    """In the room that is there.  keys: None: of all rows.  Whenever this is broken off, it says all rows or these.
+
+    Raises OSError, FileNotFoundError where no room is."""
+    packed = array("Q", keys) if keys is not None else None
+    name = table.encode("ascii")
+    fd = opened(path)
+    try:
+        write_at(fd, HEAD.pack(MAGIC, name, TOO_MANY, zlib.crc32(name)), 0)
         os.fdatasync(fd)
+        if packed is not None and len(packed) <= ROWS_MAX:
+            content = packed.tobytes()
+            write_at(fd, content, HEAD.size)
+            os.fdatasync(fd)
+            write_at(fd, HEAD.pack(MAGIC, name, len(packed), zlib.crc32(name + content)), 0)
+            os.fdatasync(fd)
     finally:
         os.close(fd)
 
 
 def clear(path: str) -> None:
     """The disk has all that is served.  Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = opened(path)
     try:
         write_at(fd, bytes(HEAD.size), 0)
         os.fdatasync(fd)
@@ -75,18 +95,21 @@ def clear(path: str) -> None:
         os.close(fd)
 
 
+def opened(path: str) -> int:
+    """For writing, and not for ever where somebody has put a pipe there."""
+    return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def read(path: str) -> Unsaved | None:
-    """None: nothing is noted.  Raises OSError, ValueError for one that is damaged."""
+    """None: nothing is noted, or there is no beginning of a note.  Raises OSError; ValueError for a damaged note."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
         head = os.pread(fd, HEAD.size, 0)
-        if not any(head):
+        if not head.startswith(MAGIC) or len(head) != HEAD.size:
             return None
-        if len(head) != HEAD.size or not head.startswith(MAGIC):
-            raise ValueError("it is damaged: it has another beginning")
         _magic, name, many, checksum = HEAD.unpack(head)
         if many > ROWS_MAX and many != TOO_MANY:
             raise ValueError(f"it is damaged: {many} rows, and at most {ROWS_MAX} have room")

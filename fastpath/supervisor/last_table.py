@@ -100,12 +100,33 @@ def proven(state_dir: str, config: bytes) -> LastTable:
             generation.verify()
         base, top = generations[0], generations[-1]
         Pair(base, top if len(fds) > 1 else None)
+        if not proof.delta:
+            look_for_delta(os.path.join(state_dir, "table.delta"), base)
         if not 0 < base.number <= top.number < GENERATION_MAX:
             raise NotAsItWas(f"generation {top.number} on base {base.number}")
     except BaseException:
         close_all(fds)
         raise
     return LastTable(fds[0], fds[1] if len(fds) > 1 else -1, top.number, base.number, proof.confirmed_s)
+
+
+def look_for_delta(path: str, base: Generation) -> None:
+    """Raises NotAsItWas where there is a delta of a base of which the proof says that it is served alone; TableInvalid
+    for a damaged one."""
+    try:
+        fd = sealed_copy(path)
+    except FileNotFoundError:
+        return
+    try:
+        delta = Generation(fd)
+    finally:
+        os.close(fd)
+    delta.verify()
+    try:
+        Pair(base, delta)
+    except TableInvalid:  # of another base, and left there
+        return
+    raise NotAsItWas(f"{path} is younger than {table_proof.FILE}")
 
 
 def content(path: str, most: int) -> bytes:
@@ -120,13 +141,14 @@ def content(path: str, most: int) -> bytes:
     return found
 
 
-def sealed_copy(path: str, name: str) -> int:
-    """A memfd with a table that nobody can change any more.  Raises OSError, NotAsItWas for another one than that."""
+def sealed_copy(path: str, name: str = "") -> int:
+    """A memfd with a table that nobody can change any more.  name: of the one that is wanted.  Raises OSError,
+    NotAsItWas for another one."""
     source = os.open(path, FILE_FLAGS)
     try:
         size = os.fstat(source).st_size
         said = os.pread(source, 8, LENGTH_AT)
-        if table_proof.name_of(source) != name or said != size.to_bytes(8, sys.byteorder):
+        if (name and table_proof.name_of(source) != name) or said != size.to_bytes(8, sys.byteorder):
             raise NotAsItWas(f"{path} is another one than was served last")
         fd: int = new_memfd(f"bootstorm-{os.path.basename(path)}")
         try:

@@ -239,8 +239,8 @@ HOSTS += "h1,02:00:00:00:00:01,10.1.0.11,1\n"
 MOUNTS = {
     "read-only": 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"',
     "full": (
-        'cp -a "$0" "$0.kept" && mount -t tmpfs -o size=64k tmpfs "$0" && cp -a "$0.kept/." "$0" && '
-        '{ head -c 1000000 /dev/zero > "$0/filler"; exec "$@"; }'
+        'cp -a "$0" "$0.kept" && mount -t tmpfs -o size=1200k tmpfs "$0" && cp -a "$0.kept/." "$0" && '
+        '{ head -c 2000000 /dev/zero > "$0/filler"; exec "$@"; }'
     ),
 }
 

@@ -3,6 +3,7 @@ of before."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from control.planner.planner import Planner
-from fastpath.process import unsaved_rows
+from fastpath.process import table_proof, unsaved_rows
 from tests.control.planning import LINKS, OTHER_LINKS, Control, Inventory, config, end, mac, refresh, site
 from tests.control.spoiling import http
 
@@ -121,8 +122,8 @@ def test_a_note_about_another_table_holds_nobody_back(
     end(again)
 
 
-@pytest.mark.parametrize("damage", [b"x" * 100, b"", b"\0" * 40 + b"x", b"bootstorm rows 1\n" + b"\xff" * 72])
-def test_a_damaged_note_costs_itself(
+@pytest.mark.parametrize("damage", [b"x" * 100, b"", b"\0" * 40 + b"x", b"bootstorm rows"])
+def test_what_is_no_note_costs_itself(
     planner: Planner, control: Control, inventory: Inventory, tmp_path: Path, damage: bytes
 ) -> None:
     planner.refresh(False)
@@ -130,6 +131,119 @@ def test_a_damaged_note_costs_itself(
     again = cold(inventory, tmp_path, control)
     assert control.pair().lookup(mac(1)) is not None
     end(again)
+
+
+@pytest.mark.parametrize("how", ["a bit", "a link", "half"])
+def test_of_a_note_that_cannot_be_read_nobody_is_answered_by_the_word_of_before(
+    served: Planner, control: Control, inventory: Inventory, tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / unsaved_rows.FILE
+    content = bytearray(path.read_bytes())
+    if how == "a bit":
+        content[unsaved_rows.HEAD.size + 1] ^= 4
+        path.write_bytes(content)
+    elif how == "a link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_bytes(content[: unsaved_rows.HEAD.size + 8])
+    many = len(control.sent)
+    again = cold(inventory, tmp_path, control)
+    assert len(control.sent) == many and again.served.pair is None
+    inventory.down = None
+    refresh(again, inventory, site(7, changed={2}, gone={4}))
+    assert control.pair().lookup(mac(2))["leases"][0]["address"] == 0x0A010070
+    assert unsaved_rows.read(str(path)) is None and unsaved_rows.has_room(str(path))
+    end(again)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_note_that_is_broken_off_says_all_rows_or_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    path, true, calls = str(tmp_path / "note"), os.pwrite, iter(range(100))
+    unsaved_rows.make_room(path)
+    unsaved_rows.note(path, "a" * 64, [1, 2])
+
+    def pwrite(*arguments: Any) -> int:
+        if next(calls) >= after:
+            raise Killed
+        return true(*arguments)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(os, "pwrite", pwrite)
+        with contextlib.suppress(Killed):
+            unsaved_rows.note(path, "a" * 64, [7, 8, 9])
+    found = unsaved_rows.read(path)
+    assert found is not None
+    keys = list(found.keys) if found.keys is not None else None
+    assert keys == [[1, 2], None, None, [7, 8, 9]][after]
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_the_proof_never_outlives_its_table(
+    served: Planner, inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Room comes back, and the planner is killed at any step of saving: the note holds until the proof is there."""
+    calls = iter(range(100))
+
+    def dies(true: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            if next(calls) >= step:
+                raise Killed
+            return true(*arguments, **more)
+
+        return call
+
+    with monkeypatch.context() as dying, contextlib.suppress(Killed):
+        for name in ("rename", "pwrite", "utime", "unlink", "fsync", "fdatasync"):
+            dying.setattr(os, name, dies(getattr(os, name)))
+        served.save()
+    note = unsaved_rows.read(str(tmp_path / unsaved_rows.FILE))
+    proof = tmp_path / table_proof.FILE
+    if note is None and proof.exists():
+        told = table_proof.read(proof.read_bytes())
+        fd = os.open(tmp_path / "table.delta", os.O_RDONLY)
+        assert table_proof.name_of(fd) == told.delta and served.served.delta_fd >= 0
+        assert table_proof.name_of(served.served.delta_fd) == told.delta
+        os.close(fd)
+
+
+def test_without_room_for_the_proof_there_is_none(
+    planner: Planner, control: Control, inventory: Inventory, tmp_path: Path
+) -> None:
+    planner.refresh(False)
+    assert (tmp_path / table_proof.FILE).exists()
+    (tmp_path / "table.proof.new").mkdir()
+    refresh(planner, inventory, site(changed={2}))
+    assert not (tmp_path / table_proof.FILE).exists()
+    (tmp_path / "table.proof.new").rmdir()
+    planner.save()
+    assert (tmp_path / table_proof.FILE).exists()
+
+
+def test_a_pipe_in_the_place_of_the_note_holds_nobody(
+    planner: Planner, control: Control, inventory: Inventory, tmp_path: Path
+) -> None:
+    path = tmp_path / unsaved_rows.FILE
+    os.mkfifo(path)
+    planner.refresh(False)
+    assert unsaved_rows.has_room(str(path))
+
+
+@pytest.mark.parametrize("loss", [b"", b"x" * 100, None])
+def test_room_that_was_lost_is_taken_again(
+    planner: Planner, control: Control, inventory: Inventory, tmp_path: Path, loss: bytes | None
+) -> None:
+    planner.refresh(False)
+    path = tmp_path / unsaved_rows.FILE
+    path.unlink() if loss is None else path.write_bytes(loss)
+    planner.save()
+    assert unsaved_rows.has_room(str(path))
 
 
 def test_a_note_that_was_written_by_half_is_damaged(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ext.builder import Builder
 from ext.table import Generation
 
 from control.service.links import watch_links
@@ -108,6 +109,16 @@ def linked(path: Path) -> None:
     path.symlink_to(path.with_name("elsewhere"))
 
 
+def younger_delta(folder: Path, of_another: bool = False) -> None:
+    """The disk took it, and had no room for its proof."""
+    base_fd = hosts().seal(8 if of_another else 7, surroundings(), created_s=5)
+    builder = Builder(Generation(base_fd))
+    builder.add_tombstone(0x020000000001)
+    fd = builder.seal(9, surroundings(), created_s=6)
+    write_aside(folder / "table.delta", fd)
+    close_all([base_fd, fd])
+
+
 SPOILT: dict[str, Callable[[Path], object]] = {
     "no proof": lambda folder: (folder / "table.proof").unlink(),
     "no base": lambda folder: (folder / "table.base").unlink(),
@@ -124,7 +135,10 @@ SPOILT: dict[str, Callable[[Path], object]] = {
         unsaved_rows.make_room(str(folder / unsaved_rows.FILE)),
         unsaved_rows.note(str(folder / unsaved_rows.FILE), "0" * 64, [1]),
     ],
-    "the note of rows is damaged": lambda folder: (folder / unsaved_rows.FILE).write_bytes(b"x" * 200),
+    "the note of rows is damaged": lambda folder: (folder / unsaved_rows.FILE).write_bytes(
+        unsaved_rows.MAGIC + b"x" * 200
+    ),
+    "a delta is younger than the proof": lambda folder: younger_delta(folder),
     "it is empty": lambda folder: os.truncate(folder / "table.base", 0),
 }
 
@@ -142,6 +156,13 @@ def test_what_is_not_as_it_was_waits_for_the_planner(folder: Path, how: str) -> 
 def test_another_configuration_waits_for_the_planner(folder: Path, config: bytes, settings: dict[str, object]) -> None:
     """Also where the kernel's filter has to learn the MACs first."""
     assert found_in(folder, config, **settings) is None
+
+
+def test_a_delta_of_another_base_that_was_left_there_is_none_of_ours(folder: Path) -> None:
+    younger_delta(folder, of_another=True)
+    found = found_in(folder)
+    assert found is not None and found.delta == -1
+    close_all([found.base])
 
 
 def test_another_base_than_the_proof_s(folder: Path) -> None:
