@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "fastpath": {"ext", "fastpath"},
     "control": {"ext", "control", "fastpath.protocol", "fastpath.process", "fastpath.trial"},
     "control.clusto": {"control.clusto"},  # the embedded inventory is a process of its own, its client anybody's
+    "control.fleet": {"control.fleet"},  # decisions: the process that carries them out brings everything else
     "control.clusto.server": {"control.clusto.server", "control.clusto.drivers", "control.clusto.errors",
                               "control.clusto.hostfile", "control.clusto.rawrows"},
     "bench": {"ext", "bench", "control.messages"},  # one reader of captures
