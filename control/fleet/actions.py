@@ -1,0 +1,153 @@
+"""What a decision wants done.  The process carries actions out in their order, and stops at the first that fails.
+
+Answers of the engine come back to the decision with what identifies the question (asked_ms, beat, generation); an
+answer that never comes is the tick's to notice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control.fleet.messages import Blob, Content, Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Any of the below."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLease(Action):
+    """From the leader of the lease's stream, never from a mirror."""
+
+    asked_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLease(Action):
+    """If the key's revision is still `last`; 0: if there is no such key."""
+
+    value: bytes
+    last: int
+    beat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lead(Action):
+    """The lease is ours.  revision: the second half of the new epoch."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDown(Action):
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resign(Action):
+    """To the election: somebody is ahead, the lead has to be taken anew."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHead(Action):
+    """hub: from where it is written; otherwise from the nearest mirror, which may lag."""
+
+    hub: bool
+    asked_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteHead(Action):
+    """If the key's revision is still `last`; 0: if there is no such key."""
+
+    value: bytes
+    last: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce(Action):
+    """To all of the shard, by core NATS: it may be lost."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tell(Action):
+    """A `have`, to whoever leads: it may be lost."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PutBlobs(Action):
+    """All chunks, each acknowledged by the store."""
+
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Build(Action):
+    """The planner reads the inventory and builds a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepMark(Action):
+    """To disk and synced, before anything after it: the newest head that was accepted, as it was signed."""
+
+    mark: Mark
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBlob(Action):
+    blob: Blob
+    hub: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTable(Action):
+    """Layout, checksums, index, rows' digest and the guards, as for a table of our own."""
+
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Serve(Action):
+    """The workers adopt it, and the disk keeps it."""
+
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class ReadInventory(Action):
+    """By ourselves and for this machine alone: there is no table, and nobody to give one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassOn(Action):
+    """To whoever leads: a `seen`."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Journal(Action):
+    """On the leader's disk and in the bucket, synced; after that the decision hears of it."""
+
+    key: tuple[str, bytes, int]  # host, spool, number
+    what: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm(Action):
+    """To the host that it is from: a `journaled`."""
+
+    host: str
+    value: bytes
+
+
+Actions = tuple[Action, ...]
