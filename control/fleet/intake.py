@@ -1,0 +1,85 @@
+"""Traps and sightings on their way: on the disk of who received them, until the leader's journal has them.
+
+At least once, and journaled once: a number counts within one spool of one host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from control.fleet.actions import Actions, Confirm, Journal, PassOn
+from control.fleet.messages import Journaled, Seen, encode
+
+NEVER: Final = -(1 << 60)
+AGAIN_MS: Final = 5_000
+AT_ONCE: Final = 64  # passed on in one go
+Key = tuple[str, bytes, int]  # host, spool, number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spool:
+    """Of the responder, after each entry is on its disk.  spool: drawn at random with a new file."""
+
+    host: str
+    spool: bytes
+    waiting: Mapping[int, bytes]
+    passed_ms: int = NEVER
+
+
+def kept(state: Spool, number: int, what: bytes) -> tuple[Spool, Actions]:
+    """That entry is on disk by now."""
+    state = replace(state, waiting={**state.waiting, number: what})
+    return state, (pass_on(state, number, what),)
+
+
+def pass_on(state: Spool, number: int, what: bytes) -> PassOn:
+    return PassOn(encode(Seen(host=state.host, spool=state.spool, number=number, what=what)))
+
+
+def tick(state: Spool, now: int) -> tuple[Spool, Actions]:
+    if not state.waiting or now - state.passed_ms < AGAIN_MS:
+        return state, ()
+    some = sorted(state.waiting.items())[:AT_ONCE]
+    return replace(state, passed_ms=now), tuple(pass_on(state, number, what) for number, what in some)
+
+
+def confirmed(state: Spool, said: Journaled) -> tuple[Spool, tuple[int, ...]]:
+    """The numbers to be taken off the disk as well."""
+    if (said.host, said.spool) != (state.host, state.spool):
+        return state, ()
+    gone = tuple(number for number in said.numbers if number in state.waiting)
+    if not gone:
+        return state, ()
+    return replace(state, waiting={n: what for n, what in state.waiting.items() if n not in gone}), gone
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Of the leader.  journal: keys that its journal has on disk; under_way: those that are being written."""
+
+    journal: frozenset[Key] = frozenset()
+    under_way: frozenset[Key] = frozenset()
+
+
+def started(keys: Iterable[Key]) -> Intake:
+    return Intake(frozenset(keys))
+
+
+def confirm(key: Key) -> Confirm:
+    return Confirm(key[0], encode(Journaled(host=key[0], spool=key[1], numbers=(key[2],))))
+
+
+def seen(state: Intake, said: Seen) -> tuple[Intake, Actions]:
+    key = (said.host, said.spool, said.number)
+    if key in state.journal:
+        return state, (confirm(key),)
+    if key in state.under_way:
+        return state, ()
+    return replace(state, under_way=state.under_way | {key}), (Journal(key, said.what),)
+
+
+def journaled(state: Intake, key: Key) -> tuple[Intake, Actions]:
+    """That entry is on disk and synced."""
+    return Intake(state.journal | {key}, state.under_way - {key}), (confirm(key),)
