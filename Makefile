@@ -19,7 +19,7 @@ test: setup dev         ## sets everything up and runs all tests: what may share
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz soak (make help)'
+	@echo 'not run by make test: test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -129,6 +129,11 @@ SOAK_RATE ?= 20000
 test-planted: dev       ## plants faults in a copy of the tree, one after the other: each has to be found (tests/planted/faults.py)
 	$(V)/python -m tests.planted
 
+SIM_RUNS ?= 10000
+
+sim: .venv/dev          ## the fleet's decisions under SIM_RUNS=10000 random schedules, then planted faults: each has to be found
+	$(V)/python -m tests.fleet --runs $(SIM_RUNS)
+
 soak: dev               ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
 	$(V)/python -m bench soak --seconds $(SOAK_S) --seed $(SEED) --rate $(SOAK_RATE) --json soak.json --picture docs/performance/soak.svg
 
@@ -171,4 +176,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz sim bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean
