@@ -62,7 +62,7 @@ class Election(NamedTuple):
     quiet_until_ms: int = NEVER
     taken: int = 0
     told: bool = False
-    making: bool = False  # the write on its way makes a lease that was missing
+    made: bool = False  # by a write of ours, perhaps, where there was none; we have not led by it yet
     sent_ms: int = NEVER  # of the last write that was accepted
     known_ms: int = NEVER  # when that was known: what was asked before may show the state before
 
@@ -109,7 +109,7 @@ def is_free(state: Election, now: int) -> bool:
 def write(state: Election, last: int, now: int, holder: str) -> Step:
     beat = state.beat + 1
     value = encode(Lease(holder=holder, session=state.session, beat=beat))
-    return state._replace(writing_ms=now, beat=beat, making=not last), (WriteLease(value, last, beat),)
+    return state._replace(writing_ms=now, beat=beat, made=state.made or not last), (WriteLease(value, last, beat),)
 
 
 def read(state: Election, now: int) -> Step:
@@ -133,7 +133,7 @@ def tick(state: Election, now: int) -> Step:
     if state.writing_ms != NEVER and now - state.writing_ms >= timing.answer_ms:
         state = state._replace(writing_ms=NEVER)  # what came of it is read
     if leads(state, now) and not state.told:
-        state, before = state._replace(told=True), (*before, Lead(state.taken))
+        state, before = state._replace(told=True, made=False), (*before, Lead(state.taken))
     state, actions = written_or_read(state, now)
     return state, before + actions
 
@@ -156,6 +156,8 @@ def lease_read(state: Election, asked_ms: int, value: bytes | None, revision: in
     """revision: 0 where there is no lease."""
     if asked_ms <= max(state.asked_ms, state.known_ms):
         return state, ()  # overtaken by a later one, or by what we wrote
+    if value is not None and not is_ours(state, value):
+        state = state._replace(made=False)
     changed = (value, revision) != (state.seen, state.revision) or state.since_ms == NEVER
     since_ms = now if changed else state.since_ms
     state = state._replace(seen=value, revision=revision, since_ms=since_ms, asked_ms=asked_ms)
@@ -178,11 +180,11 @@ def lease_written(state: Election, beat: int, revision: int, now: int) -> Step:
     if now >= until_ms:
         return state, ()
     if not state.held:
-        quiet_until_ms = now + state.timing.quiet_ms if state.making else now
+        quiet_until_ms = now + state.timing.quiet_ms if state.made else now
         state = state._replace(taken=revision, quiet_until_ms=quiet_until_ms)
     state = state._replace(held=revision, until_ms=until_ms, sent_ms=sent_ms, known_ms=now, asked_ms=NEVER)
     if leads(state, now) and not state.told:
-        return state._replace(told=True), (Lead(state.taken),)
+        return state._replace(told=True, made=False), (Lead(state.taken),)
     return state, ()
 
 

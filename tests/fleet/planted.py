@@ -63,7 +63,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("lease believed from its answer", election.lease_written, "until_ms = sent_ms +", "until_ms = now +", 2065),
     Planted("request sent with less than its time-out left", leading.may_write, "> timeout_ms", "> 0", 45),
     Planted("missing lease makes a leader at once", election.lease_written,
-            "if state.making else now", "if False else 0", 59),
+            "if state.made else now", "if False else 0", 59),
     Planted("signature not checked", signing.opened,
             "keys.check(_key_id(found[1]), body, _signature(found[2]))", "pass", 12),
     Planted("blob not hashed", blobs.Assembly.take, "if self._hash.digest() != self.blob.sha256:", "if False:", 93),

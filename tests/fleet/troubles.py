@@ -307,6 +307,7 @@ def store_forged(world: World, how: str) -> None:
         raw = evil_head(world, head) if how == "stranger" else world.random.randbytes(80)
         world.forging = True
         world.engine.write("head", raw, None, world.now)
+        world.engine.wipes += 1  # what stood there is lost
         world.forging = False
 
 

@@ -97,6 +97,18 @@ def test_a_missing_lease_makes_no_leader_before_all_that_was_is_over() -> None:
     assert Lead(1) in actions and leads(state, quiet_until)
 
 
+def test_it_is_quiet_as_well_if_the_answer_to_the_making_was_lost_or_the_request_came_twice() -> None:
+    ours = encode(Lease(holder="a", session=b"a" * 16, beat=1))
+    state, _ = look(fresh(), None, 0, 1_000)
+    state, actions = election.lease_written(state, state.beat, 0, 1_010)
+    assert actions == (ReadLease(1_010),), "the second copy met the first"
+    state, actions = look(state, ours, 1, 1_010)
+    assert isinstance(actions[0], WriteLease) and actions[0].last == 1
+    state, actions = election.lease_written(state, actions[0].beat, 2, 1_020)
+    assert actions == () and state.held == 2 and not leads(state, 1_020)
+    assert state.quiet_until_ms == 1_020 + state.timing.quiet_ms
+
+
 def test_a_renewal_looks_first() -> None:
     """After a loss of the store an old revision may fit another's lease."""
     state, actions = election.tick(taken(5), 4_000)
