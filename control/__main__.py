@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
@@ -37,18 +38,31 @@ def fill_standard_descriptors() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def obey() -> None:
-    """A command of a person's or a script's, which ends with a sentence, whatever the machine refuses it."""
-    from control.cli.command_line import main as command_line
+def command_line() -> None:
+    from control.cli.command_line import main as run_command
 
+    run_command(prog_name="bootstorm")
+
+
+def show_version() -> None:
+    """As the command line does it, whose libraries take longer to load than Python itself."""
+    from fastpath.process.build import BUILD_NAME
+
+    sys.stdout.write(f"bootstorm {BUILD_NAME}\n")
+    sys.stdout.flush()
+
+
+def obey(command: Callable[[], None]) -> None:
+    """A command of a person's or a script's, which ends with a sentence, whatever the machine refuses it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding does not have
     try:
-        command_line(prog_name="bootstorm")
+        command()
     except OSError as error:  # most often our own output: a full disk, a terminal that is gone
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"bootstorm: {error}\n")
+            if not isinstance(error, BrokenPipeError):  # of `| head -1`
+                sys.stderr.write(f"bootstorm: {error}\n")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for fd in (1, 2):  # what is still in their buffers would fail once more, and change the exit code
             os.dup2(nowhere, fd)
@@ -102,8 +116,10 @@ def run() -> None:
             from control.service.trial import main as try_out
 
             try_out(int(fd))
+        case ["--version"]:
+            obey(show_version)
         case _:
-            obey()
+            obey(command_line)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import ext
 
@@ -20,7 +19,8 @@ FILES_MAX = 10_000  # of the folders together; this build has some 300
 def recorded() -> tuple[str, str]:
     """("0.1.0", "1f3a90c2b7de"); both "unknown" where setup.py has recorded nothing."""
     try:
-        version, build = (Path(ext.__path__[0]) / "build.txt").read_text(encoding="utf-8").split()
+        with open(os.path.join(ext.__path__[0], "build.txt"), encoding="utf-8") as file:
+            version, build = file.read().split()
     except (OSError, ValueError):
         return UNKNOWN
     return version, build
