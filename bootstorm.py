@@ -13,6 +13,7 @@ import sys
 OURS = ("ext", "fastpath", "control", "bench")
 MARK = b"bootstorm"  # in the first lines of the __init__.py of each
 STEP = "install bootstorm into an environment of its own (python3 -m venv)"
+AGAIN = "wait until the installation has ended, or install it again"
 FAILED = 1
 
 
@@ -21,9 +22,15 @@ def main() -> None:
         if fault := fault_of(name):
             sys.stderr.write(f"bootstorm: {fault}; {STEP}\n")
             sys.exit(FAILED)
-    from control.__main__ import main as run
+    try:
+        from control.__main__ import main as run
 
-    run()
+        run()
+    except ModuleNotFoundError as lost:
+        if (lost.name or "").partition(".")[0] not in OURS:
+            raise
+        sys.stderr.write(f"bootstorm: half installed: there is no module {lost.name}; {AGAIN}\n")
+        sys.exit(FAILED)
 
 
 def fault_of(name: str) -> str:

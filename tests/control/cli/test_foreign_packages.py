@@ -75,3 +75,19 @@ def test_a_folder_that_a_removal_has_left(tmp_path: Path) -> None:
         f"bootstorm: the package `control` has no {ours}: half installed, or removed with another project's{STEP}"
     )
     assert (ran.stdout, ran.returncode) == ("", 1)
+
+
+def test_half_of_an_installation_is_told_with_the_module_that_is_missing(tmp_path: Path) -> None:
+    """As between the files of a package that is being unpacked."""
+    cli = installed(tmp_path).parent / "cli"
+    cli.unlink()
+    cli.mkdir()
+    for path in (ROOT / "control/cli").glob("*.py"):
+        if path.name != "shared.py":
+            (cli / path.name).symlink_to(path)
+    ran = run(tmp_path, "ctl", "status")
+    assert ran.stderr == (
+        "bootstorm: half installed: there is no module control.cli.shared; wait until the installation has ended, or "
+        "install it again\n"
+    )
+    assert (ran.stdout, ran.returncode) == ("", 1)
