@@ -106,11 +106,74 @@ def services_conf() -> str:
 
 
 def completion(shell: str) -> str:
-    """Click's own script; it asks `bootstorm` itself at each TAB."""
+    """Of bash all words at once.  Of the others click's own script, which asks `bootstorm` itself at each TAB."""
+    if shell == "bash":
+        return bash_completion()
     found = get_completion_class(shell)
     assert found is not None, shell
     # ShellComplete's: that of bash first runs the bash of this machine, to warn of an old one.
     return ShellComplete.source(found(main, {}, "bootstorm", "_BOOTSTORM_COMPLETE"))
+
+
+def tables() -> dict[str, dict[str, str]]:
+    """Of each command, by its path: its commands, its options, those that take a value; and of each option with a
+    choice, by path and option, its values."""
+    found: dict[str, dict[str, str]] = {"commands": {}, "options": {}, "valued": {}, "choices": {}}
+    todo: list[tuple[str, click.Command]] = [("bootstorm", main)]
+    while todo:
+        path, command = todo.pop(0)
+        inner = [(name, each) for name, each in getattr(command, "commands", {}).items() if not each.hidden]
+        todo += [(f"{path} {name}", each) for name, each in inner]
+        context = click.Context(command, info_name=path, **command.context_settings)
+        options = [each for each in command.get_params(context) if isinstance(each, click.Option) and not each.hidden]
+        names = [name for each in options for name in (*each.opts, *each.secondary_opts)]
+        valued = [name for each in options if not each.is_flag and not each.count for name in each.opts]
+        found["commands"][path] = " ".join(sorted(name for name, _each in inner))
+        found["options"][path] = " ".join(names)
+        found["valued"][path] = " ".join(valued)
+        for each in options:
+            if isinstance(each.type, click.Choice):
+                values = " ".join(str(value) for value in each.type.choices)
+                found["choices"] |= {f"{path} {name}": values for name in each.opts}
+    return found
+
+
+def bash_completion() -> str:
+    """Without a process of ours: loading Python and click would take a quarter of a second at each TAB."""
+    lines = ["# Completion of bootstorm, made of its commands by deploy/share/make_share.py."]
+    for name, table in tables().items():
+        lines += [f"declare -gA _bootstorm_{name}=("]
+        lines += [f'    ["{key}"]="{words}"' for key, words in table.items() if words]
+        lines += [")"]
+    return "\n".join(lines) + BASH
+
+
+BASH = r"""
+_bootstorm_has() {
+    [[ " ${1} " == *" ${2} "* ]]
+}
+
+_bootstorm_completion() {
+    local path=bootstorm word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} at words
+    for ((at = 1; at < COMP_CWORD; at++)); do
+        if _bootstorm_has "${_bootstorm_valued[$path]}" "${COMP_WORDS[at]}"; then
+            ((at++))
+        elif _bootstorm_has "${_bootstorm_commands[$path]}" "${COMP_WORDS[at]}"; then
+            path+=" ${COMP_WORDS[at]}"
+        fi
+    done
+    if ((at > COMP_CWORD)); then
+        words=${_bootstorm_choices["$path $before"]}
+    elif [[ $word == -* ]]; then
+        words=${_bootstorm_options[$path]}
+    else
+        words=${_bootstorm_commands[$path]}
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+
+complete -o bashdefault -o default -F _bootstorm_completion bootstorm
+"""
 
 
 def write(share: Path) -> None:

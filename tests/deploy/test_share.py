@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from control.cli.command_line import main
 from control.config import config
@@ -23,7 +23,6 @@ from control.config.schema import document
 from tests.deploy.support import ROOT
 
 SCRIPT = ROOT / "deploy/share/make_share.py"
-ENTRY = [sys.executable, "-P", "-m", "control"]
 SHELLS = {"bash": "-n", "zsh": "-n", "fish": "--no-execute"}  # option that only reads a script
 
 
@@ -114,23 +113,70 @@ def test_the_shell_reads_its_script(shell: str, share: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_bash_completes_commands_and_options(share: Path, tmp_path: Path) -> None:
-    """In a real bash with the script loaded, `bootstorm` by its entry point."""
-    command = tmp_path / "bootstorm"
-    command.write_text(f'#!/bin/sh\nexec {" ".join(ENTRY)} "$@"\n')
-    command.chmod(0o755)
-    script = f"""source {share / made.COMPLETIONS["bash"]}
-    complete -p bootstorm
-    COMP_WORDS=(bootstorm ctl stat); COMP_CWORD=2; COMPREPLY=(); _bootstorm_completion bootstorm
-    echo "${{COMPREPLY[@]}}"
-    COMP_WORDS=(bootstorm ctl hosts --st); COMP_CWORD=3; COMPREPLY=(); _bootstorm_completion bootstorm
-    echo "${{COMPREPLY[@]}}"
-    """
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    ran = subprocess.run(
-        ["bash", "--norc", "-c", script], capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PATH": path}
+CASES = {
+    "bootstorm ctl stat": ["status"],
+    "bootstorm ctl hosts --st": ["--state", "--stuck"],
+    "bootstorm ctl -c status hosts --st": ["--state", "--stuck"],
+    "bootstorm ctl events --kind zone": [],
+    "bootstorm inv": ["inventory"],
+    "bootstorm serve ": [],
+    "bootstorm nonsense --vers": ["--version"],
+}
+FOLDS = 5
+
+
+def bash(script: str) -> subprocess.CompletedProcess[str]:
+    """In a real one, where no `bootstorm` is to be found."""
+    path = {"PATH": "/nowhere"}
+    return subprocess.run([BASH, "--norc", "-c", script], capture_output=True, text=True, env=path, check=False)
+
+
+def typed(line: str) -> str:
+    """What bash does at a TAB behind a line."""
+    words = line.split(" ")
+    return f"COMP_WORDS=({' '.join(words)} {chr(34) * 2 if not words[-1] else ''}); COMP_CWORD={len(words) - 1}; " + (
+        'COMPREPLY=(); _bootstorm_completion bootstorm; echo "${COMPREPLY[@]}"\n'
     )
-    assert ran.stdout.splitlines() == [
-        "complete -o nosort -F _bootstorm_completion bootstorm", "status", "--state --stuck",
-    ]  # fmt: skip
+
+
+BASH = shutil.which("bash") or ""
+needs_bash = pytest.mark.skipif(not BASH, reason="no bash")
+
+
+@needs_bash
+def test_bash_completes_commands_and_options(share: Path) -> None:
+    """By its script alone: nothing of ours is executed at a TAB."""
+    source = f"source {share / made.COMPLETIONS['bash']}\ncomplete -p bootstorm\n"
+    ran = bash(source + "".join(map(typed, CASES)))
+    assert ran.stderr == ""
+    first, *lines = ran.stdout.splitlines()
+    assert first == "complete -o bashdefault -o default -F _bootstorm_completion bootstorm"
+    assert [line.split() for line in lines] == list(CASES.values())
+
+
+@needs_bash
+def test_bash_completes_what_click_would(share: Path) -> None:
+    """Of every command: its commands, its options, and the values of a choice."""
+    lines = [f"{path} {begin}" for path in made.tables()["options"] for begin in ("", "-")]
+    lines += [f"{key} " for key in made.tables()["choices"]]
+    assert len(lines) > 60
+    source = f"source {share / made.COMPLETIONS['bash']}\n"
+    said = bash(source + "".join(map(typed, lines))).stdout.splitlines()
+    for line, found in zip(lines, said, strict=True):
+        *args, incomplete = line.split(" ")[1:]
+        clicks = ShellComplete(main, {}, "bootstorm", "").get_completions(args, incomplete)
+        wanted = sorted(each.value for each in clicks if each.type == "plain")
+        assert sorted(found.split()) == wanted, line
+
+
+@needs_bash
+def test_bash_completes_in_a_tenth_of_a_second(share: Path) -> None:
+    """Without a process of ours; the slowest line of some."""
+    source = f"source {share / made.COMPLETIONS['bash']}\n"
+    began = os.times()
+    ran = bash(source + "".join(typed(line) for line in CASES for _ in range(FOLDS)))
+    ended = os.times()
+    assert ran.stdout.count("\n") == FOLDS * len(CASES)
+    used = ended.children_user + ended.children_system - began.children_user - began.children_system
+    print(f"{used / FOLDS / len(CASES) * 1e3:.1f} ms of CPU a TAB")
+    assert used / FOLDS / len(CASES) < 0.1
