@@ -5,7 +5,7 @@ PYTEST := $(V)/python -m pytest
 # Of pytest at once: half of a test's time is waiting.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 # What has no target of its own.
-HERE := not browser and not docs and not long and not packages
+HERE := not browser and not docs and not long and not packages and not deb
 
 RELEASE := build/dist
 
@@ -19,7 +19,7 @@ test: setup dev         ## sets everything up and runs all tests: what may share
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak (make help)'
+	@echo 'not run by make test: test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -162,6 +162,14 @@ wheel: sdist            ## the sdist, and a wheel that is built from it, into bu
 test-packages: dev wheel ## the wheel in an environment of its own: it serves, and says when another project is in its place
 	$(PYTEST) -m packages tests/deploy
 
+deb: sdist              ## the Debian package of this machine's Debian into build/deb, by Debian's Python; lintian reads it
+	@sh tests/packages.sh deploy/debian/packages.txt
+	sh deploy/debian/build.sh $(RELEASE)/*.tar.gz build/deb
+
+test-deb: dev deb       ## the package in a clean Debian: installed, started, upgraded under load, removed, purged
+	@sh tests/packages.sh tests/deploy/debian/packages.txt
+	$(PYTEST) -q -s -m deb tests/deploy/debian
+
 lint: dev               ## ruff and mypy
 	$(V)/ruff check .
 	$(V)/ruff format --check .
@@ -177,3 +185,4 @@ clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz sim bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages test-deb wheel deb asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean

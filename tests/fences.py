@@ -90,7 +90,9 @@ NOT_RUN = {
     "pip install 'bootstorm[board]'": "makes a user of this machine; tests/control/board starts the board",
     "# on the old server, a lease time before": "stops another server of a site; `make test-import` asks both",
     "systemctl stop bootstorm": "needs systemd",
+    "make deb ": "installs a package; minutes: `make test-deb`",
     "make wheel ": "minutes: `make test-packages`",
+    "podman build": "no engine here; tests/deploy/test_container.py, and `make test-deb` runs the image's command",
     "sudo cp deploy/systemd/sysusers.d": "writes into this machine's systemd; the units: tests/deploy/test_units.py",
 }
 # Examples of files that no program of ours reads.
