@@ -5,7 +5,7 @@ PYTEST := $(V)/python -m pytest
 # Of pytest at once: half of a test's time is waiting.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 # What has no target of its own.
-HERE := not browser and not docs and not long and not packages and not deb
+HERE := not browser and not docs and not long and not packages and not deb and not newcomer
 
 RELEASE := build/dist
 
@@ -19,7 +19,7 @@ test: setup dev         ## sets everything up and runs all tests: what may share
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb (make help)'
+	@echo 'not run by make test: test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -57,6 +57,9 @@ test-faults: dev        ## every fault of bench/faults under load, then a table:
 
 test-docs: dev          ## every command of README and docs/ as it stands there, on private networks
 	$(PYTEST) tests/test_docs.py tests/test_docs_fences.py tests/netns/test_docs_run.py
+
+test-newcomer: dev      ## README's words alone: a clone, its setup (minutes), the first site, and a machine of qemu that boots
+	$(PYTEST) -q -s -m newcomer tests/netns/test_newcomer.py
 
 test-upgrade: dev       ## from the build of another commit to this one and back by SIGUSR2, under load: FROM=COMMIT
 	BOOTSTORM_FROM=$(FROM) $(PYTEST) -m faults tests/netns/under_load/test_upgrades.py -k from_another_commit
@@ -184,5 +187,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz sim bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages test-deb wheel deb asan fuzz bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz sim bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean test-deb deb test-newcomer
