@@ -52,16 +52,16 @@ class ServiceClient:
 
         on_progress: is given each piece of a stream, too."""
         request = {"id": 1, "cmd": command, "args": arguments, "progress": on_progress is not None}
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 self.connect(sock)
                 sock.settimeout(self.answer_s)
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has said why before it closed
                     sock.sendall(msgpack.packb(request, unicode_errors="backslashreplace"))
                 reply = self.read_reply(sock, on_progress)
-            except OSError as error:
-                denied = error.errno == errno.EACCES
-                raise Unreachable(f"control socket {self.path}: {self.why(error)}", denied) from error
+        except OSError as error:
+            denied = error.errno == errno.EACCES
+            raise Unreachable(f"control socket {self.path}: {self.why(error)}", denied) from error
         if not reply.get("ok"):
             raise CallFailed(str(reply.get("error")))
         return reply["result"]
@@ -79,6 +79,8 @@ class ServiceClient:
             return f"{words}; list uid {os.geteuid()} in control.allow_uids, or in control.read_uids, and reload"
         if error.errno == errno.EAGAIN:
             return f"no room in its queue within {self.connect_s:g} s; is the service's control process stopped (`ps`)?"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return f"{words}: no descriptor is free to ask with (`ulimit -n`); the service was not asked"
         return f"{words}; is `bootstorm serve` running, and is this its control.socket?"
 
     def read_reply(self, sock: socket.socket, on_progress: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class Site:
         for template in self.pages.list_templates():  # now: later this process may be one that may read less
             self.pages.get_template(template)
         self.viewers = 0
+        self.not_shown: dict[str, str] = {}  # section -> why, as it was logged
         self.rendered: dict[str, tuple[int, dict[str, str]]] = {}
 
     def app(self, hosts: HostNames) -> Gate:
@@ -126,45 +127,59 @@ class Site:
         """Rendered once for all who look."""
         version, made = self.rendered.get(by, (-1, {}))
         if version != self.watcher.version:
-            said = self.said(by)
-            made = {name: self.section(name, said) for name in SECTIONS}
+            made = {name: self.section(name, by) for name in SECTIONS}
             self.rendered[by] = self.watcher.version, made
         return {name: Markup(html) for name, html in made.items()}
 
-    def section(self, name: str, said: Mapping[str, Any]) -> str:
-        """One that cannot be made costs itself: a service of another build may not say all of it."""
+    def section(self, name: str, by: str) -> str:
+        """One that cannot be made costs itself: a service of another build may not say all of it, or say it otherwise."""
         try:
-            return self.pages.get_template(f"sections/{name}.html").render(said)
-        except (jinja2.UndefinedError, TypeError) as missing:
-            log.warning("section %s cannot be shown: %s", name, missing)
+            html = self.pages.get_template(f"sections/{name}.html").render(self.said(name, by))
+            self.not_shown.pop(name, None)
+            return html
+        except Exception as missing:  # what is laid out is of another process, and may be of any shape
+            words = repr(missing)[:TEXT_MAX]
+            if self.not_shown.get(name) != words:
+                log.warning("section %s cannot be shown: %s", name, words)
+            self.not_shown[name] = words
             words = "The service, of another build than the board, does not say all of this; restart the board."
             return f"<h2>{name.capitalize()}</h2>\n<p>{words}</p>"
 
-    def said(self, by: str) -> dict[str, Any]:
+    def said(self, name: str, by: str) -> dict[str, Any]:
+        """What a section is made of.  Raises whatever the service's words are no good for."""
         watcher = self.watcher
         status, overview = watcher.status, watcher.overview
-        groups = figures.groups_of(overview, by) if overview is not None else []
-        return {
+        found: dict[str, Any] = {
             "site": self.name,
             "by": by,
             "kinds": figures.KINDS,
             "status": status,
-            "totals": figures.totals_of(overview) if overview is not None else None,
-            "since_s": overview["since_s"] if overview is not None else 0,
-            "groups": groups[: figures.ROWS_SHOWN],
-            "groups_left": len(groups[figures.ROWS_SHOWN :]) + (overview or {}).get("cut", {}).get(by, 0),
-            "stuck": watcher.stuck,
-            "warnings": figures.warnings_of(status) if status is not None else [],
-            "conflicts": watcher.conflicts,
-            "history": watcher.history,
-            "shapes": SHAPES,
-            "events": figures.newest_first(watcher.events, EVENTS_SHOWN),
+            "totals": None,
             "failure": watcher.failure,
             "failed_since_s": watcher.failed_since_s,
             "taken_s": watcher.taken_s,
             "looked_s": watcher.looked_s,
             "now_s": time.time(),
         }
+        if name in ("machines", "funnel", "stuck") and overview is not None:
+            found["totals"] = figures.totals_of(overview)
+        if name == "machines":
+            found["since_s"] = overview["since_s"] if overview is not None else 0
+        elif name == "funnel":
+            groups = figures.groups_of(overview, by) if overview is not None else []
+            left = len(groups[figures.ROWS_SHOWN :]) + (overview or {}).get("cut", {}).get(by, 0)
+            found |= {"groups": groups[: figures.ROWS_SHOWN], "groups_left": left}
+        elif name == "stuck":
+            found |= {"stuck": watcher.stuck, "stuck_seen": watcher.stuck_seen}
+        elif name == "notices":
+            warnings = figures.warnings_of(status) if status is not None else []
+            found |= {"warnings": warnings, "conflicts": watcher.conflicts}
+        elif name == "traffic":
+            found |= {"history": watcher.history, "shapes": SHAPES}
+        elif name == "events":
+            events = figures.newest_first(watcher.events, EVENTS_SHOWN)
+            found |= {"events": events, "events_failure": watcher.events_failure}
+        return found
 
     # --- machines ----------------------------------------------------------------------------------------------------
 

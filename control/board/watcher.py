@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import time
 from collections import deque
@@ -29,11 +30,13 @@ UNWATCHED_S: Final = 5.0  # nobody looks: only the history goes on
 PATIENCE_S: Final = 2.0  # of a page that is loaded
 ANSWER_S: Final = 5.0  # for an answer of the service
 STUCK_SHOWN: Final = 100
+STUCK_A_PAGE: Final = 500
+LOOKING_S: Final = 1.0  # for those that stand longest, of the service's time
 PAGES_MAX: Final = 40  # of the list of those: a page is at most a quarter of a second of looking
 CONFLICTS_SHOWN: Final = 20
 EVENTS_KEPT: Final = 200
 PIECE_BYTES_MAX: Final = 1 << 22
-AT_ONCE: Final = 2  # calls: the service takes two costly ones of a reader
+AT_ONCE: Final = 1  # call of the pages, and one of the figures: the service takes two costly ones of a reader
 WAITING_MAX: Final = 64
 
 
@@ -49,12 +52,15 @@ class Watcher:
         self.status: Mapping[str, Any] | None = None
         self.overview: Mapping[str, Any] | None = None
         self.stuck: list[Mapping[str, Any]] = []
+        self.stuck_seen = 0  # of which those in `stuck` stand longest; 0: of all
         self.conflicts: list[Mapping[str, Any]] = []
         self.events: deque[Mapping[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self.taken_s = 0.0  # since 1970, of the last good status; 0: there was none
         self.looked_s = 0.0  # the same of overview, stuck and conflicts
         self.failure = "the service was not asked yet"
         self.failed_since_s = time.time()
+        self.asked = False  # and had an answer or none
+        self.events_failure = ""
         self.history = History()
         self.version = 0
         self.watchers = 0
@@ -62,7 +68,8 @@ class Watcher:
         self.changed = asyncio.Condition()
         self.turns = asyncio.Semaphore(AT_ONCE)
         self.waiting = 0
-        self.threads = ThreadPoolExecutor(AT_ONCE, "service")
+        self.threads = ThreadPoolExecutor(AT_ONCE, "pages")
+        self.own_thread = ThreadPoolExecutor(1, "figures")
 
     # --- for the pages -----------------------------------------------------------------------------------------------
 
@@ -106,25 +113,32 @@ class Watcher:
         self.waiting += 1
         try:
             async with self.turns:
-                client = ServiceClient(self.path)
-                client.connect_s, client.answer_s = ANSWER_S, ANSWER_S
-                return await asyncio.get_running_loop().run_in_executor(self.threads, ask, client)
+                return await asyncio.get_running_loop().run_in_executor(self.threads, ask, self.client())
         finally:
             self.waiting -= 1
+
+    def client(self) -> ServiceClient:
+        made = ServiceClient(self.path)
+        made.connect_s, made.answer_s = ANSWER_S, ANSWER_S
+        return made
+
+    async def look(self, command: str, arguments: dict[str, Any]) -> Any:
+        """As call(), for the figures, which wait for nobody's page."""
+        client = self.client()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.own_thread, client.call, command, arguments)
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
     async def follow(self) -> None:
-        """For ever."""
+        """For ever: whatever goes wrong in one turn is said, and the next one tries again."""
         while True:
             began = time.monotonic()
             try:
                 await self.ask()
                 self.failure = ""
-            except (CallFailed, Busy) as failed:
-                self.fail(str(failed))
-            except (KeyError, TypeError, ValueError) as odd:
-                self.fail(f"it says what this board does not understand ({odd!r}); is it of another build?")
+            except Exception as failed:  # whatever another build says must not end the turns
+                self.fail(reason_of(failed))
             took_s = time.monotonic() - began
             async with self.changed:
                 self.version += 1
@@ -132,7 +146,8 @@ class Watcher:
             await self.rest(min(max(PACE_S - took_s, REST * took_s), SLOWEST_S))
 
     def fail(self, why: str) -> None:
-        if not self.failure:
+        if not self.failure or not self.asked:
+            self.asked = True
             log.warning("no figures from %s: %s", self.path, why)
             self.failed_since_s = time.time()
         self.failure = why
@@ -147,55 +162,99 @@ class Watcher:
                 await self.wanted.wait()
 
     async def ask(self) -> None:
-        """Raises CallFailed, Busy; then what was known stays."""
-        status = await self.call("status", {})
-        self.history.take(time.monotonic(), status)
-        if self.watchers or self.overview is None:
-            overview = await self.call("overview", {})
-            stuck = await self.find_stuck() if any_stuck(overview) else []
-            conflicts = (status.get("fault_kinds") or {}).get("conflict", 0)
-            found = await self.call("faults", {"kind": "conflict", "limit": CONFLICTS_SHOWN}) if conflicts else {}
-            self.overview, self.stuck, self.conflicts = overview, stuck, found.get("faults", [])
-            self.looked_s = time.time()
+        """What was known of that which is not answered, or not understood, stays.  Raises whatever goes wrong."""
+        status = mapping(await self.look("status", {}), "status")
+        answered_s = time.monotonic()
         if self.failure and self.taken_s:
             log.info("the service at %s answers again", self.path)
+        self.asked = True
         self.status, self.taken_s = status, time.time()
+        if self.watchers or self.overview is None:
+            self.overview = overview = mapping(await self.look("overview", {}), "overview")
+            self.looked_s = time.time()
+            self.stuck = await self.find_stuck() if any_stuck(overview) else []
+            conflicts = (status.get("fault_kinds") or {}).get("conflict", 0)
+            wanted = {"kind": "conflict", "limit": CONFLICTS_SHOWN}
+            self.conflicts = (await self.look("faults", wanted))["faults"] if conflicts else []
+        self.history.take(answered_s, status)
 
     async def find_stuck(self) -> list[Mapping[str, Any]]:
+        """Those that stand longest, of all that are found in LOOKING_S; `stuck_seen` says how many these were, where
+        there are more."""
         found: list[Mapping[str, Any]] = []
-        after = 0
+        after, seen, more = 0, 0, True
+        until_s = time.monotonic() + LOOKING_S
         for _ in range(PAGES_MAX):
-            page = await self.call("hosts", {"progress": "stuck", "after": after, "limit": STUCK_SHOWN})
-            after = page["after"]
-            found += page["hosts"]
-            if len(found) >= STUCK_SHOWN or not page["more"]:
+            page = await self.look("hosts", {"progress": "stuck", "after": after, "limit": STUCK_A_PAGE})
+            after, more = page["after"], page["more"]
+            seen += len(page["hosts"])
+            found = heapq.nsmallest(STUCK_SHOWN, [*found, *page["hosts"]], key=lambda host: host["stage_s"] or 0)
+            if not more or (time.monotonic() > until_s and len(found) >= STUCK_SHOWN):
                 break
-        return sorted(found[:STUCK_SHOWN], key=lambda host: host["stage_s"] or 0)
+        self.stuck_seen = seen if more else 0
+        return found
 
     async def follow_events(self) -> None:
         """For ever; whoever is at the other end goes on from our number."""
+        rest_s = PACE_S
         while True:
-            since = self.events[-1]["number"] if self.events else None
-            with contextlib.suppress(OSError, ValueError, msgpack.UnpackException):  # follow() says who does not answer
-                async for piece in pieces(self.path, "events", {"since": since, "follow": True}):
-                    self.events.extend(piece["events"])
-            await asyncio.sleep(PACE_S)
+            try:
+                await self.take_events()
+                rest_s = PACE_S
+            except Exception as failed:  # as in follow()
+                why = reason_of(failed)
+                if why != self.events_failure and not isinstance(failed, OSError):  # follow() logs who is not there
+                    log.warning("no events from %s: %s", self.path, why)
+                self.events_failure = why
+                rest_s = min(2 * rest_s, SLOWEST_S) if not isinstance(failed, OSError) else PACE_S
+            await asyncio.sleep(rest_s)
+
+    async def take_events(self) -> None:
+        """Until the service ends the stream.  Raises whatever goes wrong."""
+        since = self.events[-1]["number"] if self.events else None
+        reader, writer = await asyncio.open_unix_connection(self.path)
+        try:
+            self.events_failure = ""
+            arguments = {"since": since, "follow": True}
+            writer.write(msgpack.packb({"id": 1, "cmd": "events", "args": arguments, "progress": True}))
+            async for piece in pieces(reader):
+                found = [mapping(event, "an event") for event in piece["events"]]
+                for event in found:
+                    if not isinstance(event["number"], int):
+                        raise TypeError(f"an event's number is {str(event['number'])[:80]!r}")
+                self.events.extend(found)
+        finally:
+            writer.close()
 
 
-async def pieces(path: str, command: str, arguments: dict[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
-    """Of a command that is a stream, until the service ends it.  Raises OSError, ValueError, msgpack's exceptions."""
-    reader, writer = await asyncio.open_unix_connection(path)
-    try:
-        writer.write(msgpack.packb({"id": 1, "cmd": command, "args": arguments, "progress": True}))
-        unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=PIECE_BYTES_MAX)
-        while data := await reader.read(1 << 16):
-            unpacker.feed(data)
-            for reply in unpacker:
-                if not isinstance(reply, dict) or "progress" not in reply:
-                    return
-                yield reply["progress"]
-    finally:
-        writer.close()
+async def pieces(reader: asyncio.StreamReader) -> AsyncIterator[Mapping[str, Any]]:
+    """Of a command that is a stream, until the service ends it.  Raises CallFailed, OSError, ValueError, TypeError,
+    msgpack's exceptions."""
+    unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=PIECE_BYTES_MAX)
+    while data := await reader.read(1 << 16):
+        unpacker.feed(data)
+        for reply in unpacker:
+            if "progress" not in mapping(reply, "events"):
+                if not reply.get("ok"):
+                    raise CallFailed(str(reply.get("error")))
+                return
+            yield mapping(reply["progress"], "events")
+
+
+def mapping(said: Any, what: str) -> Mapping[str, Any]:
+    """Raises TypeError."""
+    if not isinstance(said, Mapping):
+        raise TypeError(f"{what}: found {str(said)[:80]!r}, wanted a map")
+    return said
+
+
+def reason_of(failed: Exception) -> str:
+    """For people: what does not let the board know more."""
+    if isinstance(failed, (CallFailed, Busy)):
+        return str(failed)
+    if isinstance(failed, OSError):
+        return f"the board cannot ask it: {failed.strerror or failed}"
+    return f"it says what this board does not understand ({failed!r:.200}); is it of another build?"
 
 
 def any_stuck(overview: Mapping[str, Any]) -> bool:
