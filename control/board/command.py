@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import pwd
+import resource
 import socket
 import stat
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Final
 
 import uvicorn
 
+from control.board.connections import OPEN_MAX, Doors, Seldom, protocol
 from control.board.gate import Token, host_names, is_loopback
 from control.board.site import Site
 from control.board.watcher import Watcher
@@ -29,7 +31,8 @@ log = logging.getLogger("bootstorm.board")
 BIND: Final = ("127.0.0.1", 9970)
 TOKEN_LEAST: Final = 16  # characters
 TOKEN_BYTES_MAX: Final = 4_096
-CONNECTIONS_MAX: Final = 600
+QUEUE: Final = 128  # connections that the kernel keeps; so many at once may be taken from there
+OWN_DESCRIPTORS: Final = 64
 SHUTDOWN_S: Final = 2
 PR_SET_NO_NEW_PRIVS: Final = 38
 
@@ -50,9 +53,10 @@ def run(config: Config) -> None:
         )
     listener = listen(host, port)
     site = Site(Watcher(str(config.control.socket)), token, board.title or socket.gethostname())
+    open_max = room()
     settings = uvicorn.Config(
         site.app(host_names(bind, board.names)), log_config=None, access_log=False, lifespan="on", loop="asyncio",
-        http="h11", ws="none", server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS_MAX,
+        http=protocol(Doors(open_max)), ws="none", server_header=False, proxy_headers=False, backlog=QUEUE,
         timeout_graceful_shutdown=SHUTDOWN_S, h11_max_incomplete_event_size=16_384,
     )  # fmt: skip
     settings.load()
@@ -60,9 +64,25 @@ def run(config: Config) -> None:
     become(board.user)
     look_at_rights(config)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(Seldom())
     shown = f"[{host}]" if ":" in host else host
     log.info("the board is at http://%s:%d/, of the service at %s", shown, port, config.control.socket)
     uvicorn.Server(settings).run(sockets=[listener])
+
+
+def room() -> int:
+    """How many connections may be open: as many as there are descriptors for, and as asyncio takes from the kernel in
+    one go, so that the board can always ask the service."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_MAX + QUEUE + OWN_DESCRIPTORS
+    if least != resource.RLIM_INFINITY and least < wanted:
+        least = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+        if least < wanted:
+            log.warning("%d descriptors, wanted %d (LimitNOFILE=, ulimit -n); fewer may look at once", least, wanted)
+        return max(least - QUEUE - OWN_DESCRIPTORS, OWN_DESCRIPTORS)
+    return OPEN_MAX
 
 
 def read_token(path: Path) -> str:

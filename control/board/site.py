@@ -11,7 +11,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -19,7 +19,7 @@ from urllib.parse import unquote_plus
 import jinja2
 from markupsafe import Markup
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -46,7 +46,6 @@ WARNINGS_SHOWN: Final = 20
 LOGIN_BYTES_MAX: Final = 4_096
 VIEWERS_MAX: Final = 256  # pages that are kept live
 OLDEST_S: Final = 3.0  # of what a page is loaded with
-SEND_S: Final = 20.0  # for a viewer to take what is new
 RETRY_MS: Final = 2_000
 FILTERS: Final = ("progress", "state", "name", "pool", "rack", "relay", "address")
 SHAPES: Final = {"number": figures.number, "duration": figures.duration}
@@ -132,7 +131,7 @@ class Site:
         return {name: Markup(html) for name, html in made.items()}
 
     def section(self, name: str, by: str) -> str:
-        """One that cannot be made costs itself: a service of another build may not say all of it, or say it otherwise."""
+        """One that cannot be made costs itself: a service of another build may say less, or say it otherwise."""
         try:
             html = self.pages.get_template(f"sections/{name}.html").render(self.said(name, by))
             self.not_shown.pop(name, None)
@@ -217,10 +216,13 @@ class Site:
         if request.method == "GET":
             return self.page("login.html", wrong=False)
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LOGIN_BYTES_MAX:
-                return PlainTextResponse("that is no token\n", 413)
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > LOGIN_BYTES_MAX:
+                    return PlainTextResponse("that is no token\n", 413)
+        except ClientDisconnect:  # it is told to nobody
+            return PlainTextResponse("the token did not come\n", 400)
         word, _, said = body.decode("latin-1").partition("=")
         if word != "token" or not self.token.fits(unquote_plus(said)):
             return self.page("login.html", 403, wrong=True)
@@ -244,7 +246,7 @@ class Site:
 class Live:
     """ASGI: server-sent events, {"now_s", "sections": {name: HTML}} of the sections that have changed.
 
-    A viewer that takes nothing for SEND_S is let go, and comes again by itself if it is still there."""
+    A viewer that takes nothing is let go (connections.py), and comes again by itself if it is still there."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -272,11 +274,10 @@ class Live:
             telling.cancel()
             gone.cancel()
         if telling in done:
-            with contextlib.suppress(TimeoutError):
-                telling.result()
+            telling.result()
 
     async def tell(self, by: str, send: Send) -> None:
-        """Raises TimeoutError."""
+        """For ever."""
         told: dict[str, str] = {}
         head = f"retry: {RETRY_MS}\n\n"
         async for _version in self.site.watcher.versions():
@@ -284,10 +285,7 @@ class Live:
             changed = {name: html for name, html in made.items() if told.get(name) != html}
             told = dict(made)
             said = json.dumps({"now_s": round(time.time(), 1), "sections": changed})
-            async with asyncio.timeout(SEND_S):
-                await send(
-                    {"type": "http.response.body", "body": f"{head}data: {said}\n\n".encode(), "more_body": True}
-                )
+            await send({"type": "http.response.body", "body": f"{head}data: {said}\n\n".encode(), "more_body": True})
             head = ""
 
 

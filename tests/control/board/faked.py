@@ -42,7 +42,8 @@ def overview(**more: Any) -> dict[str, Any]:
 
 def host(number: int, **more: Any) -> dict[str, Any]:
     return {
-        "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}", "role": "host", "name": f"h{number}", "state": "served",
+        "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}", "role": "host", "name": f"h{number}",
+        "state": "served",
         "addresses": ["10.1.0.1"], "progress": "stuck", "stage": "rom-asked", "stage_s": 1000 + number, "requests": 1,
         "reason": "why",
     } | more  # fmt: skip

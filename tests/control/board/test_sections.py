@@ -1,4 +1,4 @@
-"""control/board/site.py: a service of another build, which says less or says it otherwise, costs a section and no page."""
+"""control/board/site.py: a service of another build, which says less or otherwise, costs a section, no page."""
 
 from __future__ import annotations
 
