@@ -6,6 +6,7 @@ that they are there.  Shown are the values of a list of options; one that is not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,6 +17,25 @@ from control.explain.wording import purpose_of
 SHOWN: Final = frozenset(  # options whose values are addresses, times and kinds
     {1, 3, 26, 28, 50, 51, 53, 54, 57, 58, 59, 61, 93, 94}
 )
+
+
+NOT_SHOWN: Final = "(not shown here)"
+# As repr() and control.plan.networks.quote() write a value; one that was cut has no end, and takes more along.
+_VALUE: Final = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|\\?$)|"(?:[^"\\]|\\.)*(?:"|\\?$)""", re.DOTALL)
+_FOUND: Final = re.compile(r"\bfound .*(?=[;,] wanted)|\bfound .*", re.DOTALL)
+_OF_OPTIONS: Final = re.compile(r"\bdhcp\b|\boption\b")
+
+
+def reason(said: Any) -> Any:
+    """A reason, a fault or a warning without what the inventory has as a value: its key is enough to find it.  Behind
+    `found` all goes that may be a value, up to the last `wanted`; of options, whatever is quoted, too."""
+    if not isinstance(said, str):
+        return said
+    if _OF_OPTIONS.search(said):
+        return _VALUE.sub(NOT_SHOWN, _FOUND.sub(f"found {NOT_SHOWN}", said))
+    if (at := said.find("found ")) >= 0:
+        return said[:at] + _VALUE.sub(NOT_SHOWN, said[at:])
+    return said
 
 
 def option_row(option: Mapping[str, Any]) -> dict[str, Any]:

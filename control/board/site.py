@@ -66,6 +66,7 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
+        "reason": discreet.reason,
         "span": figures.span, "duration": figures.duration, "number": figures.number, "stage": figures.stage_words,
         "points": lambda history, word: Markup(history.line(word)),
         "clock": lambda seconds: time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds)) if seconds else "never",

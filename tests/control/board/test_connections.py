@@ -1,4 +1,4 @@
-"""control/board/connections.py in a board's process: who says or reads nothing, or sends nonsense, costs nobody the board."""
+"""control/board/connections.py in a process: who says or reads nothing, or sends nonsense, costs nobody the board."""
 
 from __future__ import annotations
 
