@@ -13,7 +13,6 @@ import logging
 import socket
 import time
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -68,7 +67,17 @@ def host_names(bind: tuple[str, int], names: Iterable[str]) -> HostNames:
 
 
 def is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    """A name such as 127.example is none."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_followed_link(headers: Headers, method: str) -> bool:
+    """Of another site's page, such as a ticket; then the board is a page of its own."""
+    mode, shown_as = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return method == "GET" and mode == "navigate" and shown_as == "document"
 
 
 def name_of(host: str) -> str:
@@ -96,11 +105,13 @@ class Token:
         kind, _, said = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self.fits(said.strip()):
             return True
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return found is not None and hmac.compare_digest(found.value.encode("utf-8", "replace"), self.cookie.encode())
+        return any(hmac.compare_digest(said.encode("utf-8", "replace"), self.cookie.encode()) for said in ours(headers))
+
+
+def ours(headers: Headers) -> list[str]:
+    """Values of the board's cookie.  Cookies are of a host and not of a port: others may be any program's, and odd."""
+    parts = (part.strip().partition("=") for field in headers.getlist("cookie") for part in field.split(";"))
+    return [value for name, _, value in parts if name == COOKIE]
 
 
 class Gate:
@@ -138,7 +149,7 @@ class Gate:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
             return self.refuse(403, "asked for by a page of another site", scope)
-        if headers.get("sec-fetch-site", "none") == "cross-site" and scope["method"] != "GET":
+        if headers.get("sec-fetch-site", "none") == "cross-site" and not is_followed_link(headers, scope["method"]):
             return self.refuse(403, "asked for by a page of another site", scope)
         if scope["method"] not in ("GET", "HEAD") and not (scope["method"] == "POST" and scope["path"] == LOGIN):
             return PlainTextResponse("the board is read only\n", 405, {"allow": "GET, HEAD"})

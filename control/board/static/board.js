@@ -55,20 +55,30 @@ function setOffline(since) {
   place.hidden = since === null;
 }
 
-const source = new EventSource("/live" + location.search);
-source.onmessage = (message) => {
-  const said = JSON.parse(message.data);
-  ahead_s = said.now_s - Date.now() / 1000;
-  lost = null;
-  setOffline(null);
-  for (const [name, html] of Object.entries(said.sections)) waiting.set(name, html);
-  if (!paused) showWaiting();
-  showAges();
-};
-source.onerror = () => {
-  lost ??= new Date();
-  setOffline(lost);
-};
+const RETRY_MS = [2000, 60000]; // at first, at most
+let retry_ms = RETRY_MS[0];
+
+function follow() {
+  const source = new EventSource("/live" + location.search);
+  source.onmessage = (message) => {
+    const said = JSON.parse(message.data);
+    ahead_s = said.now_s - Date.now() / 1000;
+    lost = null;
+    retry_ms = RETRY_MS[0];
+    setOffline(null);
+    for (const [name, html] of Object.entries(said.sections)) waiting.set(name, html);
+    if (!paused) showWaiting();
+    showAges();
+  };
+  source.onerror = () => { // after any status but 200 a browser never tries again by itself
+    source.close();
+    lost ??= new Date();
+    setOffline(lost);
+    setTimeout(follow, retry_ms * (0.5 + Math.random() / 2)); // not all pages at once
+    retry_ms = Math.min(2 * retry_ms, RETRY_MS[1]);
+  };
+}
+follow();
 
 const button = document.getElementById("pause");
 button.hidden = false;

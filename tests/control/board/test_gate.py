@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from control.board.gate import COOKIE, Gate, Token, host_names, name_of
+from control.board.gate import COOKIE, Gate, Token, host_names, is_loopback, name_of
 from control.board.site import Site
 from control.board.watcher import Watcher
 from tests.control.board.asking import HOST, ask
@@ -119,3 +119,25 @@ def test_the_form_gives_the_cookie_to_who_knows_the_token() -> None:
     cookie = right.headers["set-cookie"]
     assert right.status == 303 and SECRET not in cookie and "HttpOnly" in cookie and "SameSite=strict" in cookie
     assert ask(app, "/host/x", cookie=cookie.partition(";")[0]).status == 503, "let in, and there is no service"
+
+
+@pytest.mark.parametrize("other", ['x={"a":1}', "novalue", "name with space=1", "a/b=1", "expires=1", "x=a b"])
+def test_another_program_s_cookie_on_this_host_does_not_lock_out(other: str) -> None:
+    cookie = f"{COOKIE}={Token(SECRET).cookie}"
+    assert ask(gate(SECRET), "/", cookie=f"{other}; {cookie}").status == 200
+    assert ask(gate(SECRET), "/", cookie=f"{cookie}; {other}").status == 200
+    assert ask(gate(SECRET), "/", cookie=other).status == 401
+
+
+def test_what_a_page_of_another_site_loads_gets_403_and_a_link_is_followed() -> None:
+    for mode, shown_as in (("no-cors", "image"), ("navigate", "iframe"), ("cors", "empty")):
+        said = {"sec_fetch_site": "cross-site", "sec_fetch_mode": mode, "sec_fetch_dest": shown_as}
+        assert ask(gate(), "/", **said).status == 403
+    link = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+    assert ask(gate(), "/", **link).status == 200
+    assert ask(gate(), "/login", "POST", **link).status == 403
+
+
+def test_what_is_loopback() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")] == [True] * 4
+    assert [is_loopback(host) for host in ("127.0.0.1.example.com", "127.lan", "0.0.0.0", "")] == [False] * 4
