@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
@@ -28,6 +30,8 @@ BAR_CELLS: Final = 30
 NAME_MAX: Final = 40
 ANSWER_S: Final = 10.0
 FAILED: Final = 1
+REDRAWN_S: Final = 1.0  # while an answer is waited for, so that its age is seen
+ODD: Final = "the service says what this build does not understand; is it of another one?"
 
 
 class Picture:
@@ -51,16 +55,20 @@ class Picture:
             stuck = figures.totals_of(self.overview).progress.get("stuck", 0)
             wanted = {"progress": "stuck", "limit": STUCK_SHOWN}
             self.stuck = self.client.call("hosts", wanted)["hosts"] if stuck else []
+            self.history.take(time.monotonic(), status)
         except CallFailed as failed:
             self.failure = str(failed)
             return
-        self.history.take(time.monotonic(), status)
+        except Exception as odd:  # another build may say anything
+            self.failure = f"{ODD} ({odd!r:.200})"
+            return
         self.status, self.taken_s, self.failure = status, time.time(), ""
 
     def draw(self) -> RenderableType:
         if self.status is None:
             return Text(f"no answer yet: {shown(self.failure)}", style="bold red")
-        return Group(self.headline(), self.machines(), self.groups(), self.stuck_ones(), self.notices())
+        parts = (self.headline, self.machines, self.groups, self.stuck_ones, self.notices)
+        return Group(*(drawn(part) for part in parts))
 
     def headline(self) -> RenderableType:
         assert self.status is not None
@@ -130,6 +138,14 @@ class Picture:
         return Panel(Text("\n".join(shown(words, 200) for words in found)), title="to look at", border_style="yellow")
 
 
+def drawn(part: Callable[[], RenderableType]) -> RenderableType:
+    """One that cannot be drawn costs itself."""
+    try:
+        return part()
+    except Exception as missing:
+        return Text(f"{part.__name__}: {ODD} ({shown(repr(missing), 200)})", style="bold red")
+
+
 def bar(group: figures.Group) -> Text:
     line = Text()
     at = 0.0
@@ -151,8 +167,16 @@ def show_top(client: ServiceClient, by: str, every_s: float, once: bool) -> None
             sys.exit(FAILED)
         console.print(picture.draw())
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and the screen comes back
+    turns = threading.Thread(target=ask_for_ever, args=(picture, every_s), daemon=True)
     with Live(picture.draw(), console=console, screen=True, auto_refresh=False) as live:
+        turns.start()
         while True:
-            time.sleep(every_s)
-            picture.ask()
+            time.sleep(min(every_s, REDRAWN_S))
             live.update(picture.draw(), refresh=True)
+
+
+def ask_for_ever(picture: Picture, every_s: float) -> None:
+    while True:
+        time.sleep(every_s)
+        picture.ask()

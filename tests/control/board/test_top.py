@@ -1,0 +1,78 @@
+"""control/board/top.py: a service of another build or one that hangs, and a screen that comes back."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from control.board.top import Picture
+from control.service_client import ServiceClient
+from tests.control.board.faked import Fake, status
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Fake]:
+    made = Fake(str(tmp_path / "s"))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("field", sorted(status()))
+def test_a_service_of_another_build_costs_a_part(fake: Fake, field: str) -> None:
+    fake.answers["status"] = lambda _: {name: value for name, value in status().items() if name != field}
+    picture = Picture(ServiceClient(fake.path), "rack")
+    picture.ask()
+    with open(os.devnull, "w") as nowhere:
+        console = Console(file=nowhere, record=True)
+        console.print(picture.draw())
+    said = console.export_text()
+    assert ("cards and BMCs" in said) or "does not understand" in said
+
+
+def test_it_grows_old_while_the_service_hangs_and_gives_the_screen_back(fake: Fake) -> None:
+    main, side = pty.openpty()
+    hang, over = threading.Event(), threading.Event()
+
+    def answer(_: Any) -> Any:
+        if hang.is_set():
+            over.wait(60)
+        return status()
+
+    fake.answers["status"] = answer
+    argv = [sys.executable, "-P", "-m", "control", "top", "--socket", fake.path, "--every", "0.5"]
+    env = os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    process = subprocess.Popen(argv, stdin=side, stdout=side, stderr=side, env=env)
+    os.close(side)
+    said = b""
+
+    def until(text: bytes) -> None:
+        nonlocal said
+        deadline = time.monotonic() + 40
+        while text not in said:
+            assert time.monotonic() < deadline, said[-1000:]
+            said += os.read(main, 1 << 16)
+
+    try:
+        until(b"figures 0.")
+        hang.set()
+        until(b"figures 3.")
+        process.send_signal(signal.SIGTERM)
+        until(b"\x1b[?1049l")
+        assert process.wait(20) == 128 + signal.SIGTERM
+        assert b"Traceback" not in said
+    finally:
+        over.set()
+        process.kill()
+        process.wait()
+        os.close(main)
