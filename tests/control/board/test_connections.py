@@ -87,12 +87,12 @@ def test_a_live_page_that_reads_nothing_is_let_go(tmp_path: Path) -> None:
     with faked(tmp_path, lambda fake: fake.answers.update(overview=big)) as (_fake, board, port), ExitStack() as stack:
         until(lambda: b"Serving" in get(port), "no figures")
         before = descriptors(board.process.pid)
-        for _ in range(5):
+        for _ in range(10):
             sock = stack.enter_context(socket.socket())
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.connect(("127.0.0.1", port))
             sock.sendall(f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-        until(lambda: descriptors(board.process.pid) >= before + 5, "they do not come in")
+        until(lambda: descriptors(board.process.pid) >= before + 7, "they do not come in")
         deadline = time.monotonic() + 150  # the kernel takes some megabytes first
         while descriptors(board.process.pid) > before + 2:
             assert time.monotonic() < deadline, "they are kept"
