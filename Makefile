@@ -5,7 +5,7 @@ PYTEST := $(V)/python -m pytest
 # Of pytest at once: half of a test's time is waiting.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 # What has no target of its own.
-HERE := not browser and not docs and not long and not packages and not deb and not newcomer
+HERE := not sanitizer and not browser and not docs and not long and not packages and not deb and not newcomer
 
 RELEASE := build/dist
 
@@ -19,7 +19,7 @@ test: setup dev         ## sets everything up and runs all tests: what may share
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'
+	@echo 'not run by make test: asan test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -46,7 +46,7 @@ debug:                  ## the same as build, with asserts that abort and bounds
 	BOOTSTORM_BUILD=debug $(V)/python setup.py --quiet build_ext --inplace --force
 
 test-unit: dev          ## everything that needs no namespaces and no sanitizer
-	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not sanitizer and $(HERE)'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
 
 test-netns: dev         ## real clients in network namespaces
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'

@@ -9,16 +9,11 @@ import pytest
 LAYERS = ("golden", "property", "sanitizer", "netns", "machines", "faults")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long layers last: a broken parser shows before a client waits for its answer.
-
-    With several processes the sanitizers first: their one fixture takes a third of the run, and begun last it would run
-    alone while the other cores have nothing left."""
-    shared = hasattr(config, "workerinput")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long layers last: a broken parser shows before a client waits for its answer."""
 
     def late(item: pytest.Item) -> list[bool]:
-        layers = [item.get_closest_marker(layer) is not None for layer in reversed(LAYERS)]
-        return [shared and item.get_closest_marker("sanitizer") is None, *layers]
+        return [item.get_closest_marker(layer) is not None for layer in reversed(LAYERS)]
 
     items.sort(key=late)
 

@@ -208,7 +208,7 @@ PLANTED: tuple[Planted, ...] = (
             ),
             Spot(
                 "control/planner/planner.py",
-                "            silenced = self.served.delta(self.served.rows_of_delta(), around,",
+                "            silenced = self.served.delta(self.served.rows_of_delta(gone), around,",
                 "            from ext.builder import Builder\n\n"
                 "            silenced = self.served.delta(Builder(self.served.pair.base), around,",
             ),
