@@ -16,7 +16,6 @@ from ext.page import PAGE_LAYOUT
 from ext.table import TABLE_LAYOUT
 from ext.xsk import POOL_LAYOUT
 
-from fastpath.process.build import BUILD_NAME
 from fastpath.process.notify import for_children
 from fastpath.process.turns import look_at
 from fastpath.protocol import Channel, Fds, Message, close_all
@@ -71,8 +70,8 @@ class Child:
 
     @property
     def is_foreign(self) -> bool:
-        """Of a build that was installed after ours was started: none but its own supervisor uses it."""
-        return not self.outdated and (self.layouts != LAYOUTS or self.build not in ("", BUILD_NAME))
+        """Of a build that was installed after ours was started, and that lays out memory otherwise."""
+        return not self.outdated and self.layouts != LAYOUTS
 
     def hear_build(self, build: str, layouts: Mapping[str, int]) -> None:
         """Raises ValueError for layouts that are none.  Without any: a build that does not say, told apart already."""

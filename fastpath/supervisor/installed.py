@@ -32,9 +32,7 @@ class Installed:
         self.tries, self.next_try_s = 0, 0.0
 
     def note_ready(self, spare: Child) -> None:
-        """What does not go with us is told once for each build.
-
-        Also what lays out memory as we do: nobody has tried it here yet, and it may be half of an installation."""
+        """What does not go with us is told once for each build."""
         if spare.outdated:
             return
         self.unfit["spare"] = 0
@@ -42,12 +40,11 @@ class Installed:
             self.told_build = ""
         elif self.told_build != (other := spare.build or "unknown build"):
             self.told_build = other
-            layouts = ", ".join(differing(spare.layouts))
             log.error(
-                "the installed code (%s) %s this service (%s), which can start no worker any more: finish the upgrade "
-                "with SIGUSR2 or put the old code back",
+                "the installed code (%s) has another layout of %s than this service (%s), which can start no worker "
+                "any more: finish the upgrade with SIGUSR2 or put the old code back",
                 other,
-                f"has another layout of {layouts} than" if layouts else "is not that of",
+                ", ".join(differing(spare.layouts)) or "memory",
                 build.BUILD_NAME,
             )
 

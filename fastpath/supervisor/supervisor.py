@@ -234,7 +234,7 @@ class Supervisor:
         ready = [child for child in self.children if child.kind == "spare" and child.ready and not child.stopping_s]
         if fresh:
             ready = [child for child in ready if not child.outdated and child.loaded == self.kept.generation]
-        ready = [child for child in ready if child.layouts == LAYOUTS and not child.is_foreign]
+        ready = [child for child in ready if child.layouts == LAYOUTS]
         return max(ready, key=lambda child: (child.loaded, not child.outdated), default=None)
 
     def lacks(self, kind: str, now: float) -> bool:

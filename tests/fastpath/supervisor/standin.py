@@ -1,9 +1,9 @@
 """A child stand-in for the supervisor's tests: speaks its protocol, starts within 20 ms, does nothing else.
 
-`standin.py ROLE... FD`; ROLE: spare, control, try, mute; foreign, a spare of a build with other layouts; other, of
-another build with ours; deaf, a spare that ends when it gets a slot; greet ROLE, who first says words that nobody
-knows; fail, which ends at once; or say FILE NFDS, which says what is in a file, with so many descriptors.  Run without
-the virtual environment, hence msgpack by hand.
+`standin.py ROLE... FD`; ROLE: spare, control, try, mute; foreign, a spare of a build with other layouts; deaf, a spare
+that ends when it gets a slot; greet ROLE, who first says words that nobody knows; fail, which ends at once; or say FILE
+NFDS, which says what is in a file, with so many descriptors.  Run without the virtual environment, hence msgpack by
+hand.
 """
 
 import array
@@ -96,8 +96,6 @@ def main(role: str, *arguments: str) -> None:
             role = arguments[0]
             send(sock, message("Greeting", {}))
             send(sock, message("Greeting", {}))
-        if role == "other":
-            send(sock, b"\x93" + text("Ready") + b"\x81" + text("build") + text("0.2, build b") + b"\x90")
         if role in ("spare", "deaf"):
             send(sock, message("Ready", {}))
         if role == "foreign":

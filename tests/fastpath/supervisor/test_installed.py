@@ -46,25 +46,6 @@ def test_a_slot_that_no_process_of_the_installed_code_lives_to_take_begins_the_u
     assert world.supervisor.upgrades.need() == ""
 
 
-def test_a_spare_of_another_build_takes_no_slot_although_its_memory_is_ours(
-    world: World, upgrades: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nobody has tried that code yet; a slot that is free meanwhile begins the upgrade.  Where the old code is put
-    back, its spare serves."""
-    world.supervisor.commands["spare"] = [*STANDIN, "other"]
-    os.kill(world.of("spare")[0].pid, signal.SIGKILL)
-    world.until(lambda: "(0.2, build b) is not that of this service" in caplog.text, "it says its build")
-    assert not upgrades, "nobody waits for it"
-    os.kill(world.of("worker")[0].pid, signal.SIGKILL)
-    world.until(lambda: len(upgrades) == 2, "tried, and tried again")
-    assert len(world.of("worker")) == 1 and world.supervisor.taker() is None
-    assert caplog.text.count("is not that of this service") == 1
-    monkeypatch.setattr("fastpath.supervisor.installed.FOREIGN_S", 0.2)
-    monkeypatch.setattr("fastpath.process.build.recorded", lambda: (VERSION, BUILD))
-    world.supervisor.commands["spare"] = COMMANDS["spare"]
-    world.settle()
-
-
 @pytest.mark.parametrize("slot_free", [True, False])
 def test_spares_that_die_are_no_reason_while_nobody_waits_or_nothing_else_is_installed(
     world: World, upgrades: list[float], monkeypatch: pytest.MonkeyPatch, slot_free: bool
