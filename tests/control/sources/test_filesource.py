@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import time
@@ -557,19 +558,20 @@ def test_many_bad_rows_take_time_in_proportion_and_end(tmp_path: Path, monkeypat
     monkeypatch.setattr(filesource, "BAD_ROWS_NAMED", 100)
 
     def seconds(rows: int) -> float:
-        head = "base,mask\n10.0.0.0,255.0.0.0\n\nname,mac,address,rack\n"
-        text = head + "".join(
-            f"n{n},02:00:00:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x},,r1\n" for n in range(rows)
-        )
+        lines = (f"n{n},02:00:00:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x},,r1\n" for n in range(rows))
+        text = "base,mask\n10.0.0.0,255.0.0.0\n\nname,mac,address,rack\n" + "".join(lines)
         source = source_of(write(tmp_path, text, "hosts.csv"))
+        gc.freeze()  # what other tests left is no part of it
         started = time.process_time()
         made = compiled(source).assemble(None, set())
+        took = time.process_time() - started
+        gc.unfreeze()
         assert ": rack 'r1' with ru None; wanted both" in made.faults["n7"][0] and len(made.faults) == 101
         assert len(made.faults["hosts.csv"]) == 101 and made.faults["hosts.csv"][-1] == f"... and {rows - 200} more"
-        return time.process_time() - started
+        return took
 
-    seconds(1_000)
-    assert seconds(20_000) < 20 * seconds(4_000)
+    few = min(seconds(1_000) for _ in range(3))
+    assert seconds(10_000) < 40 * few, "10 times in proportion; 100 times where each row meets each"
 
 
 def test_reasons_that_come_by_several_ways_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
