@@ -9,6 +9,9 @@ HERE := not sanitizer and not browser and not docs and not long and not packages
 
 RELEASE := build/dist
 
+# Images of containers set it: each process of each test would compile all of its modules again, pytest its tests too.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:                   ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 

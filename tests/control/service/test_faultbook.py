@@ -61,6 +61,12 @@ def book_at(seconds: list[float]) -> FaultBook:
     return FaultBook(lambda: seconds.pop(0))
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page ends where its piece of time does, which beside other tests may be after any fault."""
+    monkeypatch.setattr(faultbook, "SCAN_S", 60.0)
+
+
 # --- the book --------------------------------------------------------------------------------------------------------
 
 
