@@ -22,7 +22,7 @@ test: setup dev         ## sets everything up and runs all tests: what may share
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: asan test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'
+	@echo 'not run by make test: asan test-long test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -50,6 +50,9 @@ debug:                  ## the same as build, with asserts that abort and bounds
 
 test-unit: dev          ## everything that needs no namespaces and no sanitizer
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
+
+test-long: dev          ## every case of which make test runs some: each request at which a registrar dies, each call that fails
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'long and not netns and not faults'
 
 test-netns: dev         ## real clients in network namespaces
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
@@ -190,4 +193,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz sim bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean test-deb deb test-newcomer
+.PHONY: help demo test setup packages build dev debug test-unit test-netns test-long test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz sim bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean test-deb deb test-newcomer

@@ -10,10 +10,14 @@ LAYERS = ("golden", "property", "sanitizer", "netns", "machines", "faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long layers last: a broken parser shows before a client waits for its answer."""
+    """Long layers last: a broken parser shows before a client waits for its answer.
+
+    Those that wait are the first of all: nothing else would be left to do beside them."""
 
     def late(item: pytest.Item) -> list[bool]:
-        return [item.get_closest_marker(layer) is not None for layer in reversed(LAYERS)]
+        return [item.get_closest_marker(layer) is not None for layer in reversed(LAYERS)] + [
+            item.get_closest_marker("waits") is None
+        ]
 
     items.sort(key=late)
 

@@ -85,6 +85,7 @@ def used(folder: Path) -> int:
     return int((folder / ("memory.usage_in_bytes" if folder.parent == MEMORY else "memory.current")).read_text())
 
 
+@pytest.mark.waits
 def test_a_refresh_that_takes_all_memory_costs_the_planner_alone(tmp_path: Path, group: Path) -> None:
     path = tmp_path / "hosts.csv"
     with serving(tmp_path, write_inventory(tmp_path), max_shrink=1) as running:

@@ -152,6 +152,7 @@ def test_what_others_say_is_escaped_and_cut(tmp_path: Path) -> None:
     assert len(page) < 60_000
 
 
+@pytest.mark.waits
 def test_the_board_beside_a_service(tmp_path: Path) -> None:
     """One service and one board for all of this, since their start is what takes long."""
     with boarded(tmp_path) as (running, board):

@@ -40,6 +40,7 @@ def ended(sock: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("text", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "])
+@pytest.mark.waits
 def test_connections_that_say_nothing_cost_nobody_the_board(tmp_path: Path, text: bytes) -> None:
     with faked(tmp_path) as (_fake, board, port), silent(port, 610, text) as socks:
         assert b" 200 " in get(port)[:20], "those who wait make room"
@@ -47,6 +48,7 @@ def test_connections_that_say_nothing_cost_nobody_the_board(tmp_path: Path, text
         assert len(board.lines) < 20, board.lines
 
 
+@pytest.mark.waits
 def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     text = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nx"
     with faked(tmp_path) as (_fake, board, port), silent(port, 1, text) as (sock,):
@@ -76,6 +78,7 @@ def test_more_connections_than_descriptors(tmp_path: Path) -> None:
         assert len(board.lines) < 20, board.lines[:20]
 
 
+@pytest.mark.waits
 def test_a_live_page_that_reads_nothing_is_let_go(tmp_path: Path) -> None:
     turn = [0]
 

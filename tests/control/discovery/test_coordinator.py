@@ -308,6 +308,7 @@ def test_forged_requests_take_no_machine_s_place(site: Inventory, tmp_path: Path
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.waits
 def test_a_registrar_that_is_killed_at_each_request_in_turn(
     site: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +406,7 @@ def get_factory(name):
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.waits
 def test_a_site_s_own_factories(site: Inventory, tmp_path: Path) -> None:
     """One that raises, hangs, exits, does nothing or is None is that machine's reason; the others go on."""
     dc = get_by_name("dc")
@@ -462,6 +464,7 @@ def test_a_registrar_without_progress_is_replaced(
     at_the_desk(configured(tmp_path, site.url), scenario)
 
 
+@pytest.mark.waits
 def test_a_slow_inventory_does_not_end_a_registrar_that_gets_on(
     site: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def cpu_s(pid: int) -> float:
 
 
 @pytest.mark.timeout(1500)
+@pytest.mark.long
 def test_racks_of_new_servers(tmp_path: Path) -> None:
     with inventory_process(tmp_path) as (url, pid):
         connect(url)

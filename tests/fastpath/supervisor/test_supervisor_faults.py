@@ -36,7 +36,7 @@ from tests.fastpath.supervisor.world import (
     settled_world,
 )
 
-ROUNDS = 10  # the nth call fails, n up to this
+ROUNDS = (4, pytest.param(10, marks=pytest.mark.long))  # the nth call fails, n up to this
 # call -> (where it is looked up, its name, how it may fail)
 CALLS: dict[str, tuple[Any, str, tuple[int, ...]]] = {
     "posix_spawn": (os, "posix_spawn", (errno.EAGAIN, errno.ENOENT, errno.ENOMEM, errno.EACCES)),
@@ -105,8 +105,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         yield made
 
 
+@pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("name", CALLS)
-def test_the_nth_call_fails(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nth_call_fails(world: World, name: str, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each round, another call of it fails, in each way in turn; everybody is back afterwards and nothing is left."""
     faults, errnos = Faults(monkeypatch), CALLS[name][2]
     world.stir()
@@ -115,7 +116,7 @@ def test_the_nth_call_fails(world: World, name: str, monkeypatch: pytest.MonkeyP
     fds, others = open_fds(), own_children() - {child.pid for child in world.supervisor.children}
     faults.watch(name)
     fired = 0
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, rounds + 1):
         faults.arm(lambda call, number=number: call == number, errnos[number % len(errnos)])  # type: ignore[misc]
         hung = world.stir()
         world.until(lambda: not world.settled(), "something happens")

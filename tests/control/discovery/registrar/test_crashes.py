@@ -72,7 +72,7 @@ def taken_up(moment: Moment, *, in_one: bool, dies_at: int | None = None, again:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.long) for part in range(1, PARTS))])
 @pytest.mark.parametrize("in_one", [True, False], ids=["embedded-inventory", "as-with-the-original"])
 def test_death_after_each_request_in_turn(made_site: Path, memory: Path, in_one: bool, part: int) -> None:
     deaths, wanted = moments(made_site, memory, in_one)
