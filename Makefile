@@ -19,7 +19,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 	$(V)/python -m bench.demo
 
 test: setup dev         ## sets everything up and runs all tests: what may share the machine at once, then the rest
-	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and $(HERE)'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not alone and $(HERE)'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
 	@echo 'not run by make test: asan test-long test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'

@@ -220,7 +220,6 @@ def test_a_control_that_dies_is_not_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.alone
 @pytest.mark.usefixtures("_may")
-@pytest.mark.waits
 def test_an_upgrade_is_not_noticed(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts.csv"
     hosts.write_text(content(1))

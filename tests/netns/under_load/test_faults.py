@@ -172,8 +172,9 @@ def upgrade(running: RunningSite, client: Host, turns: int) -> None:
     account(figures)
 
 
-def test_upgrades_in_place_lose_nothing(site: tuple[RunningSite, Host]) -> None:
-    upgrade(*site, TURNS)
+@pytest.mark.parametrize("turns", [3, pytest.param(TURNS, marks=pytest.mark.long)])
+def test_upgrades_in_place_lose_nothing(site: tuple[RunningSite, Host], turns: int) -> None:
+    upgrade(*site, turns)
     refresh_works(site[0])
 
 

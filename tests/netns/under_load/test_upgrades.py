@@ -108,7 +108,7 @@ def account(figures: dict[str, Any], wait_ms: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[] if kind == "all" else [pytest.mark.long]) for kind in WAIT_MS]
+    "kind", [pytest.param(kind, marks=[] if kind == "messages" else [pytest.mark.long]) for kind in WAIT_MS]
 )
 def test_there_and_back_under_load(site: Site, kind: str) -> None:
     """The status names the build each time; what was counted goes on; a refresh reaches every worker."""
