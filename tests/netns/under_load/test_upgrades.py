@@ -24,6 +24,7 @@ HOSTS, RATE, TURNS = 500, 5000, 2
 SERVER, RELAY, NETWORK = "10.89.0.1", "10.89.0.2", "10.89.0.0/255.255.0.0/10.89.0.1"
 FIRST_ADDRESS = "10.89.1.0"
 STEP_S = 60.0
+# Another layout ("all") takes minutes to compile: make test-faults.
 WAIT_MS = {"same": 300.0, "messages": 300.0, "all": 500.0}  # on a quiet machine
 FROM = os.environ.get("BOOTSTORM_FROM", "")
 BUSY = float(os.environ.get("BOOTSTORM_BUSY", "1"))  # `make test`: waits may be so many times as long
@@ -155,6 +156,7 @@ def test_from_another_commit_and_back(tmp_path: Path) -> None:
         assert old.running.ctl("refresh", "--wait")["hosts"] == HOSTS
 
 
+@pytest.mark.long
 def test_workers_that_die_before_the_exec_hold_up_nobody(site: Site) -> None:
     """Layouts differ: their slots wait for the new control's table, which must not wait for them.
 
@@ -197,6 +199,7 @@ def answering(site: Site) -> list[int]:
     return [worker["slot"] for worker in workers if worker["pid"] and worker["generation"]]
 
 
+@pytest.mark.long
 def test_pools_of_another_layout_give_way_to_sockets(tmp_path: Path) -> None:
     """Under load; the program is off the interface, log and status say why."""
     if reason := Lab.available():
