@@ -78,7 +78,8 @@ def attempt(watched: Watched, fault: Fault) -> Trial:
     try:
         fault.run(watched)
     except NotRecovered as late:
-        failure = str(late)
+        first = late.__context__  # what healing then met follows from it
+        failure = f"{first}; and then {late}" if isinstance(first, NotRecovered) else str(late)
     except (OSError, RuntimeError) as error:
         failure = f"{type(error).__name__}: {error}"
     time.sleep(TURN_S)  # requests of now may be answered late for what happened before
