@@ -58,8 +58,9 @@ from control.service.served_table import NotAdopted, ServedTable
 from control.service.watch import follow, watched_path
 from fastpath.process.build import BUILD, VERSION
 from fastpath.process.logs import configure_logging, journal_missed, leave, lines_lost
+from fastpath.process.loop_turns import show_turns
 from fastpath.process.slot_words import SlotWords
-from fastpath.process.turns import Turns, show_turns
+from fastpath.process.turns import Turns
 from fastpath.protocol import (
     Accepted,
     Begin,
@@ -81,8 +82,7 @@ log = logging.getLogger("bootstorm.control")
 
 GC_THRESHOLDS = 5_000, 4, 250
 SWITCH_INTERVAL_S = 0.0005  # the journal's thread encodes a burst; Python's 5 ms are paid at each step of an answer
-CONFIG_REFUSED_SHOWN = 20
-FAULTS_SHOWN = 20
+CONFIG_REFUSED_SHOWN, FAULTS_SHOWN = 20, 20
 DIFF_ROWS_MAX = 1_000  # in one answer; the client asks for the rest
 
 

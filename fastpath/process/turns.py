@@ -7,7 +7,6 @@ word of 64 bits for each of KINDS, in this order) is the same in every build; ki
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import mmap
 import os
@@ -15,7 +14,6 @@ import time
 
 KINDS = ("control", "traps", "observer")  # the workers show theirs in their pages
 BYTES = 4096
-SHOW_S = 0.25
 _MFD_ALLOW_SEALING, _F_ADD_SEALS = 0x0002, 1033
 _SEALS = 0x0002 | 0x0004  # F_SEAL_SHRINK, F_SEAL_GROW: who has it cannot cut the memory off under its reader
 
@@ -58,10 +56,3 @@ def look_at(pid: int) -> tuple[str, int] | None:
         return fields[0], (int(fields[11]) + int(fields[12])) * 10_000_000
     except (OSError, IndexError, ValueError):
         return None
-
-
-async def show_turns(turns: Turns | None, kind: str) -> None:
-    """A task for an asyncio loop: as long as it turns, this says so.  None: whoever started us did not ask."""
-    while turns is not None:
-        turns.show(kind)
-        await asyncio.sleep(SHOW_S)

@@ -10,7 +10,6 @@ import ctypes
 import enum
 import errno
 import os
-import platform
 import socket
 import struct
 from collections.abc import Iterable
@@ -228,9 +227,9 @@ def _encode(at: int, line: Instruction, labels: dict[str, int]) -> bytes:
 
 def call_bpf(command: int, attributes: bytes, what: str) -> tuple[int, bytes]:
     """(result, attributes as the kernel left them).  Raises BpfFailed."""
-    number = _SYSCALL.get(platform.machine())
+    number = _SYSCALL.get(os.uname().machine)
     if number is None:
-        raise BpfFailed(0, f"{what}: the number of bpf(2) on {platform.machine()} is not known to us")
+        raise BpfFailed(0, f"{what}: the number of bpf(2) on {os.uname().machine} is not known to us")
     buffer = ctypes.create_string_buffer(attributes.ljust(_ATTR_BYTES, b"\0"), _ATTR_BYTES)
     result = _libc.syscall(number, command, buffer, _ATTR_BYTES)
     if result < 0:

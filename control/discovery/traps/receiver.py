@@ -26,8 +26,9 @@ from control.discovery.traps.queue import DROPS, Datagram, TrapQueue
 from control.discovery.traps.reader import Reading, TrapReader
 from control.discovery.trapseen import BATCH_ROWS_MAX, KINDS, Batch, TrapSeen
 from fastpath.process.logs import configure_logging, leave
+from fastpath.process.loop_turns import show_turns
 from fastpath.process.oom import BEFORE_WORKERS, offer
-from fastpath.process.turns import Turns, show_turns
+from fastpath.process.turns import Turns
 from fastpath.protocol import Accepted, Channel, ChannelClosed, Fds, Listen, Stop, close_all
 
 log = logging.getLogger("bootstorm.traps")

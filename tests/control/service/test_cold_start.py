@@ -21,3 +21,10 @@ def test_a_start_loads_nothing_for_what_no_manager_has_handed_back() -> None:
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
     loaded = set(done.stdout.split())
     assert "fastpath.supervisor.manager" in loaded and "fastpath.supervisor.handed_back" not in loaded
+
+
+def test_who_answers_starts_without_what_only_control_needs() -> None:
+    """A restart of the supervisor is what nobody is answered in: asyncio was a quarter of its imports."""
+    code = "import fastpath.supervisor.serving, fastpath.worker, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not {"asyncio", "ssl", "platform", "requests", "yaml"} & set(done.stdout.split())
