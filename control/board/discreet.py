@@ -24,6 +24,9 @@ NOT_SHOWN: Final = "(not shown here)"
 _VALUE: Final = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|\\?$)|"(?:[^"\\]|\\.)*(?:"|\\?$)""", re.DOTALL)
 _FOUND: Final = re.compile(r"\bfound .*(?=[;,] wanted)|\bfound .*", re.DOTALL)
 _OF_OPTIONS: Final = re.compile(r"\bdhcp\b|\boption\b")
+# Of a boot loop (control/service/machines/identities.py: loop_words): file and server, up to what is to be looked at.
+_LOOK_AT: Final = r"; (?:does (?:that server|it get the file)|its firmware is given) .*(?:\?|to its script)$"
+_GIVEN: Final = re.compile(rf"\bgiven the boot file (?:.*(?={_LOOK_AT})|.*)", re.DOTALL)
 
 
 def reason(said: Any) -> Any:
@@ -31,6 +34,7 @@ def reason(said: Any) -> Any:
     `found` all goes that may be a value, up to the last `wanted`; of options, whatever is quoted, too."""
     if not isinstance(said, str):
         return said
+    said = _GIVEN.sub(f"given the boot file {NOT_SHOWN}", said)
     if _OF_OPTIONS.search(said):
         return _VALUE.sub(NOT_SHOWN, _FOUND.sub(f"found {NOT_SHOWN}", said))
     if (at := said.find("found ")) >= 0:

@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from control.board import figures
+from control.board import discreet, figures
 from control.service_client import CallFailed, ServiceClient
 from fastpath.process.escape import shown
 
@@ -76,7 +76,7 @@ class Picture:
         if self.failure:
             words = Text(f"NO ANSWER for {figures.span(now_s - self.taken_s)}: {shown(self.failure)}", style="bold red")
         elif not health["ready"]:
-            words = Text(f"NOT READY: {shown(health['reason'])}", style="bold red")
+            words = Text(f"NOT READY: {shown(discreet.reason(health['reason']))}", style="bold red")
         else:
             words = Text("{answering} of {workers} workers answer".format(**health), style="green")
         rates = f"{figures.number(self.history.now('requests_s'))} requests/s, "
@@ -125,7 +125,7 @@ class Picture:
             since = figures.span(time.time() - host["stage_s"]) if host["stage_s"] else ""
             who, why = (
                 Text(shown(host["name"] or host["mac"], NAME_MAX), style="bold"),
-                Text(shown(host["reason"], 200)),
+                Text(shown(discreet.reason(host["reason"]), 200)),
             )
             table.add_row(who, figures.stage_words(host["stage"]), since, why)
         return table
@@ -135,7 +135,11 @@ class Picture:
         found = figures.warnings_of(self.status)
         if not found:
             return Text("")
-        return Panel(Text("\n".join(shown(words, 200) for words in found)), title="to look at", border_style="yellow")
+        return Panel(
+            Text("\n".join(shown(discreet.reason(words), 200) for words in found)),
+            title="to look at",
+            border_style="yellow",
+        )
 
 
 def drawn(part: Callable[[], RenderableType]) -> RenderableType:

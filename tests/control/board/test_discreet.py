@@ -14,6 +14,7 @@ from control.board.watcher import Watcher
 from control.options.table import NO_SPACE, Kind, Option
 from control.options.values import OptionRejected
 from control.plan.networks import quote
+from control.service.machines.identities import Loop, loop_words
 from tests.control.board.asking import ask
 from tests.control.board.faked import host, overview, status
 
@@ -43,6 +44,21 @@ def test_no_value_is_in_a_reason(value: str) -> None:
             continue  # a reason that is cut within it has nothing that tells it from the true one
         cut = said[: said.index("hunter2") + 8]
         assert "hunter2" not in reason(cut), cut
+
+
+@pytest.mark.parametrize("cut", [None, 170])
+@pytest.mark.parametrize(
+    "value", [b"/secret-4711.0", b"http://s/secret-4711; does it; its own 4711", b"a 'secret-4711 from"]
+)
+@pytest.mark.parametrize("client", ["BIOS_PXE", "IPXE", "HTTP_BOOT"])
+def test_the_file_of_a_boot_loop_is_not_shown(client: str, value: bytes, cut: int | None) -> None:
+    template = {"options": bytes((66, 4)) + b"4711", "file": value, "siaddr": 0}
+    leases = [{"address": 1, "prefix": 24, "template": template}]
+    said = loop_words(Loop("02:00:00:00:00:01", "host", client, 8), {"leases": leases}, (0, 1))
+    assert "4711" in said
+    found = reason(said[:cut])
+    assert "4711" not in found and "was given the boot file (not shown here)" in found
+    assert cut is not None or found.endswith("?") or "set dhcp tftp_filename" in found
 
 
 def test_what_it_names_stays() -> None:

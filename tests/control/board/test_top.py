@@ -18,7 +18,7 @@ from rich.console import Console
 
 from control.board.top import Picture
 from control.service_client import ServiceClient
-from tests.control.board.faked import Fake, status
+from tests.control.board.faked import Fake, host, overview, status
 
 
 @pytest.fixture
@@ -28,16 +28,33 @@ def fake(tmp_path: Path) -> Iterator[Fake]:
     made.close()
 
 
-@pytest.mark.parametrize("field", sorted(status()))
-def test_a_service_of_another_build_costs_a_part(fake: Fake, field: str) -> None:
-    fake.answers["status"] = lambda _: {name: value for name, value in status().items() if name != field}
+def drawn(fake: Fake) -> str:
     picture = Picture(ServiceClient(fake.path), "rack")
     picture.ask()
     with open(os.devnull, "w") as nowhere:
-        console = Console(file=nowhere, record=True)
+        console = Console(file=nowhere, record=True, width=200)
         console.print(picture.draw())
-    said = console.export_text()
+    return console.export_text()
+
+
+@pytest.mark.parametrize("field", sorted(status()))
+def test_a_service_of_another_build_costs_a_part(fake: Fake, field: str) -> None:
+    fake.answers["status"] = lambda _: {name: value for name, value in status().items() if name != field}
+    said = drawn(fake)
     assert ("cards and BMCs" in said) or "does not understand" in said
+
+
+def test_what_stands_in_options_is_not_on_it(fake: Fake) -> None:
+    said = "dhcp option vendor (43): found 'hunter2'; wanted octets"
+    health = {"ready": False, "reason": said, "answering": 1, "workers": 1}
+    stuck = {"served": {"stuck": 1}}
+    fake.answers |= {
+        "status": lambda _: status(doubts=[said], inventory_reason=said, health=health),
+        "overview": lambda _: overview(totals={"states": stuck, "stages": {}}),
+        "hosts": lambda _: {"hosts": [host(1, reason=said)]},
+    }
+    found = drawn(fake)
+    assert "hunter2" not in found and found.count("not shown here") == 5, found
 
 
 def test_it_grows_old_while_the_service_hangs_and_gives_the_screen_back(fake: Fake) -> None:
