@@ -156,6 +156,7 @@ class Site:
             "status": status,
             "totals": None,
             "failure": watcher.failure,
+            "looked_failure": watcher.looked_failure,
             "failed_since_s": watcher.failed_since_s,
             "taken_s": watcher.taken_s,
             "looked_s": watcher.looked_s,

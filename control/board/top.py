@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from control.board import discreet, figures
-from control.service_client import CallFailed, ServiceClient
+from control.service_client import CallFailed, ServiceClient, Unreachable
 from fastpath.process.escape import shown
 
 STYLES: Final = {
@@ -45,16 +45,13 @@ class Picture:
         self.overview: Mapping[str, Any] = {}
         self.stuck: list[Mapping[str, Any]] = []
         self.taken_s = 0.0
-        self.failure = ""
+        self.failure = self.looked_failure = ""
 
     def ask(self) -> None:
         """What was known stays where there is no answer; `failure` says why."""
         try:
             status = self.client.call("status", {})
-            self.overview = self.client.call("overview", {})
-            stuck = figures.totals_of(self.overview).progress.get("stuck", 0)
-            wanted = {"progress": "stuck", "limit": STUCK_SHOWN}
-            self.stuck = self.client.call("hosts", wanted)["hosts"] if stuck else []
+            self.look_further()
             self.history.take(time.monotonic(), status)
         except CallFailed as failed:
             self.failure = str(failed)
@@ -64,10 +61,24 @@ class Picture:
             return
         self.status, self.taken_s, self.failure = status, time.time(), ""
 
+    def look_further(self) -> None:
+        """A refusal, as of a service without a boot ledger, costs what is asked for here."""
+        try:
+            self.overview = self.client.call("overview", {})
+            stuck = figures.totals_of(self.overview).progress.get("stuck", 0)
+            wanted = {"progress": "stuck", "limit": STUCK_SHOWN}
+            self.stuck = self.client.call("hosts", wanted)["hosts"] if stuck else []
+            self.looked_failure = ""
+        except Unreachable:
+            raise
+        except CallFailed as refused:
+            self.looked_failure = str(refused)
+
     def draw(self) -> RenderableType:
         if self.status is None:
             return Text(f"no answer yet: {shown(self.failure)}", style="bold red")
-        parts = (self.headline, self.machines, self.groups, self.stuck_ones, self.notices)
+        machines = (self.machines, self.groups, self.stuck_ones) if self.overview else ()
+        parts = (self.headline, *machines, self.notices)
         return Group(*(drawn(part) for part in parts))
 
     def headline(self) -> RenderableType:
@@ -84,6 +95,8 @@ class Picture:
         rates += f"wait p99 {figures.duration(self.history.now('wait_s'))}, "
         rates += f"{figures.number(self.history.now('queue_bytes'))} bytes queued"
         age = f"generation {self.status['generation']}, figures {figures.span(now_s - self.taken_s)} old"
+        if self.looked_failure:
+            words.append(f"\nHow far machines are it does not say: {shown(self.looked_failure)}", style="bold red")
         return Group(words, Text(rates), Text(age, style="bright_black"))
 
     def machines(self) -> RenderableType:
@@ -92,6 +105,9 @@ class Picture:
         for word, words in figures.PROGRESS.items():
             many = totals.progress.get(word, 0)
             line.append(f"  {many:,} {words}", style=STYLES[word] if many else "bright_black")
+        if since_s := self.overview.get("since_s"):
+            since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(since_s))
+            line.append(f"; nothing is known of what was before {since}", style="bright_black")
         table = Table(box=None, pad_edge=False)
         for title in ("who asks", *figures.STEPS.values()):
             table.add_column(title, justify="left" if title == "who asks" else "right")

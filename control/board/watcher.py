@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgpack
 
 from control.board.figures import History
-from control.service_client import CallFailed, ServiceClient
+from control.service_client import CallFailed, ServiceClient, Unreachable
 
 log = logging.getLogger("bootstorm.board")
 
@@ -61,6 +61,7 @@ class Watcher:
         self.failed_since_s = time.time()
         self.asked = False  # and had an answer or none
         self.events_failure = ""
+        self.looked_failure = ""  # why overview, stuck or conflicts are refused by a service that answers
         self.history = History()
         self.version = 0
         self.watchers = 0
@@ -107,13 +108,21 @@ class Watcher:
         return await self.run(lambda client: client.call(command, arguments))
 
     async def run(self, ask: Any) -> Any:
-        """ask(client), beside the loop; several calls of one question count as one.  Raises CallFailed, Busy."""
+        """ask(client), beside the loop, no later than ANSWER_S from now; several calls of one question count as one.
+        Raises CallFailed, Busy."""
         if self.waiting >= WAITING_MAX:
             raise Busy(f"{self.waiting} questions wait for the service already; try again in a moment")
         self.waiting += 1
         try:
-            async with self.turns:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await self.turns.acquire()
+            except TimeoutError as late:
+                raise Busy(f"the service lets others wait for {ANSWER_S:g} s already; try again in a moment") from late
+            try:
                 return await asyncio.get_running_loop().run_in_executor(self.threads, ask, self.client())
+            finally:
+                self.turns.release()
         finally:
             self.waiting -= 1
 
@@ -170,13 +179,26 @@ class Watcher:
         self.asked = True
         self.status, self.taken_s = status, time.time()
         if self.watchers or self.overview is None:
-            self.overview = overview = mapping(await self.look("overview", {}), "overview")
-            self.looked_s = time.time()
+            await self.look_further(status)
+        self.history.take(answered_s, status)
+
+    async def look_further(self, status: Mapping[str, Any]) -> None:
+        """A refusal, as of a service without a boot ledger, costs what is asked for here.  Raises whatever else goes
+        wrong."""
+        try:
+            overview = mapping(await self.look("overview", {}), "overview")
+            self.overview, self.looked_s = overview, time.time()
             self.stuck = await self.find_stuck() if any_stuck(overview) else []
             conflicts = (status.get("fault_kinds") or {}).get("conflict", 0)
             wanted = {"kind": "conflict", "limit": CONFLICTS_SHOWN}
             self.conflicts = (await self.look("faults", wanted))["faults"] if conflicts else []
-        self.history.take(answered_s, status)
+            self.looked_failure = ""
+        except Unreachable:
+            raise
+        except CallFailed as refused:
+            if self.looked_failure != str(refused):
+                log.warning("no machines from %s: %s", self.path, refused)
+            self.looked_failure = str(refused)
 
     async def find_stuck(self) -> list[Mapping[str, Any]]:
         """Those that stand longest, of all that are found in LOOKING_S; `stuck_seen` says how many these were, where

@@ -44,6 +44,23 @@ def test_a_service_of_another_build_costs_a_part(fake: Fake, field: str) -> None
     assert ("cards and BMCs" in said) or "does not understand" in said
 
 
+def test_a_service_without_a_ledger_costs_the_machines_alone(fake: Fake) -> None:
+    def refused(_: Any) -> Any:
+        raise RuntimeError("there is no boot ledger")
+
+    picture, lines = Picture(ServiceClient(fake.path), "rack"), []
+    for change in ({"overview": refused}, {"overview": lambda _: overview(since_s=1_700_000_000)}):
+        fake.answers |= change
+        picture.ask()
+        assert not picture.failure and len(picture.history.samples) == len(lines) + 1
+        with open(os.devnull, "w") as nowhere:
+            console = Console(file=nowhere, record=True, width=200)
+            console.print(picture.draw())
+        lines.append(console.export_text())
+    assert "1 of 1 workers answer" in lines[0] and "it does not say: there is no boot ledger" in lines[0]
+    assert "no boot ledger" not in lines[1] and "nothing is known of what was before 2023-11-14" in lines[1]
+
+
 def test_what_stands_in_options_is_not_on_it(fake: Fake) -> None:
     said = "dhcp option vendor (43): found 'hunter2'; wanted octets"
     health = {"ready": False, "reason": said, "answering": 1, "workers": 1}

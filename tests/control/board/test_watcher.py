@@ -16,7 +16,7 @@ import pytest
 
 from control import service_client
 from control.board import watcher as watcher_module
-from control.board.watcher import Watcher
+from control.board.watcher import Busy, Watcher
 from tests.control.board.faked import Fake, host, overview, status
 
 ODD = {
@@ -143,3 +143,38 @@ def test_the_stuck_ones_that_are_shown_stand_longest(
     longest = sorted(every[: seen or None], key=lambda each: each["stage_s"])[:100]
     assert [each["name"] for each in found] == [each["name"] for each in longest]
     assert watcher.stuck_seen == seen
+
+
+def test_a_service_without_a_ledger_costs_the_machines_alone(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
+    before = dict(fake.answers)
+
+    def refused(_: Any) -> Any:
+        raise RuntimeError("there is no boot ledger")
+
+    fake.answers |= {"overview": refused, "hosts": refused}
+    watcher = Watcher(fake.path)
+
+    async def there_and_back() -> None:
+        await reached(watcher, lambda: len(watcher.history.samples) > 3)
+        assert not watcher.failure and watcher.looked_failure == "there is no boot ledger" and watcher.overview is None
+        fake.answers |= before
+        await reached(watcher, lambda: watcher.overview is not None and not watcher.looked_failure)
+
+    asyncio.run(there_and_back())
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no machines from {fake.path}: there is no boot ledger"
+    ]
+
+
+def test_a_page_does_not_wait_for_ever_behind_others(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher_module, "ANSWER_S", 0.05)
+    watcher = Watcher(fake.path)
+
+    async def behind() -> None:
+        await watcher.turns.acquire()
+        with pytest.raises(Busy, match="try again"):
+            await asyncio.wait_for(watcher.call("status", {}), 20)
+        watcher.turns.release()
+        assert watcher.waiting == 0 and await watcher.call("status", {}), "and nobody's turn is lost"
+
+    asyncio.run(behind())
