@@ -80,6 +80,14 @@ def is_followed_link(headers: Headers, method: str) -> bool:
     return method == "GET" and mode == "navigate" and shown_as == "document"
 
 
+def is_of(origin: str, host: str) -> bool:
+    """Whether an Origin is the one of a Host field; of one that is no URL nobody is."""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
+
+
 def name_of(host: str) -> str:
     """Of a Host field or an Origin's netloc, without its port: "[::1]:80" -> "::1"."""
     if host.startswith("["):
@@ -147,7 +155,7 @@ class Gate:
                 421, f"this is not {headers.get('host', '')[:80]!r}; list the name in board.names", scope
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and not is_of(origin, headers.get("host", "")):
             return self.refuse(403, "asked for by a page of another site", scope)
         if headers.get("sec-fetch-site", "none") == "cross-site" and not is_followed_link(headers, scope["method"]):
             return self.refuse(403, "asked for by a page of another site", scope)

@@ -52,7 +52,8 @@ def test_off_loopback_an_address_is_a_name_of_ours() -> None:
     "origin, status",
     [
         (f"http://{HOST}", 200), ("http://evil.example", 403), ("null", 403), ("http://127.0.0.1:1", 403),
-        ("https://evil.example:9970", 403), ("garbage", 403),
+        ("https://evil.example:9970", 403), ("garbage", 403), ("http://[", 403), ("http://[zz]/", 403),
+        ("http://a]b", 403),
     ],
 )  # fmt: skip
 def test_a_page_of_another_site_is_refused(origin: str, status: int) -> None:
