@@ -34,11 +34,11 @@ class Doors:
 
     def take(self, peer: str) -> bool:
         """Whether one more may come; then it is counted until left()."""
+        if self.inside[peer] >= OF_ONE_MAX and not ip_address(peer.partition("/")[0]).is_loopback:
+            return False
         if self.inside.total() >= self.open_max and self.waiting:
             next(iter(self.waiting)).end()  # who has said nothing yet makes room
         elif self.inside.total() >= self.open_max:
-            return False
-        if self.inside[peer] >= OF_ONE_MAX and not ip_address(peer.partition("/")[0]).is_loopback:
             return False
         self.inside[peer] += 1
         return True

@@ -254,6 +254,9 @@ class Live:
         self.site = site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":  # HEAD: nothing would be sent, and so nobody be found who is gone
+            await Response(media_type="text/event-stream")(scope, receive, send)
+            return
         if self.site.viewers >= VIEWERS_MAX:
             words = f"{VIEWERS_MAX} pages are kept live already; this one is as it was loaded\n"
             await PlainTextResponse(words, 503, {"retry-after": "30"})(scope, receive, send)

@@ -112,6 +112,32 @@ def test_one_address_may_have_so_many() -> None:
     assert all(doors.take("127.0.0.1") for _ in range(room)) and not doors.take("127.0.0.1")
 
 
+class Silent:
+    """A connection that waits to be thrown out."""
+
+    is_out = False
+
+    def end(self) -> None:
+        self.is_out = True
+
+
+def test_who_may_not_come_in_throws_nobody_out() -> None:
+    doors, other = Doors(connections.OF_ONE_MAX + 1), Silent()
+    assert all(doors.take("192.0.2.1") for _ in range(connections.OF_ONE_MAX)) and doors.take("192.0.2.2")
+    doors.waiting[other] = None  # type: ignore[index]
+    assert not doors.take("192.0.2.1") and not other.is_out
+    assert doors.take("192.0.2.3") and other.is_out
+
+
+def test_the_head_of_what_is_live_has_an_end(tmp_path: Path) -> None:
+    with faked(tmp_path) as (_fake, _board, port), socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+        sock.sendall(f"HEAD /live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+        found = b""
+        while data := sock.recv(1 << 16):
+            found += data
+        assert b" 200 " in found[:20] and b"text/event-stream" in found
+
+
 @pytest.mark.parametrize(
     "host, peer",
     [
