@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import glob
 import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus
 
 import jinja2
 from markupsafe import Markup
@@ -31,6 +33,7 @@ from control.board.watcher import Busy, Watcher
 from control.explain import recent
 from control.explain.wording import VERDICTS
 from control.mac import parse_mac, show_mac
+from control.service.doors.commands import TEXT_CHARACTERS_MAX
 from control.service_client import CallFailed, ServiceClient, Unreachable
 from fastpath.process.escape import shown
 
@@ -56,6 +59,27 @@ def printable(value: Any) -> Any:
     return shown(value, TEXT_MAX) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def link(text: str) -> Markup:
+    """As part of a URL; whole, or it would lead elsewhere."""
+    return Markup(quote(text, safe="", errors="replace"))
+
+
+def only_of(kind: str, name: str) -> Markup:
+    """The filter of /hosts that fits a pool, a rack or a relay alone; "" where none does, as of all further relays."""
+    wanted = glob.escape(name)  # what a pattern has is a letter here
+    if len(wanted) > TEXT_CHARACTERS_MAX or (kind == "relay" and not is_address(name)):
+        return Markup("")
+    return Markup(f"{kind}={link(wanted)}")
+
+
+def is_address(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def templates() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
@@ -66,12 +90,14 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "reason": discreet.reason,
+        "reason": discreet.reason, "link": link,
         "span": figures.span, "duration": figures.duration, "number": figures.number, "stage": figures.stage_words,
         "points": lambda history, word: Markup(history.line(word)),
         "clock": lambda seconds: time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds)) if seconds else "never",
     }  # fmt: skip
-    made.globals |= {"PROGRESS": figures.PROGRESS, "PHASES": figures.PHASES, "STEPS": figures.STEPS}
+    made.globals |= {
+        "PROGRESS": figures.PROGRESS, "PHASES": figures.PHASES, "STEPS": figures.STEPS, "only_of": only_of,
+    }  # fmt: skip
     return made
 
 

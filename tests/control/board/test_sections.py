@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import re
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -12,17 +15,17 @@ from control.board.gate import Token, host_names
 from control.board.site import Site
 from control.board.watcher import Watcher
 from tests.control.board.asking import ask
-from tests.control.board.faked import host, overview, status
+from tests.control.board.faked import GROUP, host, overview, status
 
 
-def page(folder: Path, **said: Any) -> str:
+def page(folder: Path, path: str = "/", **said: Any) -> str:
     watcher = Watcher(str(folder / "none"))
     watcher.status, watcher.overview = status(), overview()
     watcher.taken_s = watcher.looked_s = time.time()
     watcher.failure = ""
     for name, value in said.items():
         setattr(watcher, name, value)
-    found = ask(Site(watcher, Token(None), "t").app(host_names(("127.0.0.1", 9970), ())), "/")
+    found = ask(Site(watcher, Token(None), "t").app(host_names(("127.0.0.1", 9970), ())), path)
     assert found.status == 200
     return found.text
 
@@ -58,3 +61,36 @@ def test_a_field_of_another_kind(tmp_path: Path, field: str, value: Any) -> None
 
 def test_events_that_are_not_followed_are_told(tmp_path: Path) -> None:
     assert "it is tried again: why" in page(tmp_path, events_failure="why")
+
+
+def test_a_service_that_does_not_say_how_far_machines_are_still_serves(tmp_path: Path) -> None:
+    found = page(tmp_path, looked_failure="there is no boot ledger", overview=None)
+    assert "Serving" in found and "it does not say: there is no boot ledger" in found
+
+
+def links(found: str) -> list[str]:
+    return [html.unescape(each) for each in re.findall(r'href="(/hosts[^"]*)"', found)]
+
+
+def test_links_are_of_that_pool_or_relay_alone(tmp_path: Path) -> None:
+    """Names of clusto may be anything; what a link asks for is a pattern, and of relays an address."""
+    long = "プール" * 40
+    said = overview(by={"pool": {"a[1]*": GROUP, long: GROUP, "x" * 2_000: GROUP}, "relay": {"other": GROUP}})
+    found = [parse_qs(urlsplit(each).query) for each in links(page(tmp_path, overview=said)) if "pool=" in each]
+    assert [each["pool"] for each in found] == [["a[[]1][*]"], ["a[[]1][*]"], [long], [long]]
+    assert "relay=other" not in page(tmp_path, "/?by=relay", overview=said)
+
+
+def test_the_next_page_is_of_the_same_filter(tmp_path: Path) -> None:
+    watcher = Watcher(str(tmp_path / "none"))
+
+    async def answer(_command: str, _arguments: Any) -> Any:
+        return {"hosts": [], "more": True, "after": 7, "generation": 1, "since_s": 1_700_000_000}
+
+    watcher.call = answer  # type: ignore[method-assign]
+    name = "å" * 200
+    app = Site(watcher, Token(None), "t").app(host_names(("127.0.0.1", 9970), ()))
+    found = ask(app, f"/hosts?name={quote(name)}").text
+    (more,) = [each for each in links(found) if "after" in each]
+    assert parse_qs(urlsplit(more).query) == {"name": [name], "after": ["7"]}
+    assert "nothing is known of what was before 2023-11-14 22:13:20Z" in found
