@@ -7,6 +7,7 @@ control's loop goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import logging
 import os
@@ -49,17 +50,16 @@ class NotFound(ValueError):
 
 def card_of(pair: Pair | None, text: str) -> tuple[int, int]:
     """(MAC, role) of a MAC address in any spelling; or of the one machine of the table that has a name or an address.
-    The role is a BMC's where nothing else has that MAC, name or address.  Raises NotFound."""
+    The role is a BMC's where nothing else has that MAC, name or address.
+
+    A name may look like a MAC or an address: 200235412345, a serial number.  Raises NotFound."""
     mac = parse_mac(text)
-    if mac is not None:
-        is_bmc = pair is not None and pair.lookup(mac, 0) is None and pair.lookup(mac, 1) is not None
-        return mac, int(is_bmc)
-    try:
-        address = int(IPv4Address(text))
-    except AddressValueError:
-        keys = pair.with_name(text.encode("utf-8", "backslashreplace")) if pair is not None else []
-    else:
-        keys = pair.with_address(address) if pair is not None else []
+    for role in (0, 1):
+        if pair is not None and mac is not None and pair.lookup(mac, role) is not None:
+            return mac, role
+    keys = keys_of(pair, text) if pair is not None else []
+    if mac is not None and not keys:
+        return mac, 0
     rows = [row for key in keys if pair is not None and (row := pair.lookup(*key)) is not None]
     cards = [row for row in rows if not row["role"]] or rows
     found = sorted(
@@ -73,6 +73,14 @@ def card_of(pair: Pair | None, text: str) -> tuple[int, int]:
     raise NotFound(
         f"{text!r} is no MAC address, wanted one such as 00:11:22:33:44:55, or a name or an address that the table has"
     )
+
+
+def keys_of(pair: Pair, text: str) -> list[tuple[int, int]]:
+    """(MAC, role) of the rows that have an address, else of those of a name."""
+    keys: list[tuple[int, int]] = []
+    with contextlib.suppress(AddressValueError):
+        keys = pair.with_address(int(IPv4Address(text)))
+    return keys or list(pair.with_name(text.encode("utf-8", "backslashreplace")))
 
 
 def open_hosts(fd: int, state_dir: Path, whereabouts: Whereabouts) -> Hosts | None:

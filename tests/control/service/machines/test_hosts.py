@@ -200,6 +200,18 @@ def test_a_machine_by_its_name_or_address() -> None:
         card_of(None, "a")
 
 
+def test_a_name_may_look_like_a_mac_or_an_address() -> None:
+    pair = paired([
+        (MACS[0], b"200235412345", "served", 0x0A010001), (MACS[1], b"10.1.0.9", "served", 0x0A010002),
+        (MACS[2], b"10.1.0.1", "served", 0x0A010003), (MACS[3], b"02000000-0005", "served", 0x0A010004),
+        (MACS[4], b"e", "served", 0x0A010005),
+    ])  # fmt: skip
+    assert card_of(pair, "200235412345") == (MACS[0], 0) and card_of(pair, "10.1.0.9") == (MACS[1], 0)
+    assert card_of(pair, "10.1.0.1") == (MACS[0], 0), "an address that the table has comes first"
+    assert card_of(pair, "02000000-0005") == (MACS[4], 0), "and a MAC that it has"
+    assert card_of(pair, "200235412346") == (0x200235412346, 0), "what nobody is called is a MAC"
+
+
 def test_totals_are_of_all_rows(tmp_path: Path) -> None:
     hosts, pair = known(tmp_path), rack()
     hosts.ledger.note(pair, MACS[0], 0, int(Verdict.ACKED), 0, 1, hosts.ledger.now_s(), REQUEST)
