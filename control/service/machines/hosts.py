@@ -166,6 +166,7 @@ class Hosts:
         roll, now_s = await self.scans.roll(pair), self.ledger.now_s()
         # Of the state that the roll is of: a refresh that ends meanwhile may number the groups otherwise.
         index, wanted = self.whereabouts.index, Wanted(arguments, self.whereabouts)
+        await wanted.find_groups(index)
         hosts = told["hosts"]
         told |= {"generation": pair.top.number, "base": pair.base.number}
         until_s = time.perf_counter() + 0.25
@@ -192,7 +193,7 @@ class Wanted:
         self.states = bits("state", arguments.get("state"), STATE_NAMES, (*STATES, IN_DOUBT))
         self.progress = bits("progress", arguments.get("progress"), PROGRESS, PROGRESS)
         named = arguments.get("name")
-        self.name = re.compile(fnmatch.translate(named)).fullmatch if named else None
+        self.name = re.compile(fnmatch.translate(named)).fullmatch if named is not None else None
         try:
             relay, address = arguments.get("relay"), arguments.get("address")
             self.relay = int(IPv4Address(relay)) if relay is not None else None
@@ -203,12 +204,15 @@ class Wanted:
 
         if IN_DOUBT in str(arguments.get("state")).split(",") and whereabouts.doubtful is None:
             raise WrongFilter("which hosts are in doubt is known once the inventory has been read")
-        asked = [(kind, arguments[kind]) for kind in (POOL, RACK) if arguments.get(kind) is not None]
-        if asked and not whereabouts.placed:
+        self.containers = [(kind, arguments[kind]) for kind in (POOL, RACK) if arguments.get(kind) is not None]
+        if self.containers and not whereabouts.placed:
             raise WrongFilter(UNPLACED)
         self.groups: bytes | None = None
-        for kind, pattern in asked:
-            fitting = whereabouts.fitting(kind, pattern)
+
+    async def find_groups(self, index: Index) -> None:
+        """Before filters(); in pieces."""
+        for kind, pattern in self.containers:
+            fitting = await index.fitting(kind, pattern)
             self.groups = fitting if self.groups is None else bytes(map(min, self.groups, fitting))
 
     def filters(self) -> tuple[int, int, int | None, int, int, bytes | None]:

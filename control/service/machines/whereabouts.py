@@ -15,6 +15,8 @@ from control.sources.model import name_of
 
 POOL, RACK = "pool", "rack"
 GROUPS_AT_ONCE: Final = 100  # a millisecond on a busy machine
+FITTED_AT_ONCE: Final = 1_000
+FOUND_MAX: Final = 8  # patterns that are remembered
 HABITS_AT_ONCE: Final = 20 * GROUPS_AT_ONCE
 COMPANIES_MAX: Final = 1 << 16
 HABIT_BYTES: Final = 8  # ext/roll.pxd
@@ -55,19 +57,6 @@ class Whereabouts:
                 self.index = index
         return self.index
 
-    def containers(self, group: int) -> list[str]:
-        return self.groups[group] if group < len(self.groups) else []
-
-    def of_kind(self, group: int, kind: str) -> list[str]:
-        """Names of the containers of a kind that a group is in: `rack` is any type with that in its name (rack,
-        basicrack, ...)."""
-        return [name_of(path) for path in self.containers(group) if is_of_kind(path, kind)]
-
-    def fitting(self, kind: str, pattern: str) -> bytes:
-        """An octet for each group: whether it is in a container of a kind that a pattern of `*`, `?`, `[...]` fits."""
-        fits = re.compile(fnmatch.translate(pattern)).fullmatch
-        return bytes([any(map(fits, self.of_kind(group, kind))) for group in range(len(self.groups))])
-
 
 class Index:
     """Containers by number, as a scan of all rows takes them (ext/scan.pyx); complete when build() is at its end.
@@ -86,6 +75,7 @@ class Index:
         self.company_keys: dict[str, int] = {"": 0}
         self.first_groups = [0]  # of each company
         self.habits, self.has_learnt = b"", False
+        self.found: dict[tuple[str, str], bytes] = {}  # of fitting(): a list has thousands of pages
 
     def build(self, before: Index) -> Iterator[None]:
         """In pieces.  before: whose habits go on, for companies that it has, too."""
@@ -147,6 +137,28 @@ class Index:
     def is_pool(self, group: int) -> bool:
         """Whether the group's company is a pool."""
         return group < len(self.groups) and any(kind_of(path) == POOL for path in self.groups[group])
+
+    async def fitting(self, kind: str, pattern: str) -> bytes:
+        """An octet for each group: whether it is in a container of a kind that a pattern of `*`, `?`, `[...]` fits.  In
+        pieces."""
+        said = self.found.get((kind, pattern))
+        if said is not None:
+            return said
+        fits = re.compile(fnmatch.translate(pattern)).fullmatch
+        names, first, members = self.names[kind], self.first[kind], self.members[kind]
+        fitting, found = bytearray(len(names)), bytearray(len(self.groups))
+        for number in range(1, len(names)):  # 0 is of groups that are in none
+            fitting[number] = fits(names[number]) is not None
+            if number % FITTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        for group in range(len(found)):
+            found[group] = any(map(fitting.__getitem__, members[first[group] : first[group + 1]]))
+            if group % FITTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if len(self.found) >= FOUND_MAX:
+            self.found.pop(next(iter(self.found)), None)
+        told = self.found[kind, pattern] = bytes(found)
+        return told
 
     def company_name(self, group: int) -> str:
         return self.company_names[self.companies[group]] if group < len(self.companies) else ""

@@ -214,3 +214,24 @@ def test_containers_have_their_numbers_whatever_the_pieces(monkeypatch: pytest.M
     assert index.names == {POOL: ["", "web", "all"], RACK: ["", "r1", "r2"]}
     assert list(index.first[POOL]) == [0, 1, 3, 5] and list(index.members[POOL]) == [0, 1, 2, 1, 2]
     assert list(index.companies) == [0, 1, 1] and index.company_name(2) == "web" and index.company_name(99) == ""
+
+
+def test_a_filter_of_many_racks_leaves_the_loop_its_turns_and_is_worked_out_once() -> None:
+    known = Whereabouts()
+    known.take({"groups": [[[f"/basicrack/r{rack:05d}", "/pool/web"], ""] for rack in range(25_000)]})
+
+    async def asked() -> tuple[bytes, int]:
+        index = await known.indexed()
+        finding, turns = asyncio.create_task(index.fitting(RACK, "r0000[0-3]")), 0
+        while not finding.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert await index.fitting(RACK, "r0000[0-3]") is finding.result(), "each page asks for it"
+        for rack in range(100):
+            await index.fitting(RACK, f"x{rack}")
+        assert len(index.found) <= whereabouts.FOUND_MAX
+        return finding.result(), turns
+
+    found, turns = asyncio.run(asked())
+    assert len(found) == 25_001 and [at for at, fits in enumerate(found) if fits] == [1, 2, 3, 4]
+    assert turns >= 50, "a thousand names or racks at once"
