@@ -225,7 +225,8 @@ class Site:
         known = await self.watcher.call("lookup", {"mac": mac}) if explained["state"] is not None else {}
         return self.page(
             "host.html", mac=mac, host=explained["host"], state=explained["state"], reason=explained["reason"],
-            rows=known.get("boots", []), networks=discreet.machine(explained), warned=warned, verdicts=VERDICTS,
+            rows=known.get("boots", []), since_s=known.get("boots_since_s"),
+            networks=discreet.machine(explained), warned=warned, verdicts=VERDICTS,
         )  # fmt: skip
 
     async def packets(self, request: Request) -> Response:

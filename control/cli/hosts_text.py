@@ -35,8 +35,7 @@ def print_hosts(client: Client, wanted: Mapping[str, Any]) -> None:
             for host in page["hosts"]:
                 many += 1
                 click.echo(render_host(shown_all(host), page["now_s"]))
-        since = datetime.fromtimestamp(first["since_s"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        click.echo(f"{many:,} hosts; nothing is known of what was before {since}")
+        click.echo(f"{many:,} hosts; {known_since(first)}")
     except CallFailed as failed:
         click.echo(f"bootstorm: {shown(str(failed))}", err=True)
         sys.exit(FAILED)
@@ -54,9 +53,15 @@ def print_sums(client: Client, by: str) -> None:
         for name, counts in sums["of"].items():
             named = shown(name) or ("(directly)" if by == "relay" else "(in none)")
             click.echo(f"{named:<24}" + "".join(f"{many:>9,}" for many in sum_columns(counts)))
+        click.echo(known_since(sums))
     except CallFailed as failed:
         click.echo(f"bootstorm: {shown(str(failed))}", err=True)
         sys.exit(FAILED)
+
+
+def known_since(said: Mapping[str, Any]) -> str:
+    since = datetime.fromtimestamp(said["since_s"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return f"nothing is known of what was before {since}"
 
 
 def sum_columns(counts: Mapping[str, Any]) -> Iterator[int]:

@@ -511,8 +511,8 @@ class Service:
             missing = f"the table of generation {self.table.generation} has no host {arguments['mac']}"
             raise CommandFailed(f"lookup: {missing}")
         mac, known, pair = found["mac"], self.hosts_known, self.table.pair
-        boots = await known.rows_of(pair, key, self.reason_of) if known is not None else []
-        return found | {"reason": self.reason_of(mac), "seen": self.warnings.seen_as(mac), "boots": boots}
+        told = await known.of_mac(pair, key, self.reason_of) if known is not None else {"boots": []}
+        return found | told | {"reason": self.reason_of(mac), "seen": self.warnings.seen_as(mac)}
 
     def reason_of(self, mac: str) -> str | None:
         """Why a machine is not answered, as the inventory says it."""

@@ -146,11 +146,12 @@ class Hosts:
 
     # --- all ---------------------------------------------------------------------------------------------------------
 
-    async def rows_of(self, pair: Pair, mac: int, reason_of: Callable[[str], str | None]) -> list[dict[str, Any]]:
-        """What `ctl hosts` says of the card that has a MAC, and of the BMC that has it."""
+    async def of_mac(self, pair: Pair, mac: int, reason_of: Callable[[str], str | None]) -> dict[str, Any]:
+        """{"boots": what `ctl hosts` says of the card that has a MAC, and of the BMC that has it, "boots_since_s"}"""
         roll, now_s = await self.scans.roll(pair), self.ledger.now_s()
         places = [place for role in (0, 1) if (place := roll.place_of(mac, role)) >= 0]
-        return [described(roll.row(place, now_s), reason_of, self.whereabouts.index) for place in places]
+        boots = [described(roll.row(place, now_s), reason_of, self.whereabouts.index) for place in places]
+        return {"boots": boots, "boots_since_s": self.ledger.since_s}
 
     async def page(
         self, pair: Pair | None, arguments: Mapping[str, Any], reason_of: Callable[[str], str | None]

@@ -309,7 +309,9 @@ def test_the_ledger_of_a_running_service(tmp_path: Path) -> None:
         assert ran.exit_code == 0 and ran.stdout.count("not heard") == 6 and "6 hosts; nothing is known" in ran.stdout
         ran = CliRunner().invoke(main, ["ctl", "--socket", str(tmp_path / "control.sock"), "hosts", "--by", "relay"])
         assert ran.exit_code == 0 and ran.stdout.splitlines()[1].split()[:4] == ["(directly)", "0", "1", "1"]
+        assert ran.stdout.splitlines()[-1].startswith("nothing is known of what was before 20")
         since_s = running.ctl("hosts", {})["since_s"]
+        assert abs(running.ctl("lookup", {"mac": show_mac(MACS[0])})["boots_since_s"] - since_s) <= 1
     with serving(tmp_path, f"file://{path}") as running:
         running.wait_for(r"of 1 machines it is known how far they were")
         running.wait_for(r"generation \d+: 7 hosts|the table of generation")
