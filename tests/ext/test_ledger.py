@@ -129,6 +129,18 @@ def test_a_boot_begins_with_an_earlier_phase_and_remembers_how_far_the_last_one_
     assert row["boot_s"] > row["first_s"]
 
 
+def test_a_rom_that_has_one_xid_for_ever_boots_again(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for _day in range(3):
+        machine.say(ROM, Verdict.OFFERED, 86_400, again=True)
+        machine.say(ROM, Verdict.ACKED, 1, REQUEST, again=True)
+        machine.say(ROM, Verdict.OFFERED, 64, again=True)
+        assert machine.row()["stage"] == "rom-answered", "a copy that came late is no boot"
+    assert (machine.row()["boots"], machine.row()["progress"]) == (3, "done")
+    machine.say(ROM, Verdict.OFFERED, 86_400, again=True)
+    assert progress(machine, 1, 61) == ["booting", "stuck"], "and it hangs this time"
+
+
 def test_renewing_is_no_boot(ledger: Ledger) -> None:
     machine = Machine(ledger, paired(ONE))
     machine.boot(SYSTEM)
