@@ -122,7 +122,7 @@ cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_
     cdef uint32_t took_s
     if entry.key != ledger_key(lease):
         return NEVER
-    if not is_answered(lease.state):
+    if not is_answered(lease.state) and is_in_trouble:  # else it has not asked since, and may run for months
         return REFUSED if lease.state == DISABLED else STUCK
     if entry.verdict == IGNORED_DISABLED or entry.verdict == IGNORED_OTHER_PORT:
         return UNKNOWN

@@ -19,6 +19,7 @@ from control.service.machines.scans import ROWS_AT_ONCE
 from tests.ext.test_ledger import (
     DISCOVER,
     LOADER,
+    ONE,
     REQUEST,
     ROM,
     START_S,
@@ -26,6 +27,7 @@ from tests.ext.test_ledger import (
     Machine,
     filled,
     paired,
+    progress,
     sealed,
 )
 
@@ -218,6 +220,16 @@ def test_who_has_booted_before_or_is_told_where_to_end_is_judged_by_that(ledger:
     told.roll.learn(pool.roll.habits)
     told.boots(6, ROM)
     assert told.row(6, 9999)["progress"] == "done" and told.row(6)["ends"] == "rom"
+
+
+@pytest.mark.parametrize("state, refused", [("disabled", "refused"), ("quarantined", "stuck"), ("conflict", "stuck")])
+def test_who_has_not_asked_since_its_row_was_spoiled_is_where_it_was(ledger: Ledger, state: str, refused: str) -> None:
+    machine = Machine(ledger, paired(ONE))
+    machine.boot(SYSTEM)
+    machine.pair = paired([(1, b"a", state, 0)])
+    assert progress(machine, 1, 90 * 86_400) == ["done", "done"]
+    machine.say(SYSTEM, Verdict.IGNORED_CONFLICT, 90 * 86_400, REQUEST)
+    assert progress(machine, 1) == [refused]
 
 
 def test_bmcs_say_nothing_of_the_machines_of_a_pool(ledger: Ledger) -> None:
