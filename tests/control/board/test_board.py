@@ -9,6 +9,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -157,8 +158,8 @@ def test_the_board_beside_a_service(tmp_path: Path) -> None:
     """One service and one board for all of this, since their start is what takes long."""
     with boarded(tmp_path) as (running, board):
         asked_by(dhcp_port(tmp_path), 0x020000000001, 0x020000000003, 0x0200000000AA)
-        status = until(lambda: heard(running, 2), "nobody was heard")
-        say_the_same_as_the_status(board.url, status)
+        until(lambda: heard(running, 2), "nobody was heard")
+        say_the_same_as_the_status(board.url, running)
         secrets_are_not_shown(board.url)
         a_machine_in_three_clicks(board.url)
         the_live_page_goes_on(board.url, dhcp_port(tmp_path))
@@ -167,22 +168,21 @@ def test_the_board_beside_a_service(tmp_path: Path) -> None:
         board_says_who_does_not_answer(running, board)
 
 
-def heard(running: Running, wanted: int) -> dict[str, Any] | None:
-    status = running.status()
-    return status if sum(status["boots"]["stages"].values()) == wanted else None
+def heard(running: Running, wanted: int) -> bool:
+    return sum(running.status()["boots"]["stages"].values()) == wanted
 
 
-def say_the_same_as_the_status(url: str, status: dict[str, Any]) -> None:
-    progress: dict[str, int] = {}
-    for counts in status["boots"]["states"].values():
-        for word, many in counts.items():
-            progress[word] = progress.get(word, 0) + many
-    requests = sum(worker["rx"] for worker in status["workers"])
+def say_the_same_as_the_status(url: str, running: Running) -> None:
+    """Each has the figures of a moment of its own, which may be before the last packet's."""
 
     def page_that_agrees() -> str | None:
-        said = read(url)[1]
-        tiles = [f'href="/hosts?progress={word}"><b>{many:,}</b>' for word, many in progress.items()]
-        return said if all(tile in said for tile in [*tiles, f"<td>{requests}</td>"]) else None
+        page, status = read(url)[1], running.status()
+        progress: Counter[str] = Counter()
+        for counts in status["boots"]["states"].values():
+            progress.update(counts)
+        wanted = [f'href="/hosts?progress={word}"><b>{many:,}</b>' for word, many in progress.items()]
+        wanted.append(f"<td>{sum(worker['rx'] for worker in status['workers'])}</td>")
+        return page if all(piece in page for piece in wanted) else None
 
     page = until(page_that_agrees, "the board's figures never were the status's")
     assert "the site" in page
