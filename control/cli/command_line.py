@@ -171,7 +171,7 @@ def become_supervisor(told: dict[str, Any]) -> NoReturn:
 @config_option
 @click.option("--file-only", is_flag=True, help="Look at nothing that the configuration names.")
 def check(path: str | None, file_only: bool) -> None:
-    """Check the configuration and what it names: host file, user, interfaces, rack factory.  Every fault is listed,
+    """Check the configuration and what it names: host file, user, interfaces, rack factory, keys.  Lists every fault,
     exit 2 when there is one."""
     from control.config.classes import remarks
     from control.config.config import NOBODY_BELIEVED
@@ -294,6 +294,20 @@ def checked_url(url: str) -> str:
         return take_url(url)
     except Wrong as wrong:
         raise click.UsageError(f"{url}: {wrong.wanted or wrong.step or 'no URL of an inventory'}") from wrong
+
+
+@main.command("fleet-key", epilog=examples("bootstorm fleet-key /etc/bootstorm/fleet.key"))
+@click.argument("file", type=click.Path(path_type=Path))
+def fleet_key(file: Path) -> None:
+    """Make a key for fleet.signing_key in a new FILE, mode 0600.  Prints the line that every machine of the fleet needs
+    in fleet.trusted_keys."""
+    from control.fleet.process.keyfiles import make_key
+
+    try:
+        click.echo(make_key(file))
+    except OSError as error:
+        click.echo(f"bootstorm: {file}: {error.strerror}", err=True)
+        sys.exit(FAILED)
 
 
 @main.command()

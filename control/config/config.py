@@ -24,7 +24,7 @@ from control.config.checks import MAX_WORKERS as MAX_WORKERS
 from control.config.checks import SnmpUser as SnmpUser
 from control.config.comments import without_comments
 from control.config.places import clash
-from control.config.sections import MAX_AUTO_WORKERS, STATE_SOCKET, Board, Http, Log, Metrics
+from control.config.sections import MAX_AUTO_WORKERS, STATE_SOCKET, Board, Fleet, Http, Log, Metrics
 from control.config.sections import NOBODY_BELIEVED as NOBODY_BELIEVED
 from control.config.sections import Control as Control
 from control.config.sections import Dhcp as Dhcp
@@ -54,7 +54,9 @@ class Config:
     metrics: Metrics = field(default_factory=Metrics)
     board: Board = field(default_factory=Board)
     log: Log = field(default_factory=Log)
+    fleet: Fleet = field(default_factory=Fleet)
     receives_traps: bool = False  # there is a section snmp
+    in_fleet: bool = False  # there is a section fleet
     path: Path | None = None
     text: bytes = field(
         default=b"", repr=False, compare=False
@@ -63,6 +65,7 @@ class Config:
 
 _SECTIONS: Mapping[str, type] = {
     "http": Http, "dhcp": Dhcp, "snmp": Snmp, "control": Control, "metrics": Metrics, "board": Board, "log": Log,
+    "fleet": Fleet,
 }  # fmt: skip
 
 
@@ -72,9 +75,13 @@ def _keys() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
             yield section, key
 
 
+def _as_json(item: object) -> object:
+    return list(item) if isinstance(item, tuple) else item.hex() if isinstance(item, bytes) else str(item)
+
+
 def _plain(value: object) -> str:
     """A field's value as services.conf writes it."""
-    return json.dumps(value, default=lambda item: list(item) if isinstance(item, tuple) else str(item))
+    return json.dumps(value, default=_as_json)
 
 
 def _default(section: str, key: dataclasses.Field[Any]) -> str:
@@ -281,7 +288,8 @@ def _parse(content: bytes, path: Path) -> tuple[Config, list[str]]:
     if taken["dhcp"].get("boot_port", Dhcp().boot_port) == port:
         faults.add(f"dhcp.boot_port: found {port}, which is dhcp.port; wanted another, or 0 for none; change one")
     sections = {section: kind(**taken[section]) for section, kind in _SECTIONS.items()}
-    return Config(path=path, text=content, receives_traps="snmp" in whole, **sections), faults.all()
+    receives_traps, in_fleet = "snmp" in whole, "fleet" in whole
+    return Config(path=path, text=content, receives_traps=receives_traps, in_fleet=in_fleet, **sections), faults.all()
 
 
 def load(path: str | os.PathLike[str]) -> Config:

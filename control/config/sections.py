@@ -12,6 +12,7 @@ from control.config import checks
 from control.config.bmc import Rule
 from control.config.checks import MAX_WORKERS, SnmpUser
 from control.config.classes import CLASSES, SiteClass
+from control.config.fleet import CANARY, MACHINE, PUBLIC_KEYS, SERVERS, SHARD, TLS, Tls
 
 MAX_AUTO_WORKERS = 16
 
@@ -280,6 +281,48 @@ class Board:
         None,
         checks.nullable(checks.text("a text of at most 60 printable characters", r"[ -~]{1,60}")),
         "what the pages are headed with; null: the name of this machine",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Several servers of one site, which are a fleet where there is a section `fleet`, if only an empty one."""
+
+    servers: tuple[str, ...] = key_of(
+        ("nats://127.0.0.1:4222",), SERVERS, "servers of the message engine (NATS with JetStream)"
+    )
+    shard: str = key_of("main", SHARD, "whose table: the servers of one shard serve the same one")
+    name: str | None = key_of(
+        None, checks.nullable(MACHINE), "what this machine is called among them; null: its host name"
+    )
+    lead: bool = key_of(True, checks.BOOL, "false: it never leads, as where it cannot reach the inventory")
+    tls: Tls | None = key_of(  # noqa: RUF009
+        None, TLS, "who signed the engine's certificates, and our own; null: those whom this machine trusts"
+    )
+    credentials: Path | None = key_of(  # noqa: RUF009
+        None,
+        checks.nullable(checks.PATH),
+        "file of mode 0600 by which the engine knows us: one line USER:PASSWORD, or one of NATS' .creds; null: none",
+    )
+    signing_key: Path | None = key_of(  # noqa: RUF009
+        None,
+        checks.nullable(checks.PATH),
+        "file of mode 0600 with the key by which this machine signs what it publishes",
+    )
+    trusted_keys: tuple[bytes, ...] = key_of(
+        (), PUBLIC_KEYS, "public keys of those who may lead; empty: whatever the engine has is believed"
+    )
+    operators: tuple[bytes, ...] = key_of(
+        (), PUBLIC_KEYS, "public keys of those whose orders count; empty: those of `trusted_keys`"
+    )
+    canary: tuple[str, ...] = key_of(
+        (), CANARY, "machines that serve a new table before the others; empty: all serve it at once"
+    )
+    canary_seconds: float = key_of(
+        60.0, checks.number(1, 86400), "for so long they serve it without a fault before the others do"
+    )
+    canary_rows: int = key_of(
+        100, checks.integer(0, 1_000_000), "a change of at most so many hosts goes to all at once"
     )
 
 

@@ -6,18 +6,21 @@ interface may come later.  A person who checks wants to know before.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from control.clusto.errors import InventoryDown
 from control.clusto.hostfile import Fault
 from control.config.config import Config
+from control.fleet.process import keyfiles
 from control.sources.fetch import Progress
 from control.sources.file_url import SCHEME
 from control.sources.filesource import FileSource
@@ -38,7 +41,7 @@ def look(config: Config, progress: Progress = lambda *_: None) -> list[Found]:
     """As far as this user may look."""
     found = user(config)
     owner = None if found else owner_of(config.dhcp.user)
-    found += interfaces(config) + rack_factory(config, owner)
+    found += interfaces(config) + rack_factory(config, owner) + fleet(config, owner)
     if config.dhcp.api_url.startswith(SCHEME):
         found += host_file(FileSource(config.dhcp.api_url, progress), owner)
     return found
@@ -90,6 +93,49 @@ def rack_factory(config: Config, owner: pwd.struct_passwd | None) -> list[Found]
     return [
         Found("snmp.rackfactory", f"{named}: cannot be imported: {lines[-1][:300]}; racks need their own layouts", True)
     ]
+
+
+def fleet(config: Config, owner: pwd.struct_passwd | None) -> list[Found]:
+    """The library, and the files that the section names."""
+    if not config.in_fleet:
+        return []
+    said = config.fleet
+    found = [] if find_spec("nats") is not None else [Found("fleet", keyfiles.NO_LIBRARY, True)]
+    for key, read in (("credentials", keyfiles.read_credentials), ("signing_key", keyfiles.read_signing_key)):
+        path = getattr(said, key)
+        if path is None:
+            continue
+        try:
+            read(path)
+        except keyfiles.KeyFault as fault:
+            found.append(Found(f"fleet.{key}", str(fault), True))
+        else:
+            if reason := unreadable(path, owner):
+                found.append(Found(f"fleet.{key}", f"{path}: cannot be read by {config.dhcp.user} ({reason})", True))
+    if said.tls is not None:
+        for name in ("ca", "cert", "key"):
+            path = getattr(said.tls, name)
+            if path is not None and (reason := unreadable(path, owner)):
+                found.append(Found(f"fleet.tls.{name}", f"{path}: cannot be read ({reason})", True))
+    return found + trust(config)
+
+
+def trust(config: Config) -> list[Found]:
+    said = config.fleet
+    if not said.trusted_keys:
+        return [Found("fleet.trusted_keys", "none: whatever the engine has is believed, as far as its own accounts "
+                      "allow; make a key with `bootstorm fleet-key FILE`", False)]  # fmt: skip
+    if not said.lead:
+        return []
+    if said.signing_key is None:
+        return [Found("fleet.signing_key", "none, so that this machine never leads, for nobody would believe what it "
+                      "publishes; name one, or set fleet.lead to false", False)]  # fmt: skip
+    with contextlib.suppress(keyfiles.KeyFault):  # found above
+        public = keyfiles.read_signing_key(said.signing_key).public
+        if public not in said.trusted_keys:
+            return [Found("fleet.signing_key", f"its public key {public.hex()} is none of fleet.trusted_keys; "
+                          "add it there on every machine", True)]  # fmt: skip
+    return []
 
 
 def as_user(owner: pwd.struct_passwd | None) -> dict[str, object]:

@@ -17,6 +17,7 @@ from control.config import config
 from control.config.bmc import Rule
 from control.config.classes import SiteClass
 from control.config.config import Config, ConfigFaults, Dhcp, SnmpUser, changes_needing_restart, load, load_first
+from tests.control.config import fleet_rows
 
 FILE = Path("services.conf")
 ORIGINAL = {
@@ -67,7 +68,7 @@ def test_an_original_file_works_unchanged() -> None:
 def test_every_key_has_a_default(content: Any) -> None:
     got = parse(content)
     assert got.receives_traps == ("snmp" in content), "an empty section is enough, as in clusto's own file"
-    assert dataclasses.replace(got, path=None, receives_traps=False) == Config()
+    assert dataclasses.replace(got, path=None, receives_traps=False, in_fleet=False) == Config()
 
 
 def test_defaults_that_others_rely_on() -> None:
@@ -122,6 +123,7 @@ GOOD: list[tuple[str, str, Any, Any]] = [
     ("control", "allow_uids", [0, 1000], (0, 1000)),
     ("metrics", "bind", "127.0.0.1:9100", ("127.0.0.1", 9100)),
     ("metrics", "bind", "[::1]:9100", ("::1", 9100)),
+    *fleet_rows.GOOD,
 ]
 
 
@@ -255,6 +257,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("metrics", "bind", "::1:9100", "in brackets"),
     ("metrics", "bind", "127.0.0.1:0", "an address and port"),
     ("metrics", "bind", 9100, "an address and port"),
+    *fleet_rows.WRONG,
 ]
 
 
@@ -303,7 +306,7 @@ UNKNOWN: list[tuple[Any, str]] = [
     ({"snmp": {"max_shrnk": 1}}, "snmp.max_shrnk: unknown key; did you mean dhcp.max_shrink?"),
     ({"dhpc": {}}, "dhpc: unknown key; did you mean dhcp?"),
     ({"api_url": "http://x"}, "api_url: unknown key; did you mean dhcp.api_url?"),
-    ({"qqqq": {}}, "qqqq: unknown key; wanted one of http, dhcp, snmp, control, metrics, board, log; remove it"),
+    ({"qqqq": {}}, "qqqq: unknown key; wanted one of http, dhcp, snmp, control, metrics, board, log, fleet; remove it"),
     ({"metrics": {"qqqq": {}}}, "metrics.qqqq: unknown key; wanted one of bind; remove it"),
     ({"dhcp": {"": 1}}, 'dhcp."": unknown key; wanted one of api_url'),
     ({"dhcp": {"a\nb": 1}}, 'dhcp."a\\nb": unknown key'),
@@ -545,6 +548,7 @@ CHANGED: dict[str, Any] = {
     "board.names": ("board.example",),
     "board.title": "dc1",
     "log.format": "json",
+    **fleet_rows.CHANGED,
 }
 
 
