@@ -17,6 +17,21 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Write(Action):
+    """An encoded value to a key, if the key's revision is still `last`; 0: if there is no such key."""
+
+    value: bytes
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Say(Action):
+    """An encoded message by core NATS: it may be lost."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReadLease(Action):
     """From the leader of the lease's stream, never from a mirror."""
 
@@ -24,11 +39,7 @@ class ReadLease(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class WriteLease(Action):
-    """If the key's revision is still `last`; 0: if there is no such key."""
-
-    value: bytes
-    last: int
+class WriteLease(Write):
     beat: int
 
 
@@ -60,26 +71,18 @@ class ReadHead(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class WriteHead(Action):
-    """If the key's revision is still `last`; 0: if there is no such key."""
-
-    value: bytes
-    last: int
+class WriteHead(Write):
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
-class Announce(Action):
-    """To all of the shard, by core NATS: it may be lost."""
-
-    value: bytes
+class Announce(Say):
+    """To all of the shard."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tell(Action):
-    """A `have`, to whoever leads: it may be lost."""
-
-    value: bytes
+class Tell(Say):
+    """A `have`, to whoever leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +131,8 @@ class ReadInventory(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class PassOn(Action):
-    """To whoever leads: a `seen`."""
-
-    value: bytes
+class PassOn(Say):
+    """A `seen`, to whoever leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +144,10 @@ class Journal(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class Confirm(Action):
-    """To the host that it is from: a `journaled`."""
+class Confirm(Say):
+    """A `journaled`, to the host that it is from."""
 
     host: str
-    value: bytes
 
 
 Actions = tuple[Action, ...]

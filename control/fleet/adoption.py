@@ -186,7 +186,12 @@ def retarget(state: Responder, now: int) -> Step:
         return state, ()
     wanted = goal_of(state.head, state.site.host, state.serves)
     if state.serves is not None and wanted.digest == state.serves.digest:
-        return tell(state._replace(goal=None, checking=False), now)
+        state = state._replace(goal=None, checking=False)
+        served: Actions = ()
+        if state.by_itself and wanted is not state.serves:  # found by ourselves, the fleet's from now on
+            state, served = state._replace(serves=wanted, by_itself=False), (Serve(wanted),)
+        state, actions = tell(state, now)
+        return state, (*served, *actions)
     if wanted.layout != state.site.layout:
         fault = Refused(Reason.OTHER_LAYOUT, f"{wanted.layout}, this build reads {state.site.layout}")
         return refuse(state._replace(goal=None, checking=False, bad=wanted.digest, bad_ms=now), fault, now)

@@ -68,7 +68,7 @@ def started(keys: Iterable[Key]) -> Intake:
 
 
 def confirm(key: Key) -> Confirm:
-    return Confirm(key[0], encode(Journaled(host=key[0], spool=key[1], numbers=(key[2],))))
+    return Confirm(encode(Journaled(host=key[0], spool=key[1], numbers=(key[2],))), key[0])
 
 
 def seen(state: Intake, said: Seen) -> tuple[Intake, Actions]:

@@ -105,6 +105,10 @@ def look(state: Leading, now: int) -> Step:
     return state._replace(reading_ms=now, looked_ms=now), (ReadHead(True, now),)
 
 
+def announced(state: Leading, mark: Mark) -> Announce:
+    return Announce(encode(Announcement(shard=state.site.shard, mark=mark)))
+
+
 def new_incarnation(state: Leading) -> int:
     """That of the highest epoch known if ours is above it in the same; else a new one.  It takes its number from the
     calendar where that is higher, so that a store which lost everything goes on above what nobody is there to tell."""
@@ -157,7 +161,9 @@ def head_read(state: Leading, asked_ms: int, raw: bytes | None, revision: int, n
             return go_on(state, now)
         gather_until_ms = now + GATHER_MS
         state = state._replace(phase=Phase.GATHERING, head=None, put=frozenset(), gather_until_ms=gather_until_ms)
-        return state, (Announce(encode(Announcement(shard=state.site.shard, mark=NOWHERE))),)
+        return state, (announced(state, NOWHERE),)
+    if found.mark < highest(state):  # put back by somebody: what is known to be newer is written over it
+        return go_on(state._replace(phase=Phase.CLAIMING), now)
     if raw in state.attempts:
         return accepted(state, found, now)
     state = proved(state, found)
@@ -186,7 +192,7 @@ def accepted(state: Leading, head: Head, now: int) -> Step:
     elif state.watch is None or state.watch.digest != trial.digest:
         state = state._replace(watch=Watch(trial.digest))
     state, actions = go_on(state, now)
-    said = (Announce(encode(Announcement(shard=head.shard, mark=head.mark))),) if news else ()
+    said = (announced(state, head.mark),) if news else ()
     return state, (*said, *actions)
 
 

@@ -84,7 +84,7 @@ DRAWS: dict[str, Callable[[Random, list[str]], tuple[Any, ...]]] = {
     "order": lambda random, _who: (random.choice([str(verb) for verb in Verb]),),
     "head forged": lambda random, _who: (random.choice(("stranger", "replay", "flip", "garbage")), span(random)),
     "blob forged": lambda random, _who: (random.choice(("evil", "flip", "cut", "swap")), span(random)),
-    "store forged": lambda random, _who: (random.choice(("stranger", "garbage")),),
+    "store forged": lambda random, _who: (random.choice(("stranger", "garbage", "replay")),),
     "liar": lambda random, who: (random.choice(who),),
     "disk wiped": lambda random, who: (random.choice(who), span(random)),
     "wall clock": lambda random, who: (random.choice(who), random.choice((-3600, 3600, -86400 * 365))),
@@ -301,13 +301,15 @@ def blob_forged(world: World, how: str, ms: int) -> None:
 
 
 def store_forged(world: World, how: str) -> None:
-    """Whoever may write to the store, and has no key."""
+    """Whoever may write to the store, and has no key.  What stood there is lost, but those who accepted it know it."""
     head = present_head(world)
     if head is not None and world.engine.up:
-        raw = evil_head(world, head) if how == "stranger" else world.random.randbytes(80)
+        if how == "replay":
+            raw = world.random.choice([value for _time, value, _revision in world.engine.past if value is not None])
+        else:
+            raw = evil_head(world, head) if how == "stranger" else world.random.randbytes(80)
         world.forging = True
         world.engine.write("head", raw, None, world.now)
-        world.engine.wipes += 1  # what stood there is lost
         world.forging = False
 
 

@@ -53,14 +53,14 @@ class Truth:
         self.windows[host] = max(until, self.windows.get(host, 0))
 
     def head_written(self, raw: bytes, wipes: int, first: bool) -> None:
-        """wipes: how often the store lost something; first: nobody whom its leader
-        could hear has accepted one."""
+        """wipes: how often the store lost something; first: perhaps nobody whom its leader could hear has accepted one,
+        which it asks at the beginning of its epoch only."""
         head = decode(Head, opened(raw, LEADERS, len(raw)))
         mark = head.mark
-        if first:
-            self.forced.add(head.stable.digest)  # there is no other: the first table of all has no trial
         if wipes != self.store_wipes:
             self.store_wipes, self.in_store, self.orders = wipes, NOWHERE, 0
+        if first and mark.epoch != self.in_store.epoch:
+            self.forced.add(head.stable.digest)  # there is no other: the first table of all has no trial
         if mark <= self.in_store:
             raise Broken("heads go on", f"{tuple(mark)} was accepted by the store after {tuple(self.in_store)}")
         if head.orders < self.orders:

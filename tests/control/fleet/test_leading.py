@@ -105,6 +105,21 @@ def test_a_forged_head_in_the_store_is_written_over() -> None:
     assert written(actions).stable == ONE and actions[0].last == 50  # type: ignore[attr-defined]
 
 
+def test_an_older_head_that_somebody_puts_back_is_written_over() -> None:
+    """One of ours, or of the leader before: neither is what the store ought to have."""
+    first = leader()
+    state, _actions = leading.built(first, TWO, 10_000, 100)
+    state, actions = leading.blobs_put(state, TWO.digest, True, 200)
+    newer, raw = written(actions), first.attempts[-1]
+    state, _actions = leading.head_written(state, newer.mark.generation, 42, 300)
+    for older in (raw, sealed_head(SITE, HEAD)):
+        looks, (ask,) = leading.tick(state, WALL_S, 6_000)
+        _state, actions = leading.head_read(looks, ask.asked_ms, older, 43, 6_010)
+        assert isinstance(actions[0], WriteHead) and actions[0].last == 43
+        again = written(actions)
+        assert again.stable == TWO and again.mark > newer.mark
+
+
 def test_in_an_empty_store_the_epoch_goes_on_above_all_that_anybody_proves() -> None:
     state = begun(revision=1)
     state, actions = leading.head_read(state, 0, None, 0, 1)
