@@ -5,7 +5,7 @@ PYTEST := $(V)/python -m pytest
 # Of pytest at once: half of a test's time is waiting.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 # What has no target of its own.
-HERE := not sanitizer and not browser and not docs and not long and not packages and not deb and not newcomer
+HERE := not sanitizer and not browser and not docs and not long and not packages and not deb and not newcomer and not fleet
 
 RELEASE := build/dist
 
@@ -22,7 +22,7 @@ test: setup dev         ## sets everything up and runs all tests: what may share
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not alone and $(HERE)'
 	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
-	@echo 'not run by make test: asan test-long test-board test-docs test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'
+	@echo 'not run by make test: asan test-long test-board test-docs test-fleet test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'
 
 setup: .venv/deps packages build   ## virtual environment, Debian packages, extensions
 
@@ -142,6 +142,10 @@ SIM_RUNS ?= 10000
 
 sim: .venv/dev          ## the fleet's decisions under SIM_RUNS=10000 random schedules, then planted faults: each has to be found
 	$(V)/python -m tests.fleet --runs $(SIM_RUNS)
+
+test-fleet: dev         ## a fleet with the real nats-server on the loopback: leaders, engine and blobs fail one after the other
+	@sh tests/packages.sh tests/fleet/packages.txt
+	$(PYTEST) -q -s -rs -m fleet tests/fleet
 
 soak: dev               ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
 	$(V)/python -m bench soak --seconds $(SOAK_S) --seed $(SEED) --rate $(SOAK_RATE) --json soak.json --picture docs/performance/soak.svg

@@ -80,7 +80,7 @@ def run() -> None:
     """Processes that supervisor and control start, each with the fd of its channel; all else is
     cli/command_line.py's."""
     match sys.argv[1:]:
-        case ["run" | "traps" | "planner" | "observer" | "registrar" | "try", fd] if fd.isdigit():
+        case ["run" | "traps" | "planner" | "observer" | "registrar" | "fleet" | "try", fd] if fd.isdigit():
             from fastpath.process.lifeline import die_with_parent
 
             die_with_parent(int(fd))
@@ -112,6 +112,11 @@ def run() -> None:
             from control.discovery.registrar.registrar import main as run_registrar
 
             run_registrar(int(fd))
+        case ["fleet", fd] if fd.isdigit():
+            dies_first()
+            from control.fleet.process.process import main as run_fleet
+
+            run_fleet(int(fd))
         case ["try", fd] if fd.isdigit():
             from control.service.trial import main as try_out
 

@@ -46,7 +46,7 @@ PXD_ORDER = [
 CLOCKS = (
     "control/service/", "control/board/", "control/planner/planner.py", "control/planner/child.py", "control/observer/",
     "control/discovery/traps/receiver.py", "control/cli/ctl.py", "control/cli/health.py", "control/clusto/",
-    "control/sources/", "control/plan/compile.py", "control/table/file.py",
+    "control/sources/", "control/plan/compile.py", "control/table/file.py", "control/fleet/process/",
 )  # fmt: skip
 
 

@@ -186,25 +186,26 @@ _name = text(HOST_BYTES_MAX, 1)
 _count = whole()
 _sha = octets(SHA256_BYTES, SHA256_BYTES)
 _sha_or_none = octets(SHA256_BYTES)
-_mark = fixed(Mark, _count, _count, _count)
+mark_check: Final = fixed(Mark, _count, _count, _count)
 _blob = fixed(Blob, _sha, whole(BLOB_BYTES_MAX), whole(CHUNKS_MAX))
-_content = fixed(Content, whole(1 << 16), _sha, _count, _sha_or_none, _blob, maybe(_blob))
+content_check: Final = fixed(Content, whole(1 << 16), _sha, _count, _sha_or_none, _blob, maybe(_blob))
 _spool = octets(SPOOL_BYTES, SPOOL_BYTES)
 
 # Message -> its kind, its length at most, its fields.
 _SHAPES: Final[dict[type, tuple[str, int, dict[str, Check]]]] = {
     Head: ("head", HEAD_BYTES_MAX, {
-        "shard": _name, "mark": _mark, "leader": _name, "created_s": _count, "stable": _content,
-        "trial": maybe(_content), "canary": several(_name, CANARIES_MAX), "failed": _sha_or_none, "held": flag,
-        "pinned": flag, "orders": _count, "kept": several(_content, KEPT_MAX),
+        "shard": _name, "mark": mark_check, "leader": _name, "created_s": _count, "stable": content_check,
+        "trial": maybe(content_check), "canary": several(_name, CANARIES_MAX), "failed": _sha_or_none, "held": flag,
+        "pinned": flag, "orders": _count, "kept": several(content_check, KEPT_MAX),
     }),
     Lease: ("lease", 512, {
         "holder": text(HOST_BYTES_MAX), "session": octets(SESSION_BYTES, SESSION_BYTES), "beat": _count,
     }),
-    Announcement: ("announcement", 512, {"shard": _name, "mark": _mark}),
+    Announcement: ("announcement", 512, {"shard": _name, "mark": mark_check}),
     Have: ("have", HEAD_BYTES_MAX + 1024, {
-        "shard": _name, "host": _name, "mark": _mark, "serves": _sha_or_none, "refused": text(), "served_s": _count,
-        "restarts": _count, "abandoned": _count, "proof": octets(HEAD_BYTES_MAX), "bad": _sha_or_none,
+        "shard": _name, "host": _name, "mark": mark_check, "serves": _sha_or_none, "refused": text(),
+        "served_s": _count, "restarts": _count, "abandoned": _count, "proof": octets(HEAD_BYTES_MAX),
+        "bad": _sha_or_none,
     }),
     Order: ("order", 512, {"shard": _name, "number": whole(COUNT_MAX, 1), "verb": verb_of, "digest": _sha_or_none}),
     Seen: ("seen", SEEN_BYTES_MAX + 256, {

@@ -1,0 +1,116 @@
+"""What a person asks the fleet by control: how far all machines are, and orders to the leader."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from control.fleet import actions as act
+from control.fleet.messages import Content, Head, Order, Verb, encode
+from control.fleet.process import jobs
+from control.fleet.process.engine import EngineFault
+from control.fleet.process.node import Node, now_ms
+from control.fleet.process.peers import SILENT_MS, rows_of
+from control.fleet.signing import Ed25519Signer, Signer, sealed
+from control.fleet.wire import Refused
+
+OBEYED_S: Final = 6.0
+LOOK_S: Final = 0.1
+
+
+class NotDone(Exception):
+    """Why an order was not obeyed, or is none."""
+
+
+async def answer(node: Node, asked: jobs.Ask) -> None:
+    try:
+        if asked.verb:
+            told = await order(node, asked)
+        else:
+            told = await whole_state(node)
+        node.send(jobs.Told(number=asked.number, told=told))
+    except (NotDone, EngineFault, Refused) as fault:
+        node.send(jobs.Told(number=asked.number, fault=str(fault)))
+
+
+def shown(content: Content | None) -> dict[str, Any] | None:
+    if content is None:
+        return None
+    blobs = [{"sha256": blob.sha256.hex(), "bytes": blob.size} for blob in content.blobs]
+    return {"digest": content.digest.hex(), "hosts": content.hosts, "rules": content.rules.hex(), "blobs": blobs}
+
+
+def shown_head(head: Head | None) -> dict[str, Any] | None:
+    if head is None:
+        return None
+    return {
+        "mark": list(head.mark), "leader": head.leader, "created_s": head.created_s, "stable": shown(head.stable),
+        "trial": shown(head.trial), "canary": list(head.canary), "failed": head.failed.hex(), "held": head.held,
+        "pinned": head.pinned, "orders": head.orders, "kept": [shown(content) for content in head.kept],
+    }  # fmt: skip
+
+
+async def whole_state(node: Node) -> dict[str, Any]:
+    """machines: as the leader heard them, each with `behind`: why it does not serve what it should, or nothing."""
+    state, responder, now = node.state(), node.member.responder, now_ms()
+    machines, fault = node.peers.rows(now), ""
+    if not state.leads:
+        try:
+            machines = rows_of(await node.engine.ask("ask"))
+        except (EngineFault, Refused) as silent:
+            machines, fault = [], f"no leader answers: {silent}"
+    for row in machines:
+        row["behind"] = behind(responder.head, row)
+    return {
+        "shard": node.site.shard, "host": node.site.host, "leads": state.leads, "leader": state.leader,
+        "follows": state.follows, "connected": state.connected, "engine_fault": state.fault, "fault": fault,
+        "refused": state.refused, "rules": node.rules.hex(), "head": shown_head(responder.head),
+        "by_itself": responder.by_itself, "serves": state.serves, "machines": machines,
+        "refusals": dict(node.member.refusals), "lost": state.lost, "order_refused": node.member.leading.refused,
+    }  # fmt: skip
+
+
+def behind(head: Head | None, row: dict[str, Any]) -> str:
+    if row["heard_ms"] > SILENT_MS:
+        return f"not heard of for {row['heard_ms'] // 1000} s"
+    if head is None:
+        return "there is no head"
+    trial = head.trial if row["host"] in head.canary else None
+    if row["serves"] == (trial or head.stable).digest.hex() or (head.held and row["serves"]):
+        return ""
+    return row["refused"] or "it serves another table"
+
+
+async def order(node: Node, asked: jobs.Ask) -> dict[str, Any]:
+    """Signed, sent, and looked for in the heads that follow.  Raises NotDone, EngineFault."""
+    head = node.member.responder.head
+    if head is None:
+        raise NotDone("there is no head yet that an order could be about")
+    number = head.orders + 1
+    said = Order(shard=node.site.shard, number=number, verb=Verb(asked.verb), digest=target(head, asked))
+    signer: Signer = Ed25519Signer(asked.seed) if asked.seed else node.site.signer
+    raw = sealed(encode(said), signer)
+    await node.engine.say_to_all("order", raw)
+    deadline = now_ms() + OBEYED_S * 1000
+    while now_ms() < deadline:
+        await asyncio.sleep(LOOK_S)
+        found = node.member.responder.head
+        if found is not None and found.orders >= number:
+            return {"number": number, "head": shown_head(found)}
+        node.read_head(act.ReadHead(True, now_ms()))
+    raise NotDone(f"no leader obeyed it within {OBEYED_S:.0f} s; its log says why, if there is one")
+
+
+def target(head: Head, asked: jobs.Ask) -> bytes:
+    """Raises NotDone."""
+    if asked.verb == Verb.PROMOTE:
+        if head.trial is None:
+            raise NotDone("there is no trial to promote")
+        return head.trial.digest
+    if asked.verb != Verb.ROLLBACK:
+        return b""
+    found = [content.digest for content in head.kept if content.digest.hex().startswith(asked.digest)]
+    if not found:
+        kept = ", ".join(content.digest.hex()[:12] for content in head.kept) or "none"
+        raise NotDone(f"no table {asked.digest} is kept; there are: {kept}")
+    return found[0]

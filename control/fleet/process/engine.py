@@ -1,0 +1,329 @@
+"""The message engine, NATS with JetStream: the only file that knows its client.
+
+A connection that is gone is made anew from nothing, and nothing is buffered meanwhile: what was not sent is asked again
+by the decisions.  Every request has a time limit, and every fault is an EngineFault with a sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import Header, StorageType, StreamConfig
+
+from control.config.sections import Fleet
+from control.fleet.blobs import Assembly, subject
+from control.fleet.messages import Blob
+from control.fleet.process.keyfiles import KeyFault, read_credentials
+from control.fleet.wire import Reason, Refused
+
+log = logging.getLogger("bootstorm.fleet")
+
+ANSWER_S: Final = 2.0  # control.fleet.election.Timing.answer_ms
+CONNECT_S: Final = 3.0
+AGAIN_S: Final = 0.5
+PING_S: Final = 5
+PUT_AT_ONCE: Final = 8
+KEY_BYTES_MAX: Final = 8192
+MESSAGES_MAX, MESSAGE_BYTES_MAX = 1024, 4 << 20  # of one subscription, until they are handled
+WRONG_REVISION: Final = 10071  # the engine's error code
+NO_MESSAGE: Final = 10037
+
+Heard = Callable[[bytes], bytes | None]
+"""What was said -> what is answered, if anything."""
+
+
+class EngineFault(Exception):
+    """No answer, or none that can be used.  missing: what is asked for is not there."""
+
+    def __init__(self, said: str, missing: bool = False) -> None:
+        super().__init__(said)
+        self.missing = missing
+
+
+class Conflict(Exception):
+    """Compare-and-set found another revision."""
+
+
+def said_of(error: BaseException) -> str:
+    """For logs and status: one line, printable."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return "".join(char if char.isprintable() else "?" for char in text)[:200]
+
+
+class Engine:
+    """heard: subject's last part ("announce", "have", "order", "ask") -> who is told."""
+
+    def __init__(self, config: Fleet, name: str, heard: dict[str, Heard], changed: Callable[[], None]) -> None:
+        self.config, self.name = config, name
+        self.heard, self.changed = heard, changed
+        self.bucket = f"fleet-{config.shard}"
+        self.keys, self.blobs = f"KV_{self.bucket}", f"fleet-{config.shard}-blobs"
+        self.client: Client | None = None
+        self.js: JetStreamContext | None = None
+        self.fault = "not connected yet"
+        self.lost = 0  # messages that found no room
+        self.making = False
+
+    @property
+    def connected(self) -> bool:
+        return self.client is not None and self.client.is_connected
+
+    def subject(self, what: str) -> str:
+        return f"fleet.{self.config.shard}.{what}"
+
+    # --- the connection ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever: one connection after the other, to any of the servers."""
+        servers: list[str] = []
+        while True:
+            servers = servers or random.sample(self.config.servers, len(self.config.servers))
+            server = servers.pop()
+            ended = asyncio.Event()
+            try:
+                client = await self.connect(server, ended)
+            except (EngineFault, KeyFault) as fault:
+                self.say(f"{server}: {fault}")
+                await asyncio.sleep(AGAIN_S)
+                continue
+            try:
+                await self.begin(client)
+                await ended.wait()
+                self.say(f"{server}: the connection ended: {said_of(client.last_error or EOFError('closed'))}")
+            except EngineFault as fault:
+                self.say(f"{server}: {fault}")
+            finally:
+                self.client = self.js = None
+                await self.closed(client)
+                self.changed()
+            await asyncio.sleep(AGAIN_S)
+
+    def say(self, fault: str) -> None:
+        """Logged where it is news."""
+        if fault != self.fault:
+            log.warning("no engine: %s; the table serves on", fault)
+        self.fault = fault
+
+    async def connect(self, server: str, ended: asyncio.Event) -> Client:
+        """Raises EngineFault, KeyFault."""
+        client, last = Client(), [""]
+
+        async def on_error(error: Exception) -> None:
+            last[0] = said_of(error)
+            self.lost += isinstance(error, nats.errors.SlowConsumerError)
+
+        async def on_closed() -> None:
+            ended.set()
+
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await client.connect(
+                    servers=[server], name=f"bootstorm {self.name}", allow_reconnect=False, max_reconnect_attempts=1,
+                    reconnect_time_wait=0, connect_timeout=2, ping_interval=PING_S, max_outstanding_pings=2,
+                    pending_size=0, inbox_prefix=self.subject(f"inbox.{self.name}"),
+                    error_cb=on_error, closed_cb=on_closed, **self.credentials(),
+                )  # fmt: skip
+        except KeyFault:
+            raise
+        except Exception as error:  # a client that meets garbage raises what it likes
+            await self.closed(client)
+            raise EngineFault(last[0] or said_of(error)) from error
+        return client
+
+    def credentials(self) -> dict[str, Any]:
+        """Read anew for each connection: they may have been exchanged.  Raises KeyFault."""
+        found: dict[str, Any] = {}
+        if self.config.credentials is not None:
+            pair = read_credentials(self.config.credentials)
+            path = str(self.config.credentials)
+            found = {"user": pair[0], "password": pair[1]} if pair is not None else {"user_credentials": path}
+        tls = self.config.tls
+        if tls is not None:
+            try:
+                context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca is not None else None)
+                if tls.cert is not None and tls.key is not None:
+                    context.load_cert_chain(tls.cert, tls.key)
+            except (OSError, ssl.SSLError) as error:
+                raise KeyFault(f"fleet.tls cannot be used: {said_of(error)}") from error
+            found["tls"] = context
+        return found
+
+    async def begin(self, client: Client) -> None:
+        """Raises EngineFault."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                for what in self.heard:
+                    if what == "announce" or self.config.lead:
+                        wanted = self.subject("have.>" if what == "have" else what)
+                        await self.subscribe(client, wanted, self.heard[what])
+                await client.flush(timeout=round(ANSWER_S))
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise EngineFault(said_of(error)) from error
+        self.client, self.js = client, client.jetstream(timeout=ANSWER_S)
+        self.fault = ""
+        log.info("connected to the engine at %s", client.connected_url.netloc if client.connected_url else "?")
+        self.changed()
+
+    async def subscribe(self, client: Client, wanted: str, heard: Heard) -> None:
+        async def on_message(message: Msg) -> None:
+            answer = heard(message.data)
+            if answer is not None and message.reply:
+                await self.guarded(message.respond(answer))
+
+        await client.subscribe(
+            wanted, cb=on_message, pending_msgs_limit=MESSAGES_MAX, pending_bytes_limit=MESSAGE_BYTES_MAX
+        )
+
+    async def closed(self, client: Client) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await client.close()
+        except Exception as error:  # of a connection that is given up
+            log.debug("closing a connection to the engine: %s", said_of(error))
+
+    # --- keys ----------------------------------------------------------------------------------------------------
+
+    def context(self) -> JetStreamContext:
+        """Raises EngineFault."""
+        if self.js is None or not self.connected:
+            raise EngineFault(self.fault or "no connection")
+        return self.js
+
+    async def guarded(self, request: Awaitable[Any]) -> Any:
+        """Raises EngineFault, Conflict."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await request
+        except nats.js.errors.APIError as error:
+            if error.err_code == WRONG_REVISION:
+                raise Conflict from error
+            missing = isinstance(error, nats.js.errors.NotFoundError) and error.err_code in (None, NO_MESSAGE)
+            raise EngineFault(said_of(error), missing) from error
+        except (nats.errors.Error, OSError, TimeoutError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EngineFault(said_of(error)) from error  # the last four: an answer that is none
+
+    async def read_key(self, key: str, hub: bool) -> tuple[bytes | None, int]:
+        """(value, revision); (None, 0) where there is no such key.  hub: from the leader of its stream, not from
+        whoever is near and may lag.  Raises EngineFault."""
+        wanted = f"$KV.{self.bucket}.{key}"
+        try:
+            found = await self.guarded(self.context().get_msg(self.keys, subject=wanted, direct=not hub))
+        except EngineFault as fault:
+            if fault.missing:
+                return None, 0
+            await self.make_streams()
+            raise
+        value, revision = found.data or b"", found.seq
+        if type(value) is not bytes or len(value) > KEY_BYTES_MAX or type(revision) is not int or revision < 1:
+            raise EngineFault(f"{wanted}: an answer that is none")
+        return value, revision
+
+    async def write_key(self, key: str, value: bytes, last: int) -> int:
+        """The new revision; 0 where the key's is not `last`.  Raises EngineFault: then it may be written or not."""
+        headers: dict[str, Any] = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(last)}
+        try:
+            done = await self.guarded(
+                self.context().publish(f"$KV.{self.bucket}.{key}", value, headers=headers, stream=self.keys)
+            )
+        except Conflict:
+            return 0
+        revision: int = done.seq
+        return revision
+
+    async def make_streams(self) -> None:
+        """Where they are missing, and we may lead.  Those that are there stay as somebody made them."""
+        if not self.config.lead or self.making or self.js is None:
+            return
+        self.making = True
+        try:
+            for name, subjects in ((self.keys, f"$KV.{self.bucket}.>"), (self.blobs, self.subject("blob.>"))):
+                await self.make_stream(self.js, name, subjects)
+        except (EngineFault, Conflict) as fault:
+            log.warning("the engine has no stream of this fleet, and none can be made: %s", fault)
+        finally:
+            self.making = False
+
+    async def make_stream(self, js: JetStreamContext, name: str, subjects: str) -> None:
+        try:
+            await self.guarded(js.stream_info(name))
+        except EngineFault as fault:
+            if "not found" not in str(fault):
+                raise
+            log.warning("the engine has no stream %s; it is made", name)
+            made = StreamConfig(
+                name=name, subjects=[subjects], max_msgs_per_subject=1, storage=StorageType.FILE, allow_direct=True,
+                allow_rollup_hdrs=name == self.keys, deny_delete=name == self.keys,
+            )  # fmt: skip
+            await self.guarded(js.add_stream(made))
+
+    # --- blobs ---------------------------------------------------------------------------------------------------
+
+    async def put_blob(self, blob: Blob, chunks: Iterator[bytes]) -> None:
+        """All chunks, each acknowledged.  Raises EngineFault."""
+        js = self.context()
+        at = 0
+        while group := list(islice(chunks, PUT_AT_ONCE)):
+            names = [subject(self.config.shard, blob, at + number) for number in range(len(group))]
+            at += len(group)
+            put = [
+                js.publish(name, chunk, stream=self.blobs, timeout=ANSWER_S)
+                for name, chunk in zip(names, group, strict=True)
+            ]
+            try:
+                await self.guarded(asyncio.gather(*put))
+            except Conflict as error:
+                raise EngineFault("a chunk was refused") from error
+            except EngineFault:
+                await self.make_streams()  # it may be that one which is lost
+                raise
+
+    async def read_blob(self, blob: Blob, take: Callable[[bytes], None]) -> None:
+        """Each chunk to take() as it comes; what they are together is checked.  Raises Refused, EngineFault."""
+        assembly, whole = Assembly(blob), False
+        for number in range(blob.chunks):
+            wanted = subject(self.config.shard, blob, number)
+            try:
+                found = await self.guarded(self.context().get_msg(self.blobs, subject=wanted, direct=True))
+            except EngineFault as fault:
+                if fault.missing:
+                    raise Refused(Reason.BLOB_MISSING, f"chunk {number} of {blob.sha256.hex()}") from fault
+                raise
+            chunk = found.data if type(found.data) is bytes else b""
+            whole = assembly.take(chunk)
+            take(chunk)
+        if not whole:
+            raise Refused(Reason.BLOB_WRONG, f"{blob.chunks} chunks, {assembly.size} bytes, wanted {blob.size}")
+
+    async def forget_blobs(self, kept: set[bytes]) -> None:
+        """Chunks of all others are taken out of the store.  Raises EngineFault."""
+        js = self.context()
+        info = await self.guarded(js.stream_info(self.blobs, subjects_filter=self.subject("blob.>")))
+        found = {name.split(".")[3] for name in info.state.subjects or ()}
+        for sha256 in sorted(found - {each.hex() for each in kept}):
+            await self.guarded(js.purge_stream(self.blobs, subject=self.subject(f"blob.{sha256}.*")))
+
+    # --- words ---------------------------------------------------------------------------------------------------
+
+    async def say_to_all(self, what: str, value: bytes) -> None:
+        """By core NATS: it may be lost.  Raises EngineFault."""
+        if self.client is None:
+            raise EngineFault(self.fault)
+        await self.guarded(self.client.publish(self.subject(what), value))
+
+    async def ask(self, what: str) -> bytes:
+        """The first answer of any machine.  Raises EngineFault."""
+        if self.client is None:
+            raise EngineFault(self.fault)
+        found: Msg = await self.guarded(self.client.request(self.subject(what), timeout=ANSWER_S))
+        return found.data
