@@ -202,6 +202,20 @@ def rollback(client: Any) -> None:
     client.show("rollback", {})
 
 
+@ctl.command(epilog=examples("bootstorm ctl fleet", "bootstorm ctl fleet hold", "bootstorm ctl fleet rollback 3f9a"))
+@click.argument("order", required=False, type=click.Choice(["hold", "release", "promote", "rollback"]))
+@click.argument("digest", required=False)
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="An operator's; else this machine's own.")
+@click.pass_obj
+def fleet(client: Any, order: str | None, digest: str | None, key: Path | None) -> None:
+    """Which machines serve which table; or an ORDER to all of them: hold (nobody changes its table), release (of a hold
+    or a rollback), promote (what the canaries try goes to all), rollback (to the table of DIGEST, the last but one
+    unless said).  Exit code 1: a machine is behind, or the order was not obeyed."""
+    from control.cli.fleet_text import give_order, print_fleet
+
+    sys.exit(print_fleet(client) if order is None else give_order(client, order, digest or "", key))
+
+
 @ctl.command()
 @click.pass_obj
 def reload(client: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from control.fleet.messages import KEPT_MAX, Content, Head, Order, Verb
@@ -47,3 +48,17 @@ def obeyed(head: Head, order: Order) -> Head:
         if content.digest == order.digest:
             return replace(with_table(dropped(head), content, ()), pinned=True, held=False)
     raise Refused(Reason.NO_TARGET, f"{order.digest.hex()} is none of the {len(head.kept)} tables that are kept")
+
+
+def target(verb: Verb, trial: bytes, kept: Sequence[bytes], beginning: str) -> bytes:
+    """Digest of the table that an order is about; nothing where it is about none.  trial: or nothing; kept: the latest
+    first; beginning: hexadecimal, of the one to go back to, the latest unless said.  Raises Refused."""
+    if verb is Verb.PROMOTE and not trial:
+        raise Refused(Reason.NO_TARGET, "there is no trial")
+    if verb is not Verb.ROLLBACK:
+        return trial if verb is Verb.PROMOTE else b""
+    for digest in kept:
+        if digest.hex().startswith(beginning):
+            return digest
+    there = ", ".join(digest.hex()[:12] for digest in kept) or "none"
+    raise Refused(Reason.NO_TARGET, f"no table {beginning} is kept; there are: {there}")

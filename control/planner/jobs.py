@@ -15,6 +15,7 @@ class PlanBegin:
     links: list[list[int | str]]
     generation: int = 0
     pinned_s: float = 0.0  # as the planner before said; the disk may not have taken it
+    keeps: bool = True  # false: what it makes is served by nobody yet, and the disk has another's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,30 @@ class Relinked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback:
     """Serve what was served before the last refresh, and stay there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckTable:
+    """May another machine's table be served here?  fds: base (and delta).  Answered with TableChecked; one that is good
+    waits for a ServeTable.  digest: of its rows (control/table/digest.py)."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableChecked:
+    """Planner -> control.  reason: a control.fleet.wire.Reason, or nothing where it is good."""
+
+    digest: bytes
+    reason: str = ""
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeTable:
+    """Serve the one that was checked last.  Answered with Planned of origin "fleet", or Failed."""
+
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +126,7 @@ READY = Progress(stage="begin", done=0, total=0)
 class Planned:
     """fds: report, then base and delta when `published`.  confirmed_s: seconds since 1970 of the inventory's word."""
 
-    origin: str  # "inventory", "hosts" (a look-up), "disk", "links", "rollback"
+    origin: str  # "inventory", "hosts" (a look-up), "disk", "links", "rollback", "fleet" (another machine's)
     generation: int
     base: int
     published: bool
@@ -130,10 +155,10 @@ class Failed:
     # "down", "shrunk", "contested", "pinned", "nothing"; "network": a look-up of one, which is no host and holds none;
     # "internal": a fault of ours, or a planner that ended;
     # "unread": a look-up by a planner that has not read the inventory as a whole yet; "superseded", which only control
-    # says: of what another configuration ended.
+    # says: of what another configuration ended; "follows", the same: this machine serves what its fleet publishes.
     kind: str
     reason: str
-    job: str = "refresh"  # or "hosts", "changes"
+    job: str = "refresh"  # or "hosts", "changes", "check", "fleet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +177,7 @@ class RefreshFailed(Exception):
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        PlanBegin, Refresh, LookUp, Relink, Rollback, ListChanges, FindOrigins,
-        Progress, Planned, Failed, Listed, OriginsFound, Relinked,
+        PlanBegin, Refresh, LookUp, Relink, Rollback, ListChanges, FindOrigins, CheckTable, ServeTable,
+        TableChecked, Progress, Planned, Failed, Listed, OriginsFound, Relinked,
     )
 }  # fmt: skip

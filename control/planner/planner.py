@@ -45,6 +45,7 @@ log = logging.getLogger("bootstorm.planner")
 PROGRESS_EVERY_S = 0.05
 DOUBTS_MAX = 20
 NO_CHANGES = Changes(Keys(), Keys(), Keys())
+SAVED = ("inventory", "hosts", "links", "fleet")  # links: also what a planner before this one could not save
 T = TypeVar("T")
 Wait = Callable[["Future[Any]"], None]
 
@@ -581,7 +582,7 @@ class Planner:
         self.send(planned, [report_fd, *(self.served.fds() if published else [])])
         os.close(report_fd)
         self.links_served = self.links if published else self.links_served
-        if origin in ("inventory", "hosts", "links"):  # links: also what a planner before this one could not save
+        if origin in SAVED:
             self.save()
 
     def save(self) -> str:

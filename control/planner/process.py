@@ -14,9 +14,11 @@ from typing import Any
 from ext.table import TABLE_LAYOUT
 
 from control.config.config import MAX_FILE_BYTES, parse_accepted
+from control.planner.foreign import Foreign, NoStore
 from control.planner.jobs import (
     KINDS,
     READY,
+    CheckTable,
     FindOrigins,
     ListChanges,
     LookUp,
@@ -25,6 +27,7 @@ from control.planner.jobs import (
     Relink,
     Relinked,
     Rollback,
+    ServeTable,
 )
 from control.planner.planner import Planner
 from fastpath.process.logs import configure_logging, leave
@@ -34,7 +37,10 @@ log = logging.getLogger("bootstorm.planner")
 
 NICE = 10  # the workers answer first, also where they share a core with us; not before they have a table
 SAVE_AGAIN_MS = 1_000  # while the disk does not take the table: what is there would be served after a restart
-JOBS: dict[type, str] = {Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes"}
+JOBS: dict[type, str] = {
+    Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes", CheckTable: "check",
+    ServeTable: "fleet",
+}  # fmt: skip
 
 
 def main(fd: int) -> None:
@@ -57,6 +63,9 @@ def run(channel: Channel) -> None:
     config, _refused = parse_accepted(text, Path(begin.config_path), Path(begin.state_dir))  # control told
     bell = os.eventfd(0, os.EFD_CLOEXEC)
     planner = Planner(config, begin.links, channel.send)
+    if not begin.keeps:
+        planner.store = NoStore(config.dhcp.state_dir)
+    foreign = Foreign(planner)
     poll = select.poll()  # select() ends at 1,024 descriptors, and the inventory's connections are ours, too
     poll.register(channel.fileno(), select.POLLIN)
     poll.register(bell, select.POLLIN)
@@ -68,14 +77,14 @@ def run(channel: Channel) -> None:
             if bell in ready:
                 os.eventfd_read(bell)
             if channel.fileno() in ready:
-                handle(planner, channel)
+                handle(planner, channel, foreign)
 
     planner.wait = wait
     planner.served.number = begin.generation
     planner.pinned_s = planner.pinned_s or begin.pinned_s
     if table_fds and planner.take_over(table_fds):
         planner.relink(begin.links)  # the configuration may be another one, too
-    else:
+    elif begin.keeps:
         planner.load_from_disk()
     channel.send(replace(READY, table_layout=TABLE_LAYOUT))
     os.nice(NICE)
@@ -84,19 +93,18 @@ def run(channel: Channel) -> None:
             planner.save()
             continue
         try:
-            handle(planner, channel)
+            handle(planner, channel, foreign)
         except ChannelClosed:
             leave()  # whatever the reader's thread still waits for
 
 
-def handle(planner: Planner, channel: Channel) -> None:
+def handle(planner: Planner, channel: Channel, foreign: Foreign) -> None:
     """One message.  During a refresh control sends look-ups and relinks only.
 
     What an inventory says may hit a fault of ours: that is the job's outcome, and the planner goes on."""
     message, fds = channel.receive()
-    close_all(fds)
     try:
-        work(planner, message)
+        work(planner, message, foreign, fds)
     except ChannelClosed:
         raise
     except Exception as bug:
@@ -105,9 +113,11 @@ def handle(planner: Planner, channel: Channel) -> None:
         if job is None:
             raise
         planner.fail("internal", f"internal fault, its traceback is in the log: {type(bug).__name__}: {bug}"[:500], job)
+    finally:
+        close_all(fds)
 
 
-def work(planner: Planner, message: Any) -> None:
+def work(planner: Planner, message: Any, foreign: Foreign, fds: list[int]) -> None:
     if isinstance(message, Refresh):
         planner.refresh(message.force)
         gc.collect()
@@ -118,6 +128,10 @@ def work(planner: Planner, message: Any) -> None:
         planner.send(Relinked())
     elif isinstance(message, Rollback):
         planner.rollback()
+    elif isinstance(message, CheckTable):
+        foreign.check(fds, message.digest)
+    elif isinstance(message, ServeTable):
+        foreign.serve(message.digest)
     elif isinstance(message, ListChanges):
         planner.list_changes(message.offset, message.limit)
     elif isinstance(message, FindOrigins):

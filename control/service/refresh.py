@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from control.planner.jobs import (
     Relink,
     Relinked,
     Rollback,
+    TableChecked,
 )
 from control.service.event_ring import Note, nowhere
 from control.service.faultbook import FaultBook
@@ -69,14 +70,15 @@ class NoProgress(Exception):
     """The planner hangs: the text says at what."""
 
 
-Reply = Planned | Failed | tuple[Listed, list[dict[str, Any]]] | Origins
+Reply = Planned | Failed | tuple[Listed, list[dict[str, Any]]] | Origins | TableChecked
 SUPERSEDED = "superseded"  # Failed.kind, of what a reconfiguration ended
-JOB_OF = {"inventory": "refresh", "rollback": "refresh", "hosts": "hosts"}
+FOLLOWS = "follows"  # Failed.kind, of what reads the inventory, while another machine does
+JOB_OF = {"inventory": "refresh", "rollback": "refresh", "hosts": "hosts", "fleet": "fleet"}
 T = TypeVar("T")
 
 
 def is_superseded(reply: Reply) -> bool:
-    return isinstance(reply, Failed) and reply.kind == SUPERSEDED
+    return isinstance(reply, Failed) and reply.kind in (SUPERSEDED, FOLLOWS)
 
 
 def is_unread(reply: Reply) -> bool:
@@ -96,6 +98,8 @@ def retrieved(job: asyncio.Task[Any]) -> None:
 class Refresher:
     """Owner of the planner process.  publish(planned, fds) hands a new pair on; fds are borrowed.  outlived(why): what
     is installed makes tables that we cannot read."""
+
+    keeps = True  # the planner writes what it makes to the disk
 
     def __init__(
         self,
@@ -126,6 +130,7 @@ class Refresher:
         self.looking_up, self.finding_origins = asyncio.Lock(), asyncio.Lock()
         self.origins_due = False  # the planner has not answered the last question yet, whoever still waits for it
         self.poke, self.rescheduled = asyncio.Event(), asyncio.Event()
+        self.follows = ""  # whom, in words: another machine of the fleet reads the inventory; "" while we do
         self.confirming: asyncio.Task[None] | None = None  # of the last refresh
         self.due_s, self.retry_s = 0.0, RETRY_FIRST_S  # when run() refreshes next; the delay after the next failure
         self.pauses = iter(FIRST_WORD_PAUSES_S)
@@ -158,6 +163,7 @@ class Refresher:
             links=[list(link) for link in self.links],
             generation=self.generation,
             pinned_s=self.state.pinned_s,
+            keeps=self.keeps,
         )
         try:
             with memfd("bootstorm-config", self.config.text) as config_fd:
@@ -224,6 +230,8 @@ class Refresher:
             self.on_origins(message, fds)
         elif isinstance(message, Failed):
             self.answer(message.job, message)
+        elif isinstance(message, TableChecked):
+            self.answer("check", message)
         elif isinstance(message, Relinked):
             self.relinking = False
         self.tell_links()
@@ -447,8 +455,10 @@ class Refresher:
         finally:
             self.job.release()
 
-    async def give(self, message: Any, job: str) -> Reply:
+    async def give(self, message: Any, job: str, fds: Sequence[int] = ()) -> Reply:
         """One job to the planner, and its answer; the caller holds the job's lock."""
+        if self.follows and isinstance(message, (Refresh, LookUp, Rollback)):
+            return Failed(kind=FOLLOWS, reason=self.follows, job=job)
         try:
             try:
                 channel = await self.running_planner()
@@ -458,7 +468,7 @@ class Refresher:
                 self.heard_s = time.monotonic()
                 self.last_progress = None
             waiting = self.waiting[job] = asyncio.get_running_loop().create_future()
-            channel.send(message)
+            channel.send(message, fds)
             return await self.progressing(waiting)
         except NoProgress as hangs:
             await self.end_planner()
@@ -546,16 +556,22 @@ class Refresher:
         """Refresh for ever: at the configured interval, after a failure with a growing delay, at once when poked."""
         while True:
             self.poke.clear()  # one that comes from now on may be about what this refresh has read already
+            await self.not_following()
             with contextlib.suppress(RefreshFailed):
                 await self.refresh()
             await self.wait_due()
+
+    async def not_following(self) -> None:
+        while self.follows:
+            self.rescheduled.clear()
+            await self.rescheduled.wait()
 
     async def wait_due(self) -> None:
         """Until the next refresh is due, which may change meanwhile, or somebody pokes."""
         while not self.poke.is_set():
             self.rescheduled.clear()
             left_s = self.due_s - time.monotonic()
-            if left_s <= 0 and not self.state.pinned_s:
+            if (left_s <= 0 and not self.state.pinned_s) or self.follows:
                 return
             poked = asyncio.ensure_future(self.poke.wait())
             moved = asyncio.ensure_future(self.rescheduled.wait())

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from control.config.config import (
     MAX_FILE_BYTES,
-    NOBODY_BELIEVED,
     Config,
     ConfigFaults,
     changes_needing_restart,
@@ -38,6 +37,7 @@ from control.mac import parse_mac, show_mac
 from control.observer.link import HOSTS_MAX, ObserverLink, ObserverSilent
 from control.planner.child import PlannerProcess
 from control.planner.jobs import Planned, RefreshFailed
+from control.service import status
 from control.service.clocks import boottime_s, wall_clock_at_boot_ns
 from control.service.discovery_commands import DiscoveryCommands
 from control.service.doors.commands import FAULTS_A_PAGE, Right, rights_of
@@ -45,6 +45,7 @@ from control.service.doors.console import CommandFailed, Console, Handler, Repor
 from control.service.event_ring import EventRing
 from control.service.events import ROLES, Warnings
 from control.service.faultbook import WrongFilter
+from control.service.fleet.keeper import FleetKeeper
 from control.service.health import heartbeat_age_s, judge_health
 from control.service.links import LINKS_MAX, LinkAddress, watch_links
 from control.service.load import latency, losses
@@ -122,10 +123,11 @@ class Service:
         self.refresher = Refresher(
             self.config, self.table, self.publish, begin.generation, planner, self.make_way, note=note
         )
+        self.fleet = FleetKeeper(self.config, self.refresher, self.table, lambda: self.restarts.get("worker", 0))
         ledger, state_dir = fds.perhaps("ledger"), Path(begin.settings.state_dir)
         self.hosts_known = host_list.open_hosts(ledger, state_dir, self.refresher.whereabouts)
         self.lookups = Lookups(
-            self.refresher.look_up, self.config.dhcp.relays, self.table.knows_oui, on_found=self.on_found
+            self.fleet.look_up, self.config.dhcp.relays, self.table.knows_oui, on_found=self.on_found
         )
         self.warnings = Warnings(
             self.table,
@@ -142,7 +144,7 @@ class Service:
         self.io, self.io_reason = begin.io, begin.io_reason
         self.reserved = Reserved()
         self.coordinator = Coordinator(
-            self.config, self.refresher.look_up, boottime_s,
+            self.config, self.fleet.look_up, boottime_s,
             word=self.word_of_address, served=self.table.name_of, note=note,
         )  # fmt: skip
         queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
@@ -170,6 +172,7 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 group.create_task(show_turns(self.turns, "control"), name="turns")
                 group.create_task(self.follow_links(group), name="links")
+                group.create_task(self.fleet.run(), name="fleet")
                 group.create_task(self.console.run(), name="console")
                 group.create_task(self.follow_file(), name="file")
                 group.create_task(self.coordinator.run(), name="discovery")
@@ -183,6 +186,7 @@ class Service:
         except* Stopped:
             log.info("stopping")
         finally:
+            await self.fleet.end()
             await self.refresher.end_planner()
             if self.hosts_known is not None:
                 self.hosts_known.save()
@@ -210,6 +214,7 @@ class Service:
             for name in set(self.config.dhcp.interfaces) - {link.name for link in links}:
                 log.warning("dhcp.interfaces names %s, which has no IPv4 address: nothing is answered there", name)
             await self.refresher.relink(links)
+            await self.fleet.relink(links)
             if not refreshing:
                 refreshing = True
                 group.create_task(self.refresher.run(), name="refresh")
@@ -217,7 +222,8 @@ class Service:
 
     def on_unknown(self, mac: str, interface: str, relay: str | None = None) -> None:
         """A file is read as soon as it changes, and a pinned table is what somebody wants: nothing to look up there."""
-        if watched_path(self.config.dhcp.api_url) is None and not self.refresher.state.pinned_s:
+        reader = self.fleet.reader()
+        if watched_path(self.config.dhcp.api_url) is None and not reader.state.pinned_s and not reader.follows:
             self.lookups.ask(mac, interface, relay)
 
     def on_found(self, mac: str) -> None:
@@ -241,8 +247,9 @@ class Service:
         """An inventory that is a file is read again when it is written or replaced."""
 
         def on_change(since_s: float) -> None:
-            if self.refresher.begun_s >= since_s:
-                self.refresher.poke.set()
+            reader = self.fleet.reader()
+            if reader.begun_s >= since_s:
+                reader.poke.set()
 
         await follow(lambda: watched_path(self.config.dhcp.api_url), self.configured, on_change)
 
@@ -262,6 +269,7 @@ class Service:
         named = dict(zip(("base", "delta"), fds, strict=False))
         with self.table.serving(fds):
             self.channel.send(Publish(generation=planned.generation, base=planned.base), named)
+        self.fleet.published(planned, fds)
         self.ring.note_table(planned)
 
     # --- from the supervisor -------------------------------------------------------------------------------------
@@ -314,6 +322,7 @@ class Service:
 
     async def reconfigure(self, config: Config) -> None:
         await self.refresher.reconfigure(config)
+        self.fleet.reconfigure(config)
         await self.coordinator.reconfigure(config)
 
     # --- commands ------------------------------------------------------------------------------------------------
@@ -335,6 +344,7 @@ class Service:
             "observed": self.observed,
             **HostCommands(self.hosts_known, lambda: self.table.pair, self.reason_of).handlers(),
             **DiscoveryCommands(self.coordinator).handlers(),
+            **self.fleet.handlers(),
         }
 
     async def status(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
@@ -385,15 +395,16 @@ class Service:
             "lookups": self.lookups.counts,
             "identities": self.warnings.identity_counts(),
             "other_servers": self.warnings.other_servers(),
-            "strangers": self.strangers_status(),
-            "traps": self.traps_status(),
+            "strangers": status.strangers(table, self.known_fault),
+            "traps": status.traps(self.traps, self.traps_fault, self.config.snmp),
             "discovery": self.coordinator.status(),
             "faults": dict(islice(state.faults.items(), FAULTS_SHOWN)),
             "faults_total": state.faults_total,
             "fault_kinds": dict(self.refresher.faults.kinds),
             "limits": self.limits_status(),
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
-            "boot_port": self.boot_port_status(),
+            "boot_port": status.boot_port(self.settings, self.boot_fault),
+            "fleet": self.fleet.status(),
             "config_refused": self.config_refused[:CONFIG_REFUSED_SHOWN],
             "boots": await self.hosts_known.scans.totals(table.pair) if self.hosts_known is not None else None,
             "mode": self.settings.mode,
@@ -427,44 +438,22 @@ class Service:
             "links": {"used": len(self.links), "most": LINKS_MAX},
         }
 
-    def boot_port_status(self) -> dict[str, Any]:
-        """Of PXE's port: {"port", "state": "open", "off" or "failed", "reason"}."""
-        port, observing = self.settings.boot_port, self.settings.mode == "observe"
-        if self.boot_fault or not port or observing:
-            reason = self.boot_fault or (
-                "nothing is sent while dhcp.mode is observe" if port else "dhcp.boot_port is 0"
-            )
-            return {"port": port, "state": "failed" if self.boot_fault else "off", "reason": reason}
-        return {"port": port, "state": "open", "reason": None}
-
-    def strangers_status(self) -> dict[str, Any]:
-        """dropped: by the kernel, so that no verdict counts them."""
-        if self.table.known is not None:
-            return {"state": "dropped beyond a budget", **self.table.known.counts()}
-        if self.known_fault:
-            return {"state": "failed", "reason": self.known_fault}
-        return {"state": "ignored by the workers", "reason": "dhcp.drop_strangers is off, or dhcp.mode is observe"}
-
-    def traps_status(self) -> dict[str, Any]:
-        if self.traps is not None:
-            return self.traps.status() | {"advice": "" if self.config.snmp.believes_somebody() else NOBODY_BELIEVED}
-        if self.traps_fault:
-            return {"state": "failed", "reason": self.traps_fault}
-        return {"state": "off", "reason": "services.conf has no section snmp"}
-
     async def refresh(self, arguments: dict[str, Any], report: Report) -> dict[str, Any]:
         mac, host = arguments.get("mac"), arguments.get("host")
+        reader = self.fleet.reader()
         try:
-            with self.refresher.followed_by(lambda progress: report(asdict(progress))):
+            with reader.followed_by(lambda progress: report(asdict(progress))):
                 if mac is None and host is None:
-                    figures = await self.refresher.refresh(bool(arguments.get("force")))
+                    figures = await reader.refresh(bool(arguments.get("force")))
                 else:
                     macs = [show_mac(self.find_mac("refresh", mac))] if mac is not None else []
                     names = [str(host)] if host is not None else []
-                    figures, _missing = await self.refresher.look_up(macs, names, asked=True)
+                    figures, _missing = await reader.look_up(macs, names, asked=True)
         except RefreshFailed as failed:
             raise CommandFailed(str(failed)) from failed
-        if arguments.get("wait"):
+        if arguments.get("wait") and reader is not self.refresher:
+            await self.fleet.served_here()
+        elif arguments.get("wait"):
             await self.all_adopted(figures["generation"])
         return figures
 

@@ -12,6 +12,7 @@ import json
 import os
 import pkgutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastpath.process.build import fingerprint
@@ -20,14 +21,19 @@ from fastpath.protocol import Channel, Fds, Tried, Try
 
 NICE = 5  # the workers of the running service answer first
 PACKAGES = ("ext", "fastpath", "control")
+# Extras: a site that has not installed the library does without the modules.
+EXTRAS = {"control.board.": "uvicorn", "control.fleet.process.": "nats"}
 REFUSED_MAX = 40  # notes in one message
 
 
 def load_everything() -> None:
     """Every module that any process of the service may load later.  Raises whatever is wrong with one of them."""
+    missing = tuple(prefix for prefix, library in EXTRAS.items() if find_spec(library) is None)
     for package in PACKAGES:
         path = importlib.import_module(package).__path__
         for module in pkgutil.walk_packages(path, f"{package}."):
+            if module.name.startswith(missing):
+                continue
             if not module.name.endswith(".__main__"):  # control's has started us, and fastpath's has the last word
                 importlib.import_module(module.name)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final
 
 from control.fleet import actions as act
-from control.fleet.messages import Content, Head, Order, Verb, encode
+from control.fleet.messages import Content, Head, Order, Verb, decode, encode
+from control.fleet.orders import target
 from control.fleet.process import jobs
 from control.fleet.process.engine import EngineFault
 from control.fleet.process.node import Node, now_ms
 from control.fleet.process.peers import SILENT_MS, rows_of
-from control.fleet.signing import Ed25519Signer, Signer, sealed
-from control.fleet.wire import Refused
+from control.fleet.signing import AROUND_BYTES, sealed
+from control.fleet.wire import Refused, unpacked
 
 OBEYED_S: Final = 6.0
 LOOK_S: Final = 0.1
@@ -62,9 +64,9 @@ async def whole_state(node: Node) -> dict[str, Any]:
     for row in machines:
         row["behind"] = behind(responder.head, row)
     return {
-        "shard": node.site.shard, "host": node.site.host, "leads": state.leads, "leader": state.leader,
-        "follows": state.follows, "connected": state.connected, "engine_fault": state.fault, "fault": fault,
-        "refused": state.refused, "rules": node.rules.hex(), "head": shown_head(responder.head),
+        "now_s": int(time.time()), "shard": node.site.shard, "host": node.site.host, "leads": state.leads,
+        "leader": state.leader, "follows": state.follows, "connected": state.connected, "engine_fault": state.fault,
+        "fault": fault, "refused": state.refused, "rules": node.rules.hex(), "head": shown_head(responder.head),
         "by_itself": responder.by_itself, "serves": state.serves, "machines": machines,
         "refusals": dict(node.member.refusals), "lost": state.lost, "order_refused": node.member.leading.refused,
     }  # fmt: skip
@@ -82,35 +84,26 @@ def behind(head: Head | None, row: dict[str, Any]) -> str:
 
 
 async def order(node: Node, asked: jobs.Ask) -> dict[str, Any]:
-    """Signed, sent, and looked for in the heads that follow.  Raises NotDone, EngineFault."""
+    """Signed, sent, and looked for in the heads that follow.  Raises NotDone, EngineFault, Refused."""
     head = node.member.responder.head
     if head is None:
         raise NotDone("there is no head yet that an order could be about")
-    number = head.orders + 1
-    said = Order(shard=node.site.shard, number=number, verb=Verb(asked.verb), digest=target(head, asked))
-    signer: Signer = Ed25519Signer(asked.seed) if asked.seed else node.site.signer
-    raw = sealed(encode(said), signer)
+    raw = asked.signed
+    if raw:
+        body = unpacked(raw, 512 + AROUND_BYTES)
+        number = decode(Order, body[0] if type(body) is list and body and type(body[0]) is bytes else b"").number
+    else:
+        number, verb = head.orders + 1, Verb(asked.verb)
+        trial = head.trial.digest if head.trial is not None else b""
+        digest = target(verb, trial, [content.digest for content in head.kept], asked.digest)
+        said = Order(shard=node.site.shard, number=number, verb=verb, digest=digest)
+        raw = sealed(encode(said), node.site.signer)
     await node.engine.say_to_all("order", raw)
     deadline = now_ms() + OBEYED_S * 1000
     while now_ms() < deadline:
         await asyncio.sleep(LOOK_S)
         found = node.member.responder.head
         if found is not None and found.orders >= number:
-            return {"number": number, "head": shown_head(found)}
+            return {"now_s": int(time.time()), "number": number, "head": shown_head(found)}
         node.read_head(act.ReadHead(True, now_ms()))
     raise NotDone(f"no leader obeyed it within {OBEYED_S:.0f} s; its log says why, if there is one")
-
-
-def target(head: Head, asked: jobs.Ask) -> bytes:
-    """Raises NotDone."""
-    if asked.verb == Verb.PROMOTE:
-        if head.trial is None:
-            raise NotDone("there is no trial to promote")
-        return head.trial.digest
-    if asked.verb != Verb.ROLLBACK:
-        return b""
-    found = [content.digest for content in head.kept if content.digest.hex().startswith(asked.digest)]
-    if not found:
-        kept = ", ".join(content.digest.hex()[:12] for content in head.kept) or "none"
-        raise NotDone(f"no table {asked.digest} is kept; there are: {kept}")
-    return found[0]

@@ -1,6 +1,6 @@
 """What a member of the fleet keeps over restarts: the newest head that it accepted, and the table that it serves by it.
 
-`fleet.state` is one msgpack record, written aside, synced and renamed.  `fleet.delta` is the delta as the store has it:
+`fleet-state` is one msgpack record, written aside, synced and renamed.  `fleet-delta` is the delta as the store has it:
 the table on disk has one of this machine's own in its place.
 """
 
@@ -20,8 +20,8 @@ from fastpath.protocol import memfd
 
 log = logging.getLogger("bootstorm.fleet")
 
-STATE_FILE: Final = "fleet.state"
-DELTA_FILE: Final = "fleet.delta"
+STATE_FILE: Final = "fleet-state"
+DELTA_FILE: Final = "fleet-delta"
 _VERSION: Final = 1
 _BYTES_MAX: Final = HEAD_BYTES_MAX + 4096
 

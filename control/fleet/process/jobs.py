@@ -56,13 +56,13 @@ class Counts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """Control -> fleet, answered with Told under that number.  verb: "" for all that the fleet is at, else an order
-    (control.fleet.messages.Verb).  digest: hexadecimal, the beginning of that of a table to go back to; seed: of an
-    operator's key, empty: this machine's signing key."""
+    (control.fleet.messages.Verb).  digest: hexadecimal, the beginning of that of a table to go back to; signed: that
+    order as an operator signed it, empty: this machine signs it."""
 
     number: int
     verb: str = ""
     digest: str = ""
-    seed: bytes = b""
+    signed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,8 @@ COMMANDS: Mapping[str, Command] = {
         costly=True,
     ),
     "overview": Command(READ, costly=True),
+    "fleet": Command(READ, costly=True),
+    "fleet_order": Command(CHANGE, {"verb": TEXT, "digest": TEXT, "signed": OCTETS}),
     "refresh": Command(CHANGE, {"wait": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),
     "rollback": Command(CHANGE),
     "reload": Command(CHANGE),

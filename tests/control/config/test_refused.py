@@ -14,6 +14,7 @@ from control.config import checks
 from control.config.config import Config, ConfigFaults, parse
 from control.discovery.coordinator import JOURNAL
 from control.discovery.traps import identity
+from control.fleet.process.disk import DELTA_FILE, STATE_FILE
 from control.plan import classes, contexts, networks
 from control.service.machines import hosts
 from control.table.file import TableStore
@@ -105,7 +106,9 @@ def test_every_attribute_that_the_service_reads_is_one() -> None:
 def own_files() -> list[str]:
     store = TableStore(Path("/s"))
     paths = store.base_path, store.delta_path, store.pin_path
-    twice = [name + end for name in (JOURNAL, identity.FILE, hosts.FILE) for end in ("", ".new")]
+    twice = [
+        name + end for name in (JOURNAL, identity.FILE, hosts.FILE, STATE_FILE, DELTA_FILE) for end in ("", ".new")
+    ]
     return ["lock", *twice, *(path.name for path in paths)]
 
 

@@ -176,6 +176,18 @@ def test_a_new_base_goes_to_the_canaries_first() -> None:
     assert (head.stable, head.trial, head.canary) == (ONE, TWO, ("c",))
 
 
+def test_a_table_that_the_inventory_confirms_is_dated_anew_once_a_minute() -> None:
+    state = leader()
+    dated = state.head.created_s if state.head else 0
+    same, actions = leading.built(state._replace(wall_s=dated + 59), ONE, 0, 100)
+    assert actions == () and same.wants is None
+    for later in (dated + 60, dated - 60):  # whose clock was set, or another leader's was wrong
+        _state, actions = leading.built(state._replace(wall_s=later), ONE, 0, 100)
+        assert written(actions).created_s == later and written(actions).stable == ONE
+    held = state._replace(head=replace(state.head, held=True)) if state.head else state
+    assert leading.built(held._replace(wall_s=dated + 60), ONE, 0, 100)[1] == ()
+
+
 def test_a_table_that_failed_is_not_tried_again() -> None:
     state = leader()
     assert state.head is not None

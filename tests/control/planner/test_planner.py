@@ -18,6 +18,7 @@ from control.config.config import Config, Dhcp
 from control.planner import planner as planner_module
 from control.planner import report as report_module
 from control.planner import served as served_module
+from control.planner.foreign import Foreign
 from control.planner.jobs import KINDS, Failed, LookUp, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
 from control.planner.planner import Planner
 from control.planner.process import handle, run
@@ -554,7 +555,7 @@ def test_a_fault_of_ours_is_an_outcome_and_not_the_end(
 
     def ask(message: Any) -> Any:
         ours.send(message)
-        handle(made, theirs)
+        handle(made, theirs, Foreign(made))
         answer, fds = ours.receive()
         while isinstance(answer, Progress):
             answer, fds = ours.receive()

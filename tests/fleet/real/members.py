@@ -162,9 +162,9 @@ class Member:
         """The inventory was read, whoever asked."""
         self.send(jobs.Built(), self.inventory.fds)
 
-    async def ask(self, verb: str = "", digest: str = "", seed: bytes = b"") -> jobs.Told:
+    async def ask(self, verb: str = "", digest: str = "", signed: bytes = b"") -> jobs.Told:
         self.number += 1
-        self.send(jobs.Ask(number=self.number, verb=verb, digest=digest, seed=seed))
+        self.send(jobs.Ask(number=self.number, verb=verb, digest=digest, signed=signed))
         await until(lambda: self.number in self.told, 10, f"{self.name} answers")
         return self.told.pop(self.number)
 

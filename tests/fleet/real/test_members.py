@@ -12,7 +12,7 @@ from typing import Any
 import nats
 import pytest
 
-from control.fleet.messages import Head, Lease, decode, encode
+from control.fleet.messages import Head, Lease, Order, Verb, decode, encode
 from control.fleet.process.keyfiles import make_key
 from control.fleet.signing import Ed25519Signer, opened, sealed
 from tests.fleet.real.members import Inventory, Member, until
@@ -249,7 +249,7 @@ async def test_heads_and_blobs_that_are_none(fleet: Fleet) -> None:
         for name in info.state.subjects:
             await js.publish(name, b"flipped")
         follower.serving.clear()
-        (follower.folder / "fleet.state").unlink()
+        (follower.folder / "fleet-state").unlink()
         follower.start()
         await until(lambda: "blob-wrong" in follower.state.refused, 10, "blobs are named")
     assert all(member.digest == digest for member in fleet.members if member is not follower)
@@ -297,7 +297,7 @@ async def test_orders(fleet: Fleet) -> None:
     assert not told.fault and told.told["head"]["pinned"], told
     await fleet.all_serve(first)
     assert "no table" in (await follower.ask("rollback", "ffff")).fault
-    assert "no trial" in (await follower.ask("promote")).fault
+    assert "there is no trial" in (await follower.ask("promote")).fault
     state = (await follower.ask()).told
     assert {row["host"]: row["behind"] for row in state["machines"]} == {"a": "", "b": "", "c": ""}, state
 
@@ -306,7 +306,8 @@ async def test_orders(fleet: Fleet) -> None:
 async def test_an_order_of_somebody_else_s_key_is_not_obeyed(fleet: Fleet) -> None:
     key = fleet.folder / "fleet.key"
     leader, _digest = await three(fleet, signing_key=str(key), trusted_keys=[make_key(key)])
-    told = await leader.ask("hold", seed=bytes(32))
+    said = encode(Order(shard="main", number=1, verb=Verb.HOLD, digest=b""))
+    told = await leader.ask("hold", signed=sealed(said, Ed25519Signer(bytes(32))))
     assert "no leader obeyed it" in told.fault
     assert not (await leader.ask()).told["head"]["held"]
 

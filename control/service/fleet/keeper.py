@@ -1,0 +1,127 @@
+"""Whether control has a fleet at all: nothing of it is loaded before services.conf has the section."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from control.config.config import Config
+from control.planner.jobs import Planned
+from control.service.doors.console import CommandFailed, Handler, Report
+from control.service.links import LinkAddress
+from control.service.refresh import Refresher
+from control.service.served_table import ServedTable
+
+if TYPE_CHECKING:
+    from control.service.fleet.link import FleetLink
+
+log = logging.getLogger("bootstorm.fleet")
+
+AGAIN_S = 5.0
+
+
+class FleetKeeper:
+    """One link after the other, for as long as there is the section.  restarts(): of workers so far."""
+
+    def __init__(self, config: Config, refresher: Refresher, table: ServedTable, restarts: Callable[[], int]) -> None:
+        self.config, self.refresher, self.table, self.restarts = config, refresher, table, restarts
+        self.links: list[LinkAddress] = []
+        self.changed = asyncio.Event()
+        self.link: FleetLink | None = None
+        self.open()
+
+    def open(self) -> None:
+        if self.config.in_fleet:
+            from control.service.fleet.link import FleetLink
+
+            self.link = FleetLink(self.config, self.refresher, self.table, self.restarts)
+            self.link.links = self.links
+
+    async def run(self) -> None:
+        while True:
+            changed: asyncio.Future[Any] = asyncio.ensure_future(self.changed.wait())
+            work: asyncio.Future[Any] | None = asyncio.ensure_future(self.link.run()) if self.link is not None else None
+            try:
+                await asyncio.wait(
+                    [changed, *([work] if work is not None else [])], return_when=asyncio.FIRST_COMPLETED
+                )
+                if work is not None and work.done() and (bug := work.exception()) is not None:
+                    log.error("the fleet's part of control failed and is made anew", exc_info=bug)
+                    await asyncio.sleep(AGAIN_S)
+                else:
+                    await self.changed.wait()
+            finally:
+                changed.cancel()
+                if work is not None:
+                    work.cancel()
+            self.changed.clear()
+            await self.end()
+            self.open()
+
+    async def end(self) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            await link.end()
+
+    def reconfigure(self, config: Config) -> None:
+        before, self.config = self.config, config
+        if (before.in_fleet, before.fleet, before.dhcp) != (config.in_fleet, config.fleet, config.dhcp):
+            self.changed.set()
+
+    async def relink(self, links: list[LinkAddress]) -> None:
+        self.links = links
+        if self.link is not None:
+            await self.link.relink(links)
+
+    def published(self, planned: Planned, fds: list[int]) -> None:
+        if self.link is not None:
+            self.link.on_published(planned, fds)
+
+    def reader(self) -> Refresher:
+        """Who reads the inventory, if anybody does here: on a machine that leads that is not the one whose tables are
+        served."""
+        builder = self.link.builder if self.link is not None else None
+        return builder or self.refresher
+
+    def status(self) -> dict[str, Any] | None:
+        return self.link.status() if self.link is not None else None
+
+    async def look_up(self, macs: list[str], names: list[str] | None = None) -> tuple[dict[str, Any], list[str]]:
+        """As Refresher.look_up.  Raises RefreshFailed."""
+        return await self.reader().look_up(macs, names)
+
+    async def served_here(self) -> None:
+        """After a refresh by the machine that leads: until it serves that itself.  Raises CommandFailed."""
+        from control.service.fleet.link import FleetSilent
+
+        builder = self.link.builder if self.link is not None else None
+        try:
+            if self.link is not None and builder is not None:
+                await self.link.wait_served(builder.digest)
+        except FleetSilent as late:
+            raise CommandFailed(f"refresh: {late}") from late
+
+    def handlers(self) -> dict[str, Handler]:
+        return {"fleet": self.fleet, "fleet_order": self.order}
+
+    async def fleet(self, _arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        return await self.asked("", "", b"")
+
+    async def order(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
+        verb, digest = str(arguments.get("verb", "")), str(arguments.get("digest", ""))
+        if verb not in ("hold", "release", "promote", "rollback"):
+            raise CommandFailed(f"fleet: {verb!r}; wanted hold, release, promote or rollback")
+        return await self.asked(verb, digest, arguments.get("signed", b""))
+
+    async def asked(self, verb: str, digest: str, signed: bytes) -> dict[str, Any]:
+        """Raises CommandFailed."""
+        if self.link is None:
+            raise CommandFailed("fleet: services.conf has no section fleet")
+        from control.service.fleet.link import FleetSilent
+
+        try:
+            return await self.link.ask(verb, digest, signed)
+        except FleetSilent as silent:
+            raise CommandFailed(f"fleet: {silent}") from silent

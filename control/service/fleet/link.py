@@ -1,0 +1,347 @@
+"""Control and its fleet process: started, watched, replaced; tables that come from it go to the planner.
+
+Whatever becomes of it, the workers serve on: nothing here is in a packet's way, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Any, Final
+
+from control.config.config import Config
+from control.fleet.process import jobs
+from control.fleet.process.child import FleetProcess
+from control.fleet.process.keyfiles import NO_LIBRARY
+from control.planner.jobs import CheckTable, Planned, ServeTable, TableChecked
+from control.service.fleet.builder import Builder
+from control.service.links import LinkAddress
+from control.service.refresh import SUPERSEDED, Refresher, reason_of
+from control.service.served_table import NotAdopted, ServedTable
+from fastpath.protocol import ChannelClosed, close_all, memfd
+
+log = logging.getLogger("bootstorm.fleet")
+
+PAUSES_S: Final = 0.5, 1.0, 2.0, 5.0, 10.0
+LIVED_S: Final = 60.0  # a process that lived for so long is replaced at once
+FIRST_WORD_S: Final = 15.0  # of a planner, for what the disk has; and of the fleet, before we are on our own
+SILENT_S: Final = 20.0  # it says something each second
+COUNT_S: Final = 1.0
+ANSWER_S: Final = 12.0
+ADOPT_S: Final = 5.0
+GUARDED: Final = "guarded"
+
+
+class FleetSilent(Exception):
+    """No answer, or one that says why not."""
+
+
+class FleetLink:
+    """restarts(): of workers so far; served(fds): what is served, borrowed."""
+
+    def __init__(self, config: Config, refresher: Refresher, table: ServedTable, restarts: Callable[[], int]) -> None:
+        self.config, self.refresher, self.table = config, refresher, table
+        self.restarts = restarts
+        self.process: FleetProcess | None = None
+        self.state: jobs.State | None = None
+        self.fault = "" if find_spec("nats") is not None else NO_LIBRARY
+        self.heard_s = self.started_s = time.monotonic()
+        self.builder: Builder | None = None
+        self.building: asyncio.Task[None] | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.links: list[LinkAddress] = []
+        self.numbers = itertools.count(1)
+        self.waiting: dict[int, asyncio.Future[jobs.Told]] = {}
+        self.alone = False  # we read the inventory for ourselves
+        self.dated_s = 0
+        self.deaths = 0
+        self.ended = asyncio.Event()
+        self.news = asyncio.Event()
+        self.served_s, self.restarts_then, self.abandoned_then = time.monotonic(), restarts(), self.abandoned()
+        if not self.fault:
+            self.follow("the fleet has not said yet which table is served")
+        else:
+            log.error("fleet: %s; this server is on its own", self.fault)
+
+    # --- the process ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever; ended by cancellation, and by end()."""
+        if self.fault:
+            return
+        await self.first_word()
+        pauses = iter(PAUSES_S)
+        while True:
+            born_s = time.monotonic()
+            try:
+                self.start()
+                await self.watch()
+            except (OSError, ChannelClosed, ValueError) as error:
+                log.warning("the fleet's process cannot be used: %s", error)
+            await self.gone()
+            self.deaths += 1
+            if time.monotonic() - born_s > LIVED_S:
+                pauses = iter(PAUSES_S)
+            self.on_our_own()
+            await asyncio.sleep(next(pauses, PAUSES_S[-1]))
+
+    async def first_word(self) -> None:
+        """What the disk has is served, if it has something: the planner says so."""
+        deadline = time.monotonic() + FIRST_WORD_S
+        while not self.refresher.heard_s and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    def start(self) -> None:
+        """Raises OSError, ChannelClosed, ValueError."""
+        self.ended.clear()
+        self.process = FleetProcess()
+        self.heard_s = time.monotonic()
+        channel = self.process.channel
+        asyncio.get_running_loop().add_reader(channel.fileno(), self.on_message)
+        begin = jobs.FleetBegin(config_path=str(self.config.path), state_dir=str(self.config.dhcp.state_dir))
+        with memfd("bootstorm-config", self.config.text) as config_fd:
+            channel.send(begin, {"config": config_fd, **named(self.table.fds())})
+
+    async def watch(self) -> None:
+        """Until it ends, or says nothing for too long.  Counts are sent meanwhile."""
+        while not self.ended.is_set():
+            if time.monotonic() - self.heard_s > SILENT_S:
+                log.warning("the fleet's process has said nothing for %.0f s and is replaced", SILENT_S)
+                return
+            self.send(self.counts())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COUNT_S):
+                    await self.ended.wait()
+
+    async def gone(self) -> None:
+        process, self.process, self.state = self.process, None, None
+        self.stop_building()
+        for waiting in self.waiting.values():
+            if not waiting.done():
+                waiting.set_result(jobs.Told(number=0, fault="the fleet's process ended"))
+        if process is not None:
+            asyncio.get_running_loop().remove_reader(process.channel.fileno())
+            await process.end()
+
+    async def end(self) -> None:
+        """The lease is given back, where there is one."""
+        await self.gone()
+        for task in [*self.tasks]:
+            task.cancel()
+        self.refresher.follows = ""
+        self.refresher.rescheduled.set()
+
+    def send(self, message: Any, fds: list[int] | None = None) -> None:
+        if self.process is None:
+            return
+        try:
+            self.process.channel.send(message, named(fds or []))
+        except BlockingIOError:
+            log.debug("the fleet's process does not read")  # it is replaced where that lasts
+        except (ChannelClosed, OSError):
+            self.ended.set()
+
+    def on_message(self) -> None:
+        if self.process is None:
+            return
+        try:
+            message, fds = self.process.channel.receive()
+        except BlockingIOError:
+            return
+        except Exception as gone:  # closed, or nonsense: either way another one is started
+            if not isinstance(gone, ChannelClosed):
+                log.exception("a message of the fleet's process cannot be read")
+            self.ended.set()
+            asyncio.get_running_loop().remove_reader(self.process.channel.fileno())
+            return
+        self.heard_s = time.monotonic()
+        try:
+            self.take(message, [*fds.all("base"), *fds.all("delta")])
+        finally:
+            close_all(fds)
+
+    def take(self, message: Any, fds: list[int]) -> None:
+        match message:
+            case jobs.State():
+                self.take_state(message)
+            case jobs.Told(number=number):
+                waiting = self.waiting.get(number)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+            case jobs.Check(digest=digest):
+                self.spawn(self.check(digest, dup_all(fds)))
+            case jobs.Serve(digest=digest):
+                self.spawn(self.serve(digest))
+            case jobs.Build() if self.builder is not None:
+                if self.builder.state.confirmed_s:
+                    self.builder.again()
+                else:
+                    self.builder.poke.set()
+            case jobs.ReadInventory():
+                self.on_our_own("the fleet has no table for this machine")
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="fleet")
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # --- tables --------------------------------------------------------------------------------------------------
+
+    async def check(self, digest: bytes, fds: list[int]) -> None:
+        if self.alone and self.refresher.job.locked():  # by an inventory that we read for want of this table
+            self.refresher.give_up("superseded by the table of the fleet", SUPERSEDED)
+        try:
+            async with self.refresher.job:
+                reply = await self.refresher.give(CheckTable(digest=digest), "check", fds)
+        finally:
+            close_all(fds)
+        if isinstance(reply, TableChecked):
+            self.send(jobs.Checked(digest=digest, reason=reply.reason, said=reply.said[:200]))
+        else:
+            self.send(jobs.Checked(digest=digest, reason=GUARDED, said=reason_of(reply)[:200]))
+
+    async def serve(self, digest: bytes) -> None:
+        async with self.refresher.job:
+            reply = await self.refresher.give(ServeTable(digest=digest), "fleet")
+        if not isinstance(reply, Planned):
+            why = reason_of(reply)
+            self.send(jobs.Served(digest=digest, fault=why[:200]))
+            return
+        self.dated_s = 0
+        self.served_s, self.restarts_then, self.abandoned_then = time.monotonic(), self.restarts(), self.abandoned()
+        log.info("generation %d: %d hosts (of the fleet)", reply.generation, reply.hosts)
+        self.send(jobs.Served(digest=digest))
+
+    def on_published(self, planned: Planned, fds: list[int]) -> None:
+        """By the ordinary planner, whatever it was."""
+        if planned.origin in ("inventory", "hosts") and self.alone:
+            self.send(jobs.Alone(), fds)
+
+    def counts(self) -> jobs.Counts:
+        return jobs.Counts(
+            served_s=int(time.monotonic() - self.served_s),
+            restarts=max(0, self.restarts() - self.restarts_then),
+            abandoned=max(0, self.abandoned() - self.abandoned_then),
+        )
+
+    def abandoned(self) -> int:
+        return self.table.counters().get("ABANDONED", 0)
+
+    # --- who reads the inventory ---------------------------------------------------------------------------------
+
+    def follow(self, whom: str) -> None:
+        self.alone = False
+        self.refresher.follows = whom
+        self.refresher.rescheduled.set()
+
+    def on_our_own(self, why: str = "") -> None:
+        """Without a table, and nobody to give one: as a server without a fleet.  Who has one keeps it."""
+        if self.alone or (not why and self.table.pair is not None):
+            return
+        log.warning("%s: it reads the inventory by itself", why or "the fleet's process does not live")
+        self.alone, self.refresher.follows = True, ""
+        self.refresher.rescheduled.set()
+        self.refresher.poke.set()
+
+    def take_state(self, state: jobs.State) -> None:
+        self.state = state
+        if state.follows and (self.alone or self.refresher.follows != following(state)):
+            self.follow(following(state))
+        if state.leads and self.builder is None:
+            self.start_building()
+        elif not state.leads:
+            self.stop_building()
+        if state.follows and state.dated_s and state.dated_s != self.dated_s:
+            self.dated_s = state.dated_s
+            self.spawn(self.date(float(state.dated_s), self.table.generation))
+        self.news.set()
+
+    async def date(self, dated_s: float, generation: int) -> None:
+        """The leader's word is about this table: a worker that has not got it yet must not take it for its own."""
+        with contextlib.suppress(NotAdopted):  # the next word comes within minutes
+            await self.table.wait_adopted(generation, ADOPT_S)
+            if generation == self.table.generation:
+                self.table.date(dated_s)
+
+    def start_building(self) -> None:
+        log.info("this machine leads the shard %s: it reads the inventory", self.config.fleet.shard)
+        builder = Builder(self.config, self.table.fds(), lambda fds: self.send(jobs.Built(), fds))
+        self.builder = builder
+
+        async def build() -> None:
+            try:
+                await builder.relink(self.links)
+                await builder.run()
+            finally:
+                await builder.end()
+
+        self.building = asyncio.get_running_loop().create_task(build(), name="builder")
+
+    def stop_building(self) -> None:
+        if self.building is not None:
+            self.building.cancel()
+        self.builder = self.building = None
+
+    async def relink(self, links: list[LinkAddress]) -> None:
+        self.links = links
+        if self.builder is not None:
+            await self.builder.relink(links)
+
+    # --- what is asked -------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """For ctl status: never waits."""
+        said = asdict(self.state) if self.state is not None else {}
+        return {
+            "shard": self.config.fleet.shard, "fault": self.fault, "deaths": self.deaths, "alone": self.alone,
+            "silent_s": round(time.monotonic() - self.heard_s, 1), "state": said or None,
+        }  # fmt: skip
+
+    async def ask(self, verb: str = "", digest: str = "", signed: bytes = b"") -> dict[str, Any]:
+        """Raises FleetSilent."""
+        if self.fault or self.process is None:
+            raise FleetSilent(self.fault or "the fleet's process is not there just now; see its log lines")
+        number = next(self.numbers)
+        waiting = self.waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            self.send(jobs.Ask(number=number, verb=verb, digest=digest, signed=signed))
+            async with asyncio.timeout(ANSWER_S):
+                told: jobs.Told = await waiting
+        except TimeoutError as silent:
+            raise FleetSilent(f"the fleet's process does not answer within {ANSWER_S:.0f} s") from silent
+        finally:
+            del self.waiting[number]
+        if told.fault:
+            raise FleetSilent(told.fault)
+        return told.told
+
+    async def wait_served(self, digest: bytes) -> None:
+        """Until this machine serves it by a head.  Raises FleetSilent."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                while self.state is None or self.state.serves != digest.hex():
+                    self.news.clear()
+                    await self.news.wait()
+        except TimeoutError as late:
+            why = self.state.refused if self.state is not None else "the fleet's process ended"
+            raise FleetSilent(f"published, but not served here yet: {why or 'it is tried by the canaries'}") from late
+
+
+def following(state: jobs.State) -> str:
+    leader = state.leader or "nobody"
+    return f"this machine serves the table of its fleet, led by {leader} just now; the inventory is read there"
+
+
+def named(fds: list[int]) -> dict[str, int | list[int]]:
+    return dict(zip(("base", "delta"), fds, strict=False))
+
+
+def dup_all(fds: list[int]) -> list[int]:
+    return [os.dup(fd) for fd in fds]
