@@ -116,9 +116,10 @@ def completion(shell: str) -> str:
 
 
 def tables() -> dict[str, dict[str, str]]:
-    """Of each command, by its path: its commands, its options, those that take a value; and of each option with a
-    choice, by path and option, its values."""
-    found: dict[str, dict[str, str]] = {"commands": {}, "options": {}, "valued": {}, "choices": {}}
+    """Of each command, by its path: its commands, the values of an argument with a choice, its options, those that take
+    a value; and of each option with a choice, by path and option, its values."""
+    kinds = "commands", "arguments", "options", "valued", "choices"
+    found: dict[str, dict[str, str]] = {kind: {} for kind in kinds}
     todo: list[tuple[str, click.Command]] = [("bootstorm", main)]
     while todo:
         path, command = todo.pop(0)
@@ -129,6 +130,9 @@ def tables() -> dict[str, dict[str, str]]:
         names = [name for each in options for name in (*each.opts, *each.secondary_opts)]
         valued = [name for each in options if not each.is_flag and not each.count for name in each.opts]
         found["commands"][path] = " ".join(sorted(name for name, _each in inner))
+        for each in command.params:
+            if isinstance(each, click.Argument) and isinstance(each.type, click.Choice):
+                found["arguments"][path] = " ".join(str(value) for value in each.type.choices)
         found["options"][path] = " ".join(names)
         found["valued"][path] = " ".join(valued)
         for each in options:
@@ -167,7 +171,7 @@ _bootstorm_completion() {
     elif [[ $word == -* ]]; then
         words=${_bootstorm_options[$path]}
     else
-        words=${_bootstorm_commands[$path]}
+        words="${_bootstorm_commands[$path]} ${_bootstorm_arguments[$path]}"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
