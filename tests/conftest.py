@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from hypothesis import settings
+
+# Other tests run beside these, so that how long an example takes says nothing.
+settings.register_profile("beside others", deadline=None)
+settings.load_profile("beside others")
 
 LAYERS = ("golden", "property", "sanitizer", "netns", "machines", "faults")
 
