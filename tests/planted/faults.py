@@ -303,7 +303,7 @@ PLANTED: tuple[Planted, ...] = (
         (
             Spot(
                 "control/planner/planner.py",
-                'if origin in SAVED:',
+                "if origin in SAVED:",
                 'if origin == "hosts":',
             ),
         ),
