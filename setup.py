@@ -89,6 +89,7 @@ extensions = [
         "ext.layout5",
         "ext.mapping",
         "ext.page",
+        "ext.sighted",
         "ext.mac_bloom",
         "ext.codec",
         "ext.xsk",

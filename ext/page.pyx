@@ -15,7 +15,8 @@ from ext.leases cimport ROLE_BMC
 from ext.packet cimport ROUTE_BROADCAST, ROUTE_FRAME, ROUTE_UDP
 from ext.page cimport *
 from ext.record cimport RECORDED_BYTES, RECORDS, Record
-from ext.verdict cimport GO_ON, VERDICT_COUNT
+from ext.sighted cimport Sighted
+from ext.verdict cimport ACKED, GO_ON, VERDICT_COUNT
 from ext.classify import ClientClass, ClientState
 from ext.verdict import Verdict
 from ext.wire cimport swap16, swap32
@@ -232,29 +233,25 @@ cdef class WorkerPage:
         carry_histogram(&self.page.waits, latency.get("wait") if isinstance(latency, dict) else None)
         carry_histogram(&self.page.answers, latency.get("answer") if isinstance(latency, dict) else None)
 
-    def drain(self, int most=EVENTS) -> list:
-        """Take at most `most` events out of the ring, oldest first; an empty list means that the next one rings."""
+    @property
+    def waiting(self) -> bool:
+        """Whether the ring has an event."""
+        return has_events(self.page)
+
+    def drain(self, int most=EVENTS, Sighted sighted=None, bint everything=True) -> list:
+        """Take events out of the ring until `most` are to be given, oldest first; when it is empty (see `waiting`), the next
+        one rings.
+
+        sighted: hears what answered machines say; "news" of an ACKED event is its answer.  Without `everything`, those
+        without news that are no boot loop are not given."""
         cdef Event *event
-        cdef uint64_t head
+        cdef uint64_t turn_ends = self.page.events_tail + EVENTS
         taken = []
-        while len(taken) < most:
-            full_fence()           # our tail first, then the head: or a push between the two would not ring
-            head = load_acquire(&self.page.events_head)
-            if head == self.page.events_tail:
-                break
+        while len(taken) < most and self.page.events_tail != turn_ends and has_events(self.page):
             event = &self.page.events[self.page.events_tail & (EVENTS - 1)]
-            taken.append({
-                "boottime_ns": event.boottime_ns, "verdict": Verdict(event.verdict).name,
-                "message_type": event.message_type, "mac": event.mac[:6].hex(":"), "xid": swap32(event.xid_be),
-                "ifindex": event.ifindex, "giaddr": swap32(event.giaddr_be), "ciaddr": swap32(event.ciaddr_be),
-                "requested": swap32(event.requested_be), "server_id": swap32(event.server_id_be),
-                "source": swap32(event.source_be), "htype": event.htype,
-                "vendor_class": PyBytes_FromStringAndSize(<char *>event.vendor, event.vendor_bytes),
-                "class": ClientClass(event.client_class).name, "role": "bmc" if event.role == ROLE_BMC else "host",
-                "state": state_name(event.client_state), "repeats": event.repeats,
-                "client_id": PyBytes_FromStringAndSize(<char *>event.client_id, event.client_id_bytes),
-                "relay_agent": PyBytes_FromStringAndSize(<char *>event.relay_agent, event.relay_agent_bytes),
-            })
+            news = sighted.take(event) if sighted is not None and event.verdict == ACKED else None
+            if everything or event.verdict != ACKED or news is not None or event.repeats:
+                taken.append(event_words(event, news))
             store_release(&self.page.events_tail, self.page.events_tail + 1)
         return taken
 
@@ -280,6 +277,26 @@ cdef class WorkerPage:
                     found.append(recorded(number, &copy))
             number += 1
         return found
+
+
+cdef inline bint has_events(Page *page) noexcept nogil:
+    full_fence()                   # our tail first, then the head: or a push between the two would not ring
+    return load_acquire(&page.events_head) != page.events_tail
+
+
+cdef dict event_words(const Event *event, news):
+    return {
+        "boottime_ns": event.boottime_ns, "verdict": Verdict(event.verdict).name,
+        "message_type": event.message_type, "mac": event.mac[:6].hex(":"), "xid": swap32(event.xid_be),
+        "ifindex": event.ifindex, "giaddr": swap32(event.giaddr_be), "ciaddr": swap32(event.ciaddr_be),
+        "requested": swap32(event.requested_be), "server_id": swap32(event.server_id_be),
+        "source": swap32(event.source_be), "htype": event.htype,
+        "vendor_class": PyBytes_FromStringAndSize(<char *>event.vendor, event.vendor_bytes),
+        "class": ClientClass(event.client_class).name, "role": "bmc" if event.role == ROLE_BMC else "host",
+        "state": state_name(event.client_state), "repeats": event.repeats,
+        "client_id": PyBytes_FromStringAndSize(<char *>event.client_id, event.client_id_bytes),
+        "relay_agent": PyBytes_FromStringAndSize(<char *>event.relay_agent, event.relay_agent_bytes), "news": news,
+    }
 
 
 cdef uint64_t counted(value):

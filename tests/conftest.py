@@ -25,13 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ]
 
     items.sort(key=late)
+    for item in items:  # of its marks: a folder of the name is a keyword, too
+        layer = next((each for each in reversed(LAYERS) if item.get_closest_marker(each)), "unit")
+        item.user_properties.append(("layer", layer))
 
 
 def layer_of(report: pytest.TestReport | pytest.CollectReport) -> str:
-    # A module that skips itself reports a collection, which has no keywords.
-    keywords = getattr(report, "keywords", {})
-    # Backwards: the folder tests/netns is a keyword of everything in it, the fault tests too.
-    return next((layer for layer in reversed(LAYERS) if layer in keywords), "unit")
+    # A module that skips itself reports a collection, which has no properties.
+    return next((str(value) for name, value in getattr(report, "user_properties", ()) if name == "layer"), "unit")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

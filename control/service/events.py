@@ -43,6 +43,7 @@ LINES_BURST = 200.0
 STRANGERS_PER_S, STRANGERS_BURST = 10.0, 100.0  # MACs that the inventory does not have: anybody can make them up
 HOSTS_MAX = 10_000
 RECENT_MAX = 1_000
+REST_S = 0.005  # of a bell that was just heard: at most 200 wakings a second
 SLICE = 256  # events in one turn of control's loop, from all rings: 10 ms of work on a slow machine
 SERVERS_MAX = 64
 ROLES = {"host": 0, "bmc": 1}
@@ -134,7 +135,8 @@ class Ledger:
 class Warnings:
     """Reads the rings when the bell rings.  clock: monotonic seconds; server_id: what we answer with on an interface.
 
-    subscribers: called with every event as ext.page gives it, refusals and sightings; they return at once."""
+    subscribers: called with every event as ext.page gives it; they return at once.  Without sightings_wanted they hear
+    of refusals, and of those sightings that are news: a storm has some hundred thousand others."""
 
     def __init__(
         self,
@@ -146,6 +148,7 @@ class Warnings:
         on_unknown: Callable[[str, str, str | None], None] = lambda _mac, _interface, _relay: None,
         server_id: Callable[[int], str | None] = lambda _ifindex: None,
         note: Note = nowhere,
+        sightings_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.table = table
         self.bell = bell
@@ -155,7 +158,8 @@ class Warnings:
         self.server_id = server_id
         self.note = note
         self.clock = clock
-        self.identities = Identities(table.name_of, row_of=lambda mac: table.row(int(mac.replace(":", ""), 16)))
+        self.sightings_wanted = sightings_wanted
+        self.identities = Identities(table.name_of, lambda mac: table.row(int(mac.replace(":", ""), 16)))
         self.subscribers: list[Callable[[Mapping[str, Any]], None]] = []
         self.hosts = Ledger(LINES_PER_S, LINES_BURST, clock())
         self.strangers = Ledger(STRANGERS_PER_S, STRANGERS_BURST, clock(), again_s=math.inf)
@@ -171,18 +175,21 @@ class Warnings:
         self.drain()  # what waited while there was no control
 
     def on_bell(self) -> None:
+        """In a storm each event would wake this process, which costs more than the event: the next one has to wait."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.bell)
+        loop.call_later(REST_S, loop.add_reader, self.bell, self.on_bell)
         os.eventfd_read(self.bell)
         self.drain()
 
     def drain(self) -> None:
         """A bounded share of each ring; what is left is taken in the loop's next turn."""
-        more, share = False, max(1, SLICE // max(1, len(self.table.pages)))
+        share = max(1, SLICE // max(1, len(self.table.pages)))
+        wanted = self.sightings_wanted()
         for page in self.table.pages:
-            events = page.drain(share)
-            more = more or len(events) == share
-            for event in events:
+            for event in page.drain(share, self.identities.sighted, wanted):
                 self.take(event)
-        if more:
+        if any(page.waiting for page in self.table.pages):
             asyncio.get_running_loop().call_soon(self.drain)
 
     def take(self, event: dict[str, Any]) -> None:
@@ -207,7 +214,7 @@ class Warnings:
             self.tell_followers((event["mac"], event["verdict"] if known else STRANGER_SEEN), words)
 
     def take_sighting(self, event: dict[str, Any]) -> None:
-        for found in self.identities.take(event):
+        for found in self.identities.find(event):
             words = self.describe(event)
             if isinstance(found, Loop):
                 row = self.table.row(int(found.mac.replace(":", ""), 16), ROLES[found.role])

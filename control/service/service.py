@@ -137,6 +137,7 @@ class Service:
             on_unknown=self.on_unknown,
             server_id=self.server_id,
             note=note,
+            sightings_wanted=self.discovers,
         )
         self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
         self.metrics_fault = ""
@@ -234,9 +235,12 @@ class Service:
         outcome = f"it is not answered: {why}" if why else "its next try is answered"
         self.ring.note("machine-found", named, mac, f"a look-up found it in the inventory; {outcome}")
 
+    def discovers(self) -> bool:
+        return self.traps is not None or self.config.dhcp.update_ipmi
+
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
-        if self.traps is not None or self.config.dhcp.update_ipmi:
+        if self.discovers():
             self.reserved.note(event)
             self.coordinator.sighted(sighting_of(event))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ext.page import WorkerPage, create_worker_page
+from ext.sighted import Sighted
 from ext.verdict import Verdict
 
 from control.explain.sentences import WORDS, sentence
@@ -18,6 +19,7 @@ from control.service.events import (
     MESSAGES,
     RECENT_MAX,
     REPEAT_S,
+    REST_S,
     SERVERS_MAX,
     SLICE,
     STRANGERS_BURST,
@@ -36,7 +38,11 @@ class Page:
         self.events = events or []
         self.drained: list[int] = []
 
-    def drain(self, most: int) -> list[dict[str, Any]]:
+    @property
+    def waiting(self) -> bool:
+        return bool(self.events)
+
+    def drain(self, most: int, sighted: Sighted, everything: bool) -> list[dict[str, Any]]:
         taken, self.events = self.events[:most], self.events[most:]
         self.drained.append(len(taken))
         return taken
@@ -67,7 +73,7 @@ def event(mac: str = MAC, verdict: str = "IGNORED_UNKNOWN_MAC", **fields: Any) -
     plain = {
         "boottime_ns": 5_000_000_000, "verdict": verdict, "message_type": 1, "mac": mac, "xid": 0xABC, "ifindex": 2,
         "giaddr": 0, "ciaddr": 0, "requested": 0, "server_id": 0, "source": 0, "htype": 1, "vendor_class": b"",
-        "class": "OS", "role": "host", "repeats": 0, "state": None, "client_id": b"", "relay_agent": b"",
+        "class": "OS", "role": "host", "repeats": 0, "state": None, "client_id": b"", "relay_agent": b"", "news": None,
     }  # fmt: skip
     return plain | fields
 
@@ -283,46 +289,48 @@ def test_every_word_is_a_verdict() -> None:
 # --- sightings and what they give rise to ----------------------------------------------------------------------------
 
 
-def sighting(mac: str = MAC, **fields: Any) -> dict[str, Any]:
-    return event(mac, "ACKED", message_type=3, **fields)
+def sight(seen: Warnings, mac: str = MAC, **fields: Any) -> None:
+    """An ACKED event, as ext.page.WorkerPage.drain() would give it."""
+    told = event(mac, "ACKED", message_type=3, **fields)
+    seen.take(told | {"news": seen.identities.sighted.hear(told)})
 
 
 def test_a_sighting_is_no_warning(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     seen = warnings(clock)
-    seen.take(sighting(vendor_class=b"PXEClient", **{"class": "BIOS_PXE"}))
-    seen.take(sighting(vendor_class=b"udhcp"))
+    sight(seen, vendor_class=b"PXEClient", **{"class": "BIOS_PXE"})
+    sight(seen, vendor_class=b"udhcp")
     assert not caplog.messages and not recent(seen) and not told(seen)
     assert seen.identity_counts()["seen"] == 1
-    assert [each["vendor_class"] for each in seen.seen_as(MAC)] == ["PXEClient", "udhcp"]
+    assert {each["vendor_class"] for each in seen.seen_as(MAC)} == {"PXEClient", "udhcp"}
 
 
 def test_a_boot_loop_is_one_warning(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     seen = warnings(clock)
     for repeats in (0, 4, 8, 16):
-        seen.take(sighting(repeats=repeats, requested=0x0A14000B, **{"class": "UEFI_X64"}))
+        sight(seen, repeats=repeats, requested=0x0A14000B, **{"class": "UEFI_X64"})
     (line,) = caplog.messages
     assert line.startswith(
         f"boot loop: {MAC} (alice) on eth2 asked 4 times in a row within a minute of each other as uefi-x64"
     )
     assert "boot file snponly.efi from 10.20.0.2" in line
-    seen.take(sighting(repeats=4, **{"class": "IPXE"}))
+    sight(seen, repeats=4, **{"class": "IPXE"})
     assert len(caplog.messages) == 2, "another stage is another fault"
     (newest, first) = seen.newest(10, MAC)
     assert (first["verdict"], sentence(first)) == ("BOOT_LOOP", line) and "as ipxe" in sentence(newest)
     clock.now += REPEAT_S
-    seen.take(sighting(repeats=4, **{"class": "UEFI_X64"}))
+    sight(seen, repeats=4, **{"class": "UEFI_X64"})
     assert caplog.messages[-1].endswith("(2 more since the last line)")
 
 
 def test_a_bmc_s_loop_is_not_given_the_host_s_file(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    warnings(clock).take(sighting(repeats=4, role="bmc", **{"class": "UEFI_X64"}))
+    sight(warnings(clock), repeats=4, role="bmc", **{"class": "UEFI_X64"})
     assert "snponly" not in caplog.text and "no boot file" in caplog.text
 
 
 def test_a_clone_is_one_warning(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     seen = warnings(clock)
     for mac in (MAC, OTHER, MAC, OTHER):
-        seen.take(sighting(mac, client_id=b"\0golden-image"))
+        sight(seen, mac, client_id=b"\0golden-image")
     (line,) = caplog.messages
     assert line.startswith(f"one client-id from several machines: {MAC} (alice) and {OTHER}")
     assert [sentence(words) for words in seen.newest(10)] == [line]
@@ -337,7 +345,7 @@ def test_what_the_log_has_no_room_for_is_still_shown(
     for each in strangers(int(LINES_BURST)):
         seen.take(each)
     for mac in (MAC, OTHER):
-        seen.take(sighting(mac, client_id=b"\0golden-image", repeats=repeats))
+        sight(seen, mac, client_id=b"\0golden-image", repeats=repeats)
     shown = [words["verdict"] for words in seen.newest(3)]
     assert "CLONED_CLIENT_ID" in shown and shown.count("BOOT_LOOP") == (2 if repeats else 0)
 
@@ -351,7 +359,7 @@ def test_subscribers_hear_everything_and_one_that_fails_costs_nobody_else(
         raise RuntimeError("it is broken")
 
     seen.subscribers += [broken, lambda each: heard.append((each["verdict"], each["mac"]))]
-    seen.take(sighting())
+    sight(seen)
     seen.take(event(OTHER))
     assert heard == [("ACKED", MAC), ("IGNORED_UNKNOWN_MAC", OTHER)]
     failures = [record for record in caplog.records if "a subscriber of DHCP events failed" in record.message]
@@ -436,6 +444,27 @@ def test_the_bell_makes_it_read(clock: Clock, bell: int) -> None:
         os.eventfd_read(bell)
 
 
+def test_a_bell_that_rings_on_wakes_it_two_hundred_times_a_second_at_most(clock: Clock, bell: int) -> None:
+    page = Page()
+
+    async def ring() -> float:
+        loop = asyncio.get_running_loop()
+        seen = warnings(clock, page, bell=bell)
+        seen.watch()
+        read = asyncio.Event()
+        seen.take = lambda _event: read.set()  # type: ignore[method-assign]
+        since = loop.time()
+        for _ in range(11):
+            page.events = strangers(1)
+            os.eventfd_write(bell, 1)
+            await asyncio.wait_for(read.wait(), 30)
+            read.clear()
+        loop.remove_reader(bell)
+        return loop.time() - since
+
+    assert asyncio.run(ring()) >= 10 * REST_S
+
+
 def test_an_empty_page_of_the_real_kind(clock: Clock) -> None:
     fd = create_worker_page(0)
     try:
@@ -504,9 +533,9 @@ def test_a_stranger_is_an_event_the_first_time_and_strangers_take_no_host_s_plac
 def test_findings_are_events(clock: Clock) -> None:
     seen, noted = noting(clock)
     for repeats in (4, 8):
-        seen.take(sighting(repeats=repeats, requested=0x0A14000B, **{"class": "UEFI_X64"}))
+        sight(seen, repeats=repeats, requested=0x0A14000B, **{"class": "UEFI_X64"})
     for mac in (MAC, OTHER):
-        seen.take(sighting(mac, client_id=b"\0golden-image"))
+        sight(seen, mac, client_id=b"\0golden-image")
     seen.take(other_server())
     assert [kind for kind, _host, _mac, _reason in noted] == ["boot-loop", "cloned-client-id", "other-server"]
     assert noted[0][1:3] == ("alice", MAC) and noted[0][3].startswith("asked 4 times in a row")
@@ -551,7 +580,7 @@ def test_two_cards_with_one_address_are_one_line_in_five_minutes(
     table.row = lambda _mac, role=0: {"identity": 7, "leases": [{"address": 1, "template": {"lease_s": 3600}}]}
     seen = Warnings(table, -1, lambda index: f"eth{index}", lambda _mac: None, clock)
     for at_s, mac in enumerate([MAC, OTHER] * 5, 1):
-        seen.take(event(mac, "ACKED", message_type=3, requested=0x0A14000B, boottime_ns=at_s * 1_000_000_000))
+        sight(seen, mac, requested=0x0A14000B, boottime_ns=at_s * 1_000_000_000)
     lines = [line for line in caplog.messages if "10.20.0.11" in line]
     assert len(lines) == 1 and lines[0].startswith("one address at several cards of a host: ")
     assert [words["verdict"] for words in recent(seen)] == ["SHARED_ADDRESS"]
