@@ -77,7 +77,8 @@ cdef struct LedgerHead:            # a page; the entries follow
     int64_t epoch_s                # ledger seconds = CLOCK_BOOTTIME + this: since 1970, by the clock as it stood then
     int64_t since_s                # ledger seconds: nothing before is known
     int64_t loaded                 # 1: what the disk kept is in it already
-    uint8_t reserved[4096 - 32]
+    int64_t resumed_s              # ledger seconds: when that was; nobody is late by the time in which nobody answered
+    uint8_t reserved[4096 - 40]
     Entry entries[1]
 
 

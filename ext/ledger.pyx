@@ -187,6 +187,7 @@ cdef class Ledger:
             self.head.entries[number] = copy
             taken += 1
         self.head.since_s = min(self.head.since_s, max(0, since_s - behind))
+        self.head.resumed_s = now_s
         return taken
 
 

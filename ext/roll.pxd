@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from ext.leases cimport DISABLED, PROXIED, TOMBSTONE, Lease, Table, is_answered, number_of
 from ext.ledger cimport (PHASE_NONE, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM, STEP_ANSWERED, STEP_ASKED, STEP_MASK, Entry,
-                         is_trouble, ledger_key)
+                         LedgerHead, is_trouble, ledger_key)
 from ext.table cimport Pair
 from ext.verdict cimport IGNORED_DISABLED, IGNORED_OTHER_PORT, IGNORED_OTHER_SERVER
 
@@ -39,6 +39,7 @@ cdef struct Habit:                 # 8 bytes; of a group: what most machines of 
 cdef struct Rows:                  # what a Roll is about
     const Table *base
     const Table *delta
+    const LedgerHead *head
     const Entry *entries           # of the ledger
     uint8_t *replaced              # a bit for each lease of the base: the delta has another word about that row
     uint32_t *place_of_number      # and 1 more, 0: no row has the number; NULL until somebody looks
@@ -110,13 +111,15 @@ cdef inline bint is_end_unknown(const Entry *entry, uint8_t phase, uint8_t end) 
     return end == 0 and entry.reached >> PHASE_SHIFT <= phase and entry.reached & STEP_MASK == STEP_ASKED
 
 
-cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s, uint8_t end,
-                                 const Habit *habit) noexcept nogil:
-    """end: the Phase in which the machine's boots end, 0 where nobody says; habit: what its company does, or NULL."""
+cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s, uint32_t resumed_s,
+                                 uint8_t end, const Habit *habit) noexcept nogil:
+    """resumed_s: nobody is late by the time before; end: the Phase in which the machine's boots end, 0 where nobody says;
+    habit: what its company does, or NULL."""
     cdef uint8_t stage = entry.stage
     cdef uint8_t phase = stage >> PHASE_SHIFT
     cdef bint is_told = stage & STEP_MASK == STEP_ANSWERED, is_in_trouble = is_trouble(entry.verdict)
-    cdef uint32_t since_s = max(entry.stage_s, entry.trouble_s) if is_in_trouble else entry.stage_s
+    cdef uint32_t stage_s = max(entry.stage_s, resumed_s)
+    cdef uint32_t since_s = max(stage_s, entry.trouble_s) if is_in_trouble else stage_s
     cdef bint is_late = now_s > since_s and now_s - since_s > PATIENCE_S
     cdef const uint16_t *took
     cdef uint32_t took_s
@@ -146,10 +149,10 @@ cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_
         return DONE
     if took_s == 0:
         took_s = FIRST_TIME_S
-    return STUCK if now_s > entry.stage_s and now_s - entry.stage_s > took_s + <uint32_t>LATE_S else BOOTING
+    return STUCK if now_s > stage_s and now_s - stage_s > took_s + <uint32_t>LATE_S else BOOTING
 
 
 cdef inline Progress progress_at(const Rows *rows, const Lease *lease, const Entry *entry, int64_t now_s,
                                  uint32_t group) noexcept nogil:
-    return progress_of(lease, entry, <uint32_t>now_s, end_at(rows, group),
+    return progress_of(lease, entry, <uint32_t>now_s, <uint32_t>rows.head.resumed_s, end_at(rows, group),
                        rows.habit_of_group + group if group < rows.habit_count else NULL)

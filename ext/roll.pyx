@@ -86,10 +86,11 @@ cdef class Roll:
 
     def __cinit__(self, Pair pair not None, ledger, bytes groups=b"", bytes ends=b"", bytes doubtful=b""):
         cdef Rows *rows = &self.rows
+        cdef LedgerHead *head = <LedgerHead *><size_t>ledger.address
         cdef const Lease *found
         cdef uint32_t i = 0, at
         self.pair, self.ledger, self.groups, self.ends, self.doubtful = pair, ledger, groups, ends, doubtful
-        rows.entries = (<LedgerHead *><size_t>ledger.address).entries
+        rows.head, rows.entries = head, head.entries
         rows.group_of_number, rows.group_count = <const uint32_t *><const char *>groups, len(groups) // 4
         rows.end_of_group, rows.end_count = <const uint8_t *><const char *>ends, len(ends)
         rows.doubt_of_number, rows.doubt_count = <const uint32_t *><const char *>doubtful, len(doubtful) // 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import Any
 
 import pytest
@@ -47,6 +48,14 @@ def paired(base_rows: Any, delta_rows: Any = None, gone: Any = ()) -> Pair:
     for key in gone:
         builder.add_tombstone(key)
     return Pair(base, sealed(builder, 2, Numbers([base], base)))
+
+
+def new_ledger() -> Ledger:
+    fd = create_ledger()
+    try:
+        return Ledger(fd)
+    finally:
+        os.close(fd)
 
 
 class Machine:
@@ -341,12 +350,25 @@ def test_a_clock_that_was_set_back_hides_nobody_who_hangs(ledger: Ledger, monkey
     pair = paired(ONE)
     ledger.note(pair, 1, 0, int(Verdict.OFFERED), ROM, 1, ledger.now_s() + 86_400)
     content = ledger.saved()
-    fd = create_ledger()
-    again = Ledger(fd)
-    os.close(fd)
+    again = new_ledger()
     assert again.load(content) == 1
     roll = Roll(pair, again)
     assert [roll.row(0, again.now_s() + later)["progress"] for later in (0, 61)] == ["booting", "stuck"]
+
+
+@pytest.mark.parametrize(
+    "verdict, patience_s", [(Verdict.OFFERED, 60), (Verdict.IGNORED_CONFLICT, 60), (Verdict.ACKED, 300)]
+)
+def test_nobody_is_late_by_the_hours_in_which_the_service_was_down(
+    ledger: Ledger, verdict: Verdict, patience_s: int
+) -> None:
+    pair = paired(ONE)
+    ledger.note(pair, 1, 0, int(verdict), ROM, 1, ledger.now_s() - 5 * 3600)
+    again = new_ledger()
+    assert again.load(ledger.saved()) == 1
+    roll = Roll(pair, again, struct.pack("<2I", 0, 1), b"\0\3")
+    told = [roll.row(0, again.now_s() + later)["progress"] for later in (0, patience_s - 1, patience_s + 2)]
+    assert told == ["booting", "booting", "stuck"]
 
 
 def test_a_proxied_machine_needs_no_ack_of_ours(ledger: Ledger) -> None:
@@ -441,9 +463,7 @@ def test_what_is_saved_is_known_again(ledger: Ledger) -> None:
     pair = paired([(n, b"h%d" % n, "served", n) for n in range(1, 200)])
     for mac in (1, 77, 199):
         Machine(ledger, pair, mac).boot(ROM)
-    fd = create_ledger()
-    again = Ledger(fd)
-    os.close(fd)
+    again = new_ledger()
     assert not again.is_loaded and again.load(ledger.saved()) == 3 and again.is_loaded
     assert again.since_s == ledger.since_s
     for mac in (1, 77, 199):
@@ -455,9 +475,7 @@ def test_what_is_saved_is_known_again(ledger: Ledger) -> None:
 def test_what_a_worker_wrote_meanwhile_is_younger(ledger: Ledger) -> None:
     pair = paired(ONE)
     Machine(ledger, pair).boot(ROM)
-    fd = create_ledger()
-    again = Ledger(fd)
-    os.close(fd)
+    again = new_ledger()
     Machine(again, pair).boot(SYSTEM)
     assert again.load(ledger.saved()) == 0 and Machine(again, pair).row()["stage"] == "system-answered"
 
@@ -471,9 +489,7 @@ def test_a_damaged_file_is_not_believed(ledger: Ledger, spoil: str) -> None:
         "cut": content[:-9], "changed": content[:40] + b"x" + content[41:], "empty": b"", "other": b"x" * 200,
         "count": content[:27] + b"\xff" * 8 + content[35:],
     }[spoil]  # fmt: skip
-    fd = create_ledger()
-    again = Ledger(fd)
-    os.close(fd)
+    again = new_ledger()
     with pytest.raises(ValueError, match="it"):
         again.load(content)
     assert Machine(again, pair).row()["progress"] == "never"
