@@ -139,6 +139,16 @@ def await_tile(page: Any, word: str, many: int) -> None:
     page.wait_for_selector(f".tile.p-{word} b:text-is('{many:,}')")
 
 
+def await_updates(page: Any, section: str, many: int) -> None:
+    """Until the live page has replaced a section's content so often."""
+    page.evaluate(
+        """([section, many]) => new Promise((done) => new MutationObserver((_, observer) => {
+            if (--many <= 0) { observer.disconnect(); done(); }
+        }).observe(document.getElementById(section), {childList: true}))""",
+        [section, many],
+    )
+
+
 @contextmanager
 def a_board(folder: Path) -> Iterator[tuple[Running, Any, str, int]]:
     may_serve()
@@ -163,13 +173,12 @@ def test_a_storm_on_the_page(tmp_path: Path) -> None:
         page = page_of(chromium, faults, viewport={"width": 1600, "height": 1000}, color_scheme="dark")
         page.goto(url)
         await_tile(page, "never", HOSTS)
-        began = time.monotonic()
         sent = switch_on(port, running)
         done = HOSTS - len(HUNG)
         await_tile(page, "done", done)
         assert tile(page, "never") == 0
         picture(page, "storm")
-        time.sleep(max(0.0, began + 5 - time.monotonic()))  # some seconds for the curves
+        await_updates(page, "traffic", 4)  # points of the curves
         await_tile(page, "stuck", len(HUNG))
         the_page_says_what_the_service_says(page, running, sent)
         exactly_those_are_stuck(page, running)
@@ -245,7 +254,7 @@ def with_the_keyboard(chromium: Any, faults: list[str], url: str) -> None:
     link = page.locator("#stuck tbody a").first
     link.focus()
     focused = page.evaluate("document.activeElement.id")
-    time.sleep(2.5)  # two updates replace the list below the focus
+    await_updates(page, "stuck", 2)  # which replace the list below the focus
     assert page.evaluate("document.activeElement.id") == focused, "an update takes the focus away"
     page.keyboard.press("Enter")
     page.wait_for_selector("h1:has-text('node')")
