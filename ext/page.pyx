@@ -233,21 +233,14 @@ cdef class WorkerPage:
         carry_histogram(&self.page.waits, latency.get("wait") if isinstance(latency, dict) else None)
         carry_histogram(&self.page.answers, latency.get("answer") if isinstance(latency, dict) else None)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether the ring has an event."""
-        return has_events(self.page)
-
     def drain(self, int most=EVENTS, Sighted sighted=None, bint everything=True) -> list:
-        """Take events out of the ring until `most` are to be given, oldest first; when it is empty (see `waiting`), the next
-        one rings.
+        """Take events out of the ring until `most` are to be given, oldest first; fewer mean that the next one rings.
 
         sighted: hears what answered machines say; "news" of an ACKED event is its answer.  Without `everything`, those
         without news that are no boot loop are not given."""
         cdef Event *event
-        cdef uint64_t turn_ends = self.page.events_tail + EVENTS
         taken = []
-        while len(taken) < most and self.page.events_tail != turn_ends and has_events(self.page):
+        while len(taken) < most and has_events(self.page):
             event = &self.page.events[self.page.events_tail & (EVENTS - 1)]
             news = sighted.take(event) if sighted is not None and event.verdict == ACKED else None
             if everything or event.verdict != ACKED or news is not None or event.repeats:

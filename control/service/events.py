@@ -184,12 +184,14 @@ class Warnings:
 
     def drain(self) -> None:
         """A bounded share of each ring; what is left is taken in the loop's next turn."""
-        share = max(1, SLICE // max(1, len(self.table.pages)))
+        more, share = False, max(1, SLICE // max(1, len(self.table.pages)))
         wanted = self.sightings_wanted()
         for page in self.table.pages:
-            for event in page.drain(share, self.identities.sighted, wanted):
+            events = page.drain(share, self.identities.sighted, wanted)
+            more = more or len(events) == share
+            for event in events:
                 self.take(event)
-        if any(page.waiting for page in self.table.pages):
+        if more:
             asyncio.get_running_loop().call_soon(self.drain)
 
     def take(self, event: dict[str, Any]) -> None:

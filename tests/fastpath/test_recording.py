@@ -14,10 +14,11 @@ from contextlib import closing
 import pytest
 from ext.builder import Builder, Surroundings
 from ext.page import EVENTS_KEPT, RECORDS_KEPT, Recorded, WorkerPage, create_site_page, create_worker_page
+from ext.sighted import Sighted
 
 from control.messages.dissect import dissect
 from fastpath.protocol import Assign, Channel, Load, Ready, Stop
-from tests.ext.packets import DECLINE, DISCOVER, ip, message, tlv
+from tests.ext.packets import DECLINE, DISCOVER, REQUEST, ip, message, tlv
 
 HOSTS, BURST, ROUNDS = 64, 256, 60
 FIRST_MAC = 0x020000000100
@@ -201,3 +202,35 @@ def test_a_flood_of_strangers_takes_no_host_s_place_in_recorder_and_ring(worker:
     events = worker.page.drain()
     assert events[-1]["verdict"] == "NOTED_DECLINE" and len(events) == EVENTS_KEPT // 2 + 1
     assert worker.page.totals()["events_lost"] == strangers - EVENTS_KEPT // 2
+
+
+def test_who_reads_the_ring_is_given_what_concerns_a_second_machine(worker: OneWorker) -> None:
+    """Ten machines that say nothing new are heard and not told; a golden image, a loop and a refusal are."""
+    sighted = Sighted()
+    golden = tlv(CLIENT_ID, b"\0golden-image")
+
+    def asks(number: int, options: bytes = b"", rounds: int = 1) -> None:
+        for _ in range(rounds):
+            wanted = tlv(50, socket.inet_ntoa((ip("127.1.0.1") + number).to_bytes(4, "big"))) + options
+            sent.append(message(REQUEST, FIRST_MAC + number, wanted, xid=len(sent) + 1))
+            sender.sendto(sent[-1], worker.udp.getsockname())
+
+    sent: list[bytes] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number in range(10):
+            asks(number)
+        asks(10, golden)
+        asks(11, golden)
+        asks(HOSTS)
+        asks(12, tlv(60, b"PXEClient:Arch:00000:UNDI:002001"), rounds=4)
+        await_count(lambda: worker.page.totals()["rx"] == len(sent))
+    told = worker.page.drain(EVENTS_KEPT, sighted, False)
+    macs = [int(event["mac"].replace(":", ""), 16) - FIRST_MAC for event in told]
+    assert macs == [11, HOSTS, 12] and sighted.machines == 13
+    clone, stranger, loop = told
+    assert clone["news"].same == b"\0golden-image" and (stranger["verdict"], stranger["news"]) == (
+        "IGNORED_UNKNOWN_MAC",
+        None,
+    )
+    assert (loop["repeats"], loop["news"]) == (4, None)
+    assert worker.page.drain(EVENTS_KEPT, sighted, False) == []

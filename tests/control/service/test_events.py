@@ -38,10 +38,6 @@ class Page:
         self.events = events or []
         self.drained: list[int] = []
 
-    @property
-    def waiting(self) -> bool:
-        return bool(self.events)
-
     def drain(self, most: int, sighted: Sighted, everything: bool) -> list[dict[str, Any]]:
         taken, self.events = self.events[:most], self.events[most:]
         self.drained.append(len(taken))
