@@ -2,8 +2,8 @@
 PYTHON ?= python3
 V := .venv/bin
 PYTEST := $(V)/python -m pytest
-# Of pytest at once: half of a test's time is waiting.
-JOBS ?= $(shell echo $$((2 * $$(nproc))))
+# Of pytest at once: a third of a test's time is waiting, and each of them collects all tests by itself.
+JOBS ?= $(shell echo $$(((3 * $$(nproc) + 1) / 2)))
 # What has no target of its own.
 HERE := not sanitizer and not browser and not docs and not long and not packages and not deb and not newcomer and not fleet
 
@@ -20,7 +20,7 @@ demo: setup             ## a real DHCP client gets the document's address from t
 
 test: setup dev         ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not alone and $(HERE)'
-	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
+	$(PYTEST) -n $(JOBS) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	BOOTSTORM_BUSY=3 $(PYTEST) -p tests.netns.under_load.faulttable -m '(faults or alone) and not machines and not long'
 	@echo 'not run by make test: asan test-long test-board test-docs test-fleet test-import test-packages test-clients test-faults test-planted test-upgrade fuzz sim soak test-deb test-newcomer (make help)'
 
@@ -55,7 +55,7 @@ test-long: dev          ## every case of which make test runs some: each request
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'long and not netns and not faults'
 
 test-netns: dev         ## real clients in network namespaces
-	$(PYTEST) -n $(shell expr $(JOBS) - 1) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
+	$(PYTEST) -n $(JOBS) --dist loadfile -m 'netns and not faults and not alone and not machines and $(HERE)'
 	$(PYTEST) -m '(faults or alone) and not machines and not long'
 
 test-faults: dev        ## every fault of bench/faults under load, then a table: fault, requests, lost, wrong, longest wait
