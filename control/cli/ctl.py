@@ -282,6 +282,9 @@ def render_refresh(figures: dict[str, Any]) -> list[str]:
     )
     if "unsaved" in figures:
         return [line, f"A RESTART ENDS IT: {figures['unsaved']}; repair that, then `ctl rollback` again"]
+    if found := figures.get("fleet"):
+        silent = f"; not heard of, and not waited for: {', '.join(found['silent'])}" if found["silent"] else ""
+        return [line, f"served by {found['machines']} machines of the shard{silent}"]
     return [line]
 
 

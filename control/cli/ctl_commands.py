@@ -123,13 +123,14 @@ def health(client: Any, max_age: float | None, wait_s: int) -> None:
         "bootstorm ctl refresh --host rack7         # a container: all that hangs below it",
     )
 )
-@click.option("--wait", is_flag=True, help="Return when every worker answers from the new generation.")
+@click.option("--wait", is_flag=True, help="Return when every worker answers from it; in a fleet, on all machines.")
+@click.option("--here", is_flag=True, help="With --wait: only the workers of this machine.")
 @click.option("--force", is_flag=True, help="Also when most hosts would go.")
 @click.option("--full", is_flag=True, help="Read everything (the default).")
 @click.option("--mac", help="Only the host with this MAC address, or this name or address in the table.")
 @click.option("--host", help="Only this host, or what hangs below this container.")
 @click.pass_obj
-def refresh(client: Any, wait: bool, force: bool, full: bool, mac: str | None, host: str | None) -> None:
+def refresh(client: Any, wait: bool, here: bool, force: bool, full: bool, mac: str | None, host: str | None) -> None:
     """Read the inventory now: everything, or one host.  Exit code 1: it was not read, or has no such host."""
     from control.cli.ctl import not_found
 
@@ -137,7 +138,10 @@ def refresh(client: Any, wait: bool, force: bool, full: bool, mac: str | None, h
         raise click.UsageError("--full reads everything; leave it out with --mac or --host")
     if force and (mac or host):
         raise click.UsageError("--force is for reading everything; a host that you name needs none: leave it out")
-    figures = client.show_with_bar("refresh", {"wait": wait, "force": force, "mac": mac, "host": host})
+    if here and not wait:
+        raise click.UsageError("--here says which workers --wait waits for; add --wait")
+    asked = {"wait": wait, "force": force, "mac": mac, "host": host} | ({"here": True} if here else {})
+    figures = client.show_with_bar("refresh", asked)
     if lines := not_found(figures):
         for line in lines:
             click.echo(f"bootstorm: {line}", err=True)

@@ -78,10 +78,26 @@ def render(told: dict[str, Any]) -> list[str]:
         lines.append(f"REFUSED   here: {told['refused']}")
     if told["head"] and told["head"]["stable"]["rules"] != told["rules"]:
         lines.append("rules     OTHER keys of section dhcp decide rows here than at the leader, whose count")
-    for row in told["machines"]:
-        heard = f"heard {row['heard_ms'] / 1000:.0f} s ago"
-        state = f"BEHIND: {row['behind']}" if row["behind"] else "good"
-        lines.append(f"{row['host']:<20} {row['serves'][:SHOWN] or 'no table':<{SHOWN}}  {heard}  {state}")
+    return lines + render_machines(told["machines"])
+
+
+def render_machines(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each, below a heading."""
+    if not rows:
+        return []
+    heading = f"{'machine':<20} {'serves':<{SHOWN}} {'generation':>15} {'age':>8} {'requests/s':>10} {'replies/s':>10}"
+    lines = [f"{heading} {'lag':>7} {'heard':>6}  state"]
+    for row in rows:
+        age = "unknown" if row["age_s"] is None else f"{row['age_s']} s"
+        lag = f"{row['lag_ms'] / 1000:.1f} s" if row["lag_ms"] else "-"
+        line = f"{row['host']:<20} {row['serves'][:SHOWN] or 'no table':<{SHOWN}} {row['mark'][2]:>15} {age:>8} "
+        line += f"{row['requests_s']:>10,} {row['replies_s']:>10,} {lag:>7} {row['heard_ms'] // 1000:>4} s  "
+        lines.append(line + (f"BEHIND: {row['behind']}" if row["behind"] else "good"))
+    builds = {row["version"] for row in rows if row["version"]}
+    if len(builds) > 1:
+        for build in sorted(builds):
+            names = ", ".join(row["host"] for row in rows if row["version"] == build)
+            lines.append(f"build     {build}: {names}")
     return lines
 
 

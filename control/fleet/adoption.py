@@ -35,18 +35,23 @@ AGAIN_MS: Final = 60_000  # a table that was refused is checked again
 
 
 class Counted(NamedTuple):
-    """Of the workers, taken together: for how long they have served that table, and what happened to them since."""
+    """Of the workers, taken together: for how long they have served that table, and what happened to them since.
+    requests_s, replies_s: of late, whatever table they served; age_s: of that table, None where it is not known."""
 
     digest: bytes = b""
     served_s: int = 0
     restarts: int = 0
     abandoned: int = 0
+    requests_s: int = 0
+    replies_s: int = 0
+    age_s: int | None = None
 
 
 class Responder(NamedTuple):
     """mark, head, raw: the newest head accepted, and as it was signed.  serves: the table in the workers; by_itself: it
     was not the fleet's.  goal: a table on its way; has: blobs that are here and were hashed.  bad: the digest that was
-    refused last.  hint: newest announcement, not yet read."""
+    refused last.  refusals, reason: how many there were, and the last one's.  adopted: digest of what all workers
+    answer from.  hint: newest announcement, not yet read."""
 
     site: Site
     mark: Mark = NOWHERE
@@ -61,6 +66,9 @@ class Responder(NamedTuple):
     bad: bytes = b""
     bad_ms: int = NEVER
     refused: str = ""
+    refusals: int = 0
+    reason: str = ""
+    adopted: bytes = b""
     reading_ms: int = NEVER
     behind: bool = False
     hint: Mark = NOWHERE
@@ -100,7 +108,8 @@ def have_of(state: Responder) -> bytes:
         Have(
             shard=state.site.shard, host=state.site.host, mark=state.mark, serves=serves, refused=state.refused,
             served_s=counted.served_s, restarts=counted.restarts, abandoned=counted.abandoned, proof=state.raw,
-            bad=state.bad,
+            bad=state.bad, adopted=state.adopted, requests_s=state.counted.requests_s,
+            replies_s=state.counted.replies_s, age_s=state.counted.age_s, version=state.site.version,
         )
     )  # fmt: skip
 
@@ -112,6 +121,7 @@ def tell(state: Responder, now: int) -> Step:
 def refuse(state: Responder, fault: Refused, now: int) -> Step:
     """Said at once where it is news."""
     said = str(fault)[:TEXT_BYTES_MAX].encode("ascii", "replace").decode()
+    state = state._replace(refusals=state.refusals + 1, reason=fault.reason)
     return (state, ()) if said == state.refused else tell(state._replace(refused=said), now)
 
 
@@ -229,6 +239,11 @@ def table_checked(state: Responder, digest: bytes, fault: Refused | None, now: i
     state = state._replace(serves=goal, by_itself=False, goal=None, checking=False, has=has, bad=b"", refused="")
     state, actions = tell(state, now)
     return state, (Serve(goal), *actions)
+
+
+def adopted(state: Responder, digest: bytes, now: int) -> Step:
+    """All workers answer from that table: said at once, since somebody may be waiting for it."""
+    return (state, ()) if digest == state.adopted else tell(state._replace(adopted=digest), now)
 
 
 def inventory_read(state: Responder, content: Content, now: int) -> Step:

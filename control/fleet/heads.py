@@ -13,7 +13,7 @@ from control.fleet.wire import Reason, Refused
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What a machine of the fleet is told once.  keys: of leaders; operators: whose orders count; layout: of tables
-    that this build reads."""
+    that this build reads; version: of this build, for who looks at it."""
 
     host: str
     shard: str
@@ -22,6 +22,7 @@ class Site:
     operators: Keys
     layout: int
     canary: Canary
+    version: str = ""
 
 
 def read_head(site: Site, raw: bytes) -> Head:

@@ -38,7 +38,7 @@ class Member:
         actions = self.lease_tick(now)
         self.leading, more = leading.tick(self.leading, wall_s, now)
         actions += self.routed(more, now)
-        self.responder, more = adoption.tick(self.responder, now)
+        more = self.responded(adoption.tick(self.responder, now))
         self.spool, passed = intake.tick(self.spool, now)
         return actions + more + passed
 
@@ -88,8 +88,14 @@ class Member:
         if hub and self.leads(now):
             self.leading, more = leading.head_read(self.leading, asked_ms, value, revision, now)
             actions = self.routed(more, now)
-        self.responder, more = adoption.head_read(self.responder, value, now)
-        return actions + more
+        return actions + self.responded(adoption.head_read(self.responder, value, now))
+
+    def responded(self, step: adoption.Step) -> Actions:
+        """The responder's next state; what it refused is counted."""
+        before, (self.responder, actions) = self.responder.refusals, step
+        if self.responder.refusals != before:
+            self.refusals[self.responder.reason] += 1
+        return actions
 
     def head_written(self, generation: int, revision: int, now: int) -> Actions:
         if not self.leads(now):
@@ -104,8 +110,7 @@ class Member:
         return self.routed(actions, now)
 
     def blob_read(self, sha256: bytes, fault: Refused | None, now: int) -> Actions:
-        self.responder, actions = adoption.blob_read(self.responder, sha256, fault, now)
-        return actions
+        return self.responded(adoption.blob_read(self.responder, sha256, fault, now))
 
     # --- the planner's -----------------------------------------------------------------------------------------------
 
@@ -116,13 +121,17 @@ class Member:
         return self.routed(actions, now)
 
     def table_checked(self, digest: bytes, fault: Refused | None, now: int) -> Actions:
-        self.responder, actions = adoption.table_checked(self.responder, digest, fault, now)
+        actions = self.responded(adoption.table_checked(self.responder, digest, fault, now))
         if self.responder.serves is not None and not self.responder.by_itself:
             self.leading = leading.serves(self.leading, self.responder.serves)
         return actions
 
     def inventory_read(self, content: Content, now: int) -> Actions:
         self.responder, actions = adoption.inventory_read(self.responder, content, now)
+        return actions
+
+    def adopted(self, digest: bytes, now: int) -> Actions:
+        self.responder, actions = adoption.adopted(self.responder, digest, now)
         return actions
 
     def counted(self, counted: Counted) -> None:

@@ -33,6 +33,7 @@ SPOOL_BYTES: Final = 8
 BLOB_BYTES_MAX: Final = 1 << 34
 CHUNKS_MAX: Final = 1 << 20
 HOST_BYTES_MAX: Final = 64  # a machine's name
+VERSION_BYTES_MAX: Final = 64
 CANARIES_MAX: Final = 16
 KEPT_MAX: Final = 3  # tables before the present one: four to roll back between
 HEAD_BYTES_MAX: Final = 4096  # sealed; one of a few canaries has less than 1 kB
@@ -123,7 +124,9 @@ class Announcement:
 class Have:
     """What a responder is at.  mark: the newest head that it accepted; proof: that head as it was signed, so that a
     leader believes the mark; serves: digest of its table, or nothing; refused: why it does not serve what it should;
-    bad: digest of the table that its own checks refused."""
+    bad: digest of the table that its own checks refused.  For who looks at the fleet, and for no decision: adopted,
+    digest of the table that all of its workers answer from; age_s, since the inventory confirmed that, None where it is
+    not known; version, of its build."""
 
     shard: str
     host: str
@@ -135,6 +138,11 @@ class Have:
     abandoned: int  # requests that ended three workers in that time
     proof: bytes
     bad: bytes = b""
+    adopted: bytes = b""
+    requests_s: int = 0
+    replies_s: int = 0
+    age_s: int | None = None
+    version: str = ""
 
 
 class Verb(StrEnum):
@@ -205,7 +213,8 @@ _SHAPES: Final[dict[type, tuple[str, int, dict[str, Check]]]] = {
     Have: ("have", HEAD_BYTES_MAX + 1024, {
         "shard": _name, "host": _name, "mark": mark_check, "serves": _sha_or_none, "refused": text(),
         "served_s": _count, "restarts": _count, "abandoned": _count, "proof": octets(HEAD_BYTES_MAX),
-        "bad": _sha_or_none,
+        "bad": _sha_or_none, "adopted": _sha_or_none, "requests_s": _count, "replies_s": _count,
+        "age_s": maybe(_count), "version": text(VERSION_BYTES_MAX),
     }),
     Order: ("order", 512, {"shard": _name, "number": whole(COUNT_MAX, 1), "verb": verb_of, "digest": _sha_or_none}),
     Seen: ("seen", SEEN_BYTES_MAX + 256, {

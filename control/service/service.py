@@ -456,7 +456,7 @@ class Service:
         except RefreshFailed as failed:
             raise CommandFailed(str(failed)) from failed
         if arguments.get("wait") and reader is not self.refresher:
-            await self.fleet.served_here()
+            figures |= {"fleet": await self.fleet.served(bool(arguments.get("here")))}
         elif arguments.get("wait"):
             await self.all_adopted(figures["generation"])
         return figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any, Final
 
@@ -12,11 +13,12 @@ from control.fleet.orders import target
 from control.fleet.process import jobs
 from control.fleet.process.engine import EngineFault
 from control.fleet.process.node import Node, now_ms
-from control.fleet.process.peers import SILENT_MS, rows_of
+from control.fleet.process.peers import SILENT_MS, lacking, rows_of
 from control.fleet.signing import AROUND_BYTES, sealed
 from control.fleet.wire import Refused, unpacked
 
 OBEYED_S: Final = 6.0
+SERVED_S: Final = 10.0  # for all to serve a table
 LOOK_S: Final = 0.1
 
 
@@ -26,7 +28,9 @@ class NotDone(Exception):
 
 async def answer(node: Node, asked: jobs.Ask) -> None:
     try:
-        if asked.verb:
+        if asked.verb == jobs.SERVED:
+            told = await all_serve(node, bytes.fromhex(asked.digest))
+        elif asked.verb:
             told = await order(node, asked)
         else:
             told = await whole_state(node)
@@ -75,12 +79,26 @@ async def whole_state(node: Node) -> dict[str, Any]:
 def behind(head: Head | None, row: dict[str, Any]) -> str:
     if row["heard_ms"] > SILENT_MS:
         return f"not heard of for {row['heard_ms'] // 1000} s"
-    if head is None:
-        return "there is no head"
-    trial = head.trial if row["host"] in head.canary else None
-    if row["serves"] == (trial or head.stable).digest.hex() or (head.held and row["serves"]):
-        return ""
-    return row["refused"] or "it serves another table"
+    return lacking(head, row["host"], row["serves"], row["refused"])
+
+
+async def all_serve(node: Node, digest: bytes) -> dict[str, Any]:
+    """Until all workers of every machine that was heard of lately answer from that table.  machines: how many those
+    are; silent: the names of those that are known and were not waited for.  Raises NotDone, which names who does not,
+    at once where each of them says why."""
+    deadline = now_ms() + SERVED_S * 1000
+    while True:
+        node.news.clear()
+        late, silent = node.peers.without(digest, node.member.responder.head, now_ms())
+        if not late:
+            return {"machines": len(node.peers.known) - len(silent), "silent": silent}
+        left_s = (deadline - now_ms()) / 1000
+        if left_s <= 0 or all(late.values()):
+            said = "; ".join(f"{host}: {why or f'not within {SERVED_S:.0f} s'}" for host, why in late.items())
+            raise NotDone(f"published, but not served by all machines of the shard: {said}")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left_s):
+                await node.news.wait()
 
 
 async def order(node: Node, asked: jobs.Ask) -> dict[str, Any]:

@@ -6,7 +6,9 @@ Tables travel as descriptors named base and delta.  digest: of a table's rows (c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+SERVED: Final = "served"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +47,30 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """Control -> fleet, some time after Served: all workers answer from that table."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """Control -> fleet, once a second: as control.fleet.adoption.Counted, of the table that is served."""
 
     served_s: int
     restarts: int
     abandoned: int
+    requests_s: int = 0
+    replies_s: int = 0
+    age_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """Control -> fleet, answered with Told under that number.  verb: "" for all that the fleet is at, else an order
-    (control.fleet.messages.Verb).  digest: hexadecimal, the beginning of that of a table to go back to; signed: that
-    order as an operator signed it, empty: this machine signs it."""
+    """Control -> fleet, answered with Told under that number.  verb: "" for all that the fleet is at, SERVED to wait
+    until all machines serve the table of that digest, else an order (control.fleet.messages.Verb).  digest:
+    hexadecimal; in an order the beginning of that of a table to go back to; signed: that order as an operator signed
+    it, empty: this machine signs it."""
 
     number: int
     verb: str = ""
@@ -102,7 +115,10 @@ class Serve:
 class State:
     """Fleet -> control, when it changes and once a second.  follows: there is a head, and what is served is the
     fleet's.  dated_s: since 1970, when the leader last had the inventory's word for the table that is served; 0: not
-    known.  fault: why there is no engine."""
+    known.  fault: why there is no engine.  head_s: when the head was written, since 1970, 0 without one; held, pinned,
+    trial, dropped: what it says; lags: it names another table for this machine.  machines, behind: on who leads, how
+    many were heard of lately, and how many of all that are known do not serve what they should.  refusals: by
+    control.fleet.wire.Reason, since the process was started."""
 
     leads: bool
     follows: bool
@@ -114,9 +130,18 @@ class State:
     refused: str = ""
     fault: str = ""
     lost: int = 0  # actions that found no room, and messages that did
+    head_s: int = 0
+    held: bool = False
+    pinned: bool = False
+    trial: bool = False
+    dropped: bool = False
+    lags: bool = False
+    machines: int = 0
+    behind: int = 0
+    refusals: dict[str, int] = field(default_factory=dict)
 
 
 TO_CONTROL: dict[str, type] = {kind.__name__: kind for kind in (Told, Build, ReadInventory, Check, Serve, State)}
 TO_FLEET: dict[str, type] = {
-    kind.__name__: kind for kind in (FleetBegin, Built, Alone, Checked, Served, Counts, Ask)
+    kind.__name__: kind for kind in (FleetBegin, Built, Alone, Checked, Served, Adopted, Counts, Ask)
 }  # fmt: skip

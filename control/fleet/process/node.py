@@ -71,6 +71,7 @@ class Node:
         self.lost = 0
         self.in_workers = b""  # digest
         self.peers = Peers(site.shard)
+        self.news = asyncio.Event()  # somebody told what he has
         self.member = self.started(self.disk.load(), may_lead, served)
         self.engine = Engine(fleet, site.host, {
             "announce": self.on_announcement, "have": self.on_have, "order": self.on_order, "ask": self.on_ask,
@@ -99,7 +100,7 @@ class Node:
             content, _pair = content_of(served, self.rules)
             responder = responder._replace(serves=content, by_itself=True, has=frozenset())
         return Member(
-            responder,
+            responder._replace(adopted=digest),
             Election(host=self.site.host, session=os.urandom(SESSION_BYTES), may_lead=may_lead),
             Leading(site=self.site),
             intake.Spool(host=self.site.host, spool=os.urandom(SPOOL_BYTES), waiting={}),
@@ -120,6 +121,7 @@ class Node:
             group.create_task(self.engine.run(), name="engine")
             while True:
                 self.event(lambda now: self.member.tick(int(time.time()), now))
+                self.peers.look(self.member.responder.head, now_ms())
                 self.say_state(whatever=True)
                 await asyncio.sleep(TICK_S)
 
@@ -168,6 +170,7 @@ class Node:
 
     def on_have(self, raw: bytes) -> None:
         self.peers.heard(raw, now_ms())
+        self.news.set()
         self.event(lambda now: self.member.have(raw, now))
 
     def on_order(self, raw: bytes) -> None:
@@ -301,6 +304,7 @@ class Node:
             return
         if digest == self.in_workers:
             self.take_served(jobs.Served(digest=digest))
+            self.later(lambda now: self.member.adopted(digest, now))
         elif not self.send(jobs.Serve(digest=digest)):
             self.take_served(jobs.Served(digest=digest, fault=UNREAD))
 
@@ -371,7 +375,12 @@ class Node:
     def take_counts(self, message: jobs.Counts) -> None:
         serves = self.member.responder.serves
         if serves is not None:
-            self.member.counted(Counted(serves.digest, message.served_s, message.restarts, message.abandoned))
+            self.member.counted(
+                Counted(
+                    serves.digest, message.served_s, message.restarts, message.abandoned, message.requests_s,
+                    message.replies_s, message.age_s,
+                )
+            )  # fmt: skip
 
     # --- what is said --------------------------------------------------------------------------------------------
 
@@ -385,9 +394,10 @@ class Node:
         responder, now = self.member.responder, now_ms()
         head, serves = responder.head, responder.serves
         named = head is not None and serves is not None and serves.digest == head.stable.digest
-        lease = election.lease_of(self.member.lease.seen)
+        lease, leads = election.lease_of(self.member.lease.seen), self.member.leads(now)
+        machines, behind = self.peers.counts(now) if leads else (0, 0)
         return jobs.State(
-            leads=self.member.leads(now),
+            leads=leads,
             follows=serves is not None and not responder.by_itself,
             connected=self.engine.connected,
             leader=lease.holder if lease is not None else "",
@@ -397,6 +407,15 @@ class Node:
             refused=responder.refused,
             fault="" if self.engine.connected else self.engine.fault,
             lost=self.lost + self.engine.lost,
+            head_s=head.created_s if head is not None else 0,
+            held=head is not None and head.held,
+            pinned=head is not None and head.pinned,
+            trial=head is not None and head.trial is not None,
+            dropped=head is not None and bool(head.failed),
+            lags=adoption.lags(responder),
+            machines=machines,
+            behind=behind,
+            refusals=dict(self.member.refusals),
         )
 
 

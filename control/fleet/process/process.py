@@ -16,6 +16,7 @@ from control.fleet import election
 from control.fleet.actions import WriteLease
 from control.fleet.canary import Canary
 from control.fleet.heads import Site
+from control.fleet.messages import VERSION_BYTES_MAX
 from control.fleet.process import jobs
 from control.fleet.process.asking import answer
 from control.fleet.process.engine import EngineFault
@@ -23,6 +24,7 @@ from control.fleet.process.keyfiles import KeyFault, read_signing_key
 from control.fleet.process.node import Node, now_ms
 from control.fleet.signing import Anybody, Ed25519Keys, Ed25519Signer, Keys
 from control.fleet.wire import Reason, Refused
+from fastpath.process.build import BUILD, VERSION
 from fastpath.process.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
@@ -57,7 +59,7 @@ def site_of(config: Config) -> tuple[Site, bool]:
     canary = Canary(hosts=fleet.canary, wait_ms=int(fleet.canary_seconds * 1000), rows=fleet.canary_rows)
     return Site(
         host=name_of(config), shard=fleet.shard, signer=signer, keys=keys, operators=operators, layout=TABLE_LAYOUT,
-        canary=canary,
+        canary=canary, version=f"{VERSION} {BUILD}"[:VERSION_BYTES_MAX],
     ), may_lead  # fmt: skip
 
 
@@ -127,6 +129,8 @@ def take(node: Node, message: object, fds: list[int]) -> None:
             node.event(lambda now: node.member.table_checked(digest, fault, now))
         case jobs.Served():
             node.take_served(message)
+        case jobs.Adopted(digest=digest):
+            node.event(lambda now: node.member.adopted(digest, now))
         case jobs.Counts():
             node.take_counts(message)
         case jobs.Ask():

@@ -106,7 +106,7 @@ COMMANDS: Mapping[str, Command] = {
     "overview": Command(READ, costly=True),
     "fleet": Command(READ, costly=True),
     "fleet_order": Command(CHANGE, {"verb": TEXT, "digest": TEXT, "signed": OCTETS}),
-    "refresh": Command(CHANGE, {"wait": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),
+    "refresh": Command(CHANGE, {"wait": FLAG, "here": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),
     "rollback": Command(CHANGE),
     "reload": Command(CHANGE),
     "adopt": Command(CHANGE, {"mac": TEXT}),

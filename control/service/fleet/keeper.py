@@ -92,14 +92,18 @@ class FleetKeeper:
         """As Refresher.look_up.  Raises RefreshFailed."""
         return await self.reader().look_up(macs, names)
 
-    async def served_here(self) -> None:
-        """After a refresh by the machine that leads: until it serves that itself.  Raises CommandFailed."""
+    async def served(self, here: bool) -> dict[str, Any]:
+        """After a refresh by the machine that leads: until it serves that itself, and, unless only `here` is asked for,
+        all others of the shard do: how many do, and who is silent.  Raises CommandFailed."""
         from control.service.fleet.link import FleetSilent
 
         builder = self.link.builder if self.link is not None else None
+        if self.link is None or builder is None:
+            return {}
+        digest = builder.digest
         try:
-            if self.link is not None and builder is not None:
-                await self.link.wait_served(builder.digest)
+            await self.link.wait_served(digest)
+            return {} if here else await self.link.wait_everywhere(digest)
         except FleetSilent as late:
             raise CommandFailed(f"refresh: {late}") from late
 

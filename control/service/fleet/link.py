@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from control.fleet.process.keyfiles import NO_LIBRARY
 from control.planner.jobs import CheckTable, Planned, ServeTable, TableChecked
 from control.service.fleet.builder import Builder
 from control.service.links import LinkAddress
-from control.service.refresh import SUPERSEDED, Refresher, reason_of
+from control.service.refresh import CONFIRM_S, SUPERSEDED, Refresher, reason_of
 from control.service.served_table import NotAdopted, ServedTable
 from fastpath.protocol import ChannelClosed, close_all, memfd
 
@@ -34,6 +35,7 @@ LIVED_S: Final = 60.0  # a process that lived for so long is replaced at once
 FIRST_WORD_S: Final = 15.0  # of a planner, for what the disk has; and of the fleet, before we are on our own
 SILENT_S: Final = 20.0  # it says something each second
 COUNT_S: Final = 1.0
+RATE_LOOKS: Final = 6
 ANSWER_S: Final = 12.0
 ADOPT_S: Final = 5.0
 GUARDED: Final = "guarded"
@@ -64,6 +66,7 @@ class FleetLink:
         self.deaths = 0
         self.ended = asyncio.Event()
         self.news = asyncio.Event()
+        self.seen: deque[tuple[float, int, int]] = deque(maxlen=RATE_LOOKS)
         self.served_s, self.restarts_then, self.abandoned_then = time.monotonic(), restarts(), self.abandoned()
         if not self.fault:
             self.follow("the fleet has not said yet which table is served")
@@ -218,6 +221,12 @@ class FleetLink:
         self.served_s, self.restarts_then, self.abandoned_then = time.monotonic(), self.restarts(), self.abandoned()
         log.info("generation %d: %d hosts (of the fleet)", reply.generation, reply.hosts)
         self.send(jobs.Served(digest=digest))
+        try:
+            await self.table.wait_adopted(reply.generation, CONFIRM_S)
+        except NotAdopted as late:
+            log.warning("the table of the fleet: %s", late)
+            return
+        self.send(jobs.Adopted(digest=digest))
 
     def on_published(self, planned: Planned, fds: list[int]) -> None:
         """By the ordinary planner, whatever it was."""
@@ -225,11 +234,24 @@ class FleetLink:
             self.send(jobs.Alone(), fds)
 
     def counts(self) -> jobs.Counts:
+        age_s = self.table.age_s()
+        requests_s, replies_s = self.rates()
         return jobs.Counts(
+            requests_s=requests_s,
+            replies_s=replies_s,
+            age_s=int(age_s) if age_s is not None else None,
             served_s=int(time.monotonic() - self.served_s),
             restarts=max(0, self.restarts() - self.restarts_then),
             abandoned=max(0, self.abandoned() - self.abandoned_then),
         )
+
+    def rates(self) -> tuple[int, int]:
+        """Requests and replies a second, of the last seconds."""
+        workers = self.table.workers()
+        now = time.monotonic(), sum(worker["rx"] for worker in workers), sum(worker["tx"] for worker in workers)
+        self.seen.append(now)
+        took_s, requests, replies = (late - early for late, early in zip(now, self.seen[0], strict=True))
+        return (round(requests / took_s), round(replies / took_s)) if took_s > 0 and requests >= 0 else (0, 0)
 
     def abandoned(self) -> int:
         return self.table.counters().get("ABANDONED", 0)
@@ -332,6 +354,10 @@ class FleetLink:
         except TimeoutError as late:
             why = self.state.refused if self.state is not None else "the fleet's process ended"
             raise FleetSilent(f"published, but not served here yet: {why or 'it is tried by the canaries'}") from late
+
+    async def wait_everywhere(self, digest: bytes) -> dict[str, Any]:
+        """Until all machines that were heard of lately do: how many, and who is silent.  Raises FleetSilent."""
+        return await self.ask(jobs.SERVED, digest.hex())
 
 
 def following(state: jobs.State) -> str:

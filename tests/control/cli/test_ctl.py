@@ -378,6 +378,7 @@ def test_a_command_that_failed_is_one_line_and_exit_1(tmp_path: Path) -> None:
         pytest.param(
             ["ctl", "--socket", "s", "refresh", "--force", "--host", "h"], id="force-without-effect-on-a-host"
         ),
+        pytest.param(["ctl", "--socket", "s", "refresh", "--here"], id="here-without-wait"),
         pytest.param(["nosuch"], id="no-such-thing"),
         pytest.param(["check", "-c", "/nowhere/services.conf"], id="no-such-file"),
         pytest.param(["ctl", "-c", "/nowhere/services.conf", "status"], id="no-such-file-for-ctl"),

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from control.fleet import adoption
+from control.fleet import adoption, intake
 from control.fleet.actions import CheckTable, KeepMark, ReadBlob, ReadHead, ReadInventory, Serve, Tell
 from control.fleet.adoption import Responder
 from control.fleet.canary import Canary
+from control.fleet.election import Election
 from control.fleet.heads import Site
+from control.fleet.leading import Leading
+from control.fleet.member import Member
 from control.fleet.messages import NOWHERE, Announcement, Blob, Content, Have, Head, Mark, decode, encode
 from control.fleet.signing import sealed
 from control.fleet.wire import Reason, Refused
@@ -166,3 +169,28 @@ def test_without_a_table_and_without_a_head_the_inventory_is_read_by_ourselves()
     assert actions[0] == Serve(TWO) and state.by_itself
     state, actions = adoption.head_read(state, signed(HEAD), 7_000)
     assert state.goal == ONE, "the fleet's as soon as there is one"
+
+
+def test_what_is_refused_is_counted_by_reason_and_what_the_workers_have_is_told_at_once() -> None:
+    member = Member(
+        serving(), Election(host="a", session=b"s" * 16, may_lead=False), Leading(site=SITE),
+        intake.Spool(host="a", spool=b"12345678", waiting={}), intake.started(()),
+    )  # fmt: skip
+    old, new = signed(replace(HEAD, mark=Mark(5, 3, 6))), signed(replace(HEAD, mark=Mark(5, 3, 8), stable=TWO))
+    member.head_read(False, 0, old, 1, 1)
+    member.head_read(False, 0, old, 1, 2)
+    member.head_read(False, 0, new, 2, 3)
+    member.blob_read(TWO.base.sha256, Refused(Reason.BLOB_WRONG, "short"), 4)
+    member.blob_read(TWO.base.sha256, None, 5)
+    member.table_checked(TWO.digest, Refused(Reason.GUARDED, "9 of 10"), 6)
+    assert member.refusals == {Reason.BEHIND: 2, Reason.BLOB_WRONG: 1, Reason.GUARDED: 1}
+    assert said(member.adopted(ONE.digest, 7)).adopted == ONE.digest
+    assert member.adopted(ONE.digest, 8) == (), "no news"
+
+
+def test_have_tells_the_load_whatever_table_it_was_of() -> None:
+    counted = adoption.Counted(b"x" * 32, 9, 1, 1, requests_s=12, replies_s=11, age_s=40)
+    state = serving()._replace(counted=counted, site=replace(SITE, version="0.1.0 abc"))
+    have = decode(Have, adoption.have_of(state))
+    assert (have.served_s, have.restarts) == (0, 0), "of another table than is served"
+    assert (have.requests_s, have.replies_s, have.age_s, have.version) == (12, 11, 40, "0.1.0 abc")

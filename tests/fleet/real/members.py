@@ -140,6 +140,7 @@ class Member:
             case jobs.Serve():
                 self.serve(self.candidate)
                 self.send(jobs.Served(digest=message.digest))
+                self.send(jobs.Adopted(digest=message.digest))
         close_all(fds)
 
     def check(self, message: jobs.Check, tables: list[int]) -> None:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_one_reads_and_all_serve(site: Site) -> None:
     with pytest.raises(CallFailed, match="serves the table of its fleet, led by a"):
         b.call("refresh")
     figures = a.call("refresh", wait=True)
-    assert figures["hosts"] == 60
+    assert figures["hosts"] == 60 and figures["fleet"] == {"machines": 3, "silent": []}
     told = b.ctl("fleet")
     assert told.returncode == 0 and "led by a" in told.stdout and told.stdout.count("good") == 3, told
     assert json.loads(b.ctl("fleet", "--json").stdout)["head"]["stable"]["hosts"] == 60
@@ -80,6 +81,31 @@ def test_one_reads_and_all_serve(site: Site) -> None:
     until(lambda: a.ctl("fleet").returncode == 1, 30, "somebody is behind")
     told = a.ctl("fleet")
     assert "BEHIND: not heard of for" in told.stdout
+
+
+def test_a_refresh_waits_for_all_of_the_shard(site: Site) -> None:
+    a, _b, c = three(site)
+    (pid,) = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_fleet_of(int(pid), c)]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        site.inventory.has(65)
+        with pytest.raises(CallFailed, match="not served by all machines of the shard: c: not within 10 s"):
+            a.call("refresh", wait=True)
+        told = a.ctl("refresh", "--wait", "--here")
+        assert told.returncode == 0 and "machines of the shard" not in told.stdout, told
+        until(lambda: "machines" in (told := a.call("fleet")) and row_of(told, "c")["heard_ms"] > 15_000, 20, "silent")
+        told = a.ctl("refresh", "--wait")
+        assert told.returncode == 0 and "by 2 machines of the shard; not heard of, and not waited for: c" in told.stdout
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: c.hosts() == 65, 20, "it goes on")
+    row = row_of(a.call("fleet"), "a")
+    assert row["version"] and row["age_s"] is not None and row["lag_ms"] == 0, row
+
+
+def row_of(told: dict[str, Any], host: str) -> dict[str, Any]:
+    (found,) = [row for row in told["machines"] if row["host"] == host]
+    return dict(found)
 
 
 def test_a_responder_starts_from_its_disk_while_the_engine_is_gone(site: Site) -> None:
