@@ -21,6 +21,11 @@ PROGRESS: Final = {  # as ext.ledger has them -> how people say it, in the order
 PHASES: Final = {"rom": "ROM", "loader": "iPXE", "system": "system"}
 STEPS: Final = {"asked": "asked", "offered": "was offered an address", "answered": "has its address"}
 KINDS: Final = {"pool": "pool", "rack": "rack", "relay": "relay"}
+HEAD_WORDS: Final = {  # what the head of a fleet says -> a sentence
+    "held": "the fleet is held: nobody changes its table until `ctl fleet release`",
+    "pinned": "the fleet was rolled back: nothing newer is published until `ctl fleet release`",
+    "dropped": "the canaries dropped a table; it is tried again after `ctl fleet release`",
+}
 SAMPLES: Final = 600  # ten minutes, one a second
 ROWS_SHOWN: Final = 60
 
@@ -144,7 +149,8 @@ def warnings_of(status: Mapping[str, Any]) -> list[str]:
     for worker in status["workers"]:
         if not worker["pid"]:
             found.append(f"worker {worker['slot']} has no process")
-    if status["inventory_reason"]:
+    fleet = status.get("fleet")
+    if status["inventory_reason"] and not read_elsewhere(fleet):
         found.append(f"the inventory: {status['inventory_reason']}")
     if status["pinned_s"] is not None:
         found.append("a rollback holds the table; `ctl refresh --force` ends that")
@@ -165,7 +171,47 @@ def warnings_of(status: Mapping[str, Any]) -> list[str]:
         found.append("dhcp.mode is observe: nothing is sent")
     if status.get("slowed_down_ns"):
         found.append("slowed down for a bench; restart it")
+    found += fleet_warnings(fleet) if fleet else []
     return found + [f"refused: {fault}" for fault in status.get("config_refused") or ()]
+
+
+def read_elsewhere(fleet: Mapping[str, Any] | None) -> bool:
+    """The inventory: by the machine of the fleet that leads, which is not this one."""
+    state = (fleet or {}).get("state") or {}
+    return bool(state.get("follows") and not state.get("leads"))
+
+
+def fleet_words(status: Mapping[str, Any]) -> str:
+    """One line; "" where there is no fleet."""
+    fleet = status.get("fleet")
+    if not fleet:
+        return ""
+    state = fleet["state"] or {}
+    where = "leads" if state.get("leads") else f"led by {state.get('leader') or 'nobody'}"
+    found = [f"shard {fleet['shard']}, {where}", f"head {'.'.join(map(str, state.get('mark') or [])) or 'none yet'}"]
+    if state.get("leads"):
+        found.append(f"{state['machines']:,} machines, {state['behind']:,} behind")
+    if not state.get("connected"):
+        found.append("FLEET DOWN")
+    return "; ".join(found)
+
+
+def fleet_warnings(fleet: Mapping[str, Any]) -> list[str]:
+    state = fleet["state"] or {}
+    found = []
+    if not state.get("connected"):
+        why = state.get("fault") or fleet["fault"] or "its process is not there"
+        found.append(f"the fleet is down: {why}; the table serves on")
+    if fleet["alone"]:
+        found.append("this machine reads the inventory for itself, as if there were no fleet")
+    if state.get("refused"):
+        found.append(f"what the fleet says is refused here: {state['refused']}")
+    if state.get("leads") and state["behind"]:
+        found.append(f"{state['behind']:,} machines of the fleet are behind: `ctl fleet` names them")
+    for word, words in HEAD_WORDS.items():
+        if state.get(word):
+            found.append(words)
+    return found
 
 
 def span(seconds: float | None) -> str:

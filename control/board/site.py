@@ -187,6 +187,7 @@ class Site:
             "taken_s": watcher.taken_s,
             "looked_s": watcher.looked_s,
             "now_s": time.time(),
+            "fleet": figures.fleet_words(status) if name == "headline" and status is not None else "",
         }
         if name in ("machines", "funnel", "stuck") and overview is not None:
             found["totals"] = figures.totals_of(overview)

@@ -97,7 +97,11 @@ class Picture:
         age = f"generation {self.status['generation']}, figures {figures.span(now_s - self.taken_s)} old"
         if self.looked_failure:
             words.append(f"\nHow far machines are it does not say: {shown(self.looked_failure)}", style="bold red")
-        return Group(words, Text(rates), Text(age, style="bright_black"))
+        fleet = figures.fleet_words(self.status)
+        lines = (
+            [Text(f"fleet: {shown(fleet, 200)}", style="bold red" if "FLEET DOWN" in fleet else "")] if fleet else []
+        )
+        return Group(words, Text(rates), *lines, Text(age, style="bright_black"))
 
     def machines(self) -> RenderableType:
         totals = figures.totals_of(self.overview)

@@ -8,6 +8,7 @@ import pytest
 
 from control.board import figures
 from control.board.figures import Group, History
+from tests.control.service.doors.fleet_status import fleet_status
 
 STATUS: dict[str, Any] = {
     "workers": [{"slot": 0, "pid": 7, "rx": 0, "tx": 0}], "health": {"ready": True, "reason": None},
@@ -22,6 +23,10 @@ def group(**progress: int) -> Group:
 
 def at(received: int, sent: int) -> dict[str, Any]:
     return STATUS | {"workers": [{"slot": 0, "pid": 7, "rx": received, "tx": sent}]}
+
+
+def status(**more: Any) -> dict[str, Any]:
+    return STATUS | more
 
 
 def test_a_bar_is_filled_by_all_machines() -> None:
@@ -104,3 +109,29 @@ def test_durations(seconds: float | None, want: str) -> None:
 def test_stages() -> None:
     assert figures.stage_words("rom-offered") == "ROM was offered an address"
     assert figures.stage_words("odd") == "odd" and figures.stage_words("") == ""
+
+
+def test_a_fleet_is_one_line_and_what_is_wrong_with_it_a_sentence_each() -> None:
+    good = status(fleet=fleet_status())
+    assert figures.fleet_words(good) == "shard main, leads; head 5.3.7; 3 machines, 0 behind"
+    assert figures.warnings_of(good) == figures.warnings_of(status()) and figures.fleet_words(status()) == ""
+    follows = status(fleet=fleet_status(leads=False), inventory_reason="not read yet")
+    assert figures.fleet_words(follows) == "shard main, led by dhcp1; head 5.3.7"
+    assert not figures.warnings_of(follows), "the inventory is read by who leads"
+    down = status(fleet=fleet_status(leads=False, leader="", connected=False, fault="no route"))
+    assert figures.fleet_words(down) == "shard main, led by nobody; head 5.3.7; FLEET DOWN"
+    odd = fleet_status(behind=2, refused="guarded: 9", held=True, pinned=True, dropped=True) | {"alone": True}
+    found = " ".join(figures.warnings_of(status(fleet=odd)))
+    for words in (
+        "2 machines of the fleet are behind",
+        "guarded: 9",
+        "is held",
+        "rolled back",
+        "dropped",
+        "for itself",
+    ):
+        assert words in found, words
+    assert any("no route" in words for words in figures.warnings_of(down))
+    gone = status(fleet=fleet_status() | {"state": None, "fault": "nats is not installed"})
+    assert figures.fleet_words(gone) == "shard main, led by nobody; head none yet; FLEET DOWN"
+    assert any("nats is not installed" in words for words in figures.warnings_of(gone))

@@ -16,6 +16,7 @@ from control.board.site import Site
 from control.board.watcher import Watcher
 from tests.control.board.asking import ask
 from tests.control.board.faked import GROUP, host, overview, status
+from tests.control.service.doors.fleet_status import fleet_status
 
 
 def page(folder: Path, path: str = "/", **said: Any) -> str:
@@ -57,6 +58,13 @@ def test_a_field_of_a_stuck_host_that_is_not_there(tmp_path: Path, field: str) -
 @pytest.mark.parametrize("field", ["workers", "doubts", "identities", "other_servers", "refresh", "losses", "health"])
 def test_a_field_of_another_kind(tmp_path: Path, field: str, value: Any) -> None:
     assert "What happened" in page(tmp_path, status=status(**{field: value}))
+
+
+def test_a_fleet_has_its_line_and_none_is_there_without_one(tmp_path: Path) -> None:
+    assert "Fleet" not in page(tmp_path)
+    assert "Fleet: shard main, leads; head 5.3.7" in page(tmp_path, status=status(fleet=fleet_status()))
+    found = page(tmp_path, status=status(fleet={"of": "another"}))
+    assert found.count("another build") <= 3 and "What happened" in found
 
 
 def test_events_that_are_not_followed_are_told(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rich.console import Console
 from control.board.top import Picture
 from control.service_client import ServiceClient
 from tests.control.board.faked import Fake, host, overview, status
+from tests.control.service.doors.fleet_status import fleet_status
 
 
 @pytest.fixture
@@ -110,3 +111,13 @@ def test_it_grows_old_while_the_service_hangs_and_gives_the_screen_back(fake: Fa
         process.kill()
         process.wait()
         os.close(main)
+
+
+def test_a_fleet_is_one_line_and_nothing_where_there_is_none(fake: Fake) -> None:
+    assert "fleet" not in drawn(fake)
+    fake.answers["status"] = lambda _: status(fleet=fleet_status(behind=2))
+    said = drawn(fake)
+    assert "fleet: shard main, leads; head 5.3.7; 3 machines, 2 behind" in said
+    assert "2 machines of the fleet are behind" in said
+    fake.answers["status"] = lambda _: status(fleet={"of": "another build"})
+    assert "does not understand" in drawn(fake)
