@@ -355,7 +355,8 @@ class Service:
         return await self.whole_status()
 
     async def whole_status(self) -> dict[str, Any]:
-        table, state = self.table, self.refresher.state
+        table, reader = self.table, self.fleet.reader()
+        state = reader.state
         return {
             "generation": table.generation,
             "base": table.pair.base.number if table.pair else 0,
@@ -404,7 +405,7 @@ class Service:
             "discovery": self.coordinator.status(),
             "faults": dict(islice(state.faults.items(), FAULTS_SHOWN)),
             "faults_total": state.faults_total,
-            "fault_kinds": dict(self.refresher.faults.kinds),
+            "fault_kinds": dict(reader.faults.kinds),
             "limits": self.limits_status(),
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": status.boot_port(self.settings, self.boot_fault),
@@ -482,7 +483,7 @@ class Service:
         try:
             named, kind = arguments.get("object"), arguments.get("kind")
             limit = arguments.get("limit", FAULTS_A_PAGE)
-            return await self.refresher.faults.page(named, kind, arguments.get("after", 0), limit)
+            return await self.fleet.reader().faults.page(named, kind, arguments.get("after", 0), limit)
         except WrongFilter as wrong:
             raise CommandFailed(f"faults: {wrong}") from wrong
 

@@ -224,6 +224,34 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "Fleet",
+        (
+            figure("Leads", "bootstorm_fleet_leads{@}", "{{instance}}"),
+            figure("Engine connected", "bootstorm_fleet_connected{@}", "{{instance}}", -1),
+            figure("Machines, as who leads hears them", "bootstorm_fleet_machines{@} > 0", "{{instance}}"),
+            figure("Behind or silent", "bootstorm_fleet_machines_behind{@}", "{{instance}}", 1),
+            figure("Refuses what the fleet serves", "bootstorm_fleet_refusing{@}", "{{instance}}", 1),
+            figure("Reads the inventory for itself", "bootstorm_fleet_alone{@}", "{{instance}}", 1),
+            Panel(
+                "Generation of the head",
+                (('bootstorm_fleet_head{@, part="generation"}', "{{instance}}"),),
+                "none",
+                about="Milliseconds since 1970 when the leader began, and one for each head since.",
+            ),
+            Panel("What the head says", (("bootstorm_fleet_head_state{@} == 1", "{{instance}} {{shard}} {{state}}"),)),
+            Panel(
+                "Refusals",
+                (
+                    (
+                        f"sum by (instance, reason) (rate(bootstorm_fleet_refused_total{{@}}{RATE})) > 0",
+                        "{{instance}} {{reason}}",
+                    ),
+                ),
+                "ops",
+            ),
+        ),
+    ),
+    (
         "Processes",
         (
             Panel(

@@ -1,7 +1,8 @@
 """What a scrape says: one status, the same that `ctl status` gives, as Prometheus' metrics.  Pure.
 
 Every series is there from the start with 0, also where what it counts is switched off: a rate of a series that appears
-with its first event does not see that event, and an alert on one that is not there yet never fires.
+with its first event does not see that event, and an alert on one that is not there yet never fires.  But a site without
+a fleet has no series of one.
 """
 
 from __future__ import annotations
@@ -282,6 +283,14 @@ def of_latency(status: Status) -> Iterator[Metric]:
         yield histogram
 
 
+def of_fleet(status: Status) -> Iterator[Metric]:
+    """Nothing where there is no section `fleet`."""
+    if status.get("fleet") is not None:
+        from control.service.doors import fleet_families
+
+        yield from fleet_families.families(status["fleet"])
+
+
 # What else the packet path comes to tell gets a line of its own.
 FAMILIES: tuple[Callable[[Status], Iterator[Metric]], ...] = (
     infos,
@@ -291,4 +300,5 @@ FAMILIES: tuple[Callable[[Status], Iterator[Metric]], ...] = (
     of_losses,
     of_latency,
     of_boots,
+    of_fleet,
 )

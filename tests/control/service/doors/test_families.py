@@ -19,11 +19,13 @@ from prometheus_client.exposition import generate_latest
 
 from control.discovery import coordinator, machines
 from control.discovery.states import OUTCOMES
+from control.fleet.wire import Reason
 from control.service.doors import console, families, metrics
 from control.service.doors.families import KINDS, PREFIX, at
 from control.sources import reasons
 from fastpath.process.slot_words import QUEUES
 from fastpath.supervisor import children
+from tests.control.service.doors.fleet_status import fleet_status
 from tests.control.service.doors.test_metrics import STATUS
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -163,8 +165,35 @@ def test_a_histogram_s_buckets_have_all_that_is_within_them() -> None:
     assert said["queue_wait_seconds_sum", None] == 2.5 and said["answer_seconds_count", None] == 0
 
 
+def test_a_fleet_as_the_status_has_it() -> None:
+    def said(status: dict[str, Any]) -> dict[tuple[str, ...], float]:
+        found = families.families(STATUS | {"fleet": status})
+        return {
+            (s.name.removeprefix("bootstorm_fleet_"), *s.labels.values()): s.value for f in found for s in f.samples
+        }
+
+    leads = said(fleet_status(behind=2, refusals={"blob-wrong": 4, "of-a-later-build": 1}, dropped=True, lost=9))
+    assert leads["leads", "main"] == leads["connected",] == leads["follows",] == 1 and leads["alone",] == 0
+    assert leads["machines",] == 3 and leads["machines_behind",] == 2 and leads["info", "main", "dhcp1"] == 1
+    assert [leads["head", part] for part in ("incarnation", "revision", "generation")] == [5, 3, 7]
+    assert leads["head_state", "main", "dropped"] == 1 and leads["head_state", "main", "held"] == 0
+    assert leads["refused_total", "blob-wrong"] == 4 and leads["refused_total", "of-a-later-build"] == 1
+    assert {reason for name, *labels in leads if name == "refused_total" for reason in labels} >= {*map(str, Reason)}
+    assert leads["lost_total",] == 9 and leads["process_deaths_total",] == 1
+    assert leads["head_timestamp_seconds",] == 1_796_048_927
+    assert said(fleet_status(refused="guarded: 9 of 10"))["refusing",] == 1 and leads["refusing",] == 0
+    away = said(fleet_status() | {"state": None})
+    assert away["connected",] == away["leads", "main"] == 0 and away["info", "main", "nobody"] == 1
+    assert away.keys() >= {key for key in leads if key[0] not in ("info", "refused_total")}, "whatever was said last"
+
+
+def test_a_site_without_a_fleet_has_no_series_of_one() -> None:
+    for status in (NOTHING, STATUS, STATUS | {"fleet": None}):
+        assert not [family.name for family in families.families(status) if "fleet" in family.name]
+
+
 def test_each_name_stands_for_one_thing_and_says_what() -> None:
-    found = list(families.families(STATUS))
+    found = list(families.families(STATUS | {"fleet": fleet_status()}))
     assert [name for name, count in Counter(family.name for family in found).items() if count > 1] == []
     assert [family.name for family in found if not family.documentation.endswith(".")] == []
     assert not {label for family in found for s in family.samples for label in s.labels} & {"mac", "host", "address"}
@@ -173,10 +202,11 @@ def test_each_name_stands_for_one_thing_and_says_what() -> None:
 def metrics_table() -> str:
     """Of docs/operations.md: every series, its labels, its help text."""
     status = STATUS | {
+        "fleet": fleet_status(),
         "losses": {
             "udp_rcvbuf_errors": 0,
             "queues": [{"worker": 0, "queue": "plain", "bytes": 0, "peak_bytes": 0, "limit_bytes": 0}],
-        }
+        },
     }
     lines = ["| series | labels | what |", "| --- | --- | --- |"]
     for family in sorted(families.families(status), key=lambda family: family.name):
