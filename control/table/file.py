@@ -44,7 +44,8 @@ class TableStore:
         self.delta_path = state_dir / "table.delta"
         self.pin_path = state_dir / "pinned"
         self.unsaved_path = str(state_dir / unsaved_rows.FILE)
-        self.base_on_disk = self.delta_on_disk = 0
+        self.base_on_disk = ""  # its name: another machine's base may have the number of ours
+        self.delta_on_disk = 0
         self.on_disk: Pair | None = None  # what a start would find; None: nobody knows without looking
         self.noted: Pair | None = None  # what was served when the disk did not take it
         self.has_note = True  # perhaps, of a planner before this one
@@ -164,13 +165,14 @@ class TableStore:
 
         A full or read-only disk costs the next cold start, not the service: it is logged, once while it lasts."""
         try:
-            if self.base_on_disk != pair.base.number or not self.base_path.exists():
+            base_name = name_of(base_fd)
+            if self.base_on_disk != base_name or not self.base_path.exists():
                 if not is_copy(self.base_path, base_fd):  # of a planner before this one
                     if delta_fd >= 0:
-                        self.note_rows(name_of(base_fd), None)  # until its delta is there, too
+                        self.note_rows(base_name, None)  # until its delta is there, too
                     write_aside(self.base_path, base_fd)
                     self.on_disk = Pair(pair.base)  # the delta there is of another base
-                self.base_on_disk = pair.base.number
+                self.base_on_disk = base_name
             if delta_fd >= 0 and (self.delta_on_disk != pair.top.number or not self.delta_path.exists()):
                 write_aside(self.delta_path, delta_fd)
                 self.delta_on_disk = pair.top.number

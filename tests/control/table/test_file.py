@@ -109,6 +109,15 @@ def test_the_file_of_a_base_is_written_once(store: TableStore, fds: list[int]) -
     assert found is not None and found[0].top.number == 9 and found[0].lookup(NOBODY + 1) is not None
 
 
+def test_another_base_of_the_same_number_takes_its_place(store: TableStore, fds: list[int]) -> None:
+    """Another machine's, of a fleet: each of them counted from 1 before."""
+    save(store, base(fds, 1))
+    theirs = base(fds, 1, hosts=5)
+    save(store, theirs, delta(fds, theirs, 8))
+    found = load(TableStore(store.state_dir), fds)
+    assert found is not None and found[0].top.number == 8 and found[0].lookup(NOBODY + 5) is not None
+
+
 def test_a_file_that_was_taken_away_is_written_again(store: TableStore, fds: list[int]) -> None:
     first = base(fds, 7)
     change = delta(fds, first, 8)
