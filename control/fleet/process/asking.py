@@ -58,7 +58,9 @@ def shown_head(head: Head | None) -> dict[str, Any] | None:
 
 async def whole_state(node: Node) -> dict[str, Any]:
     """machines: as the leader heard them, each with `behind`: why it does not serve what it should, or nothing."""
-    state, responder, now = node.state(), node.member.responder, now_ms()
+    responder, now = node.member.responder, now_ms()
+    node.peers.look(responder.head, now)
+    state = node.state()
     machines, fault = node.peers.rows(now), ""
     if not state.leads:
         try:
@@ -79,7 +81,7 @@ async def whole_state(node: Node) -> dict[str, Any]:
 def behind(head: Head | None, row: dict[str, Any]) -> str:
     if row["heard_ms"] > SILENT_MS:
         return f"not heard of for {row['heard_ms'] // 1000} s"
-    return lacking(head, row["host"], row["serves"], row["refused"])
+    return lacking(head, row["host"], row["serves"], row["adopted"], row["refused"])
 
 
 async def all_serve(node: Node, digest: bytes) -> dict[str, Any]:

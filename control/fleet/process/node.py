@@ -177,7 +177,10 @@ class Node:
         self.event(lambda now: self.member.order(raw, now))
 
     def on_ask(self, _raw: bytes) -> bytes | None:
-        return self.peers.packed(now_ms()) if self.member.leads(now_ms()) else None
+        if not self.member.leads(now_ms()):
+            return None
+        self.peers.look(self.member.responder.head, now_ms())
+        return self.peers.packed(now_ms())
 
     # --- hands: the engine ---------------------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ _FIELDS: Final = {
     "host": text(HOST_BYTES_MAX, 1), "mark": mark_check, "serves": text(64), "refused": text(),
     "served_s": whole(), "restarts": whole(), "abandoned": whole(), "heard_ms": whole(),
     "requests_s": whole(), "replies_s": whole(), "age_s": maybe(whole()), "version": text(VERSION_BYTES_MAX),
-    "lag_ms": whole(),
+    "lag_ms": whole(), "adopted": text(64),
 }  # fmt: skip
-UNKNOWN_TABLE: Final = "it serves another table"
+OTHER_TABLE: Final = "it serves another table"
+NOT_ADOPTED: Final = "not all of its workers answer from the table"
 
 
 class Peers:
@@ -39,12 +40,12 @@ class Peers:
         self.known[said.host] = now, said
 
     def look(self, head: Head | None, now: int) -> None:
-        """Once a second, whatever was heard; who was not heard of for a day is forgotten."""
+        """Once a second, and before it is told; who was not heard of for a day is forgotten."""
         self.known = {host: found for host, found in self.known.items() if now - found[0] < FORGOTTEN_MS}
         self.late = {
             host: self.late.get(host, now)
             for host, (_heard, said) in self.known.items()
-            if lacking(head, host, said.serves.hex(), said.refused)
+            if lacking(head, host, said.serves.hex(), said.adopted.hex(), said.refused)
         }
 
     def rows(self, now: int) -> list[dict[str, Any]]:
@@ -56,6 +57,7 @@ class Peers:
                 "served_s": said.served_s, "restarts": said.restarts, "abandoned": said.abandoned,
                 "heard_ms": now - heard, "requests_s": said.requests_s, "replies_s": said.replies_s,
                 "age_s": said.age_s, "version": said.version, "lag_ms": now - self.late.get(host, now),
+                "adopted": said.adopted.hex(),
             }
             for host, (heard, said) in sorted(self.known.items())
             if now - heard < FORGOTTEN_MS
@@ -82,14 +84,14 @@ class Peers:
         return packed([[row[name] for name in _FIELDS] for row in self.rows(now)])
 
 
-def lacking(head: Head | None, host: str, serves: str, refused: str) -> str:
-    """Why that machine does not serve what the head names for it, or nothing.  serves: hexadecimal digest."""
+def lacking(head: Head | None, host: str, serves: str, adopted: str, refused: str) -> str:
+    """Why that machine does not serve what the head names for it, or nothing.  serves, adopted: hexadecimal digests."""
     if head is None:
         return "there is no head"
     trial = head.trial if host in head.canary else None
     if serves == (trial or head.stable).digest.hex() or (head.held and serves):
-        return ""
-    return refused or UNKNOWN_TABLE
+        return "" if adopted == serves else NOT_ADOPTED
+    return refused or OTHER_TABLE
 
 
 def rows_of(raw: bytes) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ class FleetLink:
         self.deaths = 0
         self.ended = asyncio.Event()
         self.news = asyncio.Event()
+        self.adopted = True  # what is served, by all workers
         self.seen: deque[tuple[float, int, int]] = deque(maxlen=RATE_LOOKS)
         self.served_s, self.restarts_then, self.abandoned_then = time.monotonic(), restarts(), self.abandoned()
         if not self.fault:
@@ -218,15 +219,26 @@ class FleetLink:
             self.send(jobs.Served(digest=digest, fault=why[:200]))
             return
         self.dated_s = 0
+        self.adopted = False
         self.served_s, self.restarts_then, self.abandoned_then = time.monotonic(), self.restarts(), self.abandoned()
         log.info("generation %d: %d hosts (of the fleet)", reply.generation, reply.hosts)
         self.send(jobs.Served(digest=digest))
-        try:
-            await self.table.wait_adopted(reply.generation, CONFIRM_S)
-        except NotAdopted as late:
-            log.warning("the table of the fleet: %s", late)
-            return
-        self.send(jobs.Adopted(digest=digest))
+        await self.tell_adopted(reply.generation, digest)
+
+    async def tell_adopted(self, generation: int, digest: bytes) -> None:
+        """When all workers answer from it, or never: then no trial of it counts, and `ctl fleet` says so."""
+        said = ""
+        while self.table.generation == generation:
+            try:
+                await self.table.wait_adopted(generation, CONFIRM_S)
+            except NotAdopted as late:
+                if str(late) != said:
+                    log.warning("the table of the fleet: %s", late)
+                said = str(late)
+            else:
+                self.adopted, self.served_s = True, time.monotonic()
+                self.send(jobs.Adopted(digest=digest))
+                return
 
     def on_published(self, planned: Planned, fds: list[int]) -> None:
         """By the ordinary planner, whatever it was."""
@@ -240,7 +252,7 @@ class FleetLink:
             requests_s=requests_s,
             replies_s=replies_s,
             age_s=int(age_s) if age_s is not None else None,
-            served_s=int(time.monotonic() - self.served_s),
+            served_s=int(time.monotonic() - self.served_s) if self.adopted else 0,
             restarts=max(0, self.restarts() - self.restarts_then),
             abandoned=max(0, self.abandoned() - self.abandoned_then),
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from control.fleet.process import jobs
 from control.service.fleet import link
 from control.service.fleet.link import RATE_LOOKS, FleetLink
+from control.service.served_table import NotAdopted
 
 
 def test_requests_and_replies_are_those_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +35,20 @@ def test_requests_and_replies_are_those_of_the_last_seconds(monkeypatch: pytest.
     assert told == (10, 10), "of the last seconds alone"
     counts[:] = [0, 0]
     assert look(5, 5) == (0, 0), "counted anew, as of other workers"
+
+
+def test_a_table_is_adopted_when_all_workers_answer_from_it_and_not_before() -> None:
+    sent: list[Any] = []
+    answers = [NotAdopted("workers [0] do not answer"), NotAdopted("workers [0] do not answer"), None]
+
+    async def wait_adopted(_generation: int, _limit_s: float) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    table = SimpleNamespace(generation=7, wait_adopted=wait_adopted)
+    here: Any = SimpleNamespace(table=table, adopted=False, served_s=0.0, send=sent.append)
+    asyncio.run(FleetLink.tell_adopted(here, 7, b"d"))
+    assert sent == [jobs.Adopted(digest=b"d")] and here.adopted and here.served_s > 0
+    table.generation = 8
+    asyncio.run(FleetLink.tell_adopted(here, 7, b"d"))
+    assert len(sent) == 1, "another table took its place"

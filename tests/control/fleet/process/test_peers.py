@@ -29,7 +29,7 @@ def test_who_was_heard_is_told() -> None:
     (row,) = rows_of(peers.packed(3_000))
     assert row == {"host": "a", "mark": [1, 2, 3], "serves": (b"s" * 32).hex(), "refused": "", "served_s": 9,
                    "restarts": 0, "abandoned": 0, "heard_ms": 2_000, "requests_s": 12, "replies_s": 11, "age_s": 40,
-                   "version": "0.1.0 abc", "lag_ms": 0}  # fmt: skip
+                   "version": "0.1.0 abc", "lag_ms": 0, "adopted": (b"s" * 32).hex()}  # fmt: skip
     assert rows_of(peers.packed(2_000 + FORGOTTEN_MS)) == []
 
 
@@ -57,11 +57,13 @@ HEAD = Head(shard="dc1", mark=Mark(1, 1, 1), leader="x", created_s=0, stable=tab
 
 def test_why_a_machine_is_behind() -> None:
     def row(**more: Any) -> dict[str, Any]:
-        return {"host": "a", "serves": (b"s" * 32).hex(), "refused": "", "heard_ms": 0} | more
+        serves = (b"s" * 32).hex()
+        return {"host": "a", "serves": serves, "adopted": serves, "refused": "", "heard_ms": 0} | more
 
     assert behind(HEAD, row()) == ""
     assert behind(HEAD, row(heard_ms=20_000)) == "not heard of for 20 s"
     assert behind(HEAD, row(serves="")) == "it serves another table"
+    assert behind(HEAD, row(adopted="")) == "not all of its workers answer from the table"
     assert behind(HEAD, row(serves="", refused="blob-wrong")) == "blob-wrong"
     assert behind(None, row()) == "there is no head"
     trial = replace(HEAD, trial=table(b"t"), canary=("a",))
@@ -72,12 +74,12 @@ def test_why_a_machine_is_behind() -> None:
 def test_for_how_long_a_machine_has_not_served_what_it_should() -> None:
     peers, newer = Peers("dc1"), replace(HEAD, stable=table(b"n"))
     peers.heard(encode(HAVE), 0)
-    peers.heard(encode(replace(HAVE, host="b", serves=b"n" * 32)), 0)
+    peers.heard(encode(replace(HAVE, host="b", serves=b"n" * 32, adopted=b"n" * 32)), 0)
     for now in (1_000, 2_000, 3_000):
         peers.look(newer, now)
     assert [(row["host"], row["lag_ms"]) for row in peers.rows(4_500)] == [("a", 3_500), ("b", 0)]
     assert peers.counts(4_500) == (2, 1) and peers.counts(20_000) == (0, 2), "who is silent is behind as well"
-    peers.heard(encode(replace(HAVE, serves=b"n" * 32)), 5_000)
+    peers.heard(encode(replace(HAVE, serves=b"n" * 32, adopted=b"n" * 32)), 5_000)
     peers.look(newer, 5_000)
     assert [row["lag_ms"] for row in peers.rows(6_000)] == [0, 0] and peers.counts(6_000) == (2, 0)
     peers.look(newer, FORGOTTEN_MS)
