@@ -16,7 +16,12 @@ help:                   ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 demo: setup             ## a real DHCP client gets the document's address from the inventory, in private namespaces
-	$(V)/python -m bench.demo
+	$(V)/python -m bench demo
+
+demo-fleet: setup       ## three servers of one table and a real client behind a relay; the leader is killed, and the engine
+	@sh tests/packages.sh tests/fleet/packages.txt
+	BOOTSTORM_BUILD=none $(V)/pip install --quiet --no-build-isolation --editable '.[fleet]'
+	$(V)/python -m bench demo-fleet
 
 test: setup dev         ## sets everything up and runs all tests: what may share the machine at once, then the rest
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not netns and not faults and not alone and $(HERE)'
@@ -147,6 +152,10 @@ test-fleet: dev         ## a fleet with the real nats-server on the loopback: le
 	@sh tests/packages.sh tests/fleet/packages.txt
 	$(PYTEST) -q -s -rs -m fleet tests/fleet
 
+bench-fleet: dev        ## a change's way into all workers of 10 servers, a leader's death, 100 fleet processes: fleet.json
+	@sh tests/packages.sh tests/fleet/packages.txt
+	$(V)/python -m tests.fleet.real.figures
+
 soak: dev               ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
 	$(V)/python -m bench soak --seconds $(SOAK_S) --seed $(SEED) --rate $(SOAK_RATE) --json soak.json --picture docs/performance/soak.svg
 
@@ -197,4 +206,4 @@ house: .venv/dev        ## draws the rooms and who imports whom into docs/house.
 clean:                  ## everything that was built
 	rm -rf build .venv ext/*.so bench/engine/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo test setup packages build dev debug test-unit test-netns test-long test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz sim bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh soak lint tidy house man clean test-deb deb test-newcomer
+.PHONY: help demo demo-fleet test setup packages build dev debug test-unit test-netns test-long test-docs test-inventory test-import test-clients test-faults test-upgrade test-planted test-board test-packages wheel asan fuzz sim bench bench-peers bench-growth bench-perfdhcp bench-load bench-storm bench-overload bench-limit bench-core bench-boot bench-replay bench-xdp bench-refresh bench-fleet soak lint tidy house man clean test-deb deb test-newcomer

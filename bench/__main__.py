@@ -9,7 +9,8 @@ import click
 from bench.all import main as everything
 from bench.cold import main as cold
 from bench.core import main as core
-from bench.demo import main as demo
+from bench.demo.fleet import main as demo_fleet
+from bench.demo.single import main as demo
 from bench.engine.crowd import main as crowd
 from bench.growth import main as growth
 from bench.limit import limit_command
@@ -40,6 +41,7 @@ main.add_command(compare, "compare")
 main.add_command(core, "core")
 main.add_command(crowd, "crowd")
 main.add_command(demo, "demo")
+main.add_command(demo_fleet, "demo-fleet")
 main.add_command(growth, "growth")
 main.add_command(limit_command, "limit")
 main.add_command(load_command, "load")

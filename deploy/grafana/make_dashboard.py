@@ -236,7 +236,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Generation of the head",
                 (('bootstorm_fleet_head{@, part="generation"}', "{{instance}}"),),
                 "none",
-                about="Milliseconds since 1970 when the leader began, and one for each head since.",
+                about="Counted from 1 by each leader; the same on all machines that are not behind.",
             ),
             Panel("What the head says", (("bootstorm_fleet_head_state{@} == 1", "{{instance}} {{shard}} {{state}}"),)),
             Panel(

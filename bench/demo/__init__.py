@@ -1,0 +1,1 @@
+"""Demonstrations that a person reads: what happens, in order, with the time of each step."""
