@@ -8,6 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from control.fleet.process.page import LeadPage
 
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
@@ -69,6 +73,13 @@ def obey(command: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+def lead_page(fd: int) -> LeadPage:
+    """Of a fleet: nothing of it is loaded without one."""
+    from control.fleet.process.page import LeadPage
+
+    return LeadPage(fd)
+
+
 def dies_first() -> None:
     """Before it loads anything: where memory ends meanwhile, the kernel would take control, which is larger."""
     from fastpath.process.oom import FIRST, offer
@@ -111,7 +122,7 @@ def run() -> None:
             dies_first()
             from control.discovery.registrar.registrar import main as run_registrar
 
-            run_registrar(int(fd))
+            run_registrar(int(fd), lead_page)
         case ["fleet", fd] if fd.isdigit():
             dies_first()
             from control.fleet.process.process import main as run_fleet

@@ -18,7 +18,7 @@ from control.config.config import Config
 from control.discovery.jobs import Granted, Outcome
 from control.discovery.journal import Journal, JournalFailed
 from control.discovery.machines import NO_SWITCH, REPEAT_S, Machine, Machines
-from control.discovery.registrar.child import FACTORY_LIMIT_S, Ended, RegistrarProcess, Word
+from control.discovery.registrar.child import FACTORY_LIMIT_S, Ended, Page, RegistrarProcess, Word
 from control.discovery.sighting import BMC, BOOT, HOST
 from control.discovery.states import AGAIN, KEPT, TRANSITIONS, Event, State
 from control.discovery.trapseen import TrapSeen
@@ -57,7 +57,8 @@ class Coordinator:
     """look_up: reads hosts by MAC and by name and publishes what changed.  clock: CLOCK_BOOTTIME's seconds.
 
     word: what has an address that the inventory has bound to nobody, "" for nothing.  served: what the table has for a
-    MAC.  note: of who follows what happens: kind, object, MAC, reason."""
+    MAC.  note: of who follows what happens: kind, object, MAC, reason.  may_work: in a fleet, whether this machine
+    leads; ring() where that changes.  page: for the registrars, who ask before each request that writes."""
 
     def __init__(
         self,
@@ -69,8 +70,11 @@ class Coordinator:
         word: Word = lambda _address: "",
         served: Callable[[str], str | None] = lambda _mac: None,
         note: Note = lambda *_event: None,
+        may_work: Callable[[], bool] = lambda: True,
+        page: Page = lambda: -1,
     ) -> None:
         self.note = note
+        self.may_work = may_work
         self.config = config
         self.served = served
         self.look_up = look_up
@@ -79,7 +83,9 @@ class Coordinator:
         self.journal = Journal(config.dhcp.state_dir / JOURNAL)
         self.inbox: deque[TrapSeen] = deque()
         self.bells: list[asyncio.Event] = []  # of who waits for news: each its own, or one would take another's
-        self.registrars = [RegistrarProcess(config, self.intend, factory_limit_s, word) for _ in range(REGISTRARS)]
+        self.registrars = [
+            RegistrarProcess(config, self.intend, factory_limit_s, word, page, place) for place in range(REGISTRARS)
+        ]
         self.working: dict[str, str] = {}  # MAC -> switch
         self.names: dict[str, str] = {}  # that were about to be taken -> MAC, until its machine is through
         self.waiting: dict[str, list[asyncio.Future[None]]] = {}  # MAC -> who asked for its outcome
@@ -193,6 +199,8 @@ class Coordinator:
 
     def wakes_in(self) -> float:
         now = self.clock()
+        if not self.may_work():
+            return IDLE_S
         if now < self.down_until_s:
             return self.down_until_s - now
         return min(self.machines.wakes_in(now), IDLE_S)
@@ -201,7 +209,7 @@ class Coordinator:
         """The next one; of the switch that the registrar was at for a while, whose rack it remembers, then of
         another."""
         now = self.clock()
-        if now < self.down_until_s:
+        if now < self.down_until_s or not self.may_work():
             return None
         # What only DHCP saw has no switch to be alone on.
         busy = {switch for switch in self.working.values() if switch != NO_SWITCH}

@@ -11,9 +11,11 @@ class Waits(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrarBegin:
-    """Coordinator -> registrar, first.  fds: the text of services.conf."""
+    """Coordinator -> registrar, first.  fds: the text of services.conf; in a fleet then the page by which it knows
+    whether this machine leads (control/fleet/process/page.py), where place is this registrar's."""
 
     config_path: str
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,16 @@ Step = tuple[Leading, Actions]
 
 def may_write(lease: election.Election, state: Leading, now: int, timeout_ms: int) -> bool:
     """Whether a request to the inventory may be sent now that may take as long as timeout_ms."""
-    return state.phase is Phase.LEADS and election.time_left(lease, now) > timeout_ms
+    return may_send(write_until_ms(lease, state, now), now, timeout_ms)
+
+
+def write_until_ms(lease: election.Election, state: Leading, now: int) -> int:
+    """For who sends the requests, in another process: it asks may_send() with this before each of them."""
+    return lease.until_ms if state.phase is Phase.LEADS and election.leads(lease, now) else 0
+
+
+def may_send(until_ms: int, now: int, timeout_ms: int) -> bool:
+    return until_ms - now > timeout_ms
 
 
 # --- the term --------------------------------------------------------------------------------------------------------

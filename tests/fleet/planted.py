@@ -61,7 +61,7 @@ PLANTED: tuple[Planted, ...] = (
             "if head.mark < newest:", "if head.mark.epoch < newest.epoch:", 63),
     Planted("lease believed 2 s too long", BELIEVED, "self.ttl_ms - self.margin_ms", "self.ttl_ms", 924),
     Planted("lease believed from its answer", election.lease_written, "until_ms = sent_ms +", "until_ms = now +", 2065),
-    Planted("request sent with less than its time-out left", leading.may_write, "> timeout_ms", "> 0", 45),
+    Planted("request sent with less than its time-out left", leading.may_send, "> timeout_ms", "> 0", 45),
     Planted("missing lease makes a leader at once", election.lease_written,
             "if state.made else now", "if False else 0", 59),
     Planted("signature not checked", signing.opened,

@@ -34,6 +34,10 @@ class NoSuchObject(ClustoError, LookupError):
     """No entity, or no owner, has that name."""
 
 
+class NotSent(ClustoError):
+    """A request that may not be sent now, as in a fleet that another machine leads: nothing was asked."""
+
+
 class Api:
     """One clusto-httpd.  Safe to use from several threads: each has its own connection.
 
@@ -45,6 +49,9 @@ class Api:
         self._connect_s, self._read_s = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         self._of_thread = threading.local()
         self.heard: Callable[[], None] = lambda: None  # called after each, in the thread that asked
+        # Called before each with its method and path: time-outs for this one, else the usual; raises NotSent.
+        self.permit: Callable[[str, str], tuple[float, float] | None] = lambda _method, _path: None
+        self.connect_retries = CONNECT_RETRIES
 
     def _answers(self) -> Answers:
         answers: Answers | None = getattr(self._of_thread, "answers", None)
@@ -53,7 +60,9 @@ class Api:
             answers = self._of_thread.answers = Answers(self.url, self._token, lambda _bytes: None)
             for adapter in answers.session.adapters.values():
                 assert isinstance(adapter, HTTPAdapter)
-                adapter.max_retries = Retry(total=CONNECT_RETRIES, connect=CONNECT_RETRIES, read=0, status=0, other=0)
+                adapter.max_retries = Retry(
+                    total=self.connect_retries, connect=self.connect_retries, read=0, status=0, other=0
+                )
         return answers
 
     def request(
@@ -67,14 +76,15 @@ class Api:
         """The answer whatever its status; never follows a redirect, which loses the query (CLUSTO-HTTPD 4)."""
         url = f"{self.url}{path}"
         answers = self._answers()
-        answers.patience.begin(self._read_s, LIST_BYTES_MAX)
+        connect_s, read_s = self.permit(method, path) or (self._connect_s, self._read_s)
+        answers.patience.begin(read_s, LIST_BYTES_MAX)
         try:
             answer = answers.session.request(
                 method,
                 url,
                 params=parameters,
                 data=form,
-                timeout=(self._connect_s, self._read_s),
+                timeout=(connect_s, read_s),
                 allow_redirects=False,
                 stream=True,
             )

@@ -35,6 +35,10 @@ Word = Callable[[int], str]
 """Address -> what has it already, although the inventory knows of nobody; "" for nothing."""
 
 
+Page = Callable[[], int]
+"""In a fleet the descriptor of the page that says until when this machine may write, borrowed; -1 without one."""
+
+
 class Ended(Exception):
     """The registrar is gone, or was ended: the text says at what.  by_factory: in the site's own code."""
 
@@ -44,11 +48,18 @@ class Ended(Exception):
 
 
 class RegistrarProcess:
-    """intend: asked before a server is made; word: before an address is bound."""
+    """intend: asked before a server is made; word: before an address is bound.  place: its number among registrars."""
 
     def __init__(
-        self, config: Config, intend: Intend, factory_limit_s: float = FACTORY_LIMIT_S, word: Word = lambda _address: ""
+        self,
+        config: Config,
+        intend: Intend,
+        factory_limit_s: float = FACTORY_LIMIT_S,
+        word: Word = lambda _address: "",
+        page: Page = lambda: -1,
+        place: int = 0,
     ) -> None:
+        self.page, self.place = page, place
         self.config = config
         self.intend = intend
         self.word = word
@@ -120,7 +131,9 @@ class RegistrarProcess:
         self.channel, self.messages = ours, asyncio.Queue()
         asyncio.get_running_loop().add_reader(ours.fileno(), self.on_message, ours)
         with memfd("bootstorm-config", self.config.text) as fd:
-            ours.send(RegistrarBegin(config_path=str(self.config.path)), [fd])
+            page = self.page()
+            begin = RegistrarBegin(config_path=str(self.config.path), place=self.place)
+            ours.send(begin, [fd] if page < 0 else [fd, page])
 
     def on_message(self, channel: Channel) -> None:
         try:

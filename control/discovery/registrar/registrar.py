@@ -10,7 +10,7 @@ import logging
 import os
 import select
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from control.discovery.jobs import (
 from control.discovery.registrar.factories import Factories
 from control.discovery.registrar.facts import Facts
 from control.discovery.registrar.inventory import Inventory
+from control.discovery.registrar.lead import Lead, Page
 from control.discovery.registrar.names import Names
 from control.discovery.registrar.registration import Registration
 from control.discovery.states import State
@@ -45,11 +46,14 @@ log = logging.getLogger("bootstorm.discovery")
 class Registrar:
     """One machine at a time.  Its channel is the coordinator's."""
 
-    def __init__(self, channel: Channel, config: Config) -> None:
+    def __init__(self, channel: Channel, config: Config, lead: Lead | None = None) -> None:
+        """lead: in a fleet, whether this machine may write."""
         self.channel = channel
         self.api_url = config.dhcp.api_url
         api = connect(config.dhcp.api_url, config.dhcp.api_token)
         api.heard = self.progress
+        if lead is not None:
+            api.permit, api.connect_retries = lead.permit, 0
         self.requests = 0
         inventory = Inventory(api, dry=config.snmp.dry_run)
         facts = Facts(inventory)
@@ -122,8 +126,8 @@ def end_with(fd: int) -> None:
     os._exit(0)  # without a line more: it has to be now
 
 
-def main(fd: int) -> None:
-    """The process.  fd: its channel to the coordinator."""
+def main(fd: int, page_of: Callable[[int], Page]) -> None:
+    """The process.  fd: its channel to the coordinator; page_of: of a fleet's page, by its descriptor."""
     configure_logging()
     os.nice(5)  # workers answer first, also where they share a core with us
     channel = Channel.of_fd(fd, KINDS)
@@ -132,8 +136,9 @@ def main(fd: int) -> None:
         if not isinstance(begin, RegistrarBegin):
             raise TypeError(f"registrar: the first message is {type(begin).__name__}, wanted RegistrarBegin")
         config, _refused = parse_accepted(os.pread(fds[0], MAX_FILE_BYTES, 0), Path(begin.config_path))  # control told
+        lead = Lead(page_of(fds[1]), begin.place) if len(fds) > 1 else None
         close_all(fds)
         threading.Thread(target=end_with, args=(channel.fileno(),), daemon=True).start()
-        Registrar(channel, config).serve()
+        Registrar(channel, config, lead).serve()
     except ChannelClosed:
         leave()  # whatever threads a site's factory may have left

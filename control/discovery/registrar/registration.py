@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from control.clusto.client.api import ClustoError
+from control.clusto.client.api import ClustoError, NotSent
 from control.discovery.jobs import Outcome, Waits, Work
 from control.discovery.registrar import roles
 from control.discovery.registrar.building import Declared
@@ -100,6 +100,9 @@ class Registration:
             return self.record_roles(work, progress)
         except Waits as waits:
             return progress.outcome(work.mac, progress.state or State.WAITS, str(waits))
+        except NotSent as lost:
+            self.facts.forget()  # whoever leads now changes what was read
+            return progress.outcome(work.mac, State.RETRY, str(lost))
         except ClustoError as error:
             self.facts.forget()  # what was read may be as wrong as what failed
             state = State.DOWN if error.status is None else State.RETRY if error.status >= 500 else State.WAITS

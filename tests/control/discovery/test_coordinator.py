@@ -67,12 +67,13 @@ def at_the_desk(
     limit_s: float = 30.0,
     word: Callable[[int], str] = lambda _address: "",
     served: Callable[[str], str | None] = lambda _mac: None,
+    **fleet: Any,
 ) -> None:
-    """A coordinator from its start to its end, as control runs it."""
+    """A coordinator from its start to its end, as control runs it.  fleet: may_work, page."""
 
     async def run() -> None:
         look_up = (refreshed or Refreshed()).look_up
-        coordinator = Coordinator(config, look_up, clock, factory_limit_s=limit_s, word=word, served=served)
+        coordinator = Coordinator(config, look_up, clock, factory_limit_s=limit_s, word=word, served=served, **fleet)
         task = asyncio.create_task(coordinator.run())
         try:
             await asyncio.wait_for(scenario(coordinator), WAIT_S)
