@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from control.fleet.messages import Blob, Content, Mark
+from control.fleet.messages import Blob, Content, LookedUp, Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,35 @@ class Journal(Action):
 @dataclass(frozen=True, slots=True)
 class Confirm(Say):
     """A `journaled`, to the host that it is from."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskLeader(Say):
+    """A `look-up`, to whoever leads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt(Action):
+    """What became of a look-up that this machine asked for: the leader's answer, or a fault in its place."""
+
+    said: LookedUp
+
+
+@dataclass(frozen=True, slots=True)
+class LookInto(Action):
+    """The leader's planner asks the inventory for these.  number: comes back with the answer."""
+
+    number: int
+    macs: tuple[bytes, ...]
+    names: tuple[str, ...]
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Say):
+    """A `looked-up`, to the host that asked."""
 
     host: str
 

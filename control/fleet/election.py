@@ -192,9 +192,12 @@ def resign(state: Election, why: str) -> Step:
     return lost(state, why) if state.held else (state, ())
 
 
-def release(state: Election, now: int) -> Step:
-    """At an orderly end: the lease says that it is free, so that the next one need not wait."""
-    if not state.held:
+def release(state: Election, busy_ms: int, now: int) -> Step:
+    """At an orderly end: the lease says that it is free, so that the next one need not wait.
+
+    busy_ms: until then a request to the inventory may be under way.  Where one is, or the inventory may still be at it,
+    the lease is left to run out: whoever takes the lead then begins after that."""
+    if not state.held or now < busy_ms + state.timing.margin_ms:
         return state, ()
     revision = state.held
     state, ended = lost(state, "the process ends")

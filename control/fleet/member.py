@@ -10,14 +10,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from control.fleet import adoption, election, heads, intake, leading
+from control.fleet import adoption, election, heads, intake, leading, strangers
 from control.fleet.actions import Action, Actions, Lead, Resign, StepDown
 from control.fleet.adoption import Counted, Responder
 from control.fleet.election import Election
 from control.fleet.intake import Intake, Key, Spool
 from control.fleet.leading import Leading, Phase
-from control.fleet.messages import Announcement, Content, Have, Journaled, Seen, decode
-from control.fleet.wire import Refused
+from control.fleet.messages import (
+    Announcement,
+    Content,
+    Have,
+    Journaled,
+    LookedUp,
+    LookUp,
+    Seen,
+    decode,
+    kind_of,
+)  # fmt: skip
+from control.fleet.strangers import Answering, Asking, Found
+from control.fleet.wire import Reason, Refused
 
 Message = TypeVar("Message")
 
@@ -29,6 +40,8 @@ class Member:
     leading: Leading
     spool: Spool
     intake: Intake
+    asking: Asking
+    answering: Answering
     refusals: Counter[str] = field(default_factory=Counter)
 
     # --- the clock ---------------------------------------------------------------------------------------------------
@@ -40,7 +53,11 @@ class Member:
         actions += self.routed(more, now)
         more = self.responded(adoption.tick(self.responder, now))
         self.spool, passed = intake.tick(self.spool, now)
-        return actions + more + passed
+        self.asking, asked = strangers.tick(self.asking, now)
+        if self.leads(now):
+            self.answering, looked = strangers.tick_leader(self.answering, now)
+            asked += looked
+        return actions + more + passed + asked
 
     def lease_tick(self, now: int) -> Actions:
         self.lease, actions = election.tick(self.lease, now)
@@ -54,6 +71,15 @@ class Member:
         """To the inventory, by a request that may take as long as timeout_ms."""
         return leading.may_write(self.lease, self.leading, now, timeout_ms)
 
+    def write_until_ms(self, now: int) -> int:
+        """A request to the inventory may be sent that is over by then; 0: none."""
+        return leading.write_until_ms(self.lease, self.leading, now)
+
+    def release(self, busy_ms: int, now: int) -> Actions:
+        """At an orderly end.  busy_ms: until then a request to the inventory may be under way."""
+        self.lease, actions = election.release(self.lease, busy_ms, now)
+        return self.routed(actions, now)
+
     def routed(self, actions: Actions, now: int) -> Actions:
         """What the decisions say to each other is taken out."""
         left: list[Action] = []
@@ -65,6 +91,7 @@ class Member:
                     left += more
                 case StepDown():
                     self.leading = leading.end(self.leading)
+                    self.answering = strangers.end(self.answering)
                     left.append(action)
                 case Resign(why):
                     self.lease, more = election.resign(self.lease, why)
@@ -169,17 +196,49 @@ class Member:
         self.leading, actions = leading.ordered(self.leading, order, now)
         return self.routed(actions, now)
 
+    # --- what followers see ------------------------------------------------------------------------------------------
+
+    def seen(self, raw: bytes, by: str, now: int) -> Actions:
+        """For who leads, a trap or a look-up.  by: which host the engine lets say this."""
+        if not self.leads(now):
+            return ()
+        said: Seen | LookUp | None = self.read(LookUp, raw) if kind_of(raw) is LookUp else self.read(Seen, raw)
+        if said is not None and said.host != by:
+            self.refusals[Reason.OTHER_HOST] += 1
+            return ()
+        if isinstance(said, LookUp):
+            self.answering, actions = strangers.heard(self.answering, said, now)
+        elif said is not None:
+            self.intake, actions = intake.seen(self.intake, said)
+        else:
+            return ()
+        return actions
+
+    # --- look-ups ----------------------------------------------------------------------------------------------------
+
+    def look_up(self, macs: Iterable[bytes], names: Iterable[str], asked: bool, now: int) -> Actions:
+        """Asks the leader; self.asking.number is its number, which Learnt has as well."""
+        self.asking, actions = strangers.ask(self.asking, macs, names, asked, now)
+        return actions
+
+    def looked_up(self, raw: bytes) -> Actions:
+        if (said := self.read(LookedUp, raw)) is None:
+            return ()
+        self.asking, actions = strangers.answered(self.asking, said)
+        return actions
+
+    def looked(self, number: int, found: Found, now: int) -> Actions:
+        """The planner's answer to a LookInto."""
+        if not self.leads(now):
+            return self.lease_tick(now)
+        self.answering, actions = strangers.looked(self.answering, number, found, now)
+        return actions
+
     # --- traps -------------------------------------------------------------------------------------------------------
 
     def trap_kept(self, number: int, what: bytes) -> Actions:
         """It is in the spool on disk."""
         self.spool, actions = intake.kept(self.spool, number, what)
-        return actions
-
-    def seen(self, raw: bytes, now: int) -> Actions:
-        if not self.leads(now) or (said := self.read(Seen, raw)) is None:
-            return ()
-        self.intake, actions = intake.seen(self.intake, said)
         return actions
 
     def journaled(self, key: Key) -> Actions:

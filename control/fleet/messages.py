@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from control.fleet.wire import (
     COUNT_MAX,
+    TEXT_BYTES_MAX,
     Check,
     Reason,
     Refused,
@@ -39,6 +40,10 @@ KEPT_MAX: Final = 3  # tables before the present one: four to roll back between
 HEAD_BYTES_MAX: Final = 4096  # sealed; one of a few canaries has less than 1 kB
 SEEN_BYTES_MAX: Final = 2048
 NUMBERS_MAX: Final = 256
+MAC_BYTES: Final = 6
+MACS_MAX: Final = 16  # in one look-up
+NAMES_MAX: Final = 16
+COUNTS: Final = 5
 Message = TypeVar("Message")
 
 
@@ -183,6 +188,36 @@ class Journaled:
     numbers: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookUp:
+    """What a follower wants the inventory asked for: MACs of strangers, names of objects.  session: of one process of
+    that host, whose requests are numbered; asked: by a person, or by discovery after a registration."""
+
+    shard: str
+    host: str
+    session: bytes
+    number: int
+    macs: tuple[bytes, ...]
+    names: tuple[str, ...]
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookedUp:
+    """The leader's answer to that host.  missing: of the MACs and names those that the inventory does not have; digest:
+    of the table that the leader has made by then, or nothing; counts: of the hosts in it, and of those that it has
+    added, changed, removed and quarantined; fault: why the inventory was not asked, or did not answer."""
+
+    host: str
+    session: bytes
+    number: int
+    missing: tuple[bytes, ...] = ()
+    missing_names: tuple[str, ...] = ()
+    digest: bytes = b""
+    counts: tuple[int, ...] = ()
+    fault: str = ""
+
+
 def verb_of(value: Any) -> Verb:
     try:
         return Verb(text()(value))
@@ -198,6 +233,9 @@ mark_check: Final = fixed(Mark, _count, _count, _count)
 _blob = fixed(Blob, _sha, whole(BLOB_BYTES_MAX), whole(CHUNKS_MAX))
 content_check: Final = fixed(Content, whole(1 << 16), _sha, _count, _sha_or_none, _blob, maybe(_blob))
 _spool = octets(SPOOL_BYTES, SPOOL_BYTES)
+_session = octets(SESSION_BYTES, SESSION_BYTES)
+_macs = several(octets(MAC_BYTES, MAC_BYTES), MACS_MAX)
+_names = several(text(TEXT_BYTES_MAX, 1), NAMES_MAX)
 
 # Message -> its kind, its length at most, its fields.
 _SHAPES: Final[dict[type, tuple[str, int, dict[str, Check]]]] = {
@@ -207,7 +245,7 @@ _SHAPES: Final[dict[type, tuple[str, int, dict[str, Check]]]] = {
         "pinned": flag, "orders": _count, "kept": several(content_check, KEPT_MAX),
     }),
     Lease: ("lease", 512, {
-        "holder": text(HOST_BYTES_MAX), "session": octets(SESSION_BYTES, SESSION_BYTES), "beat": _count,
+        "holder": text(HOST_BYTES_MAX), "session": _session, "beat": _count,
     }),
     Announcement: ("announcement", 512, {"shard": _name, "mark": mark_check}),
     Have: ("have", HEAD_BYTES_MAX + 1024, {
@@ -221,12 +259,30 @@ _SHAPES: Final[dict[type, tuple[str, int, dict[str, Check]]]] = {
         "host": _name, "spool": _spool, "number": _count, "what": octets(SEEN_BYTES_MAX),
     }),
     Journaled: ("journaled", 4096, {"host": _name, "spool": _spool, "numbers": several(_count, NUMBERS_MAX)}),
+    LookUp: ("look-up", 6144, {
+        "shard": _name, "host": _name, "session": _session, "number": _count, "macs": _macs, "names": _names,
+        "asked": flag,
+    }),
+    LookedUp: ("looked-up", 6144, {
+        "host": _name, "session": _session, "number": _count, "missing": _macs, "missing_names": _names,
+        "digest": _sha_or_none, "counts": several(_count, COUNTS), "fault": text(),
+    }),
 }  # fmt: skip
 
 
 def encode(message: object) -> bytes:
     kind, _most, fields = _SHAPES[type(message)]
     return packed({"v": VERSION, "kind": kind, **{name: getattr(message, name) for name in fields}})
+
+
+def kind_of(raw: bytes) -> type | None:
+    """Which message it says that it is; its fields are not looked at."""
+    try:
+        found = unpacked(raw, max(most for _kind, most, _fields in _SHAPES.values()))
+    except Refused:
+        return None
+    said = found.get("kind") if type(found) is dict else None
+    return next((made for made, (kind, _most, _fields) in _SHAPES.items() if kind == said), None)
 
 
 def decode(wanted: type[Message], raw: bytes) -> Message:

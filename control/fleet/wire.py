@@ -26,6 +26,7 @@ class Reason(StrEnum):
     UNKNOWN_KEY = "unknown-key"
     WRONG_SIGNATURE = "wrong-signature"
     OTHER_SHARD = "other-shard"
+    OTHER_HOST = "other-host"  # said for another than the engine lets its sender speak for
     BEHIND = "behind"  # a head before the newest that was accepted
     FORKED = "forked"  # another head in the same place
     OTHER_LAYOUT = "other-layout"  # a table of another build

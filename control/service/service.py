@@ -147,7 +147,9 @@ class Service:
         self.coordinator = Coordinator(
             self.config, self.fleet.look_up, boottime_s,
             word=self.word_of_address, served=self.table.name_of, note=note,
+            may_work=self.fleet.may_register, page=self.fleet.page,
         )  # fmt: skip
+        self.fleet.on_lead = self.coordinator.ring
         queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
         self.traps = TrapInbox(queue, trap_channel, self.coordinator.take) if queue >= 0 else None
         self.warnings.subscribers.append(self.on_event)
@@ -222,9 +224,7 @@ class Service:
                 group.create_task(self.lookups.run(), name="lookups")
 
     def on_unknown(self, mac: str, interface: str, relay: str | None = None) -> None:
-        """A file is read as soon as it changes, and a pinned table is what somebody wants: nothing to look up there."""
-        reader = self.fleet.reader()
-        if watched_path(self.config.dhcp.api_url) is None and not reader.state.pinned_s and not reader.follows:
+        if self.fleet.looks_up():
             self.lookups.ask(mac, interface, relay)
 
     def on_found(self, mac: str) -> None:
@@ -453,7 +453,7 @@ class Service:
                 else:
                     macs = [show_mac(self.find_mac("refresh", mac))] if mac is not None else []
                     names = [str(host)] if host is not None else []
-                    figures, _missing = await reader.look_up(macs, names, asked=True)
+                    figures, _missing = await self.fleet.look_up(macs, names, asked=True)
         except RefreshFailed as failed:
             raise CommandFailed(str(failed)) from failed
         if arguments.get("wait") and reader is not self.refresher:
@@ -510,7 +510,7 @@ class Service:
 
     def reason_of(self, mac: str) -> str | None:
         """Why a machine is not answered, as the inventory says it."""
-        return self.refresher.state.reasons_of(mac) or self.table.port_reason(mac)
+        return self.refresher.state.reasons_of(mac) or self.table.port_reason(mac) or self.fleet.reason_of(mac)
 
     async def explain(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         from control.service.explaining import (  # a third of a cold start's imports, for a person's question

@@ -15,6 +15,7 @@ from control.fleet.heads import Site
 from control.fleet.leading import Leading
 from control.fleet.member import Member
 from control.fleet.messages import NOWHERE, Blob, Content, Mark
+from control.fleet.strangers import Answering, Asking, Found
 from control.fleet.wire import Reason, Refused
 from tests.fleet.keys import LEADERS, OPERATORS
 from tests.fleet.tables import LAYOUT, is_whole, split
@@ -71,6 +72,7 @@ class Machine:
         self.bare_since = 0
         self.served_since = 0
         self.building = False
+        self.busy_ms = adoption.NEVER  # by its own clock: until when a request to the inventory may be under way
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -82,6 +84,8 @@ class Machine:
         world, disk = self.world, self.disk
         self.life += 1
         self.alive, self.paused_until, self.stop_in, self.building = True, 0, None, False
+        self.busy_ms = adoption.NEVER
+        world.truth.looked(self)
         now = self.clock(world.now)
         site = Site(host=self.name, shard="dc1", signer=LEADERS, keys=LEADERS, operators=OPERATORS, layout=LAYOUT,
                     canary=world.canary)  # fmt: skip
@@ -95,6 +99,8 @@ class Machine:
             Leading(site=site),
             intake.Spool(host=self.name, spool=disk.spool_id, waiting=dict(disk.spool)),
             intake.started(disk.journal),
+            Asking("dc1", self.name, world.random.randbytes(16)),
+            Answering("dc1", self.name),
         )
         world.later(world.random.randrange(1000), self.tick, self.life)
 
@@ -104,6 +110,12 @@ class Machine:
             self.alive = False
             self.life += 1
             self.world.later(down_ms, self.revive, self.life)
+
+    def end(self, down_ms: int) -> None:
+        """In order: the lease is given back, where nothing of ours may have an effect at the inventory any more."""
+        if self.alive and self.world.now >= self.paused_until:
+            self.event(self.life, lambda now: self.member.release(self.busy_ms, now))
+            self.kill(down_ms)
 
     def revive(self, life: int) -> None:
         if self.life == life and not self.alive:
@@ -149,10 +161,12 @@ class Machine:
         if not world.inventory_up:
             self.bare_since = world.now
         world.truth.bare(self, world.now)
+        world.truth.look_ups_end(self, world.now)
         actions = self.member.tick(WALL_S + self.wall_off + world.now // 1000, now)
         if self.member.leads(now) and world.random.random() < 0.3:
             self.build()
         if world.random.random() < 0.7 and self.member.may_write(INVENTORY_TIMEOUT_MS, now):
+            self.busy_ms = now + INVENTORY_TIMEOUT_MS
             actions = (*actions, Write(world.now))
         return actions
 
@@ -230,7 +244,40 @@ class Machine:
         self.send(self.leaders(), lambda other, now: other.member.have(action.value, now))
 
     def pass_on(self, action: act.PassOn) -> None:
-        self.send(self.leaders(), lambda other, now: other.member.seen(action.value, now))
+        self.send(self.leaders(), lambda other, now: other.member.seen(action.value, self.name, now))
+
+    # --- look-ups ----------------------------------------------------------------------------------------------------
+
+    def look_up(self, macs: list[bytes], asked: bool) -> None:
+        if self.alive and self.world.now >= self.paused_until:
+            self.event(self.life, lambda now: self.member.look_up(macs, [], asked, now))
+            self.world.truth.looks_up(self, self.member.asking.number, self.world.now)
+
+    def ask_leader(self, action: act.AskLeader) -> None:
+        self.send(self.leaders(), lambda other, now: other.member.seen(action.value, self.name, now))
+
+    def learnt(self, action: act.Learnt) -> None:
+        self.world.truth.learnt(self, action.said.number)
+
+    def look_into(self, action: act.LookInto) -> None:
+        """The planner: what it finds is built first."""
+        world, life = self.world, self.life
+        world.truth.looks_into(self, action.macs, world.now)
+        term = self.member.lease.taken
+
+        def answered(now: int) -> act.Actions:
+            world.truth.looked(self)
+            found = Found(missing=tuple(mac for mac in action.macs if mac[-1] % 2), fault=fault)
+            return self.member.looked(action.number, found, now) if self.member.lease.taken == term else ()
+
+        fault = "" if world.inventory_up else "the inventory is down"
+        if not fault and world.random.random() < 0.3:
+            self.build()
+        world.later(world.random.randint(20, 1500), self.event, life, answered)
+
+    def answer(self, action: act.Answer) -> None:
+        self.send([m for m in self.world.machines if m.name == action.host],
+                  lambda other, _now: other.member.looked_up(action.value))  # fmt: skip
 
     def leaders(self) -> list[Machine]:
         """Who listens to what is for the leader: whoever believes that he is."""
@@ -369,6 +416,7 @@ class Machine:
         world.truth.may_write(self.name, world.now, until, self.pauses if world.now > action.decided else 0)
 
     def stepped_down(self, action: act.StepDown) -> None:
+        self.world.truth.looked(self)
         self.world.tell(f"{self.name} steps down: {action.why}")
 
 
@@ -379,4 +427,6 @@ HANDS: dict[type[act.Action], Callable[[Machine, Any], None]] = {
     act.ReadBlob: Machine.read_blob, act.CheckTable: Machine.check_table, act.KeepMark: Machine.keep_mark,
     act.Serve: Machine.serve, act.ReadInventory: Machine.read_inventory, act.Build: Machine.build,
     act.Journal: Machine.journal, act.StepDown: Machine.stepped_down, Write: Machine.write_inventory,
+    act.AskLeader: Machine.ask_leader, act.Learnt: Machine.learnt, act.LookInto: Machine.look_into,
+    act.Answer: Machine.answer,
 }  # fmt: skip

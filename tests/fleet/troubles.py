@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from control.fleet.messages import (
     HEAD_BYTES_MAX,
+    MACS_MAX,
     NOWHERE,
     Announcement,
     Blob,
@@ -23,6 +24,7 @@ from control.fleet.messages import (
     encode,
 )  # fmt: skip
 from control.fleet.signing import opened, sealed
+from control.fleet.strangers import UNDER_WAY_MAX
 from tests.fleet.keys import LEADERS, OPERATORS, STRANGER
 from tests.fleet.tables import evil, split
 
@@ -67,6 +69,7 @@ DRAWS: dict[str, Callable[[Random, list[str]], tuple[Any, ...]]] = {
     "stop": lambda random, who: (random.choice(who), span(random)),
     "kill between": lambda random, who: (random.choice(who), "kill", between(random), random.choice((0, 1)),
                                          span(random)),
+    "end": lambda random, who: (random.choice(who), span(random)),
     "stop between": lambda random, who: (random.choice(who), "stop", between(random), random.choice((0, 1)),
                                          span(random)),
     "cut": lambda random, who: (random.choice(who), span(random)),
@@ -81,6 +84,8 @@ DRAWS: dict[str, Callable[[Random, list[str]], tuple[Any, ...]]] = {
     "inventory down": lambda random, _who: (span(random),),
     "change": lambda random, _who: (random.random() < 0.5, random.random() < 0.25),
     "trap": lambda random, who: (random.choice(who),),
+    "stranger": lambda random, who: (random.choice(who), random.random() < 0.2),
+    "flood of strangers": lambda random, who: (random.choice(who), random.randint(2, 12)),
     "order": lambda random, _who: (random.choice([str(verb) for verb in Verb]),),
     "head forged": lambda random, _who: (random.choice(("stranger", "replay", "flip", "garbage")), span(random)),
     "blob forged": lambda random, _who: (random.choice(("evil", "flip", "cut", "swap")), span(random)),
@@ -100,6 +105,10 @@ def one(world: World, who: str) -> Machine:
 
 def kill(world: World, who: str, ms: int) -> None:
     one(world, who).kill(ms)
+
+
+def end(world: World, who: str, ms: int) -> None:
+    one(world, who).end(ms)
 
 
 def stop(world: World, who: str, ms: int) -> None:
@@ -185,6 +194,26 @@ def change(world: World, big: bool, poison: bool) -> None:
 
 def trap(world: World, who: str) -> None:
     one(world, who).trap(b"trap %d" % world.order)
+
+
+def stranger(world: World, who: str, asked: bool) -> None:
+    one(world, who).look_up([b"\xff" + world.order.to_bytes(5, "big")], asked)
+
+
+def flood_of_strangers(world: World, who: str, seconds: int) -> None:
+    """As much as fits into its requests, new ones ten times a second."""
+    machine = one(world, who)
+    first = bytes([world.machines.index(machine)])
+
+    def burst() -> None:
+        if not machine.alive:
+            return
+        for _ in range(UNDER_WAY_MAX - len(machine.member.asking.under_way)):
+            world.order += MACS_MAX
+            machine.look_up([first + (world.order + n).to_bytes(5, "big") for n in range(MACS_MAX)], False)
+
+    for tenth in range(seconds * 10):
+        world.later(100 * tenth, burst)
 
 
 # --- orders ----------------------------------------------------------------------------------------------------------
@@ -310,7 +339,7 @@ def store_forged(world: World, how: str) -> None:
             raw = evil_head(world, head) if how == "stranger" else world.random.randbytes(80)
         world.forging = True
         world.engine.write("head", raw, None, world.now)
-        world.forging = False
+        world.forging, world.forged_over = False, True
 
 
 def liar(world: World, who: str) -> None:
@@ -342,6 +371,7 @@ STRIKES: dict[str, Callable[..., None]] = {
     "engine down": engine_down, "engine wiped": engine_wiped, "engine saved": engine_saved,
     "engine restored": engine_restored, "weather": weather, "mirror late": mirror_late, "mirror lacks": mirror_lacks,
     "inventory down": inventory_down, "change": change, "trap": trap, "order": order, "head forged": head_forged,
+    "end": end, "stranger": stranger, "flood of strangers": flood_of_strangers,
     "blob forged": blob_forged, "store forged": store_forged, "liar": liar, "disk wiped": disk_wiped,
     "wall clock": wall_clock,
 }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from control.fleet.adoption import goal_of
 from control.fleet.messages import HEAD_BYTES_MAX, NOWHERE, Content, Head, Mark, decode
 from control.fleet.signing import opened
+from control.fleet.strangers import HOST_BURST, HOST_PER_S
 from control.fleet.wire import Refused
 from tests.fleet.keys import LEADERS
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tests.fleet.world import World
 
 BARE_MS = 20_000  # without a table, with an inventory that answers
+LOOK_UP_MS = 17_000  # until a look-up is answered or given up
 
 
 class Broken(AssertionError):
@@ -38,6 +40,10 @@ class Truth:
     store_wipes: int = 0
     forced: set[bytes] = field(default_factory=set)  # promoted by a person
     traps: dict[bytes, None] = field(default_factory=dict)  # on a disk when they were taken
+    newest: dict[tuple[str, int], Head] = field(default_factory=dict)  # (host, disk) -> the newest head it accepted
+    look_ups: dict[tuple[str, int, int], int] = field(default_factory=dict)  # (host, life, number) -> since when
+    looking: set[str] = field(default_factory=set)  # hosts whose planner is at a question of others
+    looked_into: dict[tuple[str, int, bytes], tuple[int, int]] = field(default_factory=dict)  # -> (since when, MACs)
 
     def may_write(self, host: str, sent: int, until: int, pause: int) -> None:
         """A request to the inventory that may have an effect from sent until until.  pause: number of the one that lay
@@ -67,7 +73,20 @@ class Truth:
             raise Broken("orders go on", f"after number {self.orders}, {head.orders} was obeyed again")
         self.in_store, self.orders = mark, head.orders
 
+    def tables_go_on(self, world: World, raw: bytes) -> None:
+        """Whoever leads knows the newest head that he accepted himself: by none of his an older table is served, unless
+        a person went back."""
+        head = decode(Head, opened(raw, LEADERS, len(raw)))
+        writer = next(machine for machine in world.machines if machine.name == head.leader)
+        known = self.newest.get((writer.name, writer.disks))
+        if known is None or head.orders > known.orders:
+            return
+        before, after = (world.tables[each.stable.digest].version for each in (known, head))
+        if after < before:
+            raise Broken("tables go on", f"{writer.name} published version {after}; it had accepted version {before}")
+
     def accepted(self, machine: Machine, mark: Mark, raw: bytes) -> None:
+        self.newest[machine.name, machine.disks] = decode(Head, opened(raw, LEADERS, len(raw)))
         if self.heads.setdefault(mark, raw) != raw:
             raise Broken("one head a mark", f"{machine.name} accepted another head of {tuple(mark)}")
 
@@ -100,6 +119,40 @@ class Truth:
     def bare(self, machine: Machine, now: int) -> None:
         if machine.serving is None and now - machine.bare_since > BARE_MS:
             raise Broken("a table", f"{machine.name} has had none for {(now - machine.bare_since) // 1000} s")
+
+    # --- look-ups ----------------------------------------------------------------------------------------------------
+
+    def looks_up(self, machine: Machine, number: int, now: int) -> None:
+        if number in machine.member.asking.under_way:
+            self.look_ups[machine.name, machine.life, number] = now
+
+    def learnt(self, machine: Machine, number: int) -> None:
+        self.look_ups.pop((machine.name, machine.life, number), None)
+
+    def look_ups_end(self, machine: Machine, now: int) -> None:
+        for (name, life, number), since in self.look_ups.items():
+            if (name, life) == (machine.name, machine.life) and now - max(since, machine.paused_until) > LOOK_UP_MS:
+                raise Broken(
+                    "look-ups end", f"{name} has heard nothing of number {number} for {(now - since) // 1000} s"
+                )
+
+    def looks_into(self, machine: Machine, macs: tuple[bytes, ...], now: int) -> None:
+        """The first octet of a MAC says whose it is."""
+        if machine.name in self.looking:
+            raise Broken("look-ups", f"{machine.name} is asked for others before it has answered")
+        self.looking.add(machine.name)
+        for who in {mac[:1] for mac in macs}:
+            key = machine.name, machine.life, who
+            since, count = self.looked_into.get(key, (now, 0))
+            count += sum(mac[:1] == who for mac in macs)
+            self.looked_into[key] = since, count
+            if who != b"\xff" and count > HOST_BURST + HOST_PER_S * (1.01 * (now - since) / 1000 + 1):
+                raise Broken(
+                    "look-ups", f"{machine.name} asked for {count} MACs of one machine within {now - since} ms"
+                )
+
+    def looked(self, machine: Machine) -> None:
+        self.looking.discard(machine.name)
 
     def disk_wiped(self, machine: Machine) -> None:
         """What only that disk had is nobody's to keep."""

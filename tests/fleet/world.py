@@ -59,7 +59,7 @@ class World:
         self.queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self.truth = Truth()
         self.engine = Engine(self.head_written)
-        self.forging = False
+        self.forging = self.forged_over = False
         self.weather = CALM
         self.inventory_up = True
         self.head_meddler: Callable[[World, tuple[bytes | None, int]], tuple[bytes | None, int]] | None = None
@@ -129,8 +129,12 @@ class World:
     def head_written(self, raw: bytes) -> None:
         if not self.forging:
             reached = [m for m in self.machines if m.alive and self.now >= m.paused_until and not m.cut]
+            if self.forged_over and all(m.disk.mark == NOWHERE for m in self.machines):
+                self.engine.wipes += 1  # nobody has any more what stood there
+            self.forged_over = False
             first = self.weather is not CALM or all(m.disk.mark == NOWHERE for m in reached)
             self.truth.head_written(raw, self.engine.wipes, first)
+            self.truth.tables_go_on(self, raw)
 
     # --- what happens ------------------------------------------------------------------------------------------------
 

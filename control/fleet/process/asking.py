@@ -12,7 +12,8 @@ from control.fleet.messages import Content, Head, Order, Verb, decode, encode
 from control.fleet.orders import target
 from control.fleet.process import jobs
 from control.fleet.process.engine import EngineFault
-from control.fleet.process.node import Node, now_ms
+from control.fleet.process.node import Node
+from control.fleet.process.page import now_ms
 from control.fleet.process.peers import SILENT_MS, lacking, rows_of
 from control.fleet.signing import AROUND_BYTES, sealed
 from control.fleet.wire import Refused, unpacked

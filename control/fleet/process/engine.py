@@ -39,8 +39,10 @@ MESSAGES_MAX, MESSAGE_BYTES_MAX = 1024, 4 << 20  # of one subscription, until th
 WRONG_REVISION: Final = 10071  # the engine's error code
 NO_MESSAGE: Final = 10037
 
-Heard = Callable[[bytes], bytes | None]
-"""What was said -> what is answered, if anything."""
+Heard = Callable[[bytes, str], bytes | None]
+"""What was said, and the host that the engine lets say it, where only that one may -> what is answered, if anything."""
+OF_HOSTS: Final = ("have", "seen")  # each host has a subject of its own
+OF_ALL: Final = ("announce", "said")  # the others are for who may lead
 
 
 class EngineFault(Exception):
@@ -62,7 +64,7 @@ def said_of(error: BaseException) -> str:
 
 
 class Engine:
-    """heard: subject's last part ("announce", "have", "order", "ask") -> who is told."""
+    """heard: subject's part ("announce", "have", "order", "ask", "seen"; "said" to this host) -> who is told."""
 
     def __init__(self, config: Fleet, name: str, heard: dict[str, Heard], changed: Callable[[], None]) -> None:
         self.config, self.name = config, name
@@ -164,9 +166,8 @@ class Engine:
         try:
             async with asyncio.timeout(ANSWER_S):
                 for what in self.heard:
-                    if what == "announce" or self.config.lead:
-                        wanted = self.subject("have.>" if what == "have" else what)
-                        await self.subscribe(client, wanted, self.heard[what])
+                    if what in OF_ALL or self.config.lead:
+                        await self.subscribe(client, what, self.heard[what])
                 await client.flush(timeout=round(ANSWER_S))
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise EngineFault(said_of(error)) from error
@@ -175,9 +176,16 @@ class Engine:
         log.info("connected to the engine at %s", client.connected_url.netloc if client.connected_url else "?")
         self.changed()
 
-    async def subscribe(self, client: Client, wanted: str, heard: Heard) -> None:
+    def inbox(self, host: str) -> str:
+        """Where that host hears what is said to it alone."""
+        return self.subject(f"inbox.{host}.said")
+
+    async def subscribe(self, client: Client, what: str, heard: Heard) -> None:
+        wanted = self.inbox(self.name) if what == "said" else self.subject(f"{what}.>" if what in OF_HOSTS else what)
+        before = self.subject(f"{what}.")
+
         async def on_message(message: Msg) -> None:
-            answer = heard(message.data)
+            answer = heard(message.data, message.subject.removeprefix(before) if what in OF_HOSTS else "")
             if answer is not None and message.reply:
                 await self.guarded(message.respond(answer))
 
@@ -314,6 +322,12 @@ class Engine:
             await self.guarded(js.purge_stream(self.blobs, subject=self.subject(f"blob.{sha256}.*")))
 
     # --- words ---------------------------------------------------------------------------------------------------
+
+    async def say_to(self, host: str, value: bytes) -> None:
+        """By core NATS, to that host alone: it may be lost.  Raises EngineFault."""
+        if self.client is None:
+            raise EngineFault(self.fault)
+        await self.guarded(self.client.publish(self.inbox(host), value))
 
     async def say_to_all(self, what: str, value: bytes) -> None:
         """By core NATS: it may be lost.  Raises EngineFault."""

@@ -13,7 +13,8 @@ SERVED: Final = "served"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetBegin:
-    """Control -> fleet, first.  fds: config, the text of services.conf; base (and delta) that is served."""
+    """Control -> fleet, first.  fds: config, the text of services.conf; base (and delta) that is served; lead, the page
+    of the registrars (page.py)."""
 
     config_path: str
     state_dir: str
@@ -79,6 +80,29 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookUp:
+    """Control -> fleet: this machine follows; the leader is to ask the inventory.  Answered with Told under that
+    number: {"missing", "missing_names", "digest", "counts"} as control.fleet.messages.LookedUp, MACs as texts.
+    asked: by a person, or by discovery."""
+
+    number: int
+    macs: list[str]
+    names: list[str]
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """Control -> fleet: what became of a LookFor.  counts: hosts, added, changed, removed, quarantined."""
+
+    number: int
+    missing: list[str] = field(default_factory=list)
+    missing_names: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """Fleet -> control.  fault: why it cannot be said or done."""
 
@@ -90,6 +114,17 @@ class Told:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """Fleet -> control: this machine leads, and needs what the inventory says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookFor:
+    """Fleet -> control: this machine leads, and a follower wants these looked up.  Answered with Looked; a table that
+    came of it is Built before."""
+
+    number: int
+    macs: list[str]
+    names: list[str]
+    asked: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +164,7 @@ class State:
     dated_s: int = 0
     refused: str = ""
     fault: str = ""
+    frozen: bool = False  # the head is held or pinned: nothing newer is published
     lost: int = 0  # actions that found no room, and messages that did
     head_s: int = 0
     held: bool = False
@@ -141,7 +177,10 @@ class State:
     refusals: dict[str, int] = field(default_factory=dict)
 
 
-TO_CONTROL: dict[str, type] = {kind.__name__: kind for kind in (Told, Build, ReadInventory, Check, Serve, State)}
+TO_CONTROL: dict[str, type] = {
+    kind.__name__: kind for kind in (Told, Build, LookFor, ReadInventory, Check, Serve, State)
+}
 TO_FLEET: dict[str, type] = {
-    kind.__name__: kind for kind in (FleetBegin, Built, Alone, Checked, Served, Adopted, Counts, Ask)
+    kind.__name__: kind
+    for kind in (FleetBegin, Built, Alone, Checked, Served, Adopted, Counts, Ask, LookUp, Looked)
 }  # fmt: skip

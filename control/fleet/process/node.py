@@ -23,10 +23,11 @@ from control.fleet.election import Election
 from control.fleet.heads import Site
 from control.fleet.leading import Leading
 from control.fleet.member import Member
-from control.fleet.messages import SESSION_BYTES, SPOOL_BYTES, Blob, Content
-from control.fleet.process import jobs
+from control.fleet.messages import SESSION_BYTES, SPOOL_BYTES, Blob, Content, LookedUp, kind_of
+from control.fleet.process import forwarding, jobs
 from control.fleet.process.disk import Disk, Kept
 from control.fleet.process.engine import Engine, EngineFault, said_of
+from control.fleet.process.page import LeadPage, now_ms
 from control.fleet.process.peers import Peers
 from control.fleet.process.tables import (
     blob_behind,
@@ -39,6 +40,7 @@ from control.fleet.process.tables import (
     rules_digest,
     seal,
 )
+from control.fleet.strangers import Answering, Asking
 from control.fleet.wire import Reason, Refused
 from control.table.digest import rows_digest
 from fastpath.protocol import Channel, close_all
@@ -52,21 +54,27 @@ ALL_ROWS: Final = 1 << 32
 UNREAD: Final = "control does not read what it is sent"
 
 
-def now_ms() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
 class Node:
     """channel: to control.  send, like all here, is called from the loop's thread only."""
 
-    def __init__(self, config: Config, site: Site, may_lead: bool, channel: Channel, served: list[int]) -> None:
-        """served: descriptors of base (and delta) in the workers, borrowed."""
+    def __init__(
+        self,
+        config: Config,
+        site: Site,
+        may_lead: bool,
+        channel: Channel,
+        served: list[int],
+        page: LeadPage | None = None,
+    ) -> None:
+        """served: descriptors of base (and delta) in the workers, borrowed.  page: of the registrars."""
+        self.page = page
         fleet = config.fleet
         self.site, self.channel = site, channel
         self.rules = rules_digest(config)
         self.disk = Disk(config.dhcp.state_dir, site.shard)
         self.blobs: dict[bytes, int] = {}  # SHA-256 -> sealed memfd, ours
         self.building: dict[bytes, Content] = {}  # digest -> built here, perhaps not yet in a head
+        self.looking_up: dict[int, int] = {}  # number of a look-up among us -> the one that control gave it
         self.tasks: dict[tuple[str, Any], asyncio.Task[None]] = {}
         self.lost = 0
         self.in_workers = b""  # digest
@@ -75,6 +83,7 @@ class Node:
         self.member = self.started(self.disk.load(), may_lead, served)
         self.engine = Engine(fleet, site.host, {
             "announce": self.on_announcement, "have": self.on_have, "order": self.on_order, "ask": self.on_ask,
+            "seen": self.on_seen, "said": self.on_said,
         }, self.on_connection)  # fmt: skip
         self.said: jobs.State | None = None
 
@@ -105,6 +114,8 @@ class Node:
             Leading(site=self.site),
             intake.Spool(host=self.site.host, spool=os.urandom(SPOOL_BYTES), waiting={}),
             intake.started(()),
+            Asking(self.site.shard, self.site.host, os.urandom(SESSION_BYTES)),
+            Answering(self.site.shard, self.site.host),
         )
 
     def keep_blob(self, blob: Blob, fd: int) -> None:
@@ -135,7 +146,16 @@ class Node:
                 log.error("%s: %s; not done: %s", self.disk.path, error.strerror, type(action).__name__)
                 self.member.responder = before._replace(refused=f"disk: {error.strerror}")
                 break
+        if self.page is not None:
+            self.page.until_ms = self.member.write_until_ms(now_ms())
         self.say_state()
+
+    def end(self) -> act.Actions:
+        """In order: the lease may be given back, unless a registrar's request is under way."""
+        if self.page is None:
+            return self.member.release(0, now_ms())
+        self.page.until_ms = 0  # first: who sends one notes it before he looks here
+        return self.member.release(self.page.busy_ms, now_ms())
 
     def spawn(self, name: str, key: Any, work: Coroutine[Any, Any, None]) -> None:
         """One of a name and key at a time."""
@@ -160,7 +180,7 @@ class Node:
             self.spawn("read head", False, self.read_head_of(False, now_ms()))
         self.say_state()
 
-    def on_announcement(self, raw: bytes) -> None:
+    def on_announcement(self, raw: bytes, _by: str) -> None:
         self.event(lambda now: self.member.announcement(raw, now))
         if self.member.responder.hint > self.member.responder.mark:
             tick = self.member
@@ -168,19 +188,27 @@ class Node:
                 HINT_S + 0.01, lambda: self.event(lambda now: tick.tick(int(time.time()), now))
             )
 
-    def on_have(self, raw: bytes) -> None:
+    def on_have(self, raw: bytes, _by: str) -> None:
         self.peers.heard(raw, now_ms())
         self.news.set()
         self.event(lambda now: self.member.have(raw, now))
 
-    def on_order(self, raw: bytes) -> None:
+    def on_order(self, raw: bytes, _by: str) -> None:
         self.event(lambda now: self.member.order(raw, now))
 
-    def on_ask(self, _raw: bytes) -> bytes | None:
+    def on_ask(self, _raw: bytes, _by: str) -> bytes | None:
         if not self.member.leads(now_ms()):
             return None
         self.peers.look(self.member.responder.head, now_ms())
         return self.peers.packed(now_ms())
+
+    def on_seen(self, raw: bytes, by: str) -> None:
+        self.event(lambda now: self.member.seen(raw, by, now))
+
+    def on_said(self, raw: bytes, _by: str) -> None:
+        """To this host, by who leads."""
+        if kind_of(raw) is LookedUp:
+            self.event(lambda _now: self.member.looked_up(raw))
 
     # --- hands: the engine ---------------------------------------------------------------------------------------
 
@@ -408,6 +436,7 @@ class Node:
             serves=serves.digest.hex() if serves is not None else "",
             dated_s=head.created_s if named and head is not None else 0,
             refused=responder.refused,
+            frozen=head is not None and (head.held or head.pinned),
             fault="" if self.engine.connected else self.engine.fault,
             lost=self.lost + self.engine.lost,
             head_s=head.created_s if head is not None else 0,
@@ -434,5 +463,5 @@ HANDS: dict[type[act.Action], Callable[[Node, Any], None]] = {
     act.WriteHead: Node.write_head, act.Announce: Node.announce, act.Tell: Node.tell, act.PutBlobs: Node.put_blobs,
     act.ReadBlob: Node.read_blob, act.CheckTable: Node.check_table, act.KeepMark: Node.keep_mark,
     act.Serve: Node.serve, act.Build: Node.build, act.ReadInventory: Node.read_inventory,
-    act.StepDown: Node.step_down,
+    act.StepDown: Node.step_down, **forwarding.HANDS,
 }  # fmt: skip

@@ -12,7 +12,6 @@ from pathlib import Path
 from ext.table import TABLE_LAYOUT, TableInvalid
 
 from control.config.config import MAX_FILE_BYTES, Config, parse_accepted
-from control.fleet import election
 from control.fleet.actions import WriteLease
 from control.fleet.canary import Canary
 from control.fleet.heads import Site
@@ -20,8 +19,10 @@ from control.fleet.messages import VERSION_BYTES_MAX
 from control.fleet.process import jobs
 from control.fleet.process.asking import answer
 from control.fleet.process.engine import EngineFault
+from control.fleet.process.forwarding import take_look_up, take_looked
 from control.fleet.process.keyfiles import KeyFault, read_signing_key
-from control.fleet.process.node import Node, now_ms
+from control.fleet.process.node import Node
+from control.fleet.process.page import LeadPage
 from control.fleet.signing import Anybody, Ed25519Keys, Ed25519Signer, Keys
 from control.fleet.wire import Reason, Refused
 from fastpath.process.build import BUILD, VERSION
@@ -78,7 +79,8 @@ async def run(channel: Channel) -> None:
         await asyncio.sleep(FAULT_S)  # control starts another, which looks again
         return
     channel.sock.setblocking(False)
-    node = Node(config, site, may_lead, channel, [*fds.all("base"), *fds.all("delta")])
+    page = LeadPage(fds.one("lead")) if fds.perhaps("lead") >= 0 else None
+    node = Node(config, site, may_lead, channel, [*fds.all("base"), *fds.all("delta")], page)
     close_all(fds)
     closed = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_reader(channel.fileno(), on_message, node, channel, closed)
@@ -91,9 +93,8 @@ async def run(channel: Channel) -> None:
 
 
 async def release(node: Node) -> None:
-    """The lease is free: the next leader need not wait for its end."""
-    _state, actions = election.release(node.member.lease, now_ms())
-    for action in actions:
+    """The lease is free where nobody writes to the inventory: the next leader need not wait for its end then."""
+    for action in node.end():
         if isinstance(action, WriteLease):
             with contextlib.suppress(EngineFault, TimeoutError):
                 async with asyncio.timeout(RELEASE_S):
@@ -135,3 +136,7 @@ def take(node: Node, message: object, fds: list[int]) -> None:
             node.take_counts(message)
         case jobs.Ask():
             node.spawn("answer", message.number, answer(node, message))
+        case jobs.LookUp():
+            take_look_up(node, message)
+        case jobs.Looked():
+            take_looked(node, message)

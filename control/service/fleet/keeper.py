@@ -13,6 +13,7 @@ from control.service.doors.console import CommandFailed, Handler, Report
 from control.service.links import LinkAddress
 from control.service.refresh import Refresher
 from control.service.served_table import ServedTable
+from control.service.watch import watched_path
 
 if TYPE_CHECKING:
     from control.service.fleet.link import FleetLink
@@ -30,13 +31,20 @@ class FleetKeeper:
         self.links: list[LinkAddress] = []
         self.changed = asyncio.Event()
         self.link: FleetLink | None = None
+        self.on_lead: Callable[[], None] = lambda: None  # called when this machine takes or loses the lead
+        self.lead_page = -1  # for the registrars, who keep it from one link to the next
         self.open()
 
     def open(self) -> None:
         if self.config.in_fleet:
+            from control.fleet.process.page import new_page
             from control.service.fleet.link import FleetLink
 
-            self.link = FleetLink(self.config, self.refresher, self.table, self.restarts)
+            if self.lead_page < 0:
+                self.lead_page = new_page()
+            self.link = FleetLink(
+                self.config, self.refresher, self.table, self.restarts, self.lead_page, lambda: self.on_lead()
+            )
             self.link.links = self.links
 
     async def run(self) -> None:
@@ -85,12 +93,36 @@ class FleetKeeper:
         builder = self.link.builder if self.link is not None else None
         return builder or self.refresher
 
+    def may_register(self) -> bool:
+        """Whether discovery may write to the inventory from here: in a fleet who leads does, and nobody else."""
+        return not self.config.in_fleet or (self.link is not None and self.link.leads)
+
+    def page(self) -> int:
+        """For registrars: each request that writes is allowed by it.  -1 without a fleet."""
+        return self.lead_page if self.config.in_fleet else -1
+
     def status(self) -> dict[str, Any] | None:
         return self.link.status() if self.link is not None else None
 
-    async def look_up(self, macs: list[str], names: list[str] | None = None) -> tuple[dict[str, Any], list[str]]:
-        """As Refresher.look_up.  Raises RefreshFailed."""
-        return await self.reader().look_up(macs, names)
+    async def look_up(
+        self, macs: list[str], names: list[str] | None = None, asked: bool = False
+    ) -> tuple[dict[str, Any], list[str]]:
+        """As Refresher.look_up; by the leader where that is another machine.  Raises RefreshFailed."""
+        if self.link is not None and self.reader().follows:
+            return await self.link.look_up(macs, names or [], asked or bool(names))
+        return await self.reader().look_up(macs, names, asked)
+
+    def looks_up(self) -> bool:
+        """Whether a stranger is worth a question: a file is read as soon as it changes, and a pinned table is what
+        somebody wants."""
+        reader = self.reader()
+        if reader.follows:
+            return self.link is not None and self.link.looks_up
+        return watched_path(self.config.dhcp.api_url) is None and not reader.state.pinned_s
+
+    def reason_of(self, mac: str) -> str | None:
+        """Why a stranger was not looked up, where the leader was asked and nobody answered."""
+        return self.link.unanswered.get(mac) if self.link is not None else None
 
     async def served(self, here: bool) -> dict[str, Any]:
         """After a refresh by the machine that leads: until it serves that itself, and, unless only `here` is asked for,

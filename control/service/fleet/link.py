@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -21,11 +21,12 @@ from control.config.config import Config
 from control.fleet.process import jobs
 from control.fleet.process.child import FleetProcess
 from control.fleet.process.keyfiles import NO_LIBRARY
-from control.planner.jobs import CheckTable, Planned, ServeTable, TableChecked
+from control.planner.jobs import CheckTable, Planned, RefreshFailed, ServeTable, TableChecked
 from control.service.fleet.builder import Builder
 from control.service.links import LinkAddress
 from control.service.refresh import CONFIRM_S, SUPERSEDED, Refresher, reason_of
 from control.service.served_table import NotAdopted, ServedTable
+from control.service.watch import watched_path
 from fastpath.protocol import ChannelClosed, close_all, memfd
 
 log = logging.getLogger("bootstorm.fleet")
@@ -38,6 +39,10 @@ COUNT_S: Final = 1.0
 RATE_LOOKS: Final = 6
 ANSWER_S: Final = 12.0
 ADOPT_S: Final = 5.0
+LOOK_UP_S: Final = 20.0  # more than the fleet's process takes to give one up
+SERVED_S: Final = 3.0  # for what a look-up found to be served here as well
+REASONS_MAX: Final = 1_000
+COUNTED: Final = ("hosts", "added", "changed", "removed", "quarantined")
 GUARDED: Final = "guarded"
 
 
@@ -46,10 +51,21 @@ class FleetSilent(Exception):
 
 
 class FleetLink:
-    """restarts(): of workers so far; served(fds): what is served, borrowed."""
+    """restarts(): of workers so far.  page: of the registrars (control/fleet/process/page.py), borrowed.
 
-    def __init__(self, config: Config, refresher: Refresher, table: ServedTable, restarts: Callable[[], int]) -> None:
+    on_lead: called when this machine takes the lead, or loses it."""
+
+    def __init__(
+        self,
+        config: Config,
+        refresher: Refresher,
+        table: ServedTable,
+        restarts: Callable[[], int],
+        page: int,
+        on_lead: Callable[[], None],
+    ) -> None:
         self.config, self.refresher, self.table = config, refresher, table
+        self.page, self.on_lead = page, on_lead
         self.restarts = restarts
         self.process: FleetProcess | None = None
         self.state: jobs.State | None = None
@@ -68,6 +84,9 @@ class FleetLink:
         self.news = asyncio.Event()
         self.adopted = True  # what is served, by all workers
         self.seen: deque[tuple[float, int, int]] = deque(maxlen=RATE_LOOKS)
+        self.look_up_fault = ""  # of the last one that the leader was asked for
+        self.look_ups = {"asked": 0, "failed": 0, "for_others": 0}
+        self.unanswered: OrderedDict[str, str] = OrderedDict()  # MAC -> why nobody looked it up
         self.served_s, self.restarts_then, self.abandoned_then = time.monotonic(), restarts(), self.abandoned()
         if not self.fault:
             self.follow("the fleet has not said yet which table is served")
@@ -111,7 +130,7 @@ class FleetLink:
         asyncio.get_running_loop().add_reader(channel.fileno(), self.on_message)
         begin = jobs.FleetBegin(config_path=str(self.config.path), state_dir=str(self.config.dhcp.state_dir))
         with memfd("bootstorm-config", self.config.text) as config_fd:
-            channel.send(begin, {"config": config_fd, **named(self.table.fds())})
+            channel.send(begin, {"config": config_fd, "lead": self.page, **named(self.table.fds())})
 
     async def watch(self) -> None:
         """Until it ends, or says nothing for too long.  Counts are sent meanwhile."""
@@ -188,6 +207,8 @@ class FleetLink:
                     self.builder.again()
                 else:
                     self.builder.poke.set()
+            case jobs.LookFor():
+                self.spawn(self.look_for(message))
             case jobs.ReadInventory():
                 self.on_our_own("the fleet has no table for this machine")
 
@@ -285,7 +306,9 @@ class FleetLink:
         self.refresher.poke.set()
 
     def take_state(self, state: jobs.State) -> None:
-        self.state = state
+        led, self.state = self.leads, state
+        if led != state.leads:
+            self.on_lead()
         if state.follows and (self.alone or self.refresher.follows != following(state)):
             self.follow(following(state))
         if state.leads and self.builder is None:
@@ -303,6 +326,10 @@ class FleetLink:
             await self.table.wait_adopted(generation, ADOPT_S)
             if generation == self.table.generation:
                 self.table.date(dated_s)
+
+    @property
+    def leads(self) -> bool:
+        return self.state is not None and self.state.leads
 
     def start_building(self) -> None:
         log.info("this machine leads the shard %s: it reads the inventory", self.config.fleet.shard)
@@ -328,6 +355,67 @@ class FleetLink:
         if self.builder is not None:
             await self.builder.relink(links)
 
+    # --- look-ups ------------------------------------------------------------------------------------------------
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether the leader is to be asked for strangers: not by itself, and not where nothing new is published."""
+        state = self.state
+        return self.builder is None and state is not None and state.follows and not state.frozen
+
+    async def look_up(self, macs: list[str], names: list[str], asked: bool) -> tuple[dict[str, Any], list[str]]:
+        """By the leader; what it found is served here when this returns, or soon after.  As Refresher.look_up; raises
+        RefreshFailed."""
+        started = time.monotonic()
+        self.look_ups["asked"] += len(macs) + len(names)
+        try:
+            told = await self.answer_to(
+                lambda number: jobs.LookUp(number=number, macs=macs, names=names, asked=asked), LOOK_UP_S
+            )
+        except FleetSilent as silent:
+            self.note_unanswered(macs, str(silent))
+            self.look_ups["failed"] += len(macs) + len(names)
+            raise RefreshFailed(f"the leader of the fleet was asked: {silent}") from silent
+        self.look_up_fault = ""
+        for mac in macs:
+            self.unanswered.pop(mac, None)
+        missing = [str(mac) for mac in told["missing"]]
+        if told["digest"] and len(missing) + len(told["missing_names"]) < len(macs) + len(names):
+            with contextlib.suppress(FleetSilent):  # the next head brings it
+                await self.wait_served(bytes.fromhex(told["digest"]), SERVED_S)
+        counts = dict(zip(COUNTED, told["counts"], strict=False))
+        figures = {"generation": self.table.generation, "seconds": round(time.monotonic() - started, 3)} | counts
+        return figures | {"missing": [*told["missing_names"], *missing]}, missing
+
+    def note_unanswered(self, macs: list[str], why: str) -> None:
+        """For `ctl recent`, which tells it of the machine; the log is told once."""
+        if why != self.look_up_fault:
+            log.warning("strangers are not looked up: %s", why)
+        self.look_up_fault = why
+        for mac in macs:
+            self.unanswered.pop(mac, None)
+            self.unanswered[mac] = f"not looked up: {why}"
+        while len(self.unanswered) > REASONS_MAX:
+            self.unanswered.popitem(last=False)
+
+    async def look_for(self, message: jobs.LookFor) -> None:
+        """For another machine, by this one, which leads."""
+        builder = self.builder
+        self.look_ups["for_others"] += len(message.macs) + len(message.names)
+        if builder is None:
+            self.send(jobs.Looked(number=message.number, fault="the leader has just lost the lead"))
+        elif not message.asked and watched_path(self.config.dhcp.api_url) is not None:
+            self.send(jobs.Looked(number=message.number, missing=message.macs, missing_names=message.names))
+        else:
+            try:
+                figures, missing = await builder.look_up(message.macs, message.names, message.asked)
+            except RefreshFailed as failed:
+                self.send(jobs.Looked(number=message.number, fault=str(failed)[:200]))
+                return
+            names = [name for name in figures["missing"] if name not in missing]
+            counts = [int(figures[name]) for name in COUNTED]
+            self.send(jobs.Looked(number=message.number, missing=missing, missing_names=names, counts=counts))
+
     # --- what is asked -------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
@@ -336,30 +424,37 @@ class FleetLink:
         return {
             "shard": self.config.fleet.shard, "fault": self.fault, "deaths": self.deaths, "alone": self.alone,
             "silent_s": round(time.monotonic() - self.heard_s, 1), "state": said or None,
+            "look_ups": self.look_ups, "look_up_fault": self.look_up_fault or None,
         }  # fmt: skip
 
     async def ask(self, verb: str = "", digest: str = "", signed: bytes = b"") -> dict[str, Any]:
         """Raises FleetSilent."""
+        return await self.answer_to(
+            lambda number: jobs.Ask(number=number, verb=verb, digest=digest, signed=signed), ANSWER_S
+        )
+
+    async def answer_to(self, question: Callable[[int], Any], limit_s: float) -> dict[str, Any]:
+        """question(number): a message that is answered with Told.  Raises FleetSilent."""
         if self.fault or self.process is None:
             raise FleetSilent(self.fault or "the fleet's process is not there just now; see its log lines")
         number = next(self.numbers)
         waiting = self.waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self.send(jobs.Ask(number=number, verb=verb, digest=digest, signed=signed))
-            async with asyncio.timeout(ANSWER_S):
+            self.send(question(number))
+            async with asyncio.timeout(limit_s):
                 told: jobs.Told = await waiting
         except TimeoutError as silent:
-            raise FleetSilent(f"the fleet's process does not answer within {ANSWER_S:.0f} s") from silent
+            raise FleetSilent(f"the fleet's process does not answer within {limit_s:.0f} s") from silent
         finally:
             del self.waiting[number]
         if told.fault:
             raise FleetSilent(told.fault)
         return told.told
 
-    async def wait_served(self, digest: bytes) -> None:
+    async def wait_served(self, digest: bytes, limit_s: float = ANSWER_S) -> None:
         """Until this machine serves it by a head.  Raises FleetSilent."""
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(limit_s):
                 while self.state is None or self.state.serves != digest.hex():
                     self.news.clear()
                     await self.news.wait()

@@ -154,6 +154,15 @@ def test_who_may_not_lead_looks_and_writes_nothing() -> None:
 
 
 def test_an_orderly_end_leaves_the_lease_free() -> None:
-    state, actions = election.release(taken(5), 2_000)
+    state, actions = election.release(taken(5), 0, 2_000)
     assert isinstance(actions[0], StepDown) and isinstance(actions[1], WriteLease)
     assert decode(Lease, actions[1].value).holder == "" and actions[1].last == 5 and not leads(state, 2_000)
+
+
+def test_a_request_that_may_be_under_way_keeps_the_lease_until_it_runs_out() -> None:
+    """The next leader begins after whatever the inventory still does with it."""
+    state = taken(5)
+    for busy_ms, now in ((4_900, 2_000), (4_900, 6_899)):
+        assert election.release(state, busy_ms, now) == (state, ())
+    _state, actions = election.release(state, 4_900, 6_900)
+    assert isinstance(actions[1], WriteLease)

@@ -22,12 +22,15 @@ from control.fleet.messages import (
     Head,
     Journaled,
     Lease,
+    LookedUp,
+    LookUp,
     Mark,
     Order,
     Seen,
     Verb,
     decode,
     encode,
+    kind_of,
 )  # fmt: skip
 from control.fleet.signing import Ed25519Signer, sealed
 from control.fleet.wire import Reason, Refused, unpacked
@@ -59,6 +62,19 @@ MESSAGES = (
     Order(shard="dc1", number=1, verb=Verb.ROLLBACK, digest=b"d" * 32),
     Seen(host="dhcp1", spool=b"12345678", number=1, what=b"trap"),
     Journaled(host="dhcp1", spool=b"12345678", numbers=(1, 2, 3)),
+    LookUp(
+        shard="dc1", host="dhcp1", session=b"s" * 16, number=4, macs=(b"\x02" * 6,) * 16, names=("host1",), asked=False
+    ),
+    LookedUp(
+        host="dhcp1",
+        session=b"s" * 16,
+        number=4,
+        missing=(b"\x02" * 6,),
+        missing_names=("host1",),
+        digest=b"d" * 32,
+        counts=(9, 1, 0, 0, 0),
+        fault="why",
+    ),
 )
 
 
@@ -133,6 +149,17 @@ def test_whatever_comes_is_a_message_or_refused(raw: bytes) -> None:
     for kind in {type(message) for message in MESSAGES}:
         with pytest.raises(Refused):
             decode(kind, raw)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_the_kind_is_told_before_it_is_read(message: Any) -> None:
+    assert kind_of(encode(message)) is type(message)
+    assert kind_of(record(message, kind="other")) is None and kind_of(record(message, kind=[1])) is None
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xc1", b"\x01", b"\x90", b"\x80", b"x" * 9_000])
+def test_what_is_no_message_has_no_kind(raw: bytes) -> None:
+    assert kind_of(raw) is None
 
 
 def test_a_head_of_a_few_canaries_is_short() -> None:

@@ -73,6 +73,9 @@ class Member:
         self.counts = jobs.Counts(served_s=0, restarts=0, abandoned=0)
         self.served_since = 0.0
         self.inventory_reads = 0
+        self.looked_for: list[jobs.LookFor] = []
+        self.known: set[str] = set()  # names and MACs that a look-up finds
+        self.looks = True  # and answers
         self.history: list[bytes] = []  # digests that were served, in order
 
     @property
@@ -131,6 +134,8 @@ class Member:
             case jobs.Build() if self.inventory.fds:
                 self.inventory_reads += 1
                 self.send(jobs.Built(), self.inventory.fds)
+            case jobs.LookFor():
+                self.look_for(message)
             case jobs.ReadInventory() if self.inventory.fds:
                 self.inventory_reads += 1
                 self.serve(self.inventory.fds)
@@ -158,6 +163,23 @@ class Member:
         close_all(self.serving)
         self.serving, self.served_since = taken, time.monotonic()
         self.history.append(self.digest)
+
+    def look_for(self, message: jobs.LookFor) -> None:
+        """What is known is in a table that is built before the answer."""
+        self.looked_for.append(message)
+        if not self.looks:
+            return
+        if self.known & {*message.macs, *message.names}:
+            self.send(jobs.Built(), self.inventory.fds)
+        missing = [mac for mac in message.macs if mac not in self.known]
+        names = [name for name in message.names if name not in self.known]
+        self.send(jobs.Looked(number=message.number, missing=missing, missing_names=names, counts=[50, 1, 0, 0, 0]))
+
+    async def look_up(self, macs: list[str], names: list[str] | None = None, asked: bool = False) -> jobs.Told:
+        self.number += 1
+        self.send(jobs.LookUp(number=self.number, macs=macs, names=names or [], asked=asked))
+        await until(lambda: self.number in self.told, 20, f"{self.name} looks up")
+        return self.told.pop(self.number)
 
     def built(self) -> None:
         """The inventory was read, whoever asked."""

@@ -59,6 +59,8 @@ def test_a_fleet_lives_by_them(tmp_path: Path, engine: Nats) -> None:
             await until(lambda: all(member.digest == digest for member in members), 5, "a change arrives")
             told = (await members[1].ask()).told
             assert [row["host"] for row in told["machines"]] == ["dhcp1", "dhcp3"]
+            missing = await members[1].look_up(["02:00:00:00:00:99"])
+            assert (missing.fault, missing.told["missing"]) == ("", ["02:00:00:00:00:99"]), "by way of who leads"
             assert not (await members[1].ask("hold")).fault
         finally:
             for member in members:
@@ -69,12 +71,21 @@ def test_a_fleet_lives_by_them(tmp_path: Path, engine: Nats) -> None:
 
 PUBLISH = [
     "$KV.fleet-main.head", "$KV.fleet-main.lease", f"fleet.main.blob.{'0' * 64}.0", "fleet.main.have.dhcp1",
-    "fleet.main.announce", "fleet.main.inbox.dhcp1.x", "$JS.API.STREAM.CREATE.mine",
+    "fleet.main.seen.dhcp1", "fleet.main.announce", "fleet.main.inbox.dhcp1.x", "$JS.API.STREAM.CREATE.mine",
     "$JS.API.STREAM.DELETE.KV_fleet-main",
     "$JS.API.STREAM.PURGE.fleet-main-blobs", "$JS.API.STREAM.UPDATE.fleet-main-blobs", "$JS.API.STREAM.NAMES",
     "$JS.API.CONSUMER.CREATE.KV_fleet-main", "$SYS.REQ.SERVER.PING",
 ]  # fmt: skip
-SUBSCRIBE = [">", "fleet.>", "fleet.main.have.>", "fleet.main.inbox.>", "fleet.main.inbox.dhcp1.>", "_INBOX.>", "$KV.>"]
+SUBSCRIBE = [
+    ">",
+    "fleet.>",
+    "fleet.main.have.>",
+    "fleet.main.seen.>",
+    "fleet.main.inbox.>",
+    "fleet.main.inbox.dhcp1.>",
+    "_INBOX.>",
+    "$KV.>",
+]
 
 
 @pytest.mark.parametrize(
