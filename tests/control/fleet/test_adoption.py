@@ -16,6 +16,7 @@ from control.fleet.leading import Leading
 from control.fleet.member import Member
 from control.fleet.messages import NOWHERE, Announcement, Blob, Content, Have, Head, Mark, decode, encode
 from control.fleet.signing import sealed
+from control.fleet.strangers import Answering, Asking
 from control.fleet.wire import Reason, Refused
 from tests.fleet.keys import LEADERS, OPERATORS, STRANGER, Secret
 
@@ -175,6 +176,7 @@ def test_what_is_refused_is_counted_by_reason_and_what_the_workers_have_is_told_
     member = Member(
         serving(), Election(host="a", session=b"s" * 16, may_lead=False), Leading(site=SITE),
         intake.Spool(host="a", spool=b"12345678", waiting={}), intake.started(()),
+        Asking(SITE.shard, "a", b"s" * 16), Answering(SITE.shard, "a"),
     )  # fmt: skip
     old, new = signed(replace(HEAD, mark=Mark(5, 3, 6))), signed(replace(HEAD, mark=Mark(5, 3, 8), stable=TWO))
     member.head_read(False, 0, old, 1, 1)
