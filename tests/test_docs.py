@@ -14,7 +14,9 @@ from ext.verdict import Verdict
 
 from control.cli import command_line
 from control.config import classes, config
-from control.discovery.traps import decoders, queue
+from control.discovery.traps import notification, queue
+from control.discovery.traps.ber import dotted, oid
+from control.discovery.traps.decoders import FAMILIES, Decoders
 from control.explain import lint, sentences, wording
 from control.plan.classes import NAMES
 from control.service import event_ring
@@ -139,8 +141,21 @@ def test_every_finding_is_explained_in_its_own_words() -> None:
 
 def test_every_reason_of_the_trap_receiver_is_explained_in_its_own_words() -> None:
     explained = rows("docs/operations.md", "traps")
-    assert {name: cells[0] for name, cells in explained.items()} == queue.DROPS | decoders.SKIPS
+    assert {name: cells[0] for name, cells in explained.items()} == queue.DROPS | notification.SKIPS
     assert all(len(cells) == 2 and cells[1] for cells in explained.values()), "each says what to do"
+
+
+def test_every_trap_that_is_read_is_listed() -> None:
+    listed = re.findall(r"\| `([\w-]+)` \| \w+ \| ([\d.]+) \|", between("docs/discovery.md", "switches"))
+    found = [(family, Decoders((family,)).of(oid(trap))) for family, trap in listed]
+    assert None not in {decoder for _family, decoder in found}, "a trap that its family does not read"
+    assert {(family, id(decoder)) for family, decoder in found} == {
+        (family, id(decoder)) for family, traps in FAMILIES.items() for decoder in traps.values()
+    }
+    every = {dotted(trap) for traps in FAMILIES.values() for trap in traps}
+    assert {trap for _family, trap in listed} == {
+        trap + ".2.0.1" if trap == "1.3.6.1.4.1.9.9.215" else trap for trap in every if ".1.1.0." not in trap
+    }, "v1's spelling of Dell's left out"
 
 
 def test_every_kind_of_fault_is_explained_in_its_own_words() -> None:

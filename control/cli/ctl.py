@@ -115,7 +115,7 @@ class Client(ServiceClient):
 
 
 def render_discovered_machine(row: dict[str, Any]) -> list[str]:
-    places = [f"{p['switch']} port {p['port']} VLAN {p['vlan']}" for p in row["places"]]
+    places = [f"{p['switch']} port {p['port']}" + (f" VLAN {p['vlan']}" if p["vlan"] else "") for p in row["places"]]
     where = f"{row['switch']} port {row['port']}" if row["switch"] else ", ".join(places) or "seen by DHCP only"
     roles = f", asks as {' and '.join(row['roles'])}" if row["roles"] else ""
     lines = [f"{row['mac']}  {row['state']:<10}  {row['server'] or '-'}  {where}{roles}"]

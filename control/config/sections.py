@@ -156,6 +156,17 @@ class Dhcp:
     )
 
 
+# Families of traps that name the place of a MAC: each decoded by control/discovery/traps/decoders.py.
+TRAPS = (
+    "cisco-mac-notification",
+    "cisco-mac-move",
+    "cisco-port-security",
+    "gbn-mac-notification",
+    "juniper-mac-notification",
+    "dell-mac-notification",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snmp:
     """The trap receiver, which runs where there is a section `snmp`, if only an empty one."""
@@ -183,6 +194,9 @@ class Snmp:
         (),
         checks.list_of(checks.NETWORK),
         "trap forwarders whose word for the real sender (snmpTrapAddress) is believed",
+    )
+    traps: tuple[str, ...] = key_of(
+        TRAPS, checks.list_of(checks.one_of(*TRAPS)), "families of traps that are read; others are counted as unknown"
     )
     rackfactory: str | None = key_of(
         None,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from control.discovery.traps.decoders import SKIPS
+from control.discovery.traps.notification import SKIPS
 from control.discovery.traps.queue import DROPS, TrapQueue
 from control.discovery.trapseen import KINDS, TrapSeen
 from fastpath.protocol import Channel

@@ -22,7 +22,8 @@ class RegistrarBegin:
 class Work:
     """Coordinator -> registrar: take one machine as far as it goes.
 
-    places: [switch, dot1dBasePort, VLAN], the newest first; none for what only DHCP saw.
+    places: [switch, port as its trap names it (trapseen.Port), VLAN or 0], the newest first; none for what only DHCP
+    saw.
     roles: what its DHCP said it is, of "host", "boot" (a host, beyond doubt: firmware that loads a boot file), "bmc".
     name: of the server that an earlier try was about to make or made; "" for none.
     adopted: a person said to go on with what is not done without asking.
@@ -90,7 +91,7 @@ class Outcome:
     """Registrar -> coordinator: how far the machine came.
 
     state: one of states.OUTCOMES.  did: what was written, in words.  answered: whether a DHCP answer may have changed.
-    uplinks: of the places, those whose port leads to another switch: [switch, dot1dBasePort]."""
+    uplinks: of the places, those whose port leads to another switch: [switch, port]."""
 
     mac: str
     state: str

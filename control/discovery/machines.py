@@ -27,7 +27,7 @@ from control.discovery.states import (
     done,
     moved,
 )
-from control.discovery.trapseen import TrapSeen
+from control.discovery.trapseen import Port, TrapSeen, numbered
 
 MACHINES_MAX: Final = 50_000
 STRANGERS_MAX: Final = 2_000  # that only DHCP saw: anybody can make them up, and none may take a trap's place
@@ -55,7 +55,7 @@ COUNTS: Final = (
 ROLES: Final = frozenset({"host", "boot", "bmc"})  # jobs.Work
 _MAC: Final = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
-Place = tuple[str, int]  # switch, dot1dBasePort
+Place = tuple[str, Port]  # switch, and its port as the trap names it
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class Machine:
         bmc_at = record.get("bmc_at")
         if isinstance(bmc_at, list) and len(bmc_at) == 3:
             since = bmc_at[2]
-            known = isinstance(bmc_at[0], str) and _is_number(bmc_at[1]) and type(since) in (int, float)
+            known = isinstance(bmc_at[0], str) and _is_port(bmc_at[1]) and type(since) in (int, float)
             if known and 0 <= since <= now:  # else of before a reboot: it begins anew
                 made.bmc_at = ((bmc_at[0], bmc_at[1]), float(since))
         return made
@@ -170,15 +170,25 @@ def _is_number(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 31
 
 
-def _places(said: object) -> list[tuple[str, int, int]]:
+def _is_port(value: object) -> bool:
+    if not isinstance(value, str):
+        return _is_number(value)
+    try:
+        numbered(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _places(said: object) -> list[tuple[str, Port, int]]:
     """Raises ValueError."""
     if not isinstance(said, list) or len(said) > PLACES_MAX:
         raise ValueError(f"places {str(said)[:40]!r}")
-    places = []
+    places: list[tuple[str, Port, int]] = []
     for one in said:
         if not (isinstance(one, list) and len(one) == 3 and isinstance(one[0], str)):
             raise ValueError(f"place {str(one)[:40]!r}")
-        if not (_is_number(one[1]) and _is_number(one[2])):
+        if not (_is_port(one[1]) and _is_number(one[2])):
             raise ValueError(f"place {str(one)[:40]!r}")
         places.append((one[0], one[1], one[2]))
     return places
@@ -434,7 +444,7 @@ class Machines:
         machine.notes = tuple(outcome.notes[:10])
         self.counts[said] += 1
         for switch, port in outcome.uplinks:
-            self.mark_uplink((str(switch), int(port)), now)
+            self.mark_uplink((str(switch), port), now)
         if said not in (State.WAITS, *AGAIN):
             machine.name = ""
         if left:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Final, TypeVar
 
@@ -13,6 +13,7 @@ from control.clusto.client.api import ClustoError
 from control.discovery.jobs import Waits
 from control.discovery.registrar.inventory import Entity, Far, Inventory, name_of
 from control.discovery.registrar.maps import MapFault, parse_map
+from control.discovery.trapseen import NUMBERINGS, Numbered, Port, numbered
 
 REMEMBER_S: Final = 30.0
 REMEMBERED_MAX: Final = 4_000
@@ -32,20 +33,42 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """off: why nothing is discovered there; empty when it is.  ports: dot1dBasePort -> clusto's number; None: alike."""
+    """off: why nothing is discovered there; empty when it is.  ports: dot1dBasePort -> clusto's number; None: alike.
+
+    numberings: of trapseen.NUMBERINGS, those of which the inventory has a map, to the same number; or what is wrong
+    with it."""
 
     path: str
     off: str
     ports: dict[int, int] | None
     map_fault: str
     racks: tuple[str, ...]
+    numberings: Mapping[str, dict[int, int] | str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return name_of(self.path)
 
-    def port_of(self, base_port: int) -> int:
-        """Raises Waits."""
+    def port_of(self, said: Port) -> int:
+        """Clusto's number of what a trap said.  Raises Waits."""
+        return self.by_number(numbered(said)) if isinstance(said, str) else self.by_base_port(said)
+
+    def by_number(self, said: Numbered) -> int:
+        """Never without a map: an ifIndex that is taken for a port connects a server to the wrong one."""
+        attribute, mapped = f"snmp {NUMBERINGS[said.numbering]}", self.numberings.get(said.numbering)
+        if mapped is None:
+            raise Waits(
+                f"switch {self.name}: seen at {said.numbering} {said.number}, and {attribute} is set neither there nor "
+                "on a container; set it, for instance 10101-10148=1-48"
+            )
+        if isinstance(mapped, str):
+            raise Waits(mapped)
+        if said.number not in mapped:
+            raise Waits(f"switch {self.name}: its {attribute} has no {said.numbering} {said.number}; add it there")
+        return mapped[said.number]
+
+    def by_base_port(self, base_port: int) -> int:
+        """Alike where the inventory has no map.  Raises Waits."""
         if self.map_fault:
             raise Waits(self.map_fault)
         if self.ports is None:
@@ -127,15 +150,24 @@ class Facts:
         entity = self.inventory.entity(name_of(paths[0]))
         if entity is None:
             return f"switch {address}: {paths[0]} went away while it was read"
-        fault, ports = "", None
-        if mapped := self.merged(entity, "snmp", "port_map"):
-            try:
-                table = parse_map(str(mapped[0].value), single=True, shared=True)
-                ports = {port: numbers[0] for port, numbers in table.items()}
-            except MapFault as error:
-                fault = f"switch {entity.name}: snmp port_map of {mapped[0].origin}: {error}"
+        ports = self.port_map(entity, "port_map")
+        fault, known = (ports, None) if isinstance(ports, str) else ("", ports)
+        found = {numbering: self.port_map(entity, attribute) for numbering, attribute in NUMBERINGS.items()}
+        numberings = {numbering: mapped for numbering, mapped in found.items() if mapped is not None}
         paths_of_racks = {path for path in entity.parents if path.startswith("/rack/")}  # clusto names one a unit
-        return Switch(entity.path, self.discovery_off(entity), ports, fault, tuple(sorted(paths_of_racks)))
+        racks = tuple(sorted(paths_of_racks))
+        return Switch(entity.path, self.discovery_off(entity), known, fault, racks, numberings)
+
+    def port_map(self, switch: Entity, attribute: str) -> dict[int, int] | str | None:
+        """From a numbering of the switch's to clusto's; what is wrong with it; None: nobody has set one."""
+        mapped = self.merged(switch, "snmp", attribute)
+        if not mapped:
+            return None
+        try:
+            table = parse_map(str(mapped[0].value), single=True, shared=True)
+        except MapFault as error:
+            return f"switch {switch.name}: snmp {attribute} of {mapped[0].origin}: {error}"
+        return {number: ports[0] for number, ports in table.items()}
 
     def discovery_off(self, switch: Entity) -> str:
         """Why not; empty when the most specific word says on, and nobody beside it says off."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_PART: Final = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?=(\d{1,6})(?:-(\d{1,6}))?(?:/(\d{1,2}))?", re.ASCII)
+_PART: Final = re.compile(r"(\d{1,10})(?:-(\d{1,10}))?=(\d{1,6})(?:-(\d{1,6}))?(?:/(\d{1,2}))?", re.ASCII)
 ENTRIES_MAX: Final = 10_000
 WANTED: Final = "wanted parts such as 1-20=1-20, or 1-4=1-8/2 for two each"
 

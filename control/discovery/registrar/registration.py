@@ -20,6 +20,7 @@ from control.discovery.registrar.facts import Facts, Switch
 from control.discovery.registrar.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, setting
 from control.discovery.registrar.names import Intend, Names, untouched
 from control.discovery.states import State
+from control.discovery.trapseen import numbered
 from control.mac import same_mac
 
 KEY: Final = f"port-{NIC}"
@@ -139,21 +140,28 @@ class Registration:
         spots: list[Spot] = []
         faults: list[str] = []
         off: list[str] = []
-        for address, base_port, vlan in work.places:
+        for address, said, vlan in work.places:
             try:
                 switch = self.facts.switch(str(address))
                 if switch.off and not work.adopted:
                     off.append(switch.off)
                     continue
-                port = switch.port_of(int(base_port))
+                port = switch.port_of(said)
                 if (NIC, port) not in self.facts.ports(switch.path):
-                    raise Waits(f"switch {switch.name} has no {NIC} port {port} (bridge port {base_port}): port_map")
+                    what = said if isinstance(said, str) else f"bridge port {said}"
+                    raise Waits(f"switch {switch.name} has no {NIC} port {port} ({what}): port_map")
+                if any((spot.switch.path, spot.port) == (switch.path, port) for spot in spots):
+                    continue  # one port by two of its numbers
                 spot = self.spot(switch, port, int(vlan))
+                if isinstance(said, str) and numbered(said).refused and not work.adopted:
+                    raise Waits(
+                        f"port security of {spot.text} does not admit {work.mac}: ctl adopt {work.mac} goes on with it"
+                    )
             except Waits as waits:
                 faults.append(str(waits))
                 continue
             if spot.far.path is not None and spot.far.path.split("/")[1] in UPLINK_TYPES:
-                progress.uplinks.append([address, base_port])
+                progress.uplinks.append([address, said])
                 continue
             spots.append(spot)
         return spots, faults, off
@@ -266,7 +274,8 @@ class Registration:
         driver = builder.drivers(spot.switch.name, spot.port)[0]
         server = f"take {occupant}" if occupant else f"make a {driver} named like {self.names.upcoming()}"
         mac = f"bootstrap mac = {work.mac}"
-        return [server, mac, f"VLAN {spot.vlan} of {spot.text}", *builder.would(spot.switch.name, spot.port)]
+        vlan = [f"VLAN {spot.vlan} of {spot.text}"] if spot.vlan else []
+        return [server, mac, *vlan, *builder.would(spot.switch.name, spot.port)]
 
     def make(self, work: Work, builder: Builder, spot: Spot, progress: Progress) -> Entity:
         """A new server; the one that an interrupted try had just made when it is there."""
@@ -364,6 +373,8 @@ class Registration:
 
     def vlan_steps(self, spot: Spot, progress: Progress, *, overwrite: bool) -> list[Step]:
         """overwrite: when the machine is registered; later VLANs come and go with what runs there and are only told."""
+        if not spot.vlan:
+            return []  # the trap did not say
         row = Row(KEY, spot.vlan, "vlan", spot.port)
         there = list(spot.vlans)
         if not there or (overwrite and there != [spot.vlan]):

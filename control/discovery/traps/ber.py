@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 INTEGER, OCTET_STRING, OID, SEQUENCE = 0x02, 0x04, 0x06, 0x30
-IP_ADDRESS, COUNTER64 = 0x40, 0x46
+IP_ADDRESS, UNSIGNED32, COUNTER64 = 0x40, 0x42, 0x46  # Unsigned32 is Gauge32's (RFC 2578 section 7.1.11)
 TRAP_V1, INFORM, TRAP_V2 = 0xA4, 0xA6, 0xA7
 V1, V2C, V3 = 0, 1, 3
 BINDINGS_MAX = 65536 // 7  # what fits into a datagram
@@ -20,7 +20,7 @@ BINDINGS_MAX = 65536 // 7  # what fits into a datagram
 _OID = re.compile(
     rb"(?:[\x00-\x7f]|[\x81-\xff][\x80-\xff]{0,2}[\x00-\x7f]|[\x81-\x8f][\x80-\xff]{3}[\x00-\x7f]){1,127}", re.DOTALL
 )
-_UNSIGNED = {0x41: 4, 0x42: 4, 0x43: 4, COUNTER64: 8}  # Counter32, Gauge32, TimeTicks
+_UNSIGNED = {0x41: 4, UNSIGNED32: 4, 0x43: 4, COUNTER64: 8}  # Counter32, Gauge32, TimeTicks
 
 
 class Malformed(Exception):
@@ -189,3 +189,17 @@ def encode_oid(identifiers: tuple[int, ...]) -> bytes:
 def oid(text: str) -> bytes:
     """The same of "1.3.6.1"."""
     return encode_oid(tuple(map(int, text.split("."))))
+
+
+def dotted(octets: bytes) -> str:
+    """The text of content octets of an OBJECT IDENTIFIER; an identifier that is cut off at the end is left out."""
+    identifiers, number = [], 0
+    for octet in octets:
+        number = number << 7 | octet & 0x7F
+        if octet < 0x80:
+            identifiers.append(number)
+            number = 0
+    if not identifiers:
+        return ""
+    first = min(identifiers[0] // 40, 2)
+    return ".".join(map(str, (first, identifiers[0] - 40 * first, *identifiers[1:])))

@@ -24,7 +24,7 @@ from pysnmp.proto.rfc1902 import OctetString
 from pysnmp.proto.secmod.cache import Cache as SecurityCache
 
 from control.config.checks import ANY_COMMUNITY, SnmpUser
-from control.discovery.traps.ber import IP_ADDRESS, OCTET_STRING, OID, Binding, encode_oid
+from control.discovery.traps.ber import INTEGER, IP_ADDRESS, OCTET_STRING, OID, UNSIGNED32, Binding, encode_oid
 
 WINDOW_S = 150  # RFC 3414 section 2.2.3
 ENGINES_MAX = 4096  # whose clocks are remembered
@@ -133,6 +133,8 @@ def _binding(name: Any, value: Any) -> Binding:
     tag = first.tagClass | first.tagFormat | first.tagId
     if tag in (IP_ADDRESS, OCTET_STRING):
         return octets, tag, value.asOctets()
+    if tag in (INTEGER, UNSIGNED32):
+        return octets, tag, int(value).to_bytes(int(value).bit_length() // 8 + 1, "big", signed=True)
     return octets, tag, encode_oid(tuple(value)) if tag == OID and len(value) > 1 else b""
 
 

@@ -20,7 +20,7 @@ import struct
 from collections import Counter
 from dataclasses import dataclass
 
-from control.discovery.traps.decoders import SKIPS
+from control.discovery.traps.notification import SKIPS
 
 # What became of a datagram that was no trap to believe -> what that means to a person.
 DROPS = {
@@ -43,7 +43,7 @@ DROPS = {
 }
 OUTCOMES = ("decoded", "unknown", "discovery", *DROPS)  # of every datagram that was received, exactly one
 # In their places in the memfd, which a build before and after this one may have written: new ones go to the end.
-LATER = ("unbelieved", "costly")
+LATER = ("unbelieved", "costly", "mac_length", "two_ports")
 COUNTERS = (
     *(name for name in (*OUTCOMES, "kernel", "unanswered", "seen", "repeated", *SKIPS) if name not in LATER),
     *LATER,

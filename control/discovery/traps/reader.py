@@ -18,10 +18,11 @@ from ipaddress import IPv4Network
 from control.config.config import Snmp
 from control.discovery.traps import ber
 from control.discovery.traps.budgets import EngineTime
-from control.discovery.traps.decoders import Notification, Sighting, decode
+from control.discovery.traps.decoders import Decoders
 from control.discovery.traps.engine import Clocks, Engine
+from control.discovery.traps.notification import Notification, Sighting
 from control.discovery.traps.queue import Datagram
-from control.discovery.trapseen import TrapSeen
+from control.discovery.trapseen import Port, TrapSeen
 
 ASK_OCTETS_MAX, ASK_BINDINGS_MAX = 2048, 64  # for pysnmp: 64 bindings take it some 15 ms
 REPEAT_S = 2.0  # the same news again within it is a loop or a repetition
@@ -32,7 +33,7 @@ _FIRST_MULTICAST, _LOOPBACK = 224 << 24, 127
 
 @dataclass(slots=True)
 class Reading:
-    """outcome: of queue.OUTCOMES; skips: of decoders.SKIPS, and "repeated"; replies: for the sender."""
+    """outcome: of queue.OUTCOMES; skips: of notification.SKIPS, and "repeated"; replies: for the sender."""
 
     outcome: str
     seen: list[TrapSeen] = field(default_factory=list)
@@ -56,8 +57,9 @@ class TrapReader:
         self.believes_somebody = snmp.believes_somebody()
         self.budget = EngineTime()
         self.spent_s = spent_s
+        self.decoders = Decoders(snmp.traps)
         self.proxies = [_mask(network) for network in snmp.proxies]
-        self.recent: OrderedDict[tuple[str, str], tuple[int, int, bool, float]] = OrderedDict()
+        self.recent: OrderedDict[tuple[str, str], tuple[Sighting, float]] = OrderedDict()
 
     def forwards(self, source: int) -> bool:
         """Its word for the real sender is believed."""
@@ -122,7 +124,7 @@ class TrapReader:
             if not 0 < address < _FIRST_MULTICAST or address >> 24 == _LOOPBACK:
                 return Reading("forwarder", detail=f"snmpTrapAddress {_dotted(address)}")
             switch = address
-        found = decode(notification)
+        found = self.decoders.decode(notification)
         if found is None:
             return Reading("unknown")
         reading = Reading("decoded")
@@ -133,24 +135,30 @@ class TrapReader:
             elif self._repeated(dotted, one, boottime_s):
                 reading.skips["repeated"] += 1
             else:
-                reading.seen.append(
-                    TrapSeen(
-                        switch=dotted, mac=one.mac, port=one.port, vlan=one.vlan, learnt=one.learnt,
-                        boottime_s=boottime_s,
-                    )
-                )  # fmt: skip
+                reading.seen += _seen(dotted, one, boottime_s)
         return reading
 
     def _repeated(self, switch: str, one: Sighting, boottime_s: float) -> bool:
         """Whether the last that this switch said of the MAC, a moment ago, was the same."""
         before = self.recent.pop((switch, one.mac), None)
-        if before is not None and before[:3] == (one.port, one.vlan, one.learnt) and boottime_s - before[3] < REPEAT_S:
+        if before is not None and before[0] == one and boottime_s - before[1] < REPEAT_S:
             self.recent[switch, one.mac] = before
             return True
-        self.recent[switch, one.mac] = (one.port, one.vlan, one.learnt, boottime_s)
+        self.recent[switch, one.mac] = (one, boottime_s)
         if len(self.recent) > RECENT_MAX:
             self.recent.popitem(last=False)
         return False
+
+
+def _seen(switch: str, one: Sighting, boottime_s: float) -> list[TrapSeen]:
+    """What moved is at its new port first and gone from the old one then, so that it is somewhere all the time."""
+    at: list[tuple[Port, bool]] = [(one.port, one.learnt)]
+    if one.left and one.left != one.port:
+        at.append((one.left, False))
+    return [
+        TrapSeen(switch=switch, mac=one.mac, port=port, vlan=one.vlan, learnt=learnt, boottime_s=boottime_s)
+        for port, learnt in at
+    ]
 
 
 def _mask(network: IPv4Network) -> tuple[int, int]:

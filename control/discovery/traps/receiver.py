@@ -19,9 +19,9 @@ from pathlib import Path
 
 from control.config.config import MAX_FILE_BYTES, parse_accepted
 from control.discovery.traps.complaints import Complaints
-from control.discovery.traps.decoders import SKIPS
 from control.discovery.traps.engine import Clocks
 from control.discovery.traps.identity import Identity
+from control.discovery.traps.notification import SKIPS
 from control.discovery.traps.queue import DROPS, Datagram, TrapQueue
 from control.discovery.traps.reader import Reading, TrapReader
 from control.discovery.trapseen import BATCH_ROWS_MAX, KINDS, Batch, TrapSeen

@@ -25,7 +25,7 @@ from prometheus_client.core import (
 )
 
 from control.discovery import coordinator, machines
-from control.discovery.traps.decoders import SKIPS
+from control.discovery.traps.notification import SKIPS
 from control.discovery.traps.queue import DROPS
 from control.service.doors import console
 from control.service.doors.door import REASONS

@@ -535,6 +535,7 @@ CHANGED: dict[str, Any] = {
     "snmp.communities": ("hush",),
     "snmp.users": (SnmpUser(name="a"),),
     "snmp.proxies": (IPv4Network("192.0.2.0/24"),),
+    "snmp.traps": ("cisco-mac-notification",),
     "snmp.rackfactory": "factory",
     "snmp.max_macs_per_port": 2,
     "snmp.name_manager": "names",

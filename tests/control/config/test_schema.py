@@ -141,6 +141,7 @@ MORE: list[tuple[str, str, Any]] = [
     ("dhcp", "bmc_rules", [{"role": "bmc"}]), ("dhcp", "bmc_rules", [{"other_mac": False}]),
     ("dhcp", "bmc_rules", [{"client_id": "0"}]), ("dhcp", "bmc_rules", [{"requested_options": []}]),
     ("snmp", "bind_address", "0.0.0.0"), ("snmp", "bind_address", "::"), ("snmp", "communities", ["a", "a"]),
+    ("snmp", "traps", ["cisco-mac-move"]), ("snmp", "traps", ["cisco-mac-moves"]), ("snmp", "traps", "cisco-mac-move"),
     ("snmp", "rackfactory", "a.b.c"), ("snmp", "rackfactory", "modül"), ("snmp", "rackfactory", "a..b"),
     ("snmp", "rackfactory", "/a b.py"), ("snmp", "users", [{"name": "a", "auth": "none"}]),
     ("snmp", "users", [{"name": "a", "auth": "none", "auth_password": "12345678"}]),

@@ -7,10 +7,10 @@ import pytest
 from control.discovery import machines as module
 from control.discovery.jobs import Outcome
 from control.discovery.machines import SETTLE_S, Machine, Machines
-from control.discovery.trapseen import TrapSeen
+from control.discovery.trapseen import Port, TrapSeen
 
 
-def trap(mac: int, port: int = 1, switch: str = "10.0.0.1", learnt: bool = True, vlan: int = 1) -> TrapSeen:
+def trap(mac: int, port: Port = 1, switch: str = "10.0.0.1", learnt: bool = True, vlan: int = 1) -> TrapSeen:
     text = mac.to_bytes(6, "big").hex(":")
     return TrapSeen(switch=switch, mac=text, port=port, vlan=vlan, learnt=learnt, boottime_s=0.0)
 
@@ -78,6 +78,38 @@ def test_one_that_moves_is_offered_with_its_new_place_alone() -> None:
     books.take(trap(1, 9), 200.0)
     machine = books.next(202.0, ())
     assert machine is not None and machine.work().places == [["10.0.0.1", 9, 1]]
+
+
+def test_one_that_a_trap_moves_is_at_its_new_port_alone_and_at_once() -> None:
+    books = Machines(8)
+    books.take(trap(1, 5), 100.0)
+    for port, learnt in ((7, True), (5, False)):  # as the receiver hands a move on
+        books.take(trap(1, port, learnt=learnt), 100.5)
+    machine = books.next(102.0, ())
+    assert machine is not None and machine.work().places == [["10.0.0.1", 7, 1]]
+    assert trap(1).mac not in books.of_port[("10.0.0.1", 5)]
+
+
+def test_a_port_by_another_numbering_is_counted_kept_and_marked_as_any_other() -> None:
+    books, port = Machines(3), "ifIndex 10105 (refused)"
+    books.take(trap(1, port), 100.0)
+    machine = books.next(102.0, ())
+    assert machine is not None and machine.work().places == [["10.0.0.1", port, 1]]
+    machine.bmc_at = (("10.0.0.1", port), 100.0)
+    again = Machine.of_record(machine.record() | {"mac": machine.mac}, 102.0)
+    assert again.work() == machine.work() and again.bmc_at == machine.bmc_at
+    books.settle(machine, done(machine, uplinks=[["10.0.0.1", port]]), 102.0)
+    assert books.take(trap(2, port), 103.0) is None and books.counts["on_uplinks"] == 1
+    for mac in range(10, 14):
+        books.take(trap(mac, "portId 4"), 104.0)
+    assert ("10.0.0.1", "portId 4") in books.uplinks
+
+
+@pytest.mark.parametrize("port", ["5", "ifIndex", "ifIndex -1", "ifIndex 5 (refused) ", "other 5", "ifIndex ٥", True])
+def test_a_record_with_a_port_that_no_trap_has_is_none(port: object) -> None:
+    record = Machine(trap(1).mac).record() | {"mac": trap(1).mac, "places": [["10.0.0.1", port, 1]]}
+    with pytest.raises(ValueError, match="place"):
+        Machine.of_record(record, 0.0)
 
 
 def test_a_loop_waits() -> None:

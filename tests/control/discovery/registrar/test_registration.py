@@ -330,6 +330,51 @@ def test_the_port_map_of_a_switch(site: Inventory) -> None:
     assert "found 20 on the left, 19 on the right" in waiting(site, MACS[1], 107)
 
 
+def test_a_port_by_its_ifindex_needs_a_map_and_is_the_same_port(site: Inventory) -> None:
+    switch = get_by_name("r1-sw1")
+    at: list[list[str | int]] = [["10.0.0.1", "ifIndex 10107 (refused)", 0]]
+    assert "ifIndex 10107, and snmp ifindex_map is set neither there" in waiting(site, MAC, 0, places=at)
+    switch.set_attr("snmp", "10101-10120=1-19", subkey="ifindex_map")
+    assert "ifindex_map of r1-sw1: 10101-10120=1-19: found 20 on the left" in waiting(site, MAC, 0, places=at)
+    switch.set_attr("snmp", "436207616-436207620=1-5, 10101-10120=1-20", subkey="ifindex_map")
+    other = [["10.0.0.1", "ifIndex 7 (refused)", 0]]
+    assert "its snmp ifindex_map has no ifIndex 7" in waiting(site, MAC, 0, places=other)
+    assert "port security of r1-sw1 port 7 does not admit" in waiting(site, MAC, 0, places=at)
+    outcome = Hands(site.url).register(MAC, 0, places=[*at, ["10.0.0.1", 7, 10]])
+    assert (outcome.state, outcome.port) == ("registered", 7), "the switch has learnt it there since"
+    assert attribute(snapshot(site.store), "r1-sw1", "port-nic-eth", "vlan", 7) == [10]
+
+
+def test_what_port_security_refuses_is_nobody_s_further_mac_until_a_person_says_so(site: Inventory) -> None:
+    get_by_name("dc").set_attr("snmp", "10101-10120=1-20", subkey="ifindex_map")
+    hands = Hands(site.url)
+    hands.register(MACS[0], 7, vlan=442)
+    refused: list[list[str | int]] = [["10.0.0.1", "ifIndex 10107 (refused)", 0]]
+    assert "does not admit" in waiting(site, MACS[1], 0, places=refused)
+    outcome = Hands(site.url).register(MACS[1], 0, places=refused, adopted=True)
+    assert outcome.server == "s0001" and "one more MAC behind r1-sw1 port 7" in outcome.notes[0]
+    found = snapshot(site.store)
+    assert attribute(found, "s0001", "bootstrap", "mac") == MACS[:2]
+    assert attribute(found, "r1-sw1", "port-nic-eth", "vlan", 7) == [442], "the trap did not say another"
+
+
+def test_a_port_id_needs_a_map_of_its_own(site: Inventory) -> None:
+    """DELL-NETWORKING-MAC-NOTIFICATION-MIB does not say what it counts: it is not taken for a bridge port."""
+    at: list[list[str | int]] = [["10.0.0.1", "portId 5", 10]]
+    get_by_name("r1-sw1").set_attr("snmp", "1-20=1-20", subkey="port_map")
+    assert "portId 5, and snmp portid_map is set neither there" in waiting(site, MAC, 0, places=at)
+    get_by_name("dc").set_attr("snmp", "1-20=1-20", subkey="portid_map")
+    outcome = Hands(site.url).register(MAC, 0, places=at)
+    assert (outcome.state, outcome.server, outcome.port) == ("registered", "s0001", 5)
+
+
+def test_a_trap_without_a_vlan_writes_none(site: Inventory) -> None:
+    assert Hands(site.url).register(MAC, 3, vlan=0).state == "registered"
+    assert attribute(snapshot(site.store), "r1-sw1", "port-nic-eth", "vlan", 3) == []
+    dry = Hands(site.url, dry=True).register(MACS[1], 4, vlan=0)
+    assert dry.state == "would" and not any("VLAN" in word for word in dry.did)
+
+
 def test_places_that_cannot_be(site: Inventory) -> None:
     assert "10.0.9.9: the address is bound to nothing" in waiting(site, MAC, 3, switch="10.0.9.9")
     assert "has no nic-eth port 49" in waiting(site, MAC, 49)

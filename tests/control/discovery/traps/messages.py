@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from control.discovery.traps.engine import Clocks
 from control.discovery.traps.queue import Datagram
 from control.discovery.traps.reader import TrapReader
 
+CASES = Path(__file__).parents[3] / "data/cases"
 MAC_CHANGED = "1.3.6.1.4.1.9.9.215.2.0.1"
 HISTORY = "1.3.6.1.4.1.9.9.215.1.1.8.1"
 LEARNT = bytes.fromhex("01000a02e2e0000011000500")
@@ -53,6 +55,38 @@ def message(*bindings: bytes, community: bytes = b"public", version: int = 1, pd
     """v2c: request-id 1, no error."""
     content = tlv(0x02, b"\x01"), tlv(0x02, b"\0"), tlv(0x02, b"\0"), tlv(0x30, *bindings)
     return tlv(0x30, tlv(0x02, bytes((version,))), tlv(0x04, community), tlv(pdu, *content))
+
+
+def told(trap: str, *rows: bytes, form: str = "v2c") -> bytes:
+    """A notification of any kind.  form: v1 (by RFC 3584 section 3.2), v2c or inform."""
+    if form != "v1":
+        head = HEAD[0], binding("1.3.6.1.6.3.1.1.4.1.0", 0x06, oid(trap))
+        return message(*head, *rows, pdu=0xA6 if form == "inform" else 0xA7)
+    *enterprise, specific = trap.split(".")
+    enterprise = enterprise[:-1] if enterprise[-1] == "0" else enterprise
+    fields = tlv(0x06, oid(".".join(enterprise))), tlv(0x40, b"\x0a\x09\x09\x09"), tlv(0x02, b"\6")
+    content = *fields, tlv(0x02, bytes((int(specific),))), tlv(0x43, b"\x7b"), tlv(0x30, *rows)
+    return tlv(0x30, tlv(0x02, b"\0"), tlv(0x04, b"public"), tlv(0xA4, *content))
+
+
+def number(name: str, value: int, tag: int = 0x02) -> bytes:
+    """A binding with an INTEGER, or with another type of numbers."""
+    return binding(name, tag, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def case(name: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """Of a command `snmptrap -v 2c -c public HOST '' TRAP NAME TYPE VALUE ...`: its trap, and its bindings."""
+    words = shlex.split((CASES / name).read_text())
+    assert words[:5] == ["snmptrap", "-v", "2c", "-c", "public"], words
+    rows = words[8:]
+    return words[7], list(zip(rows[::3], rows[1::3], rows[2::3], strict=True))
+
+
+def case_rows(rows: list[tuple[str, str, str]]) -> list[bytes]:
+    return [
+        binding(name, 0x04, bytes.fromhex(value)) if kind == "x" else number(name, int(value))
+        for name, kind, value in rows
+    ]
 
 
 def mac_trap(*histories: bytes, community: bytes = b"public", pdu: int = 0xA7) -> bytes:
@@ -121,4 +155,16 @@ def recorded(folder: Path, *arguments: str) -> bytes:
         sink.bind(("127.0.0.1", 0))
         sink.settimeout(60)
         snmptrap(folder, sink.getsockname()[1], *arguments)
+        return sink.recv(65536)
+
+
+def received(folder: Path, name: str) -> bytes:
+    """What the command of a public case sends: one datagram."""
+    environment = os.environ | {"MIBS": "", "SNMP_PERSISTENT_DIR": str(folder), "SNMPCONFPATH": str(folder)}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sink.settimeout(60)
+        argv = shlex.split((CASES / name).read_text())
+        argv[5] = f"127.0.0.1:{sink.getsockname()[1]}"
+        subprocess.run(argv, env=environment, check=True, timeout=120)
         return sink.recv(65536)

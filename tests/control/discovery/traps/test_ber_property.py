@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 
 from control.discovery.traps import ber
 from control.discovery.traps.engine import Engine
+from control.discovery.traps.notification import number_of
 from control.discovery.traps.queue import OUTCOMES
 from tests.control.discovery.traps.messages import HEAD, LEARNT, datagram, mac_trap, message, reader, tlv, v1_trap
 from tests.ext.captures import datagrams
 
 pytestmark = pytest.mark.property
 PEER = ("10.88.0.9", 50_000)
-COMPARED = {ber.OCTET_STRING, ber.IP_ADDRESS, ber.OID}  # pysnmp's other values keep only their tag (engine._binding)
+COMPARED = {ber.OCTET_STRING, ber.IP_ADDRESS, ber.OID}  # of pysnmp's other values but numbers only the tag is kept
+NUMBERS = {ber.INTEGER, ber.UNSIGNED32}  # written in several ways
 
 identifiers = st.one_of(st.integers(0, 300), st.integers(0, 2**32 - 1), st.sampled_from([127, 128, 16383, 16384]))
 names = st.builds(
@@ -60,8 +62,11 @@ def spoilt(draw: st.DrawFn, sources: st.SearchStrategy[bytes]) -> bytes:
     return bytes(octets)
 
 
-def compared(bindings: list[ber.Binding]) -> list[ber.Binding]:
-    return [(name, tag, value if tag in COMPARED else b"") for name, tag, value in bindings]
+def compared(bindings: list[ber.Binding]) -> list[tuple[bytes, int, bytes | int | None]]:
+    return [
+        (name, tag, number_of((name, tag, value)) if tag in NUMBERS else value if tag in COMPARED else b"")
+        for name, tag, value in bindings
+    ]
 
 
 def agrees(engine: Engine, octets: bytes) -> str:

@@ -1,16 +1,18 @@
-"""control/discovery/traps/decoders.py: what CISCO-MAC-NOTIFICATION-MIB says, and what it must not be believed."""
+"""control/discovery/traps/decoders.py: which trap is whose; what a history of MACs says, and is not to be believed."""
 
 from __future__ import annotations
 
 import pytest
 
-from control.discovery.traps import decoders
+from control.config.sections import TRAPS
 from control.discovery.traps.ber import OCTET_STRING, OID, Binding, oid
-from control.discovery.traps.decoders import SKIPS, SNMP_TRAP_OID, Notification, Sighting, decode
+from control.discovery.traps.decoders import FAMILIES, Decoders
+from control.discovery.traps.notification import SKIPS, SNMP_TRAP_OID, Notification, Sighting
 from tests.control.discovery.traps.messages import HISTORY, LEARNT, MAC_CHANGED
 
 REMOVED = bytes.fromhex("0200140000d1a5c0ffee0030")[:11]
 SEEN = Sighting("02:e2:e0:00:00:11", 5, 10, True)
+decode = Decoders().decode
 
 
 def notification(*histories: bytes, trap: str = MAC_CHANGED, name: str = f"{HISTORY}.2.17") -> Notification:
@@ -78,6 +80,21 @@ def test_what_nobody_knows(other: Notification) -> None:
     assert decode(other) is None
 
 
-def test_another_enterprise_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(decoders.DECODERS, oid("1.3.6.1.4.1.171"), lambda _trap: iter([SEEN]))
-    assert list(decode(notification(trap="1.3.6.1.4.1.171.11.1")) or ()) == [SEEN]
+def test_every_family_of_the_configuration_has_its_traps() -> None:
+    assert tuple(FAMILIES) == TRAPS
+    traps = [trap for family in FAMILIES.values() for trap in family]
+    assert len(traps) == len(set(traps)), "a trap of two families"
+
+
+@pytest.mark.parametrize("family", TRAPS)
+def test_a_family_that_is_not_listed_is_not_read(family: str) -> None:
+    without = Decoders(name for name in TRAPS if name != family)
+    assert len(FAMILIES[family]) > 0 and not FAMILIES[family].keys() & without.of_trap.keys()
+    if family == "cisco-mac-notification":
+        assert without.decode(notification(LEARNT)) is None
+
+
+def test_a_site_reads_as_before_by_one_key() -> None:
+    only = Decoders(("cisco-mac-notification",))
+    assert list(only.decode(notification(LEARNT)) or ()) == [SEEN]
+    assert only.decode(notification(trap="1.3.6.1.4.1.9.9.215.2.0.2")) is None
