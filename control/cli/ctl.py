@@ -18,6 +18,7 @@ from control.service_client import CallFailed, ServiceClient
 from fastpath.process.escape import shown, shown_all
 
 FAILED = 1
+UNKNOWN_TRAPS_SHOWN = 10  # pairs of trap and sender
 
 
 class Client(ServiceClient):
@@ -272,6 +273,12 @@ def render_traps(traps: dict[str, Any]) -> list[str]:
     lines += [f"  BELIEVED FROM NOBODY: {traps['advice']}"] if traps.get("advice") else []
     lines += [f"  {count:>12,}  dropped: {reason}" for reason, count in traps["dropped"].items()]
     lines += [f"  {count:>12,}  addresses skipped: {reason}" for reason, count in traps["skipped"].items()]
+    unknown = traps.get("unknown_traps", [])  # an older service names none
+    for row in unknown[:UNKNOWN_TRAPS_SHOWN]:
+        trap = f"{row['trap']} ({row['name']})" if row["name"] else row["trap"] or "without snmpTrapOID"
+        lines.append(f"  {row['count']:>12,}  unknown: {trap} from {row['sender']}")
+    if (more := len(unknown) - UNKNOWN_TRAPS_SHOWN) > 0:
+        lines.append(f"{'':>14}  and {more} more: ctl status --json")
     return lines
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from control.discovery.traps.decoders import NAMES
 from control.discovery.traps.notification import SKIPS
 from control.discovery.traps.queue import DROPS, TrapQueue
 from control.discovery.trapseen import KINDS, TrapSeen
@@ -43,7 +44,7 @@ class TrapInbox:
 
     def status(self) -> dict[str, Any]:
         """What `ctl status` says; only reasons that occurred.  received = decoded + unknown + discoveries + queued +
-        what was dropped for a reason but "kernel"."""
+        what was dropped for a reason but "kernel".  unknown_traps: the most frequent first."""
         counters = self.queue.counters()
         return {
             "state": "receiving",
@@ -51,6 +52,10 @@ class TrapInbox:
             "decoded": counters["decoded"],
             "queued": counters["queued"],
             "unknown": counters["unknown"],
+            "unknown_traps": [
+                {"trap": row.trap, "name": NAMES.get(row.trap), "sender": row.sender, "count": row.times}
+                for row in self.queue.unknown.rows()
+            ],
             "discoveries": counters["discovery"],
             "unanswered": counters["unanswered"],
             "seen": counters["seen"],

@@ -9,6 +9,7 @@ One process writes; any may read the counters (control does, for `ctl status`). 
     0     magic with the layout's number            1  head: octets ever written, a multiple of 8
     2     which of the two states counts            3  tail at the last careful try     4  number of such tries
     64    state 0                                   128  state 1: tail, queued datagrams, then the counters
+    192   unknown traps by sender (unknown.py)
     1024  ring: records of 24 octets, then the datagram, padded to 8
 """
 
@@ -21,6 +22,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from control.discovery.traps.notification import SKIPS
+from control.discovery.traps.unknown import UnknownTraps
 
 # What became of a datagram that was no trap to believe -> what that means to a person.
 DROPS = {
@@ -54,7 +56,7 @@ TRIES_MAX = 3
 _MAGIC = 0x7472617073000001
 _MAGIC_AT, _HEAD, _CHOICE, _TRIED, _TRIES = range(5)
 _STATES, _STATE_WORDS = (64, 128), 64
-_RING_AT = 8192
+_UNKNOWN_AT, _RING_AT = 192 * 8, 8192
 _RECORD = struct.Struct("<QIIIHxx")  # boottime ns, length, source, destination, source port
 _ROOM = _RECORD.size + CONTENT_MAX  # contiguous octets that the next datagram may need
 assert 2 + len(COUNTERS) <= _STATE_WORDS
@@ -82,6 +84,7 @@ class TrapQueue:
         self.bytes = memoryview(self.map)
         self.words = self.bytes[:_RING_AT].cast("Q")
         self.ring = self.bytes[_RING_AT:]
+        self.unknown = UnknownTraps(self.bytes[_UNKNOWN_AT:_RING_AT])
         self.size = len(self.ring) & ~7
 
     # --- for everybody -----------------------------------------------------------------------------------------------
@@ -104,6 +107,7 @@ class TrapQueue:
         if not known:
             self.bytes[:_RING_AT] = bytes(_RING_AT)
         self.words[_MAGIC_AT] = _MAGIC
+        self.unknown.open()
         state = self._state()
         self.tail = self.words[state]
         if self.tail > self.words[_HEAD]:  # it was killed in `_rewind`: the ring is empty

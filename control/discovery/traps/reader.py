@@ -33,13 +33,16 @@ _FIRST_MULTICAST, _LOOPBACK = 224 << 24, 127
 
 @dataclass(slots=True)
 class Reading:
-    """outcome: of queue.OUTCOMES; skips: of notification.SKIPS, and "repeated"; replies: for the sender."""
+    """outcome: of queue.OUTCOMES; skips: of notification.SKIPS, and "repeated"; replies: for the sender.
+
+    unknown: of a trap that nobody decodes, the switch that is believed to have sent it, and the trap."""
 
     outcome: str
     seen: list[TrapSeen] = field(default_factory=list)
     skips: Counter[str] = field(default_factory=Counter)
     replies: list[bytes] = field(default_factory=list)
     detail: str = ""
+    unknown: tuple[int, bytes] | None = None
 
 
 class TrapReader:
@@ -126,7 +129,7 @@ class TrapReader:
             switch = address
         found = self.decoders.decode(notification)
         if found is None:
-            return Reading("unknown")
+            return Reading("unknown", unknown=(switch, notification.trap))
         reading = Reading("decoded")
         dotted, boottime_s = _dotted(switch), datagram.boottime_ns / 1e9
         for one in found:

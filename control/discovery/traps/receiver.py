@@ -19,11 +19,13 @@ from pathlib import Path
 
 from control.config.config import MAX_FILE_BYTES, parse_accepted
 from control.discovery.traps.complaints import Complaints
+from control.discovery.traps.decoders import known_as
 from control.discovery.traps.engine import Clocks
 from control.discovery.traps.identity import Identity
 from control.discovery.traps.notification import SKIPS
 from control.discovery.traps.queue import DROPS, Datagram, TrapQueue
 from control.discovery.traps.reader import Reading, TrapReader
+from control.discovery.traps.unknown import Pair, oid_text
 from control.discovery.trapseen import BATCH_ROWS_MAX, KINDS, Batch, TrapSeen
 from fastpath.process.logs import configure_logging, leave
 from fastpath.process.loop_turns import show_turns
@@ -153,7 +155,8 @@ class TrapReceiver:
             counts: Counter[str] = Counter()
             seen: list[TrapSeen] = []
             replies: list[tuple[Datagram, bytes]] = []
-            if not self.take_batch(counts, seen, replies):
+            unknown: Counter[Pair] = Counter()
+            if not self.take_batch(counts, seen, replies, unknown):
                 self.arrived.clear()
                 await self.arrived.wait()
                 continue
@@ -162,11 +165,18 @@ class TrapReceiver:
                 self.answer(datagram, reply)
             for name, count in counts.items():
                 self.queue.counts[name] += count
+            self.name(unknown)
             self.queue.commit()
             self.drain_on()
             await asyncio.sleep(0)
 
-    def take_batch(self, counts: Counter[str], seen: list[TrapSeen], replies: list[tuple[Datagram, bytes]]) -> bool:
+    def take_batch(
+        self,
+        counts: Counter[str],
+        seen: list[TrapSeen],
+        replies: list[tuple[Datagram, bytes]],
+        unknown: Counter[Pair],
+    ) -> bool:
         """Read what there is, within bounds; False: nothing."""
         ends_s = time.monotonic() + BATCH_S
         for turn in range(BATCH_MAX):
@@ -182,6 +192,8 @@ class TrapReceiver:
             reading = Reading("abandoned") if given_up else self.reader.read(datagram)
             self.count(reading, datagram, counts)
             seen += reading.seen
+            if reading.unknown is not None:
+                unknown[reading.unknown] += 1
             replies += [(datagram, reply) for reply in reading.replies]
         return True
 
@@ -193,6 +205,17 @@ class TrapReceiver:
             self.complain(reading.outcome, datagram.source, reading.detail)
         for reason in reading.skips.keys() & SKIPS.keys():
             self.complain(reason, datagram.source)
+
+    def name(self, unknown: Counter[Pair]) -> None:
+        """Traps that nobody decodes: counted by sender and OID, and each of these pairs in the log once."""
+        now_s = time.monotonic()
+        for (source, trap), times in unknown.items():
+            if self.queue.unknown.add(source, trap, times):
+                sender = socket.inet_ntoa(source.to_bytes(4, "big"))
+                what = known_as(oid_text(trap))
+                sentence = f"trap {what} from {sender}: no decoder reads it; said once, and counted by ctl status"
+                if self.complaints.once((source, trap), sentence, now_s):
+                    self.queue.unknown.named(source, trap)
 
     def complain(self, reason: str, source: int, detail: str = "") -> None:
         sender = socket.inet_ntoa(source.to_bytes(4, "big"))

@@ -6,7 +6,7 @@ import pytest
 
 from control.config.sections import TRAPS
 from control.discovery.traps.ber import OCTET_STRING, OID, Binding, oid
-from control.discovery.traps.decoders import FAMILIES, Decoders
+from control.discovery.traps.decoders import FAMILIES, NAMES, Decoders, known_as
 from control.discovery.traps.notification import SKIPS, SNMP_TRAP_OID, Notification, Sighting
 from tests.control.discovery.traps.messages import HISTORY, LEARNT, MAC_CHANGED
 
@@ -98,3 +98,11 @@ def test_a_site_reads_as_before_by_one_key() -> None:
     only = Decoders(("cisco-mac-notification",))
     assert list(only.decode(notification(LEARNT)) or ()) == [SEEN]
     assert only.decode(notification(trap="1.3.6.1.4.1.9.9.215.2.0.2")) is None
+
+
+def test_what_nobody_decodes_has_its_oid_and_a_name_where_it_has_one() -> None:
+    assert known_as("1.3.6.1.6.3.1.1.5.4") == "1.3.6.1.6.3.1.1.5.4 (linkUp)"
+    assert known_as("1.3.6.1.4.1.8072.4.0.2") == "1.3.6.1.4.1.8072.4.0.2"
+    assert known_as("") == "without snmpTrapOID"
+    decoded = {trap for family in FAMILIES.values() for trap in family}
+    assert not {oid(trap) for trap in NAMES} & decoded

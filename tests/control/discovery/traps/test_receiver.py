@@ -4,6 +4,7 @@ with it."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from control.cli.ctl import render_traps
 from control.discovery.inbox import TrapInbox
 from control.discovery.traps import receiver as traps
+from control.discovery.traps.complaints import LINES_BURST
 from control.discovery.traps.queue import CONTENT_MAX, TRIES_MAX, TrapQueue
 from control.discovery.traps.receiver import TrapReceiver
 from control.discovery.trapseen import TrapSeen
 from fastpath.protocol import Channel, Fds, Listen, memfd
-from tests.control.discovery.traps.messages import numbered
+from tests.control.discovery.traps.messages import HEAD, message, numbered, told
 
 CONFIG = b'{"snmp": {"communities": ["public"]}}'
 WAIT_S = 120.0
@@ -169,3 +172,63 @@ def test_without_a_state_folder_there_is_no_v3(tmp_path: Path, caplog: pytest.Lo
     assert "no SNMPv3" in caplog.text and receiver.reader.engine.users == set()
     bench.sender.send(numbered(1))
     asyncio.run(running(receiver, lambda: bench.counters()["decoded"] == 1))
+
+
+def test_what_nobody_decodes_is_named_once_by_oid_and_sender(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also by a successor, in the status and in its text; others than the first are counted only."""
+    bench, link_up = Bench(tmp_path), "1.3.6.1.6.3.1.1.5.4"
+    other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    other.bind(("127.0.0.2", 0))
+
+    def send(times: int) -> None:
+        for _turn in range(times):
+            bench.sender.send(told(link_up))
+        bench.sender.send(told("1.3.6.1.4.1.99999.1", form="v1"))
+        other.sendto(told(link_up), bench.udp.getsockname())
+
+    with caplog.at_level(logging.WARNING):
+        send(3)
+        asyncio.run(running(bench.receiver(), lambda: bench.counters()["unknown"] == 5))
+        send(1)
+        asyncio.run(running(bench.receiver(), lambda: bench.counters()["unknown"] == 8))
+    said = sorted(record.getMessage() for record in caplog.records if "no decoder reads it" in record.getMessage())
+    assert said == [
+        f"trap {trap} from {sender}: no decoder reads it; said once, and counted by ctl status"
+        for trap, sender in (
+            ("1.3.6.1.4.1.99999.0.1", "127.0.0.1"),
+            (f"{link_up} (linkUp)", "127.0.0.1"),
+            (f"{link_up} (linkUp)", "127.0.0.2"),
+        )
+    ]
+    status = bench.inbox(lambda _batch: None).status()
+    assert status["unknown"] == 8
+    assert [(row["trap"], row["name"], row["sender"], row["count"]) for row in status["unknown_traps"]] == [
+        (link_up, "linkUp", "127.0.0.1", 4),
+        ("1.3.6.1.4.1.99999.0.1", None, "127.0.0.1", 2),
+        (link_up, "linkUp", "127.0.0.2", 2),
+    ]
+    lines = render_traps(status)
+    assert f"{4:>14,}  unknown: {link_up} (linkUp) from 127.0.0.1" in lines
+    status["unknown_traps"] *= 5
+    assert render_traps(status)[-1] == f"{'':>14}  and 5 more: ctl status --json"
+
+
+def test_only_who_is_believed_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(tmp_path)
+    bench.sender.send(message(*HEAD, community=b"stranger"))
+    asyncio.run(running(bench.receiver(), lambda: bench.counters()["community"] == 1))
+    assert bench.inbox(lambda _batch: None).status()["unknown_traps"] == [] and "no decoder" not in caplog.text
+
+
+def test_flooded_with_unknown_traps_the_log_and_the_table_stay_small(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench, total = Bench(tmp_path, receive_bytes=1 << 20), 400
+    for number in range(total):
+        bench.sender.send(told(f"1.3.6.1.4.1.99999.{number}"))
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(running(bench.receiver(), lambda: bench.counters()["unknown"] == total))
+    lines = [record for record in caplog.records if "no decoder reads it" in record.getMessage()]
+    rows = bench.inbox(lambda _batch: None).status()["unknown_traps"]
+    assert LINES_BURST <= len(lines) < LINES_BURST + 5 * WAIT_S and 100 < len(rows) < total
+    assert {row["count"] for row in rows} == {1}
