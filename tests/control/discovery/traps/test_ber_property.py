@@ -11,7 +11,19 @@ from control.discovery.traps import ber
 from control.discovery.traps.engine import Engine
 from control.discovery.traps.notification import number_of
 from control.discovery.traps.queue import OUTCOMES
-from tests.control.discovery.traps.messages import HEAD, LEARNT, datagram, mac_trap, message, reader, tlv, v1_trap
+from tests.control.discovery.traps.messages import (
+    HEAD,
+    LEARNT,
+    binding,
+    datagram,
+    mac_trap,
+    message,
+    number,
+    reader,
+    tlv,
+    told,
+    v1_trap,
+)
 from tests.ext.captures import datagrams
 
 pytestmark = pytest.mark.property
@@ -39,6 +51,20 @@ traps = st.builds(
     st.sampled_from([b"public", b"public", b"public", b"other", b""]),
 )
 whole = [mac_trap(LEARNT), mac_trap(LEARNT, LEARNT), mac_trap(LEARNT, pdu=0xA6), v1_trap(b"\x0a\0\0\1")]
+MOVE, DELL, SECURITY = "1.3.6.1.4.1.9.9.215", "1.3.6.1.4.1.6027.3.28.1", "1.3.6.1.4.1.9.9.315"
+ADDRESS = LEARNT[3:9]
+others = [
+    told(
+        f"{MOVE}.2.0.2", binding(f"{MOVE}.1.3.3.0", 4, ADDRESS), *(number(f"{MOVE}.1.3.{at}.0", 7) for at in (4, 5, 6))
+    ),
+    told(
+        f"{SECURITY}.0.0.3",
+        binding(f"{SECURITY}.1.2.1.1.10.5", 4, ADDRESS),
+        number(f"{SECURITY}.1.2.1.1.18.5", 7, 0x42),
+    ),
+    told(f"{DELL}.1.2", binding(f"{DELL}.2.0", 4, ADDRESS), *(number(f"{DELL}.{at}.0", 7) for at in (3, 4, 5))),
+    told("1.3.6.1.4.1.2636.3.48.1.0.5", binding("1.3.6.1.4.1.2636.3.48.1.2.1.8.1.2.1", 4, LEARNT + b"\0")),
+]
 CAPTURED = [
     one.payload for name in ("snmp-trap-v3", "snmp-inform-v3", "snmp-trap-linkup-v2c") for one in datagrams(name)
 ]
@@ -91,7 +117,7 @@ def agrees(engine: Engine, octets: bytes) -> str:
 
 
 @settings(max_examples=300, deadline=None)
-@given(traps | spoilt(traps | st.sampled_from(whole)))
+@given(traps | spoilt(traps | st.sampled_from(whole + others)))
 @example(mac_trap(LEARNT))
 @example(mac_trap(LEARNT)[:-1])
 def test_pysnmp_agrees(octets: bytes) -> None:
@@ -100,6 +126,8 @@ def test_pysnmp_agrees(octets: bytes) -> None:
 
 def test_the_comparison_compares() -> None:
     engine = reader().engine
+    assert {agrees(engine, other) for other in others} == {"read"}
+    assert all(reader().read(datagram(other)).seen for other in others)
     assert agrees(engine, mac_trap(LEARNT)) == "read"
     assert agrees(engine, mac_trap(LEARNT, community=b"wrong")) == "refused"
     assert agrees(engine, mac_trap(LEARNT)[:-1]) == "refused"
@@ -107,7 +135,7 @@ def test_the_comparison_compares() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=80) | spoilt(st.sampled_from(whole + CAPTURED)))
+@given(st.binary(max_size=80) | spoilt(st.sampled_from(whole + others + CAPTURED)))
 def test_whatever_arrives_has_one_of_the_outcomes(octets: bytes) -> None:
     reading = reader().read(datagram(octets))
     assert reading.outcome in OUTCOMES
