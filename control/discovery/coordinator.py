@@ -81,7 +81,8 @@ class Coordinator:
         self.clock = clock
         self.machines = Machines(config.snmp.max_macs_per_port)
         self.journal = Journal(config.dhcp.state_dir / JOURNAL)
-        self.inbox: deque[TrapSeen] = deque()
+        self.inbox: deque[TrapSeen | asyncio.Future[None]] = deque()
+        self.synced: Callable[[], Awaitable[None]] = nothing_to_sync  # the journal is wherever else it has to be
         self.bells: list[asyncio.Event] = []  # of who waits for news: each its own, or one would take another's
         self.registrars = [
             RegistrarProcess(config, self.intend, factory_limit_s, word, page, place) for place in range(REGISTRARS)
@@ -105,6 +106,13 @@ class Coordinator:
             else:
                 self.inbox.append(trap)
         self.ring()
+
+    async def taken(self) -> None:
+        """Until what take() was given so far is looked at, and the journal has been told of it."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.inbox.append(done)
+        self.ring()
+        await done
 
     def sighted(self, sighting: dict[str, Any]) -> None:
         """A DHCP request of a MAC, as a worker judged it: mac, class, role, verdict, giaddr, client_id ..."""
@@ -175,12 +183,19 @@ class Coordinator:
                 now = self.clock()
                 while self.inbox and self.clock() < now + SLICE_S:
                     for _ in range(min(LOOKED_AT, len(self.inbox))):
-                        machine = self.machines.take(self.inbox.popleft(), now)
-                        if machine is not None:
-                            self.keep(machine)
+                        self.take_one(self.inbox.popleft(), now)
                 self.ring()
                 await asyncio.sleep(0)
             await bell.wait()
+
+    def take_one(self, trap: TrapSeen | asyncio.Future[None], now: float) -> None:
+        if isinstance(trap, asyncio.Future):
+            if not trap.done():
+                trap.set_result(None)
+            return
+        machine = self.machines.take(trap, now)
+        if machine is not None:
+            self.keep(machine)
 
     async def work(self, registrar: RegistrarProcess) -> None:
         bell, idle_since = self.bell(), self.clock()
@@ -302,6 +317,7 @@ class Coordinator:
         self.keep(machine)
         try:
             await self.journal.flush()
+            await self.synced()
         except JournalFailed as failed:
             return Granted(ok=False, fault=str(failed))
         return Granted(ok=True)
@@ -341,6 +357,36 @@ class Coordinator:
             if machine.state in TRANSITIONS[Event.RECALL][0]:
                 machine.move(Event.RECALL)
                 self.machines.schedule(machine, now)
+
+    def take_over(self, records: Iterable[dict[str, Any]]) -> None:
+        """In a fleet, by who takes the lead: what the leaders before were at.  It counts instead of what this machine
+        knew of the same MACs; what it knew of others is told to the journal of all."""
+        now = self.clock()
+        for record in records:
+            try:
+                machine = Machine.of_record({**record, "bmc_at": None}, now)  # another machine's clock said since when
+            except ValueError as fault:
+                self.counts["records_refused"] += 1
+                log.warning("discovery: a record of another machine is none of ours: %s", fault)
+                continue
+            if machine.mac in self.working:
+                continue
+            before = self.machines.of_mac.get(machine.mac)
+            if before is not None:
+                self.machines.forget(before)
+            elif self.machines.known(machine.mac, now) is None:
+                continue
+            self.release_names(machine.mac)
+            self.machines.of_mac[machine.mac] = machine
+            if machine.name:
+                self.names[machine.name] = machine.mac
+            if machine.state in TRANSITIONS[Event.RECALL][0]:
+                machine.move(Event.RECALL)
+                self.machines.schedule(machine, now)
+        for machine in self.machines.of_mac.values():
+            if machine.state in KEPT:
+                self.keep(machine)
+        self.ring()
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -462,6 +508,10 @@ class Coordinator:
         for registrar in self.registrars:
             registrar.config = config
             await registrar.end()
+
+
+async def nothing_to_sync() -> None:
+    """Without a fleet the journal is on this machine's disk alone."""
 
 
 DHCP_SHOWN: Final = ("class", "role", "verdict", "giaddr", "ifindex", "circuit_id", "vendor_class", "client_id")

@@ -49,6 +49,8 @@ class Journal:
         self.fd = -1
         self.todo: queue.SimpleQueue[tuple[str, Record | None] | asyncio.Future[None] | None] = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
+        # In a fleet: told of each record, and of each that ends, for the journal of all.
+        self.mirror: Callable[[str, Record | None], None] = lambda _mac, _record: None
 
     # --- for control's loop --------------------------------------------------------------------------------------
 
@@ -118,10 +120,12 @@ class Journal:
 
     def put(self, mac: str, record: Record) -> None:
         self.todo.put((mac, record | {"mac": mac}))
+        self.mirror(mac, record)
         self.start_thread()
 
     def forget(self, mac: str) -> None:
         self.todo.put((mac, None))
+        self.mirror(mac, None)
         self.start_thread()
 
     def start_thread(self) -> None:

@@ -91,7 +91,7 @@ class Member:
                     left += more
                 case StepDown():
                     self.leading = leading.end(self.leading)
-                    self.answering = strangers.end(self.answering)
+                    self.answering, self.intake = strangers.end(self.answering), intake.end(self.intake)
                     left.append(action)
                 case Resign(why):
                     self.lease, more = election.resign(self.lease, why)
@@ -209,7 +209,7 @@ class Member:
         if isinstance(said, LookUp):
             self.answering, actions = strangers.heard(self.answering, said, now)
         elif said is not None:
-            self.intake, actions = intake.seen(self.intake, said)
+            self.intake, actions = intake.seen(self.intake, said, now)
         else:
             return ()
         return actions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from control.discovery.coordinator import Coordinator
@@ -12,12 +13,23 @@ ROWS_MAX: Final = 1_000  # in one answer; the client asks for the rest
 
 
 class DiscoveryCommands:
-    def __init__(self, coordinator: Coordinator) -> None:
+    """elsewhere: in a fleet, where these are to be said; nothing where that is here."""
+
+    def __init__(self, coordinator: Coordinator, elsewhere: Callable[[], str] = lambda: "") -> None:
         self.coordinator = coordinator
+        self.elsewhere = elsewhere
 
     def handlers(self) -> dict[str, Handler]:
         commands = (self.discovered, self.adopt, self.ignore, self.unignore)
-        return {command.__name__: command for command in commands}
+        return {command.__name__: self.here(command) for command in commands}
+
+    def here(self, command: Handler) -> Handler:
+        async def checked(arguments: dict[str, Any], report: Report) -> Any:
+            if where := self.elsewhere():
+                raise CommandFailed(f"{command.__name__}: {where}")
+            return await command(arguments, report)
+
+        return checked
 
     async def discovered(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         """{"machines", "total", "states", "uplinks"}; with a MAC that one alone."""

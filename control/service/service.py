@@ -149,9 +149,9 @@ class Service:
             word=self.word_of_address, served=self.table.name_of, note=note,
             may_work=self.fleet.may_register, page=self.fleet.page,
         )  # fmt: skip
-        self.fleet.on_lead = self.coordinator.ring
+        self.fleet.attach(self.coordinator, self.reserved)
         queue, trap_channel = fds.perhaps("trap_queue"), fds.perhaps("trap_channel")
-        self.traps = TrapInbox(queue, trap_channel, self.coordinator.take) if queue >= 0 else None
+        self.traps = TrapInbox(queue, trap_channel, self.fleet.traps) if queue >= 0 else None
         self.warnings.subscribers.append(self.on_event)
         self.console = Console(
             fds.one("console"), self.handlers(), rights_of(self.config),
@@ -242,7 +242,7 @@ class Service:
         """Who registers servers or records BMCs wants to know who asks; others spare their inventory the questions."""
         if self.discovers():
             self.reserved.note(event)
-            self.coordinator.sighted(sighting_of(event))
+            self.fleet.sighted(sighting_of(event))
 
     def word_of_address(self, address: int) -> str:
         return self.reserved.word(address, self.config.dhcp)
@@ -347,7 +347,7 @@ class Service:
             "packets": self.packets,
             "observed": self.observed,
             **HostCommands(self.hosts_known, lambda: self.table.pair, self.reason_of).handlers(),
-            **DiscoveryCommands(self.coordinator).handlers(),
+            **DiscoveryCommands(self.coordinator, self.fleet.registered_elsewhere).handlers(),
             **self.fleet.handlers(),
         }
 

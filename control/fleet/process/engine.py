@@ -35,6 +35,7 @@ AGAIN_S: Final = 0.5
 PING_S: Final = 5
 PUT_AT_ONCE: Final = 8
 KEY_BYTES_MAX: Final = 8192
+JOURNAL_BYTES_MAX: Final = 256 << 20  # what is older than that goes: it is on the disk of who led then
 MESSAGES_MAX, MESSAGE_BYTES_MAX = 1024, 4 << 20  # of one subscription, until they are handled
 WRONG_REVISION: Final = 10071  # the engine's error code
 NO_MESSAGE: Final = 10037
@@ -71,6 +72,7 @@ class Engine:
         self.heard, self.changed = heard, changed
         self.bucket = f"fleet-{config.shard}"
         self.keys, self.blobs = f"KV_{self.bucket}", f"fleet-{config.shard}-blobs"
+        self.journal = f"fleet-{config.shard}-journal"
         self.client: Client | None = None
         self.js: JetStreamContext | None = None
         self.fault = "not connected yet"
@@ -255,14 +257,18 @@ class Engine:
             return
         self.making = True
         try:
-            for name, subjects in ((self.keys, f"$KV.{self.bucket}.>"), (self.blobs, self.subject("blob.>"))):
-                await self.make_stream(self.js, name, subjects)
+            for name, subjects, more in (
+                (self.keys, f"$KV.{self.bucket}.>", {"allow_rollup_hdrs": True, "deny_delete": True}),
+                (self.blobs, self.subject("blob.>"), {}),
+                (self.journal, self.subject("journal.>"), {"max_bytes": JOURNAL_BYTES_MAX}),
+            ):
+                await self.make_stream(self.js, name, subjects, more)
         except (EngineFault, Conflict) as fault:
             log.warning("the engine has no stream of this fleet, and none can be made: %s", fault)
         finally:
             self.making = False
 
-    async def make_stream(self, js: JetStreamContext, name: str, subjects: str) -> None:
+    async def make_stream(self, js: JetStreamContext, name: str, subjects: str, more: dict[str, Any]) -> None:
         try:
             await self.guarded(js.stream_info(name))
         except EngineFault as fault:
@@ -271,7 +277,7 @@ class Engine:
             log.warning("the engine has no stream %s; it is made", name)
             made = StreamConfig(
                 name=name, subjects=[subjects], max_msgs_per_subject=1, storage=StorageType.FILE, allow_direct=True,
-                allow_rollup_hdrs=name == self.keys, deny_delete=name == self.keys,
+                **more,
             )  # fmt: skip
             await self.guarded(js.add_stream(made))
 
@@ -320,6 +326,49 @@ class Engine:
         found = {name.split(".")[3] for name in info.state.subjects or ()}
         for sha256 in sorted(found - {each.hex() for each in kept}):
             await self.guarded(js.purge_stream(self.blobs, subject=self.subject(f"blob.{sha256}.*")))
+
+    # --- the journal of discovery -----------------------------------------------------------------------------------
+
+    async def keep_record(self, word: str, record: bytes) -> None:
+        """Acknowledged when it returns.  Raises EngineFault."""
+        try:
+            await self.guarded(self.context().publish(self.subject(f"journal.{word}"), record, stream=self.journal))
+        except Conflict as error:
+            raise EngineFault("a record was refused") from error
+        except EngineFault:
+            await self.make_streams()
+            raise
+
+    async def forget_record(self, word: str) -> None:
+        """Raises EngineFault."""
+        try:
+            await self.guarded(self.context().purge_stream(self.journal, subject=self.subject(f"journal.{word}")))
+        except EngineFault as fault:
+            if "not found" not in str(fault):
+                raise
+
+    async def record_words(self) -> list[str]:
+        """Of which machines there are records.  Raises EngineFault."""
+        try:
+            info = await self.guarded(
+                self.context().stream_info(self.journal, subjects_filter=self.subject("journal.>"))
+            )
+        except EngineFault as fault:
+            if "not found" not in str(fault):
+                raise
+            await self.make_streams()
+            return []
+        return [str(name).rpartition(".")[2] for name in info.state.subjects or ()]
+
+    async def record(self, word: str) -> bytes:
+        """From the leader of its stream; nothing where there is none any more.  Raises EngineFault."""
+        try:
+            found = await self.guarded(self.context().get_msg(self.journal, subject=self.subject(f"journal.{word}")))
+        except EngineFault as fault:
+            if fault.missing:
+                return b""
+            raise
+        return found.data if type(found.data) is bytes else b""
 
     # --- words ---------------------------------------------------------------------------------------------------
 

@@ -1,17 +1,22 @@
-"""Between control and the leader, by way of the decisions: look-ups that a follower wants, and what became of them."""
+"""Between control and the leader, by way of the decisions: look-ups that a follower wants, and what became of them;
+traps and sightings from a follower's spool to the leader's journal."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from control.fleet import actions as act
+from control.fleet import intake
 from control.fleet.messages import COUNTS
 from control.fleet.process import jobs
 from control.fleet.strangers import Found
 
 if TYPE_CHECKING:
     from control.fleet.process.node import Node
+
+log = logging.getLogger("bootstorm.fleet")
 
 
 def octets_of(mac: str) -> bytes:
@@ -51,6 +56,30 @@ def learnt(node: Node, action: act.Learnt) -> None:
     node.send(jobs.Told(number=number, told={} if said.fault else told, fault=said.fault))
 
 
+def take_seen(node: Node, message: jobs.Seen) -> None:
+    """On disk first; what finds no room there comes again by its switch, or with the machine's next request."""
+    if not intake.has_room(node.member.spool):
+        node.lost += 1
+        return
+    try:
+        number = node.spool.add(message.what)
+    except OSError as error:
+        node.lost += 1
+        log.error("%s: %s; a trap is not kept", node.spool.path, error.strerror)
+        return
+    node.event(lambda _now: node.member.trap_kept(number, message.what))
+
+
+def pass_on(node: Node, action: act.PassOn) -> None:
+    node.say(f"seen.{node.site.host}", action.value)
+
+
+def take_confirmed(node: Node, raw: bytes) -> None:
+    numbers = tuple(node.member.trap_confirmed(raw))
+    if numbers:
+        node.spool.confirmed(numbers)
+
+
 # --- who leads -------------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +104,22 @@ def answer(node: Node, action: act.Answer) -> None:
     node.spawn("answer", (action.host, action.value), node.engine.say_to(action.host, action.value))
 
 
+def journal(node: Node, action: act.Journal) -> None:
+    """Control is told; where it does not read, the host says it again."""
+    host, spool, number = action.key
+    node.send(jobs.Journal(host=host, spool=spool, number=number, what=action.what))
+
+
+def take_journaled(node: Node, message: jobs.Journaled) -> None:
+    key = message.host, message.spool, message.number
+    node.event(lambda _now: node.member.journaled(key))
+
+
+def confirm(node: Node, action: act.Confirm) -> None:
+    node.spawn("confirm", (action.host, action.value), node.engine.say_to(action.host, action.value))
+
+
 HANDS: dict[type[act.Action], Callable[[Node, Any], None]] = {
-    act.AskLeader: ask_leader, act.Learnt: learnt, act.LookInto: look_into, act.Answer: answer,
+    act.AskLeader: ask_leader, act.Learnt: learnt, act.LookInto: look_into, act.Answer: answer, act.PassOn: pass_on,
+    act.Journal: journal, act.Confirm: confirm,
 }  # fmt: skip

@@ -103,6 +103,37 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Control -> fleet: this machine follows, and saw this (control/fleet/sightings.py)."""
+
+    what: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journaled:
+    """Control -> fleet: what was handed over as Journal is on the leader's disk and in the engine."""
+
+    host: str
+    spool: bytes
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Control -> fleet: the leader's journal of discovery has this of a machine; nothing: it is through."""
+
+    mac: str
+    record: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sync:
+    """Control -> fleet.  Answered with Told under that number when each Keep before it is in the engine."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """Fleet -> control.  fault: why it cannot be said or done."""
 
@@ -125,6 +156,26 @@ class LookFor:
     macs: list[str]
     names: list[str]
     asked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """Fleet -> control: this machine leads, and that host saw this (control/fleet/sightings.py).  Answered with
+    Journaled."""
+
+    host: str
+    spool: bytes
+    number: int
+    what: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Fleet -> control: this machine has taken the lead, and the engine has this of a machine.  Without a MAC: that was
+    all of it."""
+
+    mac: str
+    record: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +216,8 @@ class State:
     refused: str = ""
     fault: str = ""
     frozen: bool = False  # the head is held or pinned: nothing newer is published
+    waiting: int = 0  # entries of this machine's spool that the leader's journal has not confirmed
+    journal_fault: str = ""  # of the leader: why its journal is not in the engine
     lost: int = 0  # actions that found no room, and messages that did
     head_s: int = 0
     held: bool = False
@@ -178,9 +231,11 @@ class State:
 
 
 TO_CONTROL: dict[str, type] = {
-    kind.__name__: kind for kind in (Told, Build, LookFor, ReadInventory, Check, Serve, State)
+    kind.__name__: kind for kind in (Told, Build, LookFor, Journal, Recall, ReadInventory, Check, Serve, State)
 }
 TO_FLEET: dict[str, type] = {
     kind.__name__: kind
-    for kind in (FleetBegin, Built, Alone, Checked, Served, Adopted, Counts, Ask, LookUp, Looked)
+    for kind in (
+        FleetBegin, Built, Alone, Checked, Served, Adopted, Counts, Ask, LookUp, Looked, Seen, Journaled, Keep, Sync,
+    )
 }  # fmt: skip

@@ -23,12 +23,14 @@ from control.fleet.election import Election
 from control.fleet.heads import Site
 from control.fleet.leading import Leading
 from control.fleet.member import Member
-from control.fleet.messages import SESSION_BYTES, SPOOL_BYTES, Blob, Content, LookedUp, kind_of
+from control.fleet.messages import SESSION_BYTES, Blob, Content, Journaled, LookedUp, kind_of
 from control.fleet.process import forwarding, jobs
 from control.fleet.process.disk import Disk, Kept
 from control.fleet.process.engine import Engine, EngineFault, said_of
+from control.fleet.process.journal import EngineJournal
 from control.fleet.process.page import LeadPage, now_ms
 from control.fleet.process.peers import Peers
+from control.fleet.process.spool import SpoolFile
 from control.fleet.process.tables import (
     blob_behind,
     changed_hosts,
@@ -50,6 +52,7 @@ log = logging.getLogger("bootstorm.fleet")
 TICK_S: Final = 1.0
 HINT_S: Final = adoption.HINT_MS / 1000
 TASKS_MAX: Final = 64  # under way; the decisions ask again for what found no room
+RECALL_MS: Final = 5_000
 ALL_ROWS: Final = 1 << 32
 UNREAD: Final = "control does not read what it is sent"
 
@@ -74,6 +77,8 @@ class Node:
         self.disk = Disk(config.dhcp.state_dir, site.shard)
         self.blobs: dict[bytes, int] = {}  # SHA-256 -> sealed memfd, ours
         self.building: dict[bytes, Content] = {}  # digest -> built here, perhaps not yet in a head
+        self.spool = SpoolFile(config.dhcp.state_dir)
+        self.spool.load()
         self.looking_up: dict[int, int] = {}  # number of a look-up among us -> the one that control gave it
         self.tasks: dict[tuple[str, Any], asyncio.Task[None]] = {}
         self.lost = 0
@@ -85,6 +90,9 @@ class Node:
             "announce": self.on_announcement, "have": self.on_have, "order": self.on_order, "ask": self.on_ask,
             "seen": self.on_seen, "said": self.on_said,
         }, self.on_connection)  # fmt: skip
+        self.journal = EngineJournal(self.engine, self.send, lambda: self.member.leads(now_ms()))
+        self.recalled = 0  # the lead for which the journal was read: the lease's revision then
+        self.recall_ms = 0  # when that was tried
         self.said: jobs.State | None = None
 
     def started(self, kept: Kept, may_lead: bool, served: list[int]) -> Member:
@@ -112,7 +120,7 @@ class Node:
             responder._replace(adopted=digest),
             Election(host=self.site.host, session=os.urandom(SESSION_BYTES), may_lead=may_lead),
             Leading(site=self.site),
-            intake.Spool(host=self.site.host, spool=os.urandom(SPOOL_BYTES), waiting={}),
+            intake.Spool(host=self.site.host, spool=self.spool.spool, waiting=dict(self.spool.entries)),
             intake.started(()),
             Asking(self.site.shard, self.site.host, os.urandom(SESSION_BYTES)),
             Answering(self.site.shard, self.site.host),
@@ -130,6 +138,7 @@ class Node:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run(), name="engine")
+            group.create_task(self.journal.run(), name="journal")
             while True:
                 self.event(lambda now: self.member.tick(int(time.time()), now))
                 self.peers.look(self.member.responder.head, now_ms())
@@ -149,6 +158,20 @@ class Node:
         if self.page is not None:
             self.page.until_ms = self.member.write_until_ms(now_ms())
         self.say_state()
+        self.recall()
+
+    def recall(self) -> None:
+        """Once a lead: what the leaders before were at goes on here."""
+        term = self.member.lease.taken if self.member.leads(now_ms()) else 0
+        if not term or term == self.recalled or now_ms() - self.recall_ms < RECALL_MS:
+            return
+        self.recall_ms = now_ms()
+
+        async def work() -> None:
+            await self.journal.recall()
+            self.recalled = term
+
+        self.spawn("recall", term, work())
 
     def end(self) -> act.Actions:
         """In order: the lease may be given back, unless a registrar's request is under way."""
@@ -207,8 +230,11 @@ class Node:
 
     def on_said(self, raw: bytes, _by: str) -> None:
         """To this host, by who leads."""
-        if kind_of(raw) is LookedUp:
+        kind = kind_of(raw)
+        if kind is LookedUp:
             self.event(lambda _now: self.member.looked_up(raw))
+        elif kind is Journaled:
+            forwarding.take_confirmed(self, raw)
 
     # --- hands: the engine ---------------------------------------------------------------------------------------
 
@@ -349,6 +375,8 @@ class Node:
         log.info("this machine does not lead any more: %s", action.why)
         self.building.clear()
         self.forget()
+        self.journal.end()
+        self.recalled = self.recall_ms = 0
 
     # --- from control --------------------------------------------------------------------------------------------
 
@@ -438,7 +466,9 @@ class Node:
             refused=responder.refused,
             frozen=head is not None and (head.held or head.pinned),
             fault="" if self.engine.connected else self.engine.fault,
-            lost=self.lost + self.engine.lost,
+            waiting=len(self.member.spool.waiting),
+            journal_fault=self.journal.fault,
+            lost=self.lost + self.engine.lost + self.journal.lost,
             head_s=head.created_s if head is not None else 0,
             held=head is not None and head.held,
             pinned=head is not None and head.pinned,

@@ -19,7 +19,7 @@ from control.fleet.messages import VERSION_BYTES_MAX
 from control.fleet.process import jobs
 from control.fleet.process.asking import answer
 from control.fleet.process.engine import EngineFault
-from control.fleet.process.forwarding import take_look_up, take_looked
+from control.fleet.process.forwarding import take_journaled, take_look_up, take_looked, take_seen
 from control.fleet.process.keyfiles import KeyFault, read_signing_key
 from control.fleet.process.node import Node
 from control.fleet.process.page import LeadPage
@@ -140,3 +140,11 @@ def take(node: Node, message: object, fds: list[int]) -> None:
             take_look_up(node, message)
         case jobs.Looked():
             take_looked(node, message)
+        case jobs.Seen():
+            take_seen(node, message)
+        case jobs.Journaled():
+            take_journaled(node, message)
+        case jobs.Keep(mac=mac, record=record):
+            node.journal.keep(mac, record)
+        case jobs.Sync(number=number):
+            node.journal.sync(number)

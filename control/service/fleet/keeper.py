@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from control.config.config import Config
+from control.discovery.coordinator import Coordinator
+from control.discovery.reserved import Reserved
+from control.discovery.trapseen import TrapSeen
 from control.planner.jobs import Planned
 from control.service.doors.console import CommandFailed, Handler, Report
 from control.service.links import LinkAddress
@@ -17,6 +20,7 @@ from control.service.watch import watched_path
 
 if TYPE_CHECKING:
     from control.service.fleet.link import FleetLink
+    from control.service.fleet.registering import Registering
 
 log = logging.getLogger("bootstorm.fleet")
 
@@ -32,6 +36,7 @@ class FleetKeeper:
         self.changed = asyncio.Event()
         self.link: FleetLink | None = None
         self.on_lead: Callable[[], None] = lambda: None  # called when this machine takes or loses the lead
+        self.discovery: tuple[Coordinator, Reserved] | None = None
         self.lead_page = -1  # for the registrars, who keep it from one link to the next
         self.open()
 
@@ -46,6 +51,19 @@ class FleetKeeper:
                 self.config, self.refresher, self.table, self.restarts, self.lead_page, lambda: self.on_lead()
             )
             self.link.links = self.links
+            self.join()
+
+    def attach(self, coordinator: Coordinator, reserved: Reserved) -> None:
+        """Discovery, whose machines are the fleet's."""
+        self.discovery = coordinator, reserved
+        self.on_lead = coordinator.ring
+        self.join()
+
+    def join(self) -> None:
+        if self.link is not None and self.discovery is not None:
+            from control.service.fleet.registering import Registering
+
+            self.link.registering = Registering(self.link, *self.discovery)
 
     async def run(self) -> None:
         while True:
@@ -95,7 +113,34 @@ class FleetKeeper:
 
     def may_register(self) -> bool:
         """Whether discovery may write to the inventory from here: in a fleet who leads does, and nobody else."""
-        return not self.config.in_fleet or (self.link is not None and self.link.leads)
+        return not self.config.in_fleet or (self.link is not None and self.link.registers)
+
+    def elsewhere(self) -> Registering | None:
+        """What takes traps and sightings to the leader, where that is another machine."""
+        return self.link.registering if self.link is not None and not self.link.registers else None
+
+    def traps(self, seen: Sequence[TrapSeen]) -> None:
+        elsewhere = self.elsewhere()
+        if elsewhere is not None:
+            elsewhere.traps(seen)
+        elif self.discovery is not None:
+            self.discovery[0].take(seen)
+
+    def sighted(self, sighting: dict[str, Any]) -> None:
+        elsewhere = self.elsewhere()
+        if elsewhere is not None:
+            elsewhere.sighted(sighting)
+        elif self.discovery is not None:
+            self.discovery[0].sighted(sighting)
+
+    def registered_elsewhere(self) -> str:
+        """Where to say what discovery is told; nothing where that is here."""
+        if self.may_register():
+            return ""
+        leader = self.link.state.leader if self.link is not None and self.link.state is not None else ""
+        if self.link is not None and self.link.leads:
+            return "this machine has just taken the lead of its fleet, and reads the journal of discovery; in a moment"
+        return f"discovery is the fleet's, which {leader or 'nobody'} leads just now: say it there"
 
     def page(self) -> int:
         """For registrars: each request that writes is allowed by it.  -1 without a fleet."""

@@ -23,6 +23,7 @@ from control.fleet.process.child import FleetProcess
 from control.fleet.process.keyfiles import NO_LIBRARY
 from control.planner.jobs import CheckTable, Planned, RefreshFailed, ServeTable, TableChecked
 from control.service.fleet.builder import Builder
+from control.service.fleet.registering import Registering
 from control.service.links import LinkAddress
 from control.service.refresh import CONFIRM_S, SUPERSEDED, Refresher, reason_of
 from control.service.served_table import NotAdopted, ServedTable
@@ -84,6 +85,7 @@ class FleetLink:
         self.news = asyncio.Event()
         self.adopted = True  # what is served, by all workers
         self.seen: deque[tuple[float, int, int]] = deque(maxlen=RATE_LOOKS)
+        self.registering: Registering | None = None
         self.look_up_fault = ""  # of the last one that the leader was asked for
         self.look_ups = {"asked": 0, "failed": 0, "for_others": 0}
         self.unanswered: OrderedDict[str, str] = OrderedDict()  # MAC -> why nobody looked it up
@@ -155,6 +157,8 @@ class FleetLink:
 
     async def end(self) -> None:
         """The lease is given back, where there is one."""
+        if self.registering is not None:
+            self.registering.end()
         await self.gone()
         for task in [*self.tasks]:
             task.cancel()
@@ -207,6 +211,11 @@ class FleetLink:
                     self.builder.again()
                 else:
                     self.builder.poke.set()
+            case jobs.Journal() if self.registering is not None:
+                self.spawn(self.registering.take(message))
+            case jobs.Recall() if self.registering is not None:
+                self.registering.recall(message)
+                self.on_lead()
             case jobs.LookFor():
                 self.spawn(self.look_for(message))
             case jobs.ReadInventory():
@@ -306,8 +315,10 @@ class FleetLink:
         self.refresher.poke.set()
 
     def take_state(self, state: jobs.State) -> None:
-        led, self.state = self.leads, state
-        if led != state.leads:
+        led, self.state, first = self.leads, state, self.state is None
+        if led != state.leads or first:
+            if self.registering is not None:
+                self.registering.another_lead()
             self.on_lead()
         if state.follows and (self.alone or self.refresher.follows != following(state)):
             self.follow(following(state))
@@ -330,6 +341,11 @@ class FleetLink:
     @property
     def leads(self) -> bool:
         return self.state is not None and self.state.leads
+
+    @property
+    def registers(self) -> bool:
+        """This machine leads, and has what the leaders before it were at."""
+        return self.leads and self.registering is not None and self.registering.recalled
 
     def start_building(self) -> None:
         log.info("this machine leads the shard %s: it reads the inventory", self.config.fleet.shard)
@@ -424,6 +440,7 @@ class FleetLink:
         return {
             "shard": self.config.fleet.shard, "fault": self.fault, "deaths": self.deaths, "alone": self.alone,
             "silent_s": round(time.monotonic() - self.heard_s, 1), "state": said or None,
+            "discovery": self.registering.counts if self.registering is not None else None,
             "look_ups": self.look_ups, "look_up_fault": self.look_up_fault or None,
         }  # fmt: skip
 
@@ -450,6 +467,14 @@ class FleetLink:
         if told.fault:
             raise FleetSilent(told.fault)
         return told.told
+
+    async def fault_of(self, question: Callable[[int], Any], limit_s: float) -> str:
+        """Why it was not done; nothing where it was."""
+        try:
+            await self.answer_to(question, limit_s)
+        except FleetSilent as silent:
+            return str(silent)
+        return ""
 
     async def wait_served(self, digest: bytes, limit_s: float = ANSWER_S) -> None:
         """Until this machine serves it by a head.  Raises FleetSilent."""

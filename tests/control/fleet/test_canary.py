@@ -1,4 +1,4 @@
-"""What becomes of a head by a trial and by orders, and where traps are until the journal has them."""
+"""What becomes of a head by a trial and by orders."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from control.fleet import canary, intake, orders
-from control.fleet.actions import Confirm, Journal, PassOn
+from control.fleet import canary, orders
 from control.fleet.canary import Canary, Verdict, Watch
-from control.fleet.messages import Blob, Content, Have, Head, Journaled, Mark, Order, Seen, Verb, decode
+from control.fleet.messages import Blob, Content, Have, Head, Mark, Order, Verb
 from control.fleet.wire import Reason, Refused
 
 MARK = Mark(1, 1, 1)
@@ -107,32 +106,3 @@ def test_orders_for_another_head_are_refused(verb: Verb, number: int, digest: by
     with pytest.raises(Refused) as fault:
         obey(replace(HEAD, orders=2), verb, number, digest)
     assert fault.value.reason is reason
-
-
-# --- traps -----------------------------------------------------------------------------------------------------------
-
-SPOOL = b"spool-01"
-
-
-def test_a_trap_is_passed_on_until_it_is_confirmed() -> None:
-    spool, actions = intake.kept(intake.Spool(host="a", spool=SPOOL, waiting={}), 1, b"trap")
-    assert isinstance(actions[0], PassOn) and decode(Seen, actions[0].value).what == b"trap"
-    spool, again = intake.tick(spool, 0)
-    assert again == actions
-    assert intake.tick(spool, 4_999)[1] == () and intake.tick(spool, 5_000)[1] == actions
-    for other in (Journaled(host="b", spool=SPOOL, numbers=(1,)), Journaled(host="a", spool=b"other-01", numbers=(1,))):
-        assert intake.confirmed(spool, other)[1] == ()
-    spool, gone = intake.confirmed(spool, Journaled(host="a", spool=SPOOL, numbers=(1, 2)))
-    assert gone == (1,) and not spool.waiting
-
-
-def test_it_is_confirmed_when_the_journal_has_it_and_journaled_once() -> None:
-    said = Seen(host="a", spool=SPOOL, number=1, what=b"trap")
-    state, actions = intake.seen(intake.Intake(), said)
-    assert actions == (Journal(("a", SPOOL, 1), b"trap"),)
-    state, actions = intake.seen(state, said)
-    assert actions == (), "it is being written"
-    state, actions = intake.journaled(state, ("a", SPOOL, 1))
-    assert isinstance(actions[0], Confirm) and decode(Journaled, actions[0].value).numbers == (1,)
-    assert isinstance(intake.seen(state, said)[1][0], Confirm), "the confirmation was lost"
-    assert isinstance(intake.seen(intake.started([("a", SPOOL, 1)]), said)[1][0], Confirm), "after a restart"

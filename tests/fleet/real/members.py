@@ -76,6 +76,10 @@ class Member:
         self.looked_for: list[jobs.LookFor] = []
         self.known: set[str] = set()  # names and MACs that a look-up finds
         self.looks = True  # and answers
+        self.journal: list[tuple[str, bytes]] = []  # host, what: of others, by who leads
+        self.journals = True  # and says so
+        self.recalled: dict[str, bytes] | None = None  # of the engine's journal; None: not all of it yet
+        self.recalling: dict[str, bytes] = {}
         self.history: list[bytes] = []  # digests that were served, in order
 
     @property
@@ -136,6 +140,14 @@ class Member:
                 self.send(jobs.Built(), self.inventory.fds)
             case jobs.LookFor():
                 self.look_for(message)
+            case jobs.Journal():
+                self.journal.append((message.host, message.what))
+                if self.journals:
+                    self.send(jobs.Journaled(host=message.host, spool=message.spool, number=message.number))
+            case jobs.Recall(mac=mac, record=record) if mac:
+                self.recalling[mac] = record
+            case jobs.Recall():
+                self.recalled, self.recalling = self.recalling, {}
             case jobs.ReadInventory() if self.inventory.fds:
                 self.inventory_reads += 1
                 self.serve(self.inventory.fds)
@@ -179,6 +191,15 @@ class Member:
         self.number += 1
         self.send(jobs.LookUp(number=self.number, macs=macs, names=names or [], asked=asked))
         await until(lambda: self.number in self.told, 20, f"{self.name} looks up")
+        return self.told.pop(self.number)
+
+    async def keep(self, records: dict[str, bytes]) -> jobs.Told:
+        """As the journal of who leads has them: until the engine has them too."""
+        for mac, record in records.items():
+            self.send(jobs.Keep(mac=mac, record=record))
+        self.number += 1
+        self.send(jobs.Sync(number=self.number))
+        await until(lambda: self.number in self.told, 20, f"{self.name} stores its journal")
         return self.told.pop(self.number)
 
     def built(self) -> None:
