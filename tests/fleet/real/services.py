@@ -45,10 +45,13 @@ class Server:
         self.client = ServiceClient(str(self.folder / "control.sock"))
         self.process: subprocess.Popen[bytes] | None = None
 
+    snmp: dict[str, Any] | None = None  # its section, where it has one
+
     def write(self, api_url: str, fleet: dict[str, Any] | None) -> None:
         dhcp = {"state_dir": str(self.folder), "api_url": api_url, "port": free_port(), "boot_port": 0, "workers": 1}
         self.dhcp = getattr(self, "dhcp", dhcp) | {"api_url": api_url}
-        self.conf.write_text(json.dumps({"dhcp": self.dhcp} | ({"fleet": fleet} if fleet is not None else {})))
+        sections = {"dhcp": self.dhcp, "fleet": fleet, "snmp": self.snmp}
+        self.conf.write_text(json.dumps({name: each for name, each in sections.items() if each is not None}))
 
     def start(self) -> None:
         log = (self.folder / "log").open("ab")
