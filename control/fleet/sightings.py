@@ -15,6 +15,12 @@ ROWS_MAX: Final = 64  # in one `seen`
 _NAME: Final = text(32)
 _ADDRESS: Final = text(15, 7)
 _MAC: Final = text(17, 17)
+_PORT_NUMBER: Final = whole(1 << 31)
+_PORT_TEXT: Final = text(40, 1)
+
+
+def _port(value: Any) -> Any:
+    return _PORT_NUMBER(value) if type(value) is int else _PORT_TEXT(value)
 
 
 class Trap(NamedTuple):
@@ -22,7 +28,7 @@ class Trap(NamedTuple):
 
     switch: str
     mac: str
-    port: int
+    port: int | str
     vlan: int
     learnt: bool
 
@@ -42,7 +48,7 @@ class Sighting(NamedTuple):
 
 Row = Trap | Sighting
 _CHECKS: Final[dict[int, tuple[type[Row], tuple[Any, ...]]]] = {
-    0: (Trap, (_ADDRESS, _MAC, whole(1 << 31), whole(1 << 16), flag)),
+    0: (Trap, (_ADDRESS, _MAC, _port, whole(1 << 16), flag)),
     1: (Sighting, (_MAC, _NAME, _NAME, _NAME, text(15), octets(64), octets(64), octets(64))),
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ from control.discovery.journal import JournalFailed, Record
 from control.discovery.reserved import Reserved
 from control.discovery.statefile import json_object
 from control.discovery.states import KEPT, State
-from control.discovery.trapseen import TrapSeen
+from control.discovery.trapseen import Port, TrapSeen, numbered
 from control.fleet.process import jobs
 from control.fleet.sightings import Row, Sighting, Trap, grouped, rows_of, sighting_row
 from control.fleet.wire import Refused
@@ -139,7 +139,7 @@ class Registering:
         self.coordinator.take(
             TrapSeen(switch=row.switch, mac=row.mac, port=row.port, vlan=row.vlan, learnt=row.learnt, boottime_s=now)
             for row in rows
-            if isinstance(row, Trap)
+            if isinstance(row, Trap) and self.is_port(row.port)
         )
         for row in rows:
             if isinstance(row, Sighting):
@@ -152,6 +152,13 @@ class Registering:
             log.warning("what %s has seen is not in the journal yet: %s", message.host, failed)
             return  # it says it again
         self.link.send(jobs.Journaled(host=message.host, spool=message.spool, number=message.number))
+
+    def is_port(self, port: Port) -> bool:
+        try:
+            return isinstance(port, int) or bool(numbered(port))
+        except ValueError:
+            self.counts["refused"] += 1
+            return False
 
     def take_sighting(self, row: Sighting, now: float) -> None:
         try:

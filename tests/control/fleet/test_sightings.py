@@ -20,7 +20,8 @@ SIGHTING = Sighting(
 
 
 def test_they_are_read_as_they_were_in_their_order() -> None:
-    rows = [TRAP, SIGHTING, TRAP._replace(learnt=False), SIGHTING._replace(giaddr="", client_id=b"")] * 50
+    by_index, direct = TRAP._replace(learnt=False, port="ifIndex 10105"), SIGHTING._replace(giaddr="", client_id=b"")
+    rows = [TRAP, SIGHTING, by_index, direct] * 50
     groups = list(grouped(rows))
     assert [row for raw in groups for row in rows_of(raw)] == rows
     assert all(len(raw) <= SEEN_BYTES_MAX for raw in groups) and len(groups) < 50

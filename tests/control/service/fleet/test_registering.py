@@ -153,8 +153,9 @@ def test_what_cannot_be_read_is_not_said_for_ever(tmp_path: Path) -> None:
         machine.takes_the_lead({})
         await machine.registering.take(jobs.Journal(host="b", spool=b"12345678", number=7, what=b"\xc1"))
         await machine.hears(Sighting(MAC, "OS", "host", "ACKED", "10.0.0", b"", b"", b""))
-        assert [each.number for each in machine.link.sent if isinstance(each, jobs.Journaled)] == [7, 7]
-        assert machine.registering.counts["refused"] == 2
+        await machine.hears(row()._replace(port="gi0/1"), row(MACS[1])._replace(port="ifIndex 10105"))
+        assert [each.number for each in machine.link.sent if isinstance(each, jobs.Journaled)] == [7, 7, 7]
+        assert machine.registering.counts["refused"] == 3 and list(machine.link.kept()) == [MACS[1]]
         await machine.end()
 
     asyncio.run(scenario())
