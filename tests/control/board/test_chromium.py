@@ -31,7 +31,7 @@ FIRST_MAC, FIRST_ADDRESS = 0x020000000000, (10 << 24) + (1 << 16)
 GIADDR = "10.1.255.254"
 DISCOVER, REQUEST = 1, 3
 PXE, IPXE = tlv(60, b"PXEClient:Arch:00007:UNDI:003016") + tlv(93, b"\0\7"), tlv(77, b"iPXE") + tlv(175, b"\xb1\1\1")
-WAIT_S = 90.0
+WAIT_S = 240.0  # who hangs is stuck a minute, and what its pool took, after the last stage
 STUCK_S = 60.0  # the ledger's patience
 HUNG = {  # number of the machine -> where it stands; every 270th of them, 37 in all
     number: ("rom-asked", "rom-offered", "loader-offered")[(number // 270) % 3] for number in range(5, HOSTS - 10, 270)
