@@ -11,7 +11,7 @@ from pathlib import Path
 STATE_FILES = (
     "lock", "pinned", "ledger", "ledger.new",
     "discovery.journal", "discovery.journal.new", "snmp-engine", "snmp-engine.new",
-    "fleet-state", "fleet-state.new", "fleet-delta", "fleet-delta.new",
+    "fleet-state", "fleet-state.new", "fleet-delta", "fleet-delta.new", "fleet-spool", "fleet-spool.new",
 )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ AGAIN_S: Final = 0.5
 PING_S: Final = 5
 PUT_AT_ONCE: Final = 8
 KEY_BYTES_MAX: Final = 8192
-JOURNAL_BYTES_MAX: Final = 256 << 20  # what is older than that goes: it is on the disk of who led then
+JOURNAL_MACHINES_MAX: Final = 60_000  # more than discovery has at a time; what is older goes
 MESSAGES_MAX, MESSAGE_BYTES_MAX = 1024, 4 << 20  # of one subscription, until they are handled
 WRONG_REVISION: Final = 10071  # the engine's error code
 NO_MESSAGE: Final = 10037
@@ -260,7 +260,7 @@ class Engine:
             for name, subjects, more in (
                 (self.keys, f"$KV.{self.bucket}.>", {"allow_rollup_hdrs": True, "deny_delete": True}),
                 (self.blobs, self.subject("blob.>"), {}),
-                (self.journal, self.subject("journal.>"), {"max_bytes": JOURNAL_BYTES_MAX}),
+                (self.journal, self.subject("journal.>"), {"max_msgs": JOURNAL_MACHINES_MAX}),
             ):
                 await self.make_stream(self.js, name, subjects, more)
         except (EngineFault, Conflict) as fault:

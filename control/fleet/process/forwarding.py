@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from control.fleet import actions as act
 from control.fleet import intake
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from control.fleet.process.node import Node
 
 log = logging.getLogger("bootstorm.fleet")
+
+OUTBOX_MAX: Final = intake.WAITING_MAX
 
 
 def octets_of(mac: str) -> bytes:
@@ -71,7 +73,31 @@ def take_seen(node: Node, message: jobs.Seen) -> None:
 
 
 def pass_on(node: Node, action: act.PassOn) -> None:
-    node.say(f"seen.{node.site.host}", action.value)
+    put(node, "", action.value)
+
+
+def put(node: Node, host: str, value: bytes) -> None:
+    """A burst is hundreds of these: one after the other, and what finds no engine is said again by the decisions.
+    host: to that one; "": from this one, to who leads."""
+    if len(node.outbox) >= OUTBOX_MAX:
+        node.lost += 1
+        return
+    node.outbox.append((host, value))
+    if ("outbox", "") not in node.tasks:
+        node.spawn("outbox", "", send_all(node))
+
+
+async def send_all(node: Node) -> None:
+    """Raises EngineFault."""
+    try:
+        while node.outbox:
+            host, value = node.outbox.popleft()
+            if host:
+                await node.engine.say_to(host, value)
+            else:
+                await node.engine.say_to_all(f"seen.{node.site.host}", value)
+    finally:
+        node.outbox.clear()
 
 
 def take_confirmed(node: Node, raw: bytes) -> None:
@@ -116,7 +142,7 @@ def take_journaled(node: Node, message: jobs.Journaled) -> None:
 
 
 def confirm(node: Node, action: act.Confirm) -> None:
-    node.spawn("confirm", (action.host, action.value), node.engine.say_to(action.host, action.value))
+    put(node, action.host, action.value)
 
 
 HANDS: dict[type[act.Action], Callable[[Node, Any], None]] = {

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -79,6 +80,7 @@ class Node:
         self.building: dict[bytes, Content] = {}  # digest -> built here, perhaps not yet in a head
         self.spool = SpoolFile(config.dhcp.state_dir)
         self.spool.load()
+        self.outbox: deque[tuple[str, bytes]] = deque()  # of forwarding
         self.looking_up: dict[int, int] = {}  # number of a look-up among us -> the one that control gave it
         self.tasks: dict[tuple[str, Any], asyncio.Task[None]] = {}
         self.lost = 0
