@@ -43,6 +43,7 @@ NOT_SERVED: Final = "IGNORED_UNKNOWN_MAC"
 JOURNAL: Final = "discovery.journal"
 COUNTS: Final = (
     "sightings", "dropped_inbox", "registrars_ended", "hosts_refreshed", "refreshes_failed", "log_lines_left_out",
+    "records_refused",
 )  # fmt: skip
 
 LookUp = Callable[[list[str], list[str]], Awaitable[object]]

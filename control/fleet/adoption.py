@@ -247,9 +247,11 @@ def adopted(state: Responder, digest: bytes, now: int) -> Step:
 
 
 def inventory_read(state: Responder, content: Content, now: int) -> Step:
-    """By ourselves.  The fleet's table takes its place as soon as there is one."""
+    """By ourselves.  The fleet's table takes its place as soon as there is one, unless the head is held by now."""
     if state.serves is not None:
         return state, ()
-    state = state._replace(serves=content, by_itself=True, has=frozenset(), refused="")
+    state = state._replace(
+        serves=content, by_itself=True, goal=None, checking=False, has=frozenset(), refused=""
+    )  # fmt: skip
     state, actions = tell(state, now)
     return state, (Serve(content), *actions)

@@ -196,8 +196,9 @@ def release(state: Election, busy_ms: int, now: int) -> Step:
     """At an orderly end: the lease says that it is free, so that the next one need not wait.
 
     busy_ms: until then a request to the inventory may be under way.  Where one is, or the inventory may still be at it,
-    the lease is left to run out: whoever takes the lead then begins after that."""
-    if not state.held or now < busy_ms + state.timing.margin_ms:
+    the lease is left to run out: whoever takes the lead then begins after that.  So it is where we have not led by it
+    yet: what was before a lease that was lost may last."""
+    if not leads(state, now) or now < busy_ms + state.timing.margin_ms:
         return state, ()
     revision = state.held
     state, ended = lost(state, "the process ends")

@@ -126,7 +126,7 @@ class Machine:
         if self.alive:
             self.world.tell(f"{self.name} is stopped for {ms / 1000:.1f} s")
             self.pauses += 1
-            self.paused_until = self.bare_since = self.world.now + ms
+            self.paused_until = self.bare_since = max(self.paused_until, self.world.now + ms)
 
     def wipe_disk(self) -> None:
         self.world.truth.disk_wiped(self)

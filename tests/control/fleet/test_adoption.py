@@ -196,3 +196,14 @@ def test_have_tells_the_load_whatever_table_it_was_of() -> None:
     have = decode(Have, adoption.have_of(state))
     assert (have.served_s, have.restarts) == (0, 0), "of another table than is served"
     assert (have.requests_s, have.replies_s, have.age_s, have.version) == (12, 11, 40, "0.1.0 abc")
+
+
+def test_what_was_read_by_ourselves_stays_while_the_head_is_held() -> None:
+    """Found by the simulator: the fleet's table was on its way, and took its place."""
+    state = adoption.started(SITE, b"", NOWHERE, None, 0)
+    state, _actions = adoption.head_read(state, signed(replace(HEAD, held=True)), 1_000)
+    assert state.goal == ONE
+    state, _actions = adoption.inventory_read(state, TWO, 6_000)
+    assert state.goal is None and state.serves == TWO
+    state, actions = adoption.blob_read(state, ONE.base.sha256, None, 6_100)
+    assert actions == () and not any(isinstance(action, ReadBlob) for action in adoption.tick(state, 7_000)[1])

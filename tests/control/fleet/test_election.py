@@ -166,3 +166,11 @@ def test_a_request_that_may_be_under_way_keeps_the_lease_until_it_runs_out() -> 
         assert election.release(state, busy_ms, now) == (state, ())
     _state, actions = election.release(state, 4_900, 6_900)
     assert isinstance(actions[1], WriteLease)
+
+
+def test_a_lease_that_was_made_anew_is_not_given_back_before_it_was_led_by() -> None:
+    """Found by the simulator: whoever took it then was not quiet, and somebody believed in the lease before the loss."""
+    state, actions = look(fresh(), None, 0, 1_000)
+    assert isinstance(actions[0], WriteLease)
+    state, _actions = election.lease_written(state, actions[0].beat, 1, 1_010)
+    assert state.held == 1 and election.release(state, 0, 2_000) == (state, ())
