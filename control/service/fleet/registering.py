@@ -37,6 +37,7 @@ ROWS_MAX: Final = 20_000  # until they are handed over; what is more comes again
 AGAIN_S: Final = 300.0  # the same sighting is no news for so long
 SIGHTINGS_MAX: Final = 20_000
 SIGHTINGS_PER_S, SIGHTINGS_BURST = 20.0, 200.0  # of each kind
+EARLY_MAX: Final = 1_024
 STORED_S: Final = 15.0  # for the engine to have what the journal has
 UNFINISHED: Final = KEPT - {State.IGNORED}
 UNKNOWN: Final = "IGNORED_UNKNOWN_MAC"
@@ -54,6 +55,7 @@ class Registering:
         self.budgets = {True: (SIGHTINGS_BURST, 0.0), False: (SIGHTINGS_BURST, 0.0)}
         self.recalled = False
         self.records: list[Record] = []
+        self.early: list[jobs.Journal] = []  # that came before that
         self.kept: dict[str, bytes] = {}  # as the engine has it, or is about to
         self.counts = {"forwarded": 0, "dropped": 0, "taken": 0, "refused": 0}
         coordinator.journal.mirror = self.keep
@@ -128,6 +130,10 @@ class Registering:
 
     async def take(self, message: jobs.Journal) -> None:
         """What another machine saw, as if this one had; it is told when the journal has what came of it."""
+        if not self.recalled:  # what the leaders before were at comes first
+            if len(self.early) < EARLY_MAX:
+                self.early.append(message)
+            return
         try:
             rows = rows_of(message.what)
         except Refused as fault:
@@ -198,6 +204,7 @@ class Registering:
         """This machine took the lead, or has none: the journal in the engine is another's by now."""
         self.recalled = False
         self.records.clear()
+        self.early.clear()
         self.kept.clear()
         if not self.link.leads:
             self.hand_over()
@@ -214,4 +221,7 @@ class Registering:
         records, self.records = self.records, []
         self.recalled = True
         self.coordinator.take_over(records)
+        early, self.early = self.early, []
+        for seen in early:
+            self.link.spawn(self.take(seen))
         log.info("discovery goes on here, with %d machines of the leaders before", len(records))

@@ -169,7 +169,7 @@ def test_a_request_that_may_be_under_way_keeps_the_lease_until_it_runs_out() -> 
 
 
 def test_a_lease_that_was_made_anew_is_not_given_back_before_it_was_led_by() -> None:
-    """Found by the simulator: whoever took it then was not quiet, and somebody believed in the lease before the loss."""
+    """Found by the simulator: whoever took it then was not quiet, and the lost one was believed in still."""
     state, actions = look(fresh(), None, 0, 1_000)
     assert isinstance(actions[0], WriteLease)
     state, _actions = election.lease_written(state, actions[0].beat, 1, 1_010)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -31,6 +31,7 @@ class Link:
     state: object | None = True
     sent: list[Any] = field(default_factory=list)
     fault: str = ""
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def send(self, message: Any) -> None:
         self.sent.append(message)
@@ -38,6 +39,9 @@ class Link:
     async def fault_of(self, question: Callable[[int], Any], _limit_s: float) -> str:
         self.sent.append(question(1))
         return self.fault
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.create_task(work))
 
     def rows(self) -> list[Trap | Sighting]:
         return [row for each in self.sent if isinstance(each, jobs.Seen) for row in rows_of(each.what)]
@@ -213,6 +217,23 @@ def test_a_name_is_in_the_engine_before_it_is_taken(tmp_path: Path) -> None:
         assert not granted.ok and granted.fault == "the journal of the fleet: no connection"
         machine.registering.end()
         assert (await machine.coordinator.intend(MAC, "s0001")).ok, "without a fleet the disk is enough"
+        await machine.end()
+
+    asyncio.run(scenario())
+
+
+def test_what_comes_before_the_journal_is_read_waits_for_it(tmp_path: Path) -> None:
+    """Or it would be confirmed while the engine has not got it."""
+
+    async def scenario() -> None:
+        machine = Machine(tmp_path)
+        machine.link.leads = True
+        machine.registering.another_lead()
+        await machine.hears(row())
+        assert not machine.link.sent and not machine.states()
+        machine.registering.recall(jobs.Recall(mac="", record=b""))
+        await asyncio.gather(*machine.link.tasks)
+        assert [type(each).__name__ for each in machine.link.sent] == ["Keep", "Sync", "Journaled"]
         await machine.end()
 
     asyncio.run(scenario())
