@@ -12,4 +12,4 @@ cdef struct Mapping:
 cdef void unmap(Mapping *mapping) noexcept nogil
 cdef void *map_shared(int fd, size_t bytes) except NULL
 cdef Mapping map_generation(int fd) except *
-cdef uint64_t base_of(int fd) except? 0
+cdef int is_that(int fd, uint64_t generation, uint64_t checksum) except -1

@@ -42,11 +42,12 @@ cdef Mapping map_generation(int fd) except *:
     return mapping
 
 
-cdef uint64_t base_of(int fd) except? 0:
-    """The generation number in the header behind fd, without mapping it; 0 when it has none."""
+cdef int is_that(int fd, uint64_t generation, uint64_t checksum) except -1:
+    """Whether the generation behind fd is that one, without mapping it.  The number alone does not tell: machines of a
+    fleet have numbered bases of their own, and numbers come again after a disk was lost."""
     cdef Header header
     head = os.pread(fd, sizeof(Header), 0)
     if len(head) < sizeof(Header):
-        return 0
+        return False
     memcpy(&header, <const uint8_t *>head, sizeof(Header))
-    return header.generation
+    return header.generation == generation and header.checksum == checksum

@@ -18,7 +18,7 @@ from ext.by_xdp cimport recover_rings, turn_rings
 from ext.leases cimport Site, attach_table, join_site
 from ext.ledger cimport LEDGER_MAGIC, LEDGER_VERSION, LedgerHead, ledger_bytes, open_book
 from ext.loop cimport Loop, Way, adopt, tick, wait_for
-from ext.mapping cimport Mapping, base_of, map_generation, map_shared, unmap
+from ext.mapping cimport Mapping, is_that, map_generation, map_shared, unmap
 from ext.mapping import GenerationRejected
 from ext.net cimport *
 from ext.page cimport *
@@ -118,7 +118,8 @@ cdef class Pump:
         site.ledger = self.loop.book.head.entries if self.loop.book.head != NULL else NULL
         base.at = delta.at = NULL
         try:
-            keep = self.loop.site.base.header != NULL and base_of(base_fd) == self.loop.site.base.header.generation
+            if self.loop.site.base.header != NULL:
+                keep = is_that(base_fd, self.loop.site.base.header.generation, self.loop.site.base.header.checksum)
             base = self.base_map if keep else map_generation(base_fd)
             if delta_fd >= 0:
                 delta = map_generation(delta_fd)

@@ -14,6 +14,7 @@ import pytest
 from ext.builder import Builder, Surroundings
 from ext.page import SiteWords, WorkerPage, create_site_page, create_worker_page
 from ext.pump import Pump
+from ext.table import Generation
 
 from fastpath.protocol import Load, Loaded, Rejected
 from tests.ext.packets import REQUEST, ip, message, tlv
@@ -76,6 +77,26 @@ def one_host(number: int) -> int:
     builder = Builder()
     builder.add_host(FIRST_MAC, name=b"h", leases=((ip("127.1.0.1"), 8, builder.add_template()),))
     return int(builder.seal(number, Surroundings(), created_s=5))
+
+
+def test_another_machine_s_base_of_the_same_number_is_adopted(worker: OneWorker) -> None:
+    """Of a fleet; each of them counted its own from 1 before.  Theirs knows no link, so that its answers differ."""
+    theirs = one_host(1)
+    builder = Builder(Generation(theirs))
+    builder.add_host(FIRST_MAC + 1, name=b"more", leases=((ip("127.1.0.78"), 8, builder.add_template()),))
+    delta = int(builder.seal(9, Surroundings(), created_s=6))
+    SiteWords(worker.site_fd).confirmed_boottime_s = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    assert asked(worker, 1) == "NAKED"
+    worker.channel.send(Load(generation=1, base=1), {"base": theirs})
+    deadline, number = time.monotonic() + 30, 2
+    while asked(worker, number) != "IGNORED_NAK_UNKNOWN_LINK":
+        assert time.monotonic() < deadline, "it answers from its own base still"
+        number += 1
+    worker.channel.send(Load(generation=1, base=1), {"base": worker.table_fd})
+    worker.channel.send(Load(generation=9, base=1), {"base": theirs, "delta": delta})
+    await_count(lambda: worker.page.generation == 9)
+    os.close(theirs)
+    os.close(delta)
 
 
 def test_a_signal_does_not_unmap_what_the_loop_still_reads() -> None:

@@ -213,6 +213,26 @@ def test_a_new_server_without_an_engine_reads_the_inventory(site: Site) -> None:
     assert alone.status()["fleet"]["alone"]
 
 
+def test_servers_that_read_by_themselves_take_the_fleet_s_table(site: Site) -> None:
+    """Each has a base number 1 of its own: their workers have to know the leader's from theirs."""
+    site.engine.kill()
+    site.inventory.has(30)
+    a, b = site.add("a"), site.add("b")
+    until(lambda: a.hosts() == b.hosts() == 30, 40, "each on its own")
+    assert a.status()["base"] == b.status()["base"] == 1
+    site.engine.start()
+    until(lambda: all(server.state.get("follows") for server in (a, b)), 40, "by a head")
+    leader = next(server for server in (a, b) if server.state["leads"])
+    site.inventory.has(31)
+    assert leader.call("refresh", wait=True)["fleet"] == {"machines": 2, "silent": []}
+    for server in (a, b):
+        assert {worker["generation"] for worker in server.status()["workers"]} == {server.status()["generation"]}
+        server.stop()
+        server.start()
+        until(lambda server=server: server.hosts() == 31, 20, "from its disk")
+        assert "belongs to another base" not in server.log()
+
+
 def test_the_section_comes_and_goes_by_reload(site: Site) -> None:
     site.inventory.has(50)
     server = Server(site.folder, "a", site.inventory.url, site.engine.url)
