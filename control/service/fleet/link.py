@@ -69,6 +69,7 @@ class FleetLink:
         self.page, self.on_lead = page, on_lead
         self.restarts = restarts
         self.process: FleetProcess | None = None
+        self.spare: FleetProcess | None = None  # loads its libraries while the planner looks at the disk
         self.state: jobs.State | None = None
         self.fault = "" if find_spec("nats") is not None else NO_LIBRARY
         self.heard_s = self.started_s = time.monotonic()
@@ -101,6 +102,8 @@ class FleetLink:
         """For ever; ended by cancellation, and by end()."""
         if self.fault:
             return
+        with contextlib.suppress(OSError):  # said by start()
+            self.spare = FleetProcess()
         await self.first_word()
         pauses = iter(PAUSES_S)
         while True:
@@ -126,7 +129,7 @@ class FleetLink:
     def start(self) -> None:
         """Raises OSError, ChannelClosed, ValueError."""
         self.ended.clear()
-        self.process = FleetProcess()
+        self.process, self.spare = self.spare or FleetProcess(), None
         self.heard_s = time.monotonic()
         channel = self.process.channel
         asyncio.get_running_loop().add_reader(channel.fileno(), self.on_message)
@@ -160,6 +163,8 @@ class FleetLink:
         if self.registering is not None:
             self.registering.end()
         await self.gone()
+        if self.spare is not None:
+            await self.spare.end()
         for task in [*self.tasks]:
             task.cancel()
         self.refresher.follows = ""
