@@ -20,7 +20,7 @@ from control.discovery.registrar.facts import Facts, Switch
 from control.discovery.registrar.inventory import NIC, Entity, Far, Inventory, Row, Step, name_of, setting
 from control.discovery.registrar.names import Intend, Names, untouched
 from control.discovery.states import State
-from control.discovery.trapseen import numbered
+from control.discovery.trapseen import NUMBERINGS, Port, numbered
 from control.mac import same_mac
 
 KEY: Final = f"port-{NIC}"
@@ -148,8 +148,8 @@ class Registration:
                     continue
                 port = switch.port_of(said)
                 if (NIC, port) not in self.facts.ports(switch.path):
-                    what = said if isinstance(said, str) else f"bridge port {said}"
-                    raise Waits(f"switch {switch.name} has no {NIC} port {port} ({what}): port_map")
+                    what, attribute = by_what(said)
+                    raise Waits(f"switch {switch.name} has no {NIC} port {port} ({what}): correct its snmp {attribute}")
                 if any((spot.switch.path, spot.port) == (switch.path, port) for spot in spots):
                     continue  # one port by two of its numbers
                 spot = self.spot(switch, port, int(vlan))
@@ -411,6 +411,13 @@ class Registration:
             state = State.WOULD
         answered = bool(progress.did) and bool(server.all(KEY, "mac", 1) or server.all(KEY, "ipmi-mac", 1))
         return progress.outcome(work.mac, state, answered=answered)
+
+
+def by_what(said: Port) -> tuple[str, str]:
+    """How a trap named a port, and the attribute of the switch that maps it."""
+    if isinstance(said, str):
+        return said, NUMBERINGS[numbered(said).numbering]
+    return f"bridge port {said}", "port_map"
 
 
 def connections(server: Entity) -> set[tuple[str, int | None]]:

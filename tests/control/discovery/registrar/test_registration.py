@@ -377,7 +377,10 @@ def test_a_trap_without_a_vlan_writes_none(site: Inventory) -> None:
 
 def test_places_that_cannot_be(site: Inventory) -> None:
     assert "10.0.9.9: the address is bound to nothing" in waiting(site, MAC, 3, switch="10.0.9.9")
-    assert "has no nic-eth port 49" in waiting(site, MAC, 49)
+    assert "has no nic-eth port 49 (bridge port 49): correct its snmp port_map" in waiting(site, MAC, 49)
+    get_by_name("r1-sw1").set_attr("snmp", "5=49", subkey="portid_map")
+    reason = waiting(site, MAC, 0, places=[["10.0.0.1", "portId 5", 0]])
+    assert "has no nic-eth port 49 (portId 5): correct its snmp portid_map" in reason
     assert "ru_map has no switch port 45" in waiting(site, MAC, 45)
     other = BasicNetworkSwitch("core")
     get_by_name("r1-sw1").connect_ports("nic-eth", 48, other, 1)  # type: ignore[attr-defined]
