@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from control.config.config import SnmpUser
+from control.discovery.traps.ber import oid
 from control.discovery.traps.engine import Clocks
 from control.discovery.traps.reader import ASK_BINDINGS_MAX, REPEAT_S
 from control.discovery.trapseen import TrapSeen
@@ -30,6 +31,7 @@ from tests.control.discovery.traps.messages import (  # fmt: skip
     numbered,
     reader,
     recorded,
+    told,
     v1_trap,
 )
 from tests.ext.captures import datagrams
@@ -228,6 +230,23 @@ def test_the_switch(proxies: dict[str, object], address: str | None, want: str, 
     rows += [address_binding(address)] if address else []
     content = message(*HEAD, *rows) if version == 2 else v1_trap(socket.inet_aton(address or "0.0.0.0"))
     assert reader(**proxies).read(datagram(content)).seen == [seen(switch=want)]
+
+
+def test_what_nobody_decodes_is_the_switch_s_that_the_forwarder_names() -> None:
+    link_up = "1.3.6.1.6.3.1.1.5.4"
+    reading = reader(**PROXIES).read(datagram(told(link_up, address_binding("10.9.9.9"))))
+    assert (reading.outcome, reading.unknown) == ("unknown", ((10 << 24) + (9 << 16) + (9 << 8) + 9, oid(link_up)))
+    assert reader().read(datagram(told(link_up, address_binding("10.9.9.9")))).unknown == (SWITCH, oid(link_up))
+
+
+def test_a_family_that_the_configuration_leaves_out_is_unknown() -> None:
+    known = told("1.3.6.1.4.1.13464.1.2.3.3.1.2.0.1", binding("1.3.6.1.4.1.13464.1.2.3.3.1.1.1.8.1.2.1", 0x04, LEARNT))
+    assert reader().read(datagram(known)).seen == [seen()]
+    fewer = reader(traps=("cisco-mac-notification",))
+    assert (fewer.read(datagram(known)).outcome, fewer.read(datagram(mac_trap(LEARNT))).outcome) == (
+        "unknown",
+        "decoded",
+    )
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "224.0.0.1", "255.255.255.255"])
