@@ -176,18 +176,22 @@ def read_rows(
         if isinstance(item, Fault):
             yield item
             continue
-        kind, where, fields = item
-        faults: list[str] = []
-        try:
-            row = _ROW_OF[kind](where, fields, faults)
-        except PassedOver:
-            continue
-        except BadRow as error:
-            yield lost(f"{where}: {error}", where, kind, fields)
-            continue
-        for fault in faults:
-            yield Fault(f"{where}: {fault}", where)
-        yield row
+        yield from rows_in(*item)
+
+
+def rows_in(kind: str, where: str, fields: dict[str, Any]) -> Iterator[Row | Fault]:
+    """One row as it stands there -> its faults, and itself unless it is bad.  kind: of KINDS."""
+    faults: list[str] = []
+    try:
+        row = _ROW_OF[kind](where, fields, faults)
+    except PassedOver:
+        return
+    except BadRow as error:
+        yield lost(f"{where}: {error}", where, kind, fields)
+        return
+    for fault in faults:
+        yield Fault(f"{where}: {fault}", where)
+    yield row
 
 
 # One row --------------------------------------------------------------------------------------------------------------

@@ -66,18 +66,22 @@ class Unreadable(ValueError):
 
 class Where(str):
     """The place of a row, in words.  line: where it begins; 0: not known.  options: subkey -> line, of those of its
-    `dhcp` attributes that stand on another one.  subject: the row's name, as far as it can be told."""
+    `dhcp` attributes that stand on another one.  subject: the row's name, as far as it can be told.  id: what tells the
+    object apart from others of its name; "": its name does."""
 
-    __slots__ = ("line", "options", "subject")
+    __slots__ = ("id", "line", "options", "subject")
 
-    def __new__(cls, text: str, line: int = 0, options: Mapping[str, int] = _NONE, subject: str = "") -> "Where":
+    def __new__(
+        cls, text: str, line: int = 0, options: Mapping[str, int] = _NONE, subject: str = "", told_apart: str = ""
+    ) -> "Where":
         made = super().__new__(cls, text)
-        made.line, made.options, made.subject = line, options, subject
+        made.line, made.options, made.subject, made.id = line, options, subject, told_apart
         return made
 
     line: int
     options: Mapping[str, int]
     subject: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ NEAR_MAX: Final = 100  # pools whose likes are looked for; each search goes thro
 REASON_CHARS_MAX: Final = 1_000
 _LINES: Final = re.compile(r"\bline (\d+)")
 _DIGITS: Final = re.compile(r"\d+")
+OF_ROWS: Final = (FileSource,)  # what says things in rows, each of which has a place
 Where = Callable[[str], str]
 """Name of an object -> the place of its row; "" where there is none."""
 
@@ -65,7 +66,7 @@ class Lint:
 
     def findings(self) -> Iterator[Finding]:
         """All, in the order of the file as far as that is possible.  One that cannot be read ends with the reason."""
-        if isinstance(self.source, FileSource):
+        if isinstance(self.source, OF_ROWS):
             self.source.bad_rows_named = 1 << 62
         try:
             reading = self.source.read()
@@ -180,10 +181,11 @@ class Lint:
 
     def of_pools(self, frame: Inventory) -> Iterator[Finding]:
         """Those that are only named."""
-        if not isinstance(self.source, FileSource):
+        if not isinstance(self.source, OF_ROWS):
             return
-        described = sorted(name for name in self.source.containers if name in self.source.places)
-        for at, (name, where) in enumerate(self.source.only_named().items()):
+        read = self.source.last
+        described = sorted(name for name in read.containers if name in read.places)
+        for at, (name, where) in enumerate(read.only_named().items()):
             near = nearest(name, described) if at < NEAR_MAX else None
             said = f"a pool that has no row, so it says nothing; first named in {where or 'another row'}"
             said += f"; did you mean {near}?" if near else ""
@@ -199,7 +201,7 @@ class Lint:
     # --- places ------------------------------------------------------------------------------------------------------
 
     def place(self, name: str) -> str:
-        return self.source.places.get(name, "") if isinstance(self.source, FileSource) else ""
+        return self.source.last.places.get(name, "") if isinstance(self.source, OF_ROWS) else ""
 
     def places_of(self, names: Mapping[str, object]) -> dict[str, str]:
         """Of hosts whose batch is gone; the file is read once more."""
