@@ -13,10 +13,12 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -47,6 +49,7 @@ SLICE_S = 0.5
 TELL_EVERY_S = 0.5
 BLOCK_BYTES = 1 << 16
 
+Parameters = Mapping[str, str] | Sequence[tuple[str, str]]
 Heard = Callable[[int], None]
 """Called with the bytes of the body under way, unpacked, at least every TELL_EVERY_S while it is waited for."""
 
@@ -212,8 +215,8 @@ class Unpacking:
 
     def __init__(self, encoding: str, bytes_max: int) -> None:
         self.bytes_max = bytes_max
-        self.packed = 0
-        self.content = bytearray()
+        self.packed = self.size = 0
+        self.content = bytearray()  # what was not taken yet
         self.encoding = encoding.strip().lower()
         self.zlib: Any = None
         if self.encoding in ("gzip", "x-gzip", "deflate"):
@@ -224,13 +227,11 @@ class Unpacking:
     def add(self, block: bytes) -> None:
         self.packed += len(block)
         if self.zlib is None:
-            self.content += block
-            self.check()
+            self.keep(block)
             return
         try:
             while block:
-                self.content += self.zlib.decompress(block, SMALL_BYTES)
-                self.check()
+                self.keep(self.zlib.decompress(block, SMALL_BYTES))
                 block = self.zlib.unconsumed_tail
                 if self.zlib.eof and self.zlib.unused_data:  # gzip may have several members
                     block = self.zlib.unused_data
@@ -238,8 +239,18 @@ class Unpacking:
         except zlib.error as error:
             raise AnswerSpoiled(f"no {self.encoding}: {error}") from error
 
+    def keep(self, piece: bytes) -> None:
+        self.content += piece
+        self.size += len(piece)
+        self.check()
+
+    def take(self) -> bytearray:
+        """What came since the last time: whoever reads a long answer piece by piece does not keep it."""
+        taken, self.content = self.content, bytearray()
+        return taken
+
     def check(self) -> None:
-        size = len(self.content)
+        size = self.size
         if size > self.bytes_max:
             raise AnswerSpoiled(f"more than {self.bytes_max >> 20} MiB; an answer of this kind has at most that")
         if size > SMALL_BYTES and size > UNPACKED_PER_PACKED_MAX * self.packed:
@@ -267,19 +278,37 @@ class Answers:
         if token:
             self.session.headers["Authorization"] = f"Bearer {token}"
 
-    def get(self, path: str, parameters: Mapping[str, str], bytes_max: int, first_s: float) -> bytearray:
+    def get(self, path: str, parameters: Parameters, bytes_max: int, first_s: float) -> bytearray:
         """The body of a 200, at most bytes_max of it.  Raises InventoryDown naming the request and what came back."""
+        with self.answered(path, parameters, bytes_max, first_s) as answer:
+            if answer.status_code != 200:
+                self.refuse(answer)
+            return self.unpacked(answer, bytes_max)
+
+    @contextmanager
+    def answered(
+        self,
+        path: str,
+        parameters: Parameters,
+        bytes_max: int,
+        first_s: float,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[requests.Response]:
+        """An answer of any status, its body still to come: by pieces() or refuse(), while it is open.
+
+        What goes wrong with it meanwhile raises InventoryDown naming the request and what came back."""
         what = f"GET {self.url}{path}"
         self.patience.begin(first_s, bytes_max)
         try:
             with self.session.get(
                 self.url + path,
                 params=parameters,
+                headers=headers,
                 timeout=(CONNECT_TIMEOUT_S, first_s),
                 allow_redirects=False,
                 stream=True,
             ) as answer:
-                return self.body(answer, what, bytes_max)
+                yield answer
         except AnswerSpoiled as error:
             raise AnswerSpoiled(f"{what}: {error}") from error
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
@@ -291,13 +320,11 @@ class Answers:
         except UnicodeError as error:  # half a letter in a name that the inventory gave
             raise AnswerSpoiled(f"{what} {ascii(parameters)[:200]}: no text") from error
 
-    def body(self, answer: requests.Response, what: str, bytes_max: int) -> bytearray:
-        good = answer.status_code == 200
-        content = self.unpacked(answer, bytes_max if good else ERROR_BYTES_MAX)
-        if not good:
-            last = content.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-            raise AnswerSpoiled(f"status {answer.status_code}, wanted 200: {last}{self.advice(answer.status_code)}")
-        return content
+    def refuse(self, answer: requests.Response, wanted: str = "200") -> NoReturn:
+        """Raises AnswerSpoiled with its status, the last line of what it says, and what to do."""
+        content = self.unpacked(answer, ERROR_BYTES_MAX)
+        last = content.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        raise AnswerSpoiled(f"status {answer.status_code}, wanted {wanted}: {last}{self.advice(answer.status_code)}")
 
     def advice(self, status: int) -> str:
         """What to do about a status, behind what the inventory says of it."""
@@ -309,11 +336,24 @@ class Answers:
     def unpacked(self, answer: requests.Response, bytes_max: int) -> bytearray:
         """The body, whatever the status; begin() of patience came before the request.  Raises AnswerSpoiled."""
         unpacking = Unpacking(answer.headers.get("Content-Encoding", ""), bytes_max)
+        for _ in self.blocks(answer, unpacking):
+            pass
+        return unpacking.done()
+
+    def pieces(self, answer: requests.Response, bytes_max: int) -> Iterator[bytearray]:
+        """The same piece by piece, as it comes."""
+        unpacking = Unpacking(answer.headers.get("Content-Encoding", ""), bytes_max)
+        for _ in self.blocks(answer, unpacking):
+            yield unpacking.take()
+        unpacking.done()
+
+    def blocks(self, answer: requests.Response, unpacking: Unpacking) -> Iterator[None]:
+        """Each as it came, in `unpacking`."""
         # read1(): what came, without waiting for a whole block.
         while block := answer.raw.read1(BLOCK_BYTES, decode_content=False):
             unpacking.add(block)
-            self.patience.note_body(len(unpacking.content))
-        return unpacking.done()
+            self.patience.note_body(unpacking.size)
+            yield
 
 
 def _reason(error: Exception) -> str:
