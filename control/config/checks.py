@@ -223,6 +223,8 @@ def take_host_port(value: Any) -> tuple[str, int]:
     return _take_host(host[1:-1] if bracketed else host), int(port)
 
 
+_SERVER_SCHEMES = ("http", "https", "http+hosts", "https+hosts")
+_SCHEMES_SAID = "http:// or https:// of a clusto-httpd, http+hosts:// or https+hosts:// of docs/contract.md"
 FILE_ENDINGS = (".csv", ".yaml", ".yml")
 
 
@@ -260,13 +262,13 @@ def take_url(value: Any) -> str:
         return _take_file_url(value, parts)
     if not parts.scheme and (value.startswith((".", "~", "/")) or value.lower().endswith(FILE_ENDINGS)):
         raise Wrong(wanted="a URL", step=f"write {_file_url(value)}")
-    if parts.scheme not in ("http", "https"):
-        raise Wrong(step=f"write http://{value}" if "//" not in value else "use http:// or https://")
+    if parts.scheme not in _SERVER_SCHEMES:
+        raise Wrong(step=f"write http://{value}" if "//" not in value else f"use {_SCHEMES_SAID}")
     if not parts.hostname or port == 0 or parts.query or parts.fragment or value.endswith(("?", "#")):
         raise Wrong()
     if ":" not in parts.hostname:  # no IPv6 address
         _check_labels(parts.hostname.removesuffix("."))
-    return value.rstrip("/")
+    return f"{parts.scheme}{value[len(parts.scheme) :]}".rstrip("/")  # who reads it looks at how it begins
 
 
 @takes(shapes.text(shapes.PATH) | {"maxLength": 4000})

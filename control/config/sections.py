@@ -42,7 +42,8 @@ class Dhcp:
     api_url: str = key_of(
         "http://localhost:9996",
         checks.Check("a URL such as http://localhost:9996", checks.take_url),
-        "base URL of clusto-httpd, a trailing slash is dropped; or file:///PATH, a file as `inventory load` takes it",
+        "base URL of clusto-httpd, a trailing slash is dropped; or file:///PATH, a file as `inventory load` takes it; "
+        "or http+hosts://HOST[:PORT][/PATH] or https+hosts://..., any other inventory, by docs/contract.md",
     )
     update_ipmi: bool = key_of(
         False, checks.BOOL, "tell a server's IPMI card from the server itself and record its MAC"

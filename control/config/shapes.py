@@ -59,7 +59,8 @@ _PORT = r"(?!0+$)(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]
 HOST_PORT: Final = rf"(?:{_QUAD}|\[{_IPV6}\]|(?!.*-:[0-9]*$)(?![0-9.]*:[0-9]*$){_LABELS}):{_PORT}"
 _AUTHORITY = r"""(?!:)[!"$-.0->A-~]+"""  # visible ASCII but / ? # @
 # file: any number of slashes but two, which a host would follow.
-URL: Final = rf"""[Hh][Tt][Tt][Pp][Ss]?://{_AUTHORITY}(?:/[!"$->@-~]*)?|[Ff][Ii][Ll][Ee]:/(?!/[^/])[!-~]*[!-.0-~]"""
+_HTTP: Final = r"[Hh][Tt][Tt][Pp][Ss]?(?:\+[Hh][Oo][Ss][Tt][Ss])?"
+URL: Final = rf"""{_HTTP}://{_AUTHORITY}(?:/[!"$->@-~]*)?|[Ff][Ii][Ll][Ee]:/(?!/[^/])[!-~]*[!-.0-~]"""
 PATH: Final = r"/[^\u0000-\u001f\u007f]*"
 OPTION: Final = r"25[0-4]|2[0-4][0-9]|1[0-9]{2}|[1-9][0-9]?"
 _HEX_PAIR = "[0-9A-Fa-f]{2}"

@@ -23,6 +23,7 @@ from control.plan.contexts import Context, Faults, Merged, is_enabled, is_proxie
 from control.plan.networks import SHARED, BadRecord
 from control.plan.plan import Rules
 from control.sources.by_url import open_source
+from control.sources.contract.source import HostsSource
 from control.sources.fetch import Progress
 from control.sources.filesource import FileSource
 from control.sources.model import Batch, Inventory, Source, Thing, name_of
@@ -39,7 +40,7 @@ NEAR_MAX: Final = 100  # pools whose likes are looked for; each search goes thro
 REASON_CHARS_MAX: Final = 1_000
 _LINES: Final = re.compile(r"\bline (\d+)")
 _DIGITS: Final = re.compile(r"\d+")
-OF_ROWS: Final = (FileSource,)  # what says things in rows, each of which has a place
+OF_ROWS: Final = (FileSource, HostsSource)  # what says things in rows, each of which has a place
 Where = Callable[[str], str]
 """Name of an object -> the place of its row; "" where there is none."""
 

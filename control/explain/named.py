@@ -12,18 +12,24 @@ import pwd
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from control.clusto.errors import InventoryDown
 from control.clusto.hostfile import Fault
 from control.config.config import Config
 from control.fleet.process import keyfiles
+from control.sources.contract.source import HostsSource
 from control.sources.fetch import Progress
 from control.sources.file_url import SCHEME
 from control.sources.filesource import FileSource
+from control.sources.hosts_url import is_hosts_url, plain_url
+from control.sources.rowreading import Row
 
 IMPORT_S = 20.0
 _IMPORT = "import sys; from control.discovery.registrar.factories import Loaded; Loaded(sys.argv[1])"
@@ -44,6 +50,8 @@ def look(config: Config, progress: Progress = lambda *_: None) -> list[Found]:
     found += interfaces(config) + rack_factory(config, owner) + fleet(config, owner)
     if config.dhcp.api_url.startswith(SCHEME):
         found += host_file(FileSource(config.dhcp.api_url, progress), owner)
+    if is_hosts_url(config.dhcp.api_url):
+        found += in_the_clear(config) + hosts_of(HostsSource(config.dhcp.api_url, config.dhcp.api_token, progress))
     return found
 
 
@@ -153,25 +161,51 @@ def host_file(source: FileSource, owner: pwd.struct_passwd | None) -> list[Found
         return [
             Found(key, f"{source.path}: cannot be read{whom} ({reason}); the service would have no inventory", True)
         ]
-    faults: list[str] = []
-    count = hosts = 0
     try:
-        for row in source.rows():
-            if isinstance(row, Fault):
-                count += 1
-                faults = faults or [row.text]
-            hosts += not isinstance(row, Fault)
+        return bad_rows(source.rows())
     except InventoryDown as down:
         return [Found(key, f"{down}; nothing of it is used", True)]
+
+
+def bad_rows(rows: Iterable[Row]) -> list[Found]:
+    """How many, and the first.  Raises what reading them raises."""
+    first = ""
+    count = good = 0
+    for row in rows:
+        if isinstance(row, Fault):
+            count += 1
+            first = first or row.text
+        good += not isinstance(row, Fault)
     if not count:
         return []
-    return [
-        Found(
-            key,
-            f"{count:,} of {count + hosts:,} rows are bad, the first: {faults[0]}; all faults: bootstorm lint",
-            False,
-        )
-    ]
+    said = f"{count:,} of {count + good:,} rows are bad, the first: {first}; all faults: bootstorm lint"
+    return [Found("dhcp.api_url", said, False)]
+
+
+def hosts_of(source: HostsSource) -> list[Found]:
+    """An inventory may come back: one that does not answer is no fault of the configuration."""
+    try:
+        state = source.brought_up_to_date()
+    except InventoryDown as down:
+        return [Found("dhcp.api_url", f"{down}; the service starts without it and asks again", False)]
+    parts = chain.from_iterable(part.entries().values() for part in state.parts)
+    return bad_rows(source.rows(chain(state.frame.values(), parts)))
+
+
+def in_the_clear(config: Config) -> list[Found]:
+    """Whoever is on the way may read the token, and say which hosts there are."""
+    url = urlsplit(plain_url(config.dhcp.api_url))
+    if url.scheme == "https" or is_loopback(url.hostname or ""):
+        return []
+    said = f"found http+hosts: to {url.hostname}: token and hosts go in the clear, and may be changed on the way"
+    return [Found("dhcp.api_url", f"{said}; use https+hosts:", False)]
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def unreadable(path: Path, owner: pwd.struct_passwd | None) -> str:

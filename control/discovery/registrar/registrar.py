@@ -107,6 +107,9 @@ class Registrar:
         if self.api_url.startswith("file:"):
             reason = f"dhcp.api_url is {self.api_url}: a file that is only read; add the server to it by hand"
             return Outcome(mac=work.mac, state=State.WAITS, reason=reason)
+        if self.api_url.startswith(("http+hosts:", "https+hosts:")):
+            reason = f"dhcp.api_url is {self.api_url}: an inventory that is only read; add the server there by hand"
+            return Outcome(mac=work.mac, state=State.WAITS, reason=reason)
         try:
             return self.registration.run(work)
         except (ChannelClosed, KeyboardInterrupt):

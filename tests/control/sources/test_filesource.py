@@ -541,26 +541,6 @@ def test_single_hosts(tmp_path: Path, macs: list[str], names: list[str], want: l
     assert plan_hosts(same, CONFIG).rows == plan_hosts(found, CONFIG).rows
 
 
-def test_a_look_up_while_the_file_is_read_leaves_the_reading_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The planner looks up in one thread while another reads: what the look-up knows so far is not what there is."""
-    source = source_of(write(tmp_path, YAML))
-    true, batches, taken = source.rows, source.read().batches, []
-
-    def rows(*kinds: str) -> Iterator[Any]:
-        for row in true(*kinds):
-            if "pools" in kinds and not taken:
-                taken.append(next(batches))
-            yield row
-
-    want = next(source_of(source.path).read().batches)
-    monkeypatch.setattr(source, "rows", rows)
-    assert len(hosts_of(source.read_hosts([], ["a"], Inventory()))) == 1
-    (batch,) = taken
-    assert (batch.digest, batch.faults) == (want.digest, want.faults)
-
-
 def test_who_has_the_same_address_comes_along(tmp_path: Path) -> None:
     thief = '- {name: thief, mac: "02:00:00:00:00:51", address: 10.1.0.11, pool: racks}\n'
     thief += "- {name: sw2, driver: basicnetworkswitch, address: 10.1.0.12}\n"
