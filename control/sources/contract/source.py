@@ -18,12 +18,12 @@ from urllib.parse import quote, urlsplit
 from control.clusto.answers import FIRST_S, LIST_BYTES_MAX, SINGLE_BYTES_MAX, Answers, AnswerSpoiled
 from control.clusto.hostfile import HostRow, rows_in
 from control.clusto.rawrows import FILE_BYTES_MAX, Fault, Where, shown
-from control.sources.contract.state import Gathering, State, said_twice
+from control.sources.contract.state import NOBODY, PARTS, Gathering, Part, State, said_twice
 from control.sources.contract.stream import KIND_OF, End, Entry, read_answer
 from control.sources.fetch import Progress
 from control.sources.hosts_url import plain_url
 from control.sources.model import Batch, Inventory, Reading
-from control.sources.rowreading import BAD_ROWS_NAMED, Row, RowReading, above_of, path_of_host
+from control.sources.rowreading import BAD_ROWS_NAMED, Outline, Row, RowReading, above_of, path_of_host
 
 log = logging.getLogger("bootstorm.contract")
 
@@ -55,6 +55,7 @@ class HostsSource:
         self.bad_rows_named = BAD_ROWS_NAMED
         self.last = RowReading(self.title, BAD_ROWS_NAMED)
         self.state: State | None = None
+        self.outlines: list[tuple[Part, Outline | None]] = [(NOBODY, None)] * PARTS
         self.syncing = threading.Lock()
         self.whole_s = 0.0  # CLOCK_MONOTONIC of the last read of everything
 
@@ -79,11 +80,22 @@ class HostsSource:
         for number, part in enumerate(state.parts):
             if not part.count:
                 continue
-            batch = reading.batch(f"hosts, part {number}", self.rows(part.entries().values()), frame)
+            batch = self.batch(reading, number, part, frame)
             yield batch
             reading.forget(batch, frame)
             done += part.count
             self.progress("hosts", done, total)
+
+    def batch(self, reading: RowReading, number: int, part: Part, frame: Inventory) -> Batch:
+        key = f"hosts, part {number}"
+        before, outline = self.outlines[number]
+        if before is part and outline is not None:
+            batch = reading.batch_again(key, outline, lambda: self.rows(part.entries().values()), frame)
+            if batch is not None:
+                return batch
+        batch = reading.batch(key, self.rows(part.entries().values()), frame)
+        self.outlines[number] = part, reading.outline
+        return batch
 
     def rows(self, entries: Iterable[Entry]) -> Iterator[Row]:
         for entry in entries:

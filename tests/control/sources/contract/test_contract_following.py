@@ -59,6 +59,39 @@ def test_only_what_changed_is_asked_for_and_planned_again() -> None:
         assert compiled(source, compiler).planned == 6
 
 
+def test_rows_that_did_not_change_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(*SITE, host(9, pool="only-named")) as server:
+        source, compiler = opened(server.url), Compiler(CONFIG)
+        compiled(source, compiler)
+        server.rows.put(host(5, address="10.1.0.55"))
+        true, parsed = source.rows, []
+
+        def rows(entries: Any) -> Any:
+            return true(parsed.append(entry.id) or entry for entry in entries)
+
+        monkeypatch.setattr(source, "rows", rows)
+        done = compiled(source, compiler)
+        assert sorted(parsed) == ["5", "net1", "p1"] and done.planned == 1
+        parsed.clear()
+        server.rows.put(NETWORK | {"gateway": "10.1.0.1"})
+        assert compiled(source, compiler).planned == 7 and len(parsed) == 9, "planned anew, of the same rows"
+        monkeypatch.undo()
+        assert {batch.where("h5") for batch in source.read().batches} >= {f"{source.title}: host 5 (h5)"}
+
+
+def test_what_is_wrong_with_rows_that_did_not_change_is_told_when_it_begins_and_not_when_it_ends() -> None:
+    place = {"id": "place1", "kind": "container", "name": "dc1", "driver": "basicdatacenter", "dhcp": {"domain": "a.b"}}
+    with serving(*SITE, host(9, container="dc1"), place) as server:
+        source, compiler = opened(server.url), Compiler(CONFIG)
+        for there in (True, False, True, True):
+            server.rows.now.pop("place1", None)
+            server.rows.put(*[place] * there)
+            made = compiled(source, compiler).assemble(None, set())
+            fresh = compiled(opened(server.url)).assemble(None, set())
+            assert sealed(made).digest == sealed(fresh).digest and made.faults == fresh.faults
+            assert ("h9" in made.faults) is not there
+
+
 def read_anew(server: Server) -> State | None:
     fresh = opened(server.url)
     fresh.read()
