@@ -23,6 +23,7 @@ PARTS: Final = 256
 CHUNK_BYTES: Final = 1 << 16  # of a part's text before it is packed, while it comes
 PACK_LEVEL: Final = 1  # a million rows in seconds
 PACKED_BYTES_MAX: Final = 256 << 20  # of all parts; a million hosts take 30 to 60 MB
+MAC_CHARS_MIN: Final = 12
 FRAME_MAX: Final = 100_000  # networks, pools and containers: those are in memory as they are
 
 
@@ -193,13 +194,12 @@ def hash_of(word: str) -> int:
 
 
 def words_of(value: Any) -> Iterator[str]:
-    """All texts that stand anywhere in a row, but for its options; a MAC as parse_mac and show_mac write it."""
+    """All texts that stand anywhere in a row, but for its options; a MAC as normal_mac writes it."""
     if isinstance(value, str):
-        yield normal_mac(value) or value
+        yield word_of(value)
         words = value.split()
         if len(words) > 1:
-            for word in words:
-                yield normal_mac(word) or word
+            yield from map(word_of, words)
     elif isinstance(value, list):
         for item in value:
             yield from words_of(item)
@@ -207,3 +207,7 @@ def words_of(value: Any) -> Iterator[str]:
         for key, item in value.items():
             if key != "dhcp":
                 yield from words_of(item)
+
+
+def word_of(text: str) -> str:
+    return text if len(text) < MAC_CHARS_MIN else normal_mac(text) or text

@@ -98,7 +98,7 @@ def begin_of(line: bytes | bytearray) -> str:
 
 def parse(line: bytes | bytearray) -> dict[str, Any]:
     try:
-        fields = json.loads(line.decode(), object_pairs_hook=once, parse_constant=refuse_constant)
+        fields = _decode(line.decode())
     except (ValueError, RecursionError) as error:
         page = "; is that the page of a proxy?" if line.lstrip()[:1] == b"<" else ""
         raise AnswerSpoiled(f"found {begin_of(line)}, wanted a JSON object ({str(error)[:100]}){page}") from error
@@ -120,6 +120,10 @@ def refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
+_decode: Final = json.JSONDecoder(object_pairs_hook=once, parse_constant=refuse_constant).decode
+_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def parse_entry(fields: dict[str, Any], deletions: bool) -> Entry:
     told_apart = fields.pop("id", None)
     if isinstance(told_apart, int) and not isinstance(told_apart, bool) and 0 <= told_apart < 1 << 64:
@@ -133,7 +137,7 @@ def parse_entry(fields: dict[str, Any], deletions: bool) -> Entry:
     kind = fields.pop("kind", None)
     if not isinstance(kind, str) or not kind:
         raise AnswerSpoiled(f"id {told_apart}: kind {shown(kind)}, wanted {', '.join(KIND_OF)}")
-    return Entry(told_apart, kind, json.dumps(fields, sort_keys=True, separators=(",", ":")))
+    return Entry(told_apart, kind, _encode(fields))
 
 
 def parse_end(fields: dict[str, Any]) -> End:

@@ -134,7 +134,7 @@ ROWS = st.fixed_dictionaries(
 
 
 @pytest.mark.property
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(fields=ROWS)
 def test_what_keeps_to_the_schema_is_taken(fields: dict[str, Any]) -> None:
     assert is_taken(fields) or not VALIDATOR.is_valid(fields)

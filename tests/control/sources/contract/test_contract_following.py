@@ -16,10 +16,11 @@ from control.clusto.errors import InventoryDown
 from control.config.config import Config
 from control.plan.compile import Compiler
 from control.planner.planner import Planner
+from control.sources import rowreading
 from control.sources.contract import source as contract_source
 from control.sources.contract.source import HostsSource
 from control.sources.contract.state import State
-from control.sources.model import BELOW_MAX, Inventory, TooMany
+from control.sources.model import Inventory, TooMany
 from fastpath.protocol import close_all
 from tests.control.readings import sealed
 from tests.control.sources.contract.hosts_server import NETWORK, POOL, SITE, Row, Server, end, host, ok, serving
@@ -227,7 +228,7 @@ EDITS = st.lists(
 
 
 @pytest.mark.property
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(edits=EDITS)
 def test_changes_in_any_order_end_where_a_full_read_ends(edits: list[Any]) -> None:
     """Hosts come, go, swap names, MACs and addresses; reads fall anywhere between.  Also the table is the same."""
@@ -338,11 +339,10 @@ def test_names_are_looked_up_in_what_is_read_of_changes_and_twins_are_all_found(
         assert shown(server) == ["/hosts?since=CURSOR"] * 3
 
 
-def test_too_many_below_a_container() -> None:
+def test_too_many_below_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rowreading, "BELOW_MAX", 20)
     with serving(NETWORK, POOL) as server:
-        server.rows.put(
-            *({"id": str(n), "kind": "host", "name": f"x{n}", "pool": "racks"} for n in range(BELOW_MAX + 1))
-        )
+        server.rows.put(*({"id": str(n), "kind": "host", "name": f"x{n}", "pool": "racks"} for n in range(21)))
         source = looking(server)
         with pytest.raises(TooMany):
             source.read_hosts([], ["racks"], Inventory())

@@ -213,7 +213,7 @@ def test_rows_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         number = 0
         while True:
             number += 1
-            yield (json.dumps(host(number % 90) | {"id": str(number), "kind": kind}) + "\n").encode() * 1
+            yield (json.dumps({"id": str(number), "kind": kind, "name": "x" * 999}) + "\n").encode()
 
     with serving() as server:
         server.spoil = lambda _target: rows("host")
