@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "control.clusto": {"control.clusto"},  # the embedded inventory is a process of its own, its client anybody's
     "control.fleet": {"control.fleet"},  # decisions
     "control.fleet.process": {"ext", "control", "fastpath.protocol", "fastpath.process"},  # what carries them out
+    "control.fleet.setup": {"control"},  # what writes its first configuration
     "control.clusto.server": {"control.clusto.server", "control.clusto.drivers", "control.clusto.errors",
                               "control.clusto.hostfile", "control.clusto.rawrows"},
     "bench": {"ext", "bench", "control.messages"},  # one reader of captures
@@ -42,11 +43,13 @@ PXD_ORDER = [
     "admit", "roles", "judge", "site_classes", "encode", "frames", "answer", "latency", "record", "page", "outbox",
     "xsk", "ledger", "sightings", "loop", "by_sockets", "by_xdp", "table", "rows", "roll",
 ]  # fmt: skip
-# Who may ask what time it is: processes and what a terminal shows, the talk with clusto, a stopwatch, a file's date.
+# Who may ask what time it is: processes and what a terminal shows, the talk with clusto, a stopwatch, a file's date, a
+# certificate's.
 CLOCKS = (
     "control/service/", "control/board/", "control/planner/planner.py", "control/planner/child.py", "control/observer/",
     "control/discovery/traps/receiver.py", "control/cli/ctl.py", "control/cli/health.py", "control/clusto/",
     "control/sources/", "control/plan/compile.py", "control/table/file.py", "control/fleet/process/",
+    "control/fleet/setup/first_day.py",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from control.config.shapes import takes
 
 _SCHEMES: Final = ("nats", "tls")
 _FILES: Final = ("ca", "cert", "key")
+_REPLICAS: Final = (1, 3, 5)
 
 
 @takes(shapes.text(rf"(?:nats|tls)://(?:{shapes.HOST_PORT})"))
@@ -89,6 +90,18 @@ SHARD: Final = text("1 to 32 of A-Z a-z 0-9 _ -", r"[A-Za-z0-9_-]{1,32}")
 _MACHINE: Final = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 MACHINE: Final = text("a machine's name, 1 to 63 of A-Z a-z 0-9 _ - .", _MACHINE)
 CANARIES_MAX: Final = 16
+DOMAIN: Final = text("a JetStream domain, 1 to 32 of A-Z a-z 0-9 _ -", r"[A-Za-z0-9_-]{1,32}")
+
+
+@takes({"type": "integer", "enum": list(_REPLICAS)})
+def _take_replicas(value: Any) -> int:
+    """An even number of nodes bears the loss of no more of them than the odd one below it."""
+    if type(value) is not int or value not in _REPLICAS:
+        raise Wrong()
+    return value
+
+
+REPLICAS: Final = Check("1, 3 or 5", _take_replicas)
 
 
 @takes(list_of(MACHINE).shape | {"maxItems": CANARIES_MAX})

@@ -12,7 +12,7 @@ from control.config import checks
 from control.config.bmc import Rule
 from control.config.checks import MAX_WORKERS, SnmpUser
 from control.config.classes import CLASSES, SiteClass
-from control.config.fleet import CANARY, MACHINE, PUBLIC_KEYS, SERVERS, SHARD, TLS, Tls
+from control.config.fleet import CANARY, DOMAIN, MACHINE, PUBLIC_KEYS, REPLICAS, SERVERS, SHARD, TLS, Tls
 
 MAX_AUTO_WORKERS = 16
 
@@ -317,7 +317,15 @@ class Fleet:
     credentials: Path | None = key_of(  # noqa: RUF009
         None,
         checks.nullable(checks.PATH),
-        "file of mode 0600 by which the engine knows us: one line USER:PASSWORD, or one of NATS' .creds; null: none",
+        "file of mode 0600 by which the engine knows us: USER:PASSWORD, an nkey's seed, or NATS' .creds; null: none",
+    )
+    replicas: int = key_of(
+        1, REPLICAS, "on so many nodes of the engine streams are kept that this machine makes: 3 where it has three"
+    )
+    hub: str | None = key_of(
+        None,
+        checks.nullable(DOMAIN),
+        "JetStream domain of the shard's streams, where `servers` are leaf nodes that mirror them; null: they are not",
     )
     signing_key: Path | None = key_of(  # noqa: RUF009
         None,

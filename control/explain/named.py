@@ -125,6 +125,10 @@ def fleet(config: Config, owner: pwd.struct_passwd | None) -> list[Found]:
             path = getattr(said.tls, name)
             if path is not None and (reason := unreadable(path, owner)):
                 found.append(Found(f"fleet.tls.{name}", f"{path}: cannot be read ({reason})", True))
+        try:
+            keyfiles.tls_context(said.tls)
+        except keyfiles.KeyFault as fault:
+            found.append(Found("fleet.tls", str(fault), True))
     return found + trust(config)
 
 
@@ -135,6 +139,9 @@ def trust(config: Config) -> list[Found]:
                       "allow; make a key with `bootstorm fleet-key FILE`", False)]  # fmt: skip
     if not said.lead:
         return []
+    if said.hub is not None:
+        return [Found("fleet.hub", "this machine never leads, for it writes no stream of the hub; set fleet.lead to "
+                      "false as well", False)]  # fmt: skip
     if said.signing_key is None:
         return [Found("fleet.signing_key", "none, so that this machine never leads, for nobody would believe what it "
                       "publishes; name one, or set fleet.lead to false", False)]  # fmt: skip

@@ -18,15 +18,18 @@ class FleetProcess:
 
     def __init__(self) -> None:
         self.channel, theirs = Channel.pair(TO_CONTROL)
-        argv = [sys.executable, "-P", "-m", "control", "fleet", str(theirs.fileno())]
         try:
-            self._process = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
+            self._process = subprocess.Popen(self.command(theirs.fileno()), pass_fds=[theirs.fileno()])
         except OSError:
             self.channel.close()
             raise
         finally:
             theirs.close()
         self.channel.sock.setblocking(False)
+
+    def command(self, fd: int) -> list[str]:
+        """fd: its end of the channel."""
+        return [sys.executable, "-P", "-m", "control", "fleet", str(fd)]
 
     @property
     def pid(self) -> int:

@@ -19,12 +19,12 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import Header, StorageType, StreamConfig
+from nats.js.api import ExternalStream, Header, StorageType, StreamConfig, StreamSource
 
 from control.config.sections import Fleet
 from control.fleet.blobs import Assembly, subject
 from control.fleet.messages import Blob
-from control.fleet.process.keyfiles import KeyFault, read_credentials
+from control.fleet.process.keyfiles import KeyFault, read_credentials, tls_context
 from control.fleet.wire import Reason, Refused
 
 log = logging.getLogger("bootstorm.fleet")
@@ -39,6 +39,7 @@ JOURNAL_MACHINES_MAX: Final = 60_000  # more than discovery has at a time; what 
 MESSAGES_MAX, MESSAGE_BYTES_MAX = 1024, 4 << 20  # of one subscription, until they are handled
 WRONG_REVISION: Final = 10071  # the engine's error code
 NO_MESSAGE: Final = 10037
+MIRROR_BYTES_MAX: Final = 1 << 30  # of blobs: what the leader takes out of the hub's stream stays in a mirror
 
 Heard = Callable[[bytes, str], bytes | None]
 """What was said, and the host that the engine lets say it, where only that one may -> what is answered, if anything."""
@@ -58,10 +59,31 @@ class Conflict(Exception):
     """Compare-and-set found another revision."""
 
 
+class Careful(Client):
+    """Where TLS is wanted, it says nothing to a server that offers none: its first word would be its password."""
+
+    encrypts = False
+
+    async def _process_info(self, info: Any, initial_connection: bool = False) -> None:
+        if self.encrypts and initial_connection and info.get("tls_required") is not True:
+            raise EngineFault("it offers no TLS, which fleet.tls or tls:// asks for; nothing was said to it")
+        await super()._process_info(info, initial_connection)
+
+
 def said_of(error: BaseException) -> str:
     """For logs and status: one line, printable."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return "".join(char if char.isprintable() else "?" for char in text)[:200]
+
+
+def refusal_of(error: BaseException) -> str:
+    """Why there is no connection: TLS in its own words, without the library's numbers."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        said = str(error.reason).rpartition("ALERT_")[2].lower().replace("_", " ")
+        return f"it refuses our certificate (fleet.tls.cert): {said}"
+    return said_of(error)
 
 
 class Engine:
@@ -75,6 +97,7 @@ class Engine:
         self.journal = f"fleet-{config.shard}-journal"
         self.client: Client | None = None
         self.js: JetStreamContext | None = None
+        self.hub_js: JetStreamContext | None = None  # where the streams are written; the same where there is no hub
         self.fault = "not connected yet"
         self.lost = 0  # messages that found no room
         self.making = False
@@ -104,11 +127,11 @@ class Engine:
             try:
                 await self.begin(client)
                 await ended.wait()
-                self.say(f"{server}: the connection ended: {said_of(client.last_error or EOFError('closed'))}")
+                self.say(f"{server}: the connection ended: {refusal_of(client.last_error or EOFError('closed'))}")
             except EngineFault as fault:
                 self.say(f"{server}: {fault}")
             finally:
-                self.client = self.js = None
+                self.client = self.js = self.hub_js = None
                 await self.closed(client)
                 self.changed()
             await asyncio.sleep(AGAIN_S)
@@ -121,10 +144,11 @@ class Engine:
 
     async def connect(self, server: str, ended: asyncio.Event) -> Client:
         """Raises EngineFault, KeyFault."""
-        client, last = Client(), [""]
+        client, last = Careful(), [""]
+        client.encrypts = self.config.tls is not None or server.startswith("tls://")
 
         async def on_error(error: Exception) -> None:
-            last[0] = said_of(error)
+            last[0] = refusal_of(error)
             self.lost += isinstance(error, nats.errors.SlowConsumerError)
 
         async def on_closed() -> None:
@@ -140,27 +164,21 @@ class Engine:
                 )  # fmt: skip
         except KeyFault:
             raise
+        except EngineFault:
+            await self.closed(client)
+            raise
         except Exception as error:  # a client that meets garbage raises what it likes
             await self.closed(client)
-            raise EngineFault(last[0] or said_of(error)) from error
+            raise EngineFault(last[0] or refusal_of(error)) from error
         return client
 
     def credentials(self) -> dict[str, Any]:
         """Read anew for each connection: they may have been exchanged.  Raises KeyFault."""
         found: dict[str, Any] = {}
         if self.config.credentials is not None:
-            pair = read_credentials(self.config.credentials)
-            path = str(self.config.credentials)
-            found = {"user": pair[0], "password": pair[1]} if pair is not None else {"user_credentials": path}
-        tls = self.config.tls
-        if tls is not None:
-            try:
-                context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca is not None else None)
-                if tls.cert is not None and tls.key is not None:
-                    context.load_cert_chain(tls.cert, tls.key)
-            except (OSError, ssl.SSLError) as error:
-                raise KeyFault(f"fleet.tls cannot be used: {said_of(error)}") from error
-            found["tls"] = context
+            found |= read_credentials(self.config.credentials)
+        if self.config.tls is not None:
+            found["tls"] = tls_context(self.config.tls)
         return found
 
     async def begin(self, client: Client) -> None:
@@ -168,12 +186,13 @@ class Engine:
         try:
             async with asyncio.timeout(ANSWER_S):
                 for what in self.heard:
-                    if what in OF_ALL or self.config.lead:
+                    if what in OF_ALL or (self.config.lead and not self.config.hub):
                         await self.subscribe(client, what, self.heard[what])
                 await client.flush(timeout=round(ANSWER_S))
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise EngineFault(said_of(error)) from error
+            raise EngineFault(refusal_of(client.last_error or error)) from error
         self.client, self.js = client, client.jetstream(timeout=ANSWER_S)
+        self.hub_js = client.jetstream(timeout=ANSWER_S, domain=self.config.hub) if self.config.hub else self.js
         self.fault = ""
         log.info("connected to the engine at %s", client.connected_url.netloc if client.connected_url else "?")
         self.changed()
@@ -204,11 +223,12 @@ class Engine:
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
-    def context(self) -> JetStreamContext:
+    def context(self, hub: bool = True) -> JetStreamContext:
         """Raises EngineFault."""
-        if self.js is None or not self.connected:
+        found = self.hub_js if hub else self.js
+        if found is None or not self.connected:
             raise EngineFault(self.fault or "no connection")
-        return self.js
+        return found
 
     async def guarded(self, request: Awaitable[Any]) -> Any:
         """Raises EngineFault, Conflict."""
@@ -228,8 +248,11 @@ class Engine:
         whoever is near and may lag.  Raises EngineFault."""
         wanted = f"$KV.{self.bucket}.{key}"
         try:
-            found = await self.guarded(self.context().get_msg(self.keys, subject=wanted, direct=not hub))
+            found = await self.guarded(self.context(hub).get_msg(self.keys, subject=wanted, direct=not hub))
         except EngineFault as fault:
+            if not hub and self.config.hub:  # no mirror yet, or an empty one
+                await self.make_mirrors()
+                return await self.read_key(key, True)
             if fault.missing:
                 return None, 0
             await self.make_streams()
@@ -253,32 +276,51 @@ class Engine:
 
     async def make_streams(self) -> None:
         """Where they are missing, and we may lead.  Those that are there stay as somebody made them."""
-        if not self.config.lead or self.making or self.js is None:
+        if self.config.lead and not self.config.hub:
+            made = [
+                StreamConfig(
+                    name=name, subjects=[subjects], max_msgs_per_subject=1, storage=StorageType.FILE, allow_direct=True,
+                    num_replicas=self.config.replicas, **more,
+                )
+                for name, subjects, more in (
+                    (self.keys, f"$KV.{self.bucket}.>", {"allow_rollup_hdrs": True, "deny_delete": True}),
+                    (self.blobs, self.subject("blob.>"), {}),
+                    (self.journal, self.subject("journal.>"), {"max_msgs": JOURNAL_MACHINES_MAX}),
+                )
+            ]  # fmt: skip
+            await self.make(made)
+
+    async def make_mirrors(self) -> None:
+        """Of the hub's streams, in the domain of the leaf node that we are connected to."""
+        hub = ExternalStream(api=f"$JS.{self.config.hub}.API", deliver=self.subject(f"mirror.{self.name}"))
+        made = [
+            StreamConfig(
+                name=name, mirror=StreamSource(name=name, external=hub), max_msgs_per_subject=1,
+                storage=StorageType.FILE, allow_direct=True, num_replicas=self.config.replicas, max_bytes=max_bytes,
+            )
+            for name, max_bytes in ((self.keys, -1), (self.blobs, MIRROR_BYTES_MAX))
+        ]  # fmt: skip
+        await self.make(made)
+
+    async def make(self, streams: list[StreamConfig]) -> None:
+        if self.making or self.js is None:
             return
         self.making = True
         try:
-            for name, subjects, more in (
-                (self.keys, f"$KV.{self.bucket}.>", {"allow_rollup_hdrs": True, "deny_delete": True}),
-                (self.blobs, self.subject("blob.>"), {}),
-                (self.journal, self.subject("journal.>"), {"max_msgs": JOURNAL_MACHINES_MAX}),
-            ):
-                await self.make_stream(self.js, name, subjects, more)
+            for stream in streams:
+                await self.make_stream(self.js, stream)
         except (EngineFault, Conflict) as fault:
             log.warning("the engine has no stream of this fleet, and none can be made: %s", fault)
         finally:
             self.making = False
 
-    async def make_stream(self, js: JetStreamContext, name: str, subjects: str, more: dict[str, Any]) -> None:
+    async def make_stream(self, js: JetStreamContext, made: StreamConfig) -> None:
         try:
-            await self.guarded(js.stream_info(name))
+            await self.guarded(js.stream_info(str(made.name)))
         except EngineFault as fault:
             if "not found" not in str(fault):
                 raise
-            log.warning("the engine has no stream %s; it is made", name)
-            made = StreamConfig(
-                name=name, subjects=[subjects], max_msgs_per_subject=1, storage=StorageType.FILE, allow_direct=True,
-                **more,
-            )  # fmt: skip
+            log.warning("the engine has no stream %s; it is made", made.name)
             await self.guarded(js.add_stream(made))
 
     # --- blobs ---------------------------------------------------------------------------------------------------
@@ -302,13 +344,13 @@ class Engine:
                 await self.make_streams()  # it may be that one which is lost
                 raise
 
-    async def read_blob(self, blob: Blob, take: Callable[[bytes], None]) -> None:
+    async def read_blob(self, blob: Blob, hub: bool, take: Callable[[bytes], None]) -> None:
         """Each chunk to take() as it comes; what they are together is checked.  Raises Refused, EngineFault."""
         assembly, whole = Assembly(blob), False
         for number in range(blob.chunks):
             wanted = subject(self.config.shard, blob, number)
             try:
-                found = await self.guarded(self.context().get_msg(self.blobs, subject=wanted, direct=True))
+                found = await self.guarded(self.context(hub).get_msg(self.blobs, subject=wanted, direct=True))
             except EngineFault as fault:
                 if fault.missing:
                     raise Refused(Reason.BLOB_MISSING, f"chunk {number} of {blob.sha256.hex()}") from fault

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import stat
 from pathlib import Path
 from typing import Final
 
+from control.config.fleet import Tls
+from control.fleet.process import nkeys
 from control.fleet.signing import Ed25519Signer
 
 SECRET_BYTES_MAX: Final = 64 << 10
+_CREDS: Final = re.compile(
+    rb"-----BEGIN NATS USER JWT-----\s+[\w-]+\.[\w-]+\.[\w-]+\s+-----+END NATS USER JWT-----+\s"
+    rb".*-----BEGIN USER NKEY SEED-----\s+SU[A-Z2-7]{56}\s+-----+END USER NKEY SEED-----+",
+    re.DOTALL,
+)
 NO_LIBRARY: Final = (
     "found the section, and the library nats-py is not installed; wanted: pip install 'bootstorm[fleet]', or no such "
     "section"
@@ -44,15 +52,41 @@ def read_signing_key(path: Path) -> Ed25519Signer:
     return Ed25519Signer(bytes.fromhex(text.decode()))
 
 
-def read_credentials(path: Path) -> tuple[str, str] | None:
-    """User and password; None: it is one of NATS' own .creds files.  Raises KeyFault."""
+def read_credentials(path: Path) -> dict[str, str]:
+    """As the engine's client takes them: user and password, an nkey's seed, or the path of one of NATS' own .creds
+    files.  Raises KeyFault."""
     text = read_secret(path).strip()
     if text.startswith(b"-----BEGIN NATS USER JWT-----"):
-        return None
+        if _CREDS.match(text):
+            return {"user_credentials": str(path)}
+        raise KeyFault(f"{path}: found the beginning of a .creds file, and no token and seed; wanted what nsc writes")
+    if text.startswith(b"SU") and b":" not in text:
+        if nkeys.is_seed(text):
+            return {"nkeys_seed_str": text.decode()}
+        raise KeyFault(f"{path}: found an nkey's seed with a mistake in it; wanted 58 characters, the first SU")
     found = re.fullmatch(rb"([!-9;-~]+):([!-~]+)", text)
     if found is None:
-        raise KeyFault(f"{path}: found neither; wanted one line USER:PASSWORD, or what NATS' nsc writes (.creds)")
-    return found[1].decode(), found[2].decode()
+        wanted = "a line USER:PASSWORD, the seed of an nkey, or what NATS' nsc writes (.creds)"
+        raise KeyFault(f"{path}: found none of them; wanted {wanted}")
+    return {"user": found[1].decode(), "password": found[2].decode()}
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Of the files as they are now.  Raises KeyFault."""
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca is not None else None)
+    except OSError as error:  # as all of ssl's
+        wanted = "wanted certificates of authorities, as PEM"
+        raise KeyFault(f"{tls.ca}: cannot be used ({error.strerror or error}); {wanted}") from error
+    if tls.cert is None or tls.key is None:
+        return context
+    read_secret(tls.key)
+    try:
+        context.load_cert_chain(tls.cert, tls.key, password=lambda: "")  # else it asks a terminal for one
+    except OSError as error:
+        wanted = "wanted a certificate and its key without a password, as PEM"
+        raise KeyFault(f"{tls.cert}, {tls.key}: cannot be used ({error.strerror or error}); {wanted}") from error
+    return context
 
 
 def make_key(path: Path) -> str:

@@ -313,7 +313,7 @@ class Node:
         async def work() -> None:
             fd, fault = new_table(), None
             try:
-                await self.engine.read_blob(blob, lambda chunk: write_chunk(fd, chunk))
+                await self.engine.read_blob(blob, action.hub, lambda chunk: write_chunk(fd, chunk))
                 seal(fd)
                 self.keep_blob(blob, os.dup(fd))
             except Refused as refused:

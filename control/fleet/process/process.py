@@ -54,7 +54,7 @@ def site_of(config: Config) -> tuple[Site, bool]:
     fleet = config.fleet
     path = fleet.signing_key
     signer = read_signing_key(path) if path is not None else Ed25519Signer(os.urandom(32))
-    may_lead = fleet.lead and (path is not None or not fleet.trusted_keys)
+    may_lead = fleet.lead and fleet.hub is None and (path is not None or not fleet.trusted_keys)
     keys: Keys = Ed25519Keys(fleet.trusted_keys) if fleet.trusted_keys else Anybody()
     operators: Keys = Ed25519Keys(fleet.operators) if fleet.operators else keys
     canary = Canary(hosts=fleet.canary, wait_ms=int(fleet.canary_seconds * 1000), rows=fleet.canary_rows)

@@ -13,6 +13,8 @@ GOOD: list[tuple[str, str, Any, Any]] = [
     ("fleet", "tls", {}, Tls()),
     ("fleet", "trusted_keys", ["0F" * 32], (b"\x0f" * 32,)),
     ("fleet", "canary", ["a.example", "b-2"], ("a.example", "b-2")),
+    ("fleet", "replicas", 3, 3),
+    ("fleet", "hub", "hub", "hub"),
     ("fleet", "name", "dhcp1.example.org", "dhcp1.example.org"),
 ]
 WRONG: list[tuple[str, str, Any, str]] = [
@@ -31,6 +33,9 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("fleet", "canary", [f"m{number}" for number in range(17)], "they are all in each head"),
     ("fleet", "canary", ["a", "a"], "a second time"),
     ("fleet", "canary_seconds", 0, "1..86400"),
+    ("fleet", "replicas", 2, "wanted 1, 3 or 5"),
+    ("fleet", "replicas", True, "wanted 1, 3 or 5"),
+    ("fleet", "hub", "a.b", "a JetStream domain"),
 ]
 CHANGED: dict[str, Any] = {
     "fleet.servers": ("nats://n1.example:4222",),
@@ -40,6 +45,8 @@ CHANGED: dict[str, Any] = {
     "fleet.tls": Tls(),
     **dict.fromkeys(("fleet.credentials", "fleet.signing_key"), Path("/etc/key")),
     **dict.fromkeys(("fleet.trusted_keys", "fleet.operators"), (bytes(32),)),
+    "fleet.replicas": 3,
+    "fleet.hub": "hub",
     "fleet.canary": ("m1",),
     "fleet.canary_seconds": 5.0,
     "fleet.canary_rows": 7,
