@@ -310,6 +310,55 @@ def fleet_key(file: Path) -> None:
         sys.exit(FAILED)
 
 
+@main.group()
+def fleet() -> None:
+    """Servers that serve one table: set one up.  How far they are says `bootstorm ctl fleet`."""
+
+
+@fleet.command(
+    "init",
+    epilog=examples(
+        "bootstorm fleet init --machine dhcp1 --machine dhcp2 --server nats1.example.org -o fleet",
+        "bootstorm fleet init --engine three --machine dhcp1 --machine dhcp2 --follower dhcp3 --canary dhcp3 "
+        "--server nats1.example.org --server nats2.example.org --server nats3.example.org -o fleet",
+    ),
+)
+@click.option("--shard", default="main", show_default=True, metavar="NAME", help="Whose table.")
+@click.option("--machine", "leaders", multiple=True, metavar="NAME", help="Which may lead; again for more.")
+@click.option("--follower", "followers", multiple=True, metavar="NAME", help="Which never leads; again for more.")
+@click.option("--canary", multiple=True, metavar="NAME", help="Which tries new tables first; again for more.")
+@click.option("--engine", type=click.Choice(["one", "three", "hub-leaf"]), default="one", show_default=True)
+@click.option(
+    "--server", "servers", multiple=True, metavar="HOST",
+    help="A node of the engine; again for three, or for the hub and then the leaf, which followers connect to.",
+)  # fmt: skip
+@click.option(
+    "--etc", type=click.Path(path_type=Path), default="/etc/bootstorm", show_default=True, metavar="FOLDER",
+    help="Where each machine will have its files.",
+)  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="A new folder.")
+def fleet_init(output: Path, etc: Path, **said: Any) -> None:
+    """Make keys, certificates, the engine's configuration and each machine's section `fleet`, in a new FOLDER.
+
+    Nothing is overwritten, and no secret is printed.  FOLDER has the secrets of all machines: hand them out, and remove
+    it."""
+    import shlex
+
+    from control.fleet.setup.engines import Plan
+    from control.fleet.setup.first_day import NotWritten, WrongPlan, checked, steps, write
+    from fastpath.process.escape import shown
+
+    try:
+        plan = checked(Plan(**said))
+        written = write(plan, output, Path(os.path.abspath(etc)))
+    except WrongPlan as wrong:
+        raise click.UsageError(shown(str(wrong))) from wrong
+    except NotWritten as failed:
+        click.echo(shown(f"bootstorm: {failed}"), err=True)
+        sys.exit(FAILED)
+    click.echo("\n".join(steps(plan, written, shlex.quote(str(output)), str(etc))))
+
+
 @main.command()
 @config_option
 def board(path: str | None) -> None:

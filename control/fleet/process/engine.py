@@ -100,7 +100,7 @@ class Engine:
         self.hub_js: JetStreamContext | None = None  # where the streams are written; the same where there is no hub
         self.fault = "not connected yet"
         self.lost = 0  # messages that found no room
-        self.making = False
+        self.making, self.unmade = False, ""  # unmade: why not
 
     @property
     def connected(self) -> bool:
@@ -310,7 +310,12 @@ class Engine:
             for stream in streams:
                 await self.make_stream(self.js, stream)
         except (EngineFault, Conflict) as fault:
-            log.warning("the engine has no stream of this fleet, and none can be made: %s", fault)
+            said = said_of(fault)
+            if said != self.unmade:  # where it is news: it is tried again each second
+                log.warning("the engine answers for no stream of this fleet, and none can be made: %s", fault)
+            self.unmade = said
+        else:
+            self.unmade = ""
         finally:
             self.making = False
 

@@ -90,12 +90,15 @@ class Member:
 
     def start(self) -> None:
         assert self.process is None
-        self.process = FleetProcess()
+        self.process = self.new_process()
         asyncio.get_running_loop().add_reader(self.process.channel.fileno(), self.on_message)
         named = dict(zip(("base", "delta"), self.serving, strict=False))
         with memfd("config", self.text) as config:
             begin = jobs.FleetBegin(config_path="/services.conf", state_dir=str(self.folder))
             self.process.channel.send(begin, {"config": config, **named})
+
+    def new_process(self) -> FleetProcess:
+        return FleetProcess()
 
     async def kill(self) -> None:
         if self.process is not None:

@@ -23,6 +23,8 @@ UP_S = 10.0
 class Nats:
     """more: lines of its configuration besides port and store."""
 
+    host = "127.0.0.1"
+
     def __init__(self, folder: Path, more: str = "") -> None:
         self.folder, self.port = folder, free_port()
         self.store = folder / "store"
@@ -44,7 +46,7 @@ class Nats:
         log.close()
         deadline = time.monotonic() + UP_S
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1) as probe:
                 if probe.recv(4) == b"INFO":
                     return
             assert self.process.poll() is None, (self.folder / "nats.log").read_text()[-2000:]
