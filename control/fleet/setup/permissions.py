@@ -26,35 +26,45 @@ def _reads(shard: str, api: str) -> tuple[str, ...]:
     return f"{api}.STREAM.MSG.GET.{keys}", f"{api}.DIRECT.GET.{keys}.>", f"{api}.DIRECT.GET.{blobs}.>"
 
 
-def _makes(shard: str) -> tuple[str, ...]:
+def _journal(shard: str) -> str:
+    return f"fleet-{shard}-journal"
+
+
+def _makes(*streams: str) -> tuple[str, ...]:
     api = "$JS.API.STREAM"
-    return tuple(f"{api}.{verb}.{stream}" for stream in _streams(shard) for verb in ("INFO", "CREATE"))
+    return tuple(f"{api}.{verb}.{stream}" for stream in streams for verb in ("INFO", "CREATE"))
 
 
 def _speaks(shard: str, name: str) -> tuple[str, tuple[str, ...]]:
-    subjects = (f"fleet.{shard}.have.{name}", f"fleet.{shard}.ask", f"fleet.{shard}.order")
-    return "what it serves, in its own name; questions to the leader; orders, which count by their signature", subjects
+    said = f"fleet.{shard}.have.{name}", f"fleet.{shard}.seen.{name}", f"fleet.{shard}.ask", f"fleet.{shard}.order"
+    return (
+        "in its own name: what it serves, whom it saw and wants looked up; questions to the leader; orders, which count "
+        "by their signature", said,
+    )  # fmt: skip
 
 
 def leader(shard: str, name: str) -> Role:
     """A machine that may lead."""
-    _keys, blobs = _streams(shard)
+    keys, blobs = _streams(shard)
+    journal = _journal(shard)
     return Role(
         publish=(
             _speaks(shard, name),
             ("to lead: that there is a new head, and answers to those who ask",
              (f"fleet.{shard}.announce", f"fleet.{shard}.inbox.>")),
-            ("to lead: lease, head and tables, each a message of a stream",
-             (f"$KV.fleet-{shard}.lease", f"$KV.fleet-{shard}.head", f"fleet.{shard}.blob.>")),
-            ("to read them", _reads(shard, "$JS.API")),
-            ("to make streams that are missing, and to take tables out that no head names; never to change or delete "
-             "a stream", (*_makes(shard), f"$JS.API.STREAM.PURGE.{blobs}")),
+            ("to lead: lease, head, tables and discovery's journal, each a message of a stream",
+             (f"$KV.fleet-{shard}.lease", f"$KV.fleet-{shard}.head", f"fleet.{shard}.blob.>",
+              f"fleet.{shard}.journal.>")),
+            ("to read them", (*_reads(shard, "$JS.API"), f"$JS.API.STREAM.MSG.GET.{journal}")),
+            ("to make streams that are missing, and to take out tables that no head names and machines that are "
+             "registered; never to change or delete a stream",
+             (*_makes(keys, blobs, journal), f"$JS.API.STREAM.PURGE.{blobs}", f"$JS.API.STREAM.PURGE.{journal}")),
         ),
         subscribe=(
-            ("new heads, and the answers to its own questions",
+            ("new heads, and what is said to it alone",
              (f"fleet.{shard}.announce", f"fleet.{shard}.inbox.{name}.>")),
-            ("to lead: what the others have, ask and order",
-             (f"fleet.{shard}.have.>", f"fleet.{shard}.ask", f"fleet.{shard}.order")),
+            ("to lead: what the others have, see, ask and order",
+             (f"fleet.{shard}.have.>", f"fleet.{shard}.seen.>", f"fleet.{shard}.ask", f"fleet.{shard}.order")),
         ),
     )  # fmt: skip
 
@@ -64,7 +74,7 @@ def follower(shard: str, name: str) -> Role:
     return Role(
         publish=(_speaks(shard, name), ("to read lease, head and tables", _reads(shard, "$JS.API"))),
         subscribe=(
-            ("new heads, and the answers to its own questions",
+            ("new heads, and what is said to it alone",
              (f"fleet.{shard}.announce", f"fleet.{shard}.inbox.{name}.>")),
         ),
     )  # fmt: skip
@@ -77,7 +87,7 @@ def behind_a_leaf(shard: str, name: str) -> Role:
         publish=(
             *near.publish,
             ("at the hub: the lease, and what the mirror has not got yet", _reads(shard, f"$JS.{HUB}.API")),
-            ("to make the mirrors where they are missing", _makes(shard)),
+            ("to make the mirrors where they are missing", _makes(*_streams(shard))),
         )
     )
 
@@ -93,8 +103,8 @@ def leaf_node(shard: str) -> Role:
     )
     return Role(
         publish=(
-            ("what its machines say, ask and order",
-             (f"fleet.{shard}.have.>", f"fleet.{shard}.ask", f"fleet.{shard}.order")),
+            ("what its machines have, see, ask and order",
+             (f"fleet.{shard}.have.>", f"fleet.{shard}.seen.>", f"fleet.{shard}.ask", f"fleet.{shard}.order")),
             ("what they read at the hub", _reads(shard, api)),
             ("its mirrors: a consumer for each stream, and the answers to its flow control",
              (*consumers, "$JS.FC.>")),
