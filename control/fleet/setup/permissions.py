@@ -38,8 +38,8 @@ def _makes(*streams: str) -> tuple[str, ...]:
 def _speaks(shard: str, name: str) -> tuple[str, tuple[str, ...]]:
     said = f"fleet.{shard}.have.{name}", f"fleet.{shard}.seen.{name}", f"fleet.{shard}.ask", f"fleet.{shard}.order"
     return (
-        "in its own name: what it serves, whom it saw and wants looked up; questions to the leader; orders, which count "
-        "by their signature", said,
+        "in its own name: what it serves, whom it saw and wants looked up; questions to the leader; orders, which "
+        "count by their signature", said,
     )  # fmt: skip
 
 
