@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ import pytest
 
 from control.clusto.server.store import Store
 from control.service_client import CallFailed
-from tests.control.discovery.support import inventory, make_site, servers, snapshot
+from tests.control.discovery.support import attribute, inventory, make_site, servers, snapshot
 from tests.control.discovery.traps.messages import v1_trap
 from tests.fleet.real.nats import running
 from tests.fleet.real.services import Server, until
 from tests.fleet.real.test_members import LEADS_S, make_lease
+from tests.fleet.real.test_service import is_fleet_of
 from tests.ports import free_port
 
 pytestmark = pytest.mark.fleet
@@ -74,6 +76,10 @@ def machine(server: Reporting, mac: str) -> dict[str, Any]:
     return found
 
 
+def macs(store: Store) -> list[str]:
+    return [str(mac) for mac in attribute(snapshot(store), "s0001", "bootstrap", "mac")]
+
+
 def test_a_trap_of_a_follower_makes_a_server_and_the_next_leader_goes_on(site: Site) -> None:
     store, a, b, c = site
     first, second, third = (f"02:00:00:00:0a:0{number}" for number in (1, 2, 3))
@@ -96,3 +102,21 @@ def test_a_trap_of_a_follower_makes_a_server_and_the_next_leader_goes_on(site: S
     assert machine(b, second)["state"] == "ignored", "as a person said on the machine that led then"
     until(lambda: c.state["waiting"] == 0, 10, "nothing waits")
     assert [server.status()["fleet"]["discovery"]["taken"] for server in (b, c)] == [2, 0]
+
+
+def test_a_leader_whose_fleet_process_is_stopped_writes_nothing_and_hands_over(site: Site) -> None:
+    """Control and its registrars live on, and believe for a while that this machine leads: the page of each request
+    says that it does not."""
+    store, a, b, _c = site
+    before, mac = "02:00:00:00:0a:08", "02:00:00:00:0a:09"
+    a.trap(before, 7)
+    until(lambda: machine(a, before).get("state") == "registered", 30, "its registrar is at work")
+    (pid,) = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_fleet_of(int(pid), a)]
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: bool(b.state.get("leads")), LEADS_S + 6, "b leads")
+    a.trap(mac, 7)  # one more MAC of that server: one request
+    until(lambda: "does not lead its fleet any more" in (machine(a, mac).get("reason") or ""), 8, "a says why not")
+    assert a.state["leads"] and mac not in macs(store), "although it has not been told yet"
+    took_s = until(lambda: mac in macs(store), 45, "b has written it")
+    print(f"the machine was handed over and recorded {took_s:.1f} s later")
+    until(lambda: machine(b, mac).get("server") == "s0001", 10, "and says so")
