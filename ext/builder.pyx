@@ -211,7 +211,9 @@ cdef class Builder:
         first = self.lease_count
         if (port != 0) != (state == OTHER_PORT):
             raise TableInvalid(f"host {name.decode('utf-8', 'replace')}: port {port} in state {STATES[state]}")
-        if state == OTHER_PORT:
+        if state == HELD:
+            port = HELD_MARK
+        if state == OTHER_PORT or state == HELD:
             state = DISABLED
         for address, prefix, template in (leases or ((0, 0, port),)):
             lease = self.new_leases(1)
@@ -469,11 +471,13 @@ cdef class Builder:
         self.add_host(mac, state=STATES.index(row["state"]), name=row["name"], own=row["own"], leases=leases, role=role,
                       thing=row["identity"], port=row.get("port", 0))
 
-    def seal(self, uint64_t generation, surroundings, *, int64_t created_s, Numbers numbers=None, hosts=None) -> int:
+    def seal(self, uint64_t generation, surroundings, *, int64_t created_s, Numbers numbers=None, hosts=None,
+             bytes beneath=b"") -> int:
         """A sealed memfd with everything added so far; the caller owns the fd.  Raises TableInvalid on a MAC given twice.
 
         generation: its number, above the base's.  created_s: seconds since 1970 of the inventory's word.
-        numbers: for the rows, which bear none without.  hosts: that are answered, where somebody knows it already."""
+        numbers: for the rows, which bear none without.  hosts: that are answered, where somebody knows it already.
+        beneath: as Generation.beneath gives it back."""
         cdef Header header
         cdef uint32_t slot_count = 16
         memset(&header, 0, sizeof(header))
@@ -496,6 +500,8 @@ cdef class Builder:
         while slot_count < 2 * self.host_rows or slot_count <= self.lease_count:
             slot_count *= 2
         small = self.small_sections(surroundings)
+        if beneath:
+            small.append((SECTION_BENEATH, bytearray(beneath)))
         fd = new_memfd(f"bootstorm-table-{generation}")
         try:
             self.write(fd, &header, slot_count, small)

@@ -350,6 +350,8 @@ cdef inline Verdict judge_state(uint8_t state) noexcept nogil:
         return IGNORED_DISABLED
     if state == OTHER_PORT:
         return IGNORED_OTHER_PORT
+    if state == HELD:
+        return IGNORED_HELD
     if state == NO_ADDRESS:
         return IGNORED_NO_ADDRESS
     if state == CONFLICT:

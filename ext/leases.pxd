@@ -46,6 +46,7 @@ cdef enum:
     CLASS_TEXT_BYTES = 64
     CLASS_GROUPS = 255
     ENTRY_SHIFT = 6                # of an entry of the boot ledger: 64 bytes
+    HELD_MARK = 0xffffffff         # in the place of the port of a row that is held: no port has that number
 
 
 cpdef enum LeaseState:
@@ -57,6 +58,7 @@ cpdef enum LeaseState:
     PROXIED                        # another server gives its address: one lease, of address 0, for what it boots
     TOMBSTONE                      # delta only: the host left the inventory
     OTHER_PORT                     # a card of a host at a port that is not served; in no row itself, see state_of()
+    HELD                           # not answered because an operator says so; in no row itself either
 
 
 cdef enum RuleKind:                # what a Rule looks at
@@ -84,6 +86,8 @@ cdef enum SectionKind:
     SECTION_CLASS_NUMBERS
     SECTION_CLASS_NAMES            # bytes: JSON, for people and for tables of other classes
     SECTION_SHARED = 20
+    SECTION_BENEATH                # bytes: a generation with the inventory's rows of what an operator has changed; the
+                                   # planner's alone
     SECTION_KINDS                  # one more than the last that we know
 
 
@@ -309,8 +313,11 @@ cdef inline uint32_t variant_of(const Table *table, uint32_t index, uint8_t clie
 
 
 cdef inline uint8_t state_of(const Lease *lease) noexcept nogil:
-    """A card at a port that is not served stands as DISABLED, which builds that know no ports take it for."""
-    return OTHER_PORT if lease.state == DISABLED and lease.template_index != 0 else lease.state
+    """A card at a port that is not served stands as DISABLED, which builds that know no ports take it for; so does a row
+    that is held, which builds that hold none take for such a card: none of them answers it."""
+    if lease.state != DISABLED or lease.template_index == 0:
+        return lease.state
+    return HELD if lease.template_index == HELD_MARK else OTHER_PORT
 
 
 cdef inline uint32_t number_of(const Lease *lease) noexcept nogil:
@@ -478,7 +485,8 @@ cdef inline uint32_t record_bytes(uint32_t kind) noexcept nogil:
         return sizeof(ClassText)
     if kind == SECTION_CLASS_NUMBERS:
         return sizeof(ClassNumber)
-    return kind == SECTION_HEAP or kind == SECTION_COLUMNS or kind == SECTION_CLASS_NAMES
+    return (kind == SECTION_HEAP or kind == SECTION_COLUMNS or kind == SECTION_CLASS_NAMES
+            or kind == SECTION_BENEATH)
 
 
 cdef inline const void *records_of(const Section *section, const uint8_t *start, uint32_t *count) noexcept nogil:

@@ -107,7 +107,7 @@ cdef inline Phase phase_of(uint8_t client) noexcept nogil:
 cdef inline bint is_of_row(uint8_t verdict) noexcept nogil:
     """True for what is decided about a row that was found, and is that row's own affair."""
     return (verdict <= NOTED_DECLINE or IGNORED_DISABLED <= verdict <= IGNORED_QUARANTINED
-            or IGNORED_OTHER_LINK <= verdict <= IGNORED_NO_ROOM)
+            or IGNORED_OTHER_LINK <= verdict <= IGNORED_NO_ROOM or verdict == IGNORED_HELD)
 
 
 cdef inline bint is_trouble(uint8_t verdict) noexcept nogil:

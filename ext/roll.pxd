@@ -7,14 +7,14 @@ from ext.leases cimport DISABLED, PROXIED, TOMBSTONE, Lease, Table, is_answered,
 from ext.ledger cimport (PHASE_NONE, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM, STEP_ANSWERED, STEP_ASKED, STEP_MASK, Entry,
                          LedgerHead, is_trouble, ledger_key)
 from ext.table cimport Pair
-from ext.verdict cimport IGNORED_DISABLED, IGNORED_OTHER_PORT, IGNORED_OTHER_SERVER
+from ext.verdict cimport IGNORED_DISABLED, IGNORED_HELD, IGNORED_OTHER_PORT, IGNORED_OTHER_SERVER
 
 
 cdef enum:
     PATIENCE_S = 60                # who asks or was offered something, and is not further after this, is stuck
     LATE_S = 60                    # beyond what the boots before took from one phase to the next,
     FIRST_TIME_S = 240             # and what a machine may take of which no boot before is known
-    STATE_COUNT = 8
+    STATE_COUNT = 9
     STAGE_COUNT = 9                # that there are, each Phase with each Step
     NO_STAGE = 255
 
@@ -127,7 +127,7 @@ cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_
         return NEVER
     if not is_answered(lease.state) and is_in_trouble:  # else it has not asked since, and may run for months
         return REFUSED if lease.state == DISABLED else STUCK
-    if entry.verdict == IGNORED_DISABLED or entry.verdict == IGNORED_OTHER_PORT:
+    if entry.verdict == IGNORED_DISABLED or entry.verdict == IGNORED_OTHER_PORT or entry.verdict == IGNORED_HELD:
         return UNKNOWN
     if lease.state == PROXIED or entry.verdict == IGNORED_OTHER_SERVER:
         is_told = stage & STEP_MASK != STEP_ASKED or phase == PHASE_SYSTEM   # its ACK is another server's

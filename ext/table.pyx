@@ -144,6 +144,11 @@ cdef class Generation:
                      for i in range(self.table.shared_count))
 
     @property
+    def beneath(self) -> bytes:
+        """A generation with the inventory's rows of what an operator has changed in this delta; empty without."""
+        return self.section_bytes(SECTION_BENEATH)
+
+    @property
     def is_converted(self) -> bool:
         """True when rows come from a layout that told objects apart by name alone: a refresh replaces it as a whole."""
         return bool(self.table.header.flags & FLAG_CONVERTED)

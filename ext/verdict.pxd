@@ -44,6 +44,7 @@ cpdef enum Verdict:
     IGNORED_LATE                   # waited in our queue until its client asked anew, and more waits behind it
     IGNORED_SHARE                  # its relay has had its share, and others want theirs
     IGNORED_CHECKSUM               # its UDP checksum does not fit; seen with dhcp.io = xdp alone, else the kernel looks
+    IGNORED_HELD                   # known, and an operator holds it
     GO_ON                          # no way out: the next step decides; answer() never returns it
 
 
@@ -60,7 +61,8 @@ cdef inline bint is_event(Verdict verdict) noexcept nogil:
     return (verdict == NOTED_DECLINE or IGNORED_INTERFACE < verdict <= IGNORED_OTHER_LINK
             or verdict == IGNORED_OTHER_SERVER or verdict == IGNORED_CIADDR or verdict == IGNORED_BOOT_PORT
             or verdict == NAKED
-            or IGNORED_NAK_UNKNOWN_LINK <= verdict <= IGNORED_NO_ROOM or verdict == ABANDONED)
+            or IGNORED_NAK_UNKNOWN_LINK <= verdict <= IGNORED_NO_ROOM or verdict == ABANDONED
+            or verdict == IGNORED_HELD)
 
 
 cdef inline bint is_of_stranger(Verdict verdict) noexcept nogil:

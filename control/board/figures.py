@@ -154,6 +154,8 @@ def warnings_of(status: Mapping[str, Any]) -> list[str]:
         found.append(f"the inventory: {status['inventory_reason']}")
     if status["pinned_s"] is not None:
         found.append("a rollback holds the table; `ctl refresh --force` ends that")
+    if many := (status.get("overrides") or {}).get("total"):
+        found.append(f"{many:,} overrides by operators: {'; '.join(status['overrides']['first'])}")
     found += [f"in doubt: {doubt}" for doubt in status["doubts"]]
     if conflicts := (status.get("fault_kinds") or {}).get("conflict"):
         found.append(f"{conflicts:,} conflicts of the inventory: their machines are not answered")

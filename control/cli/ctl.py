@@ -13,7 +13,7 @@ import click
 
 from control.cli import explain_text
 from control.cli.observed_text import kinds_of, only_kind, render_observed, status_line
-from control.explain import recent
+from control.explain import overridden, recent
 from control.service_client import CallFailed, ServiceClient
 from fastpath.process.escape import shown, shown_all
 
@@ -182,6 +182,7 @@ def render_status(status: dict[str, Any]) -> list[str]:
         lines.append("io          xdp" if status["io"] == "xdp" else f"io          SOCKETS: {status['io_reason']}")
     if status["pinned_s"] is not None:
         lines.append(f"PINNED      for {status['pinned_s']:.0f} s by ctl rollback; ctl refresh --force ends that")
+    lines += overridden.render_status(status.get("overrides") or {})
     lines += [f"in doubt    {doubt}" for doubt in status["doubts"]]
     if status["refresh"]["stage"]:
         refresh = status["refresh"]
@@ -329,6 +330,7 @@ def render_lookup(found: dict[str, Any]) -> list[str]:
         for name, said in lease["classes"].items():
             words = (f"{word} = {'-' if value in (None, '') else value}" for word, value in sorted(said.items()))
             lines.append(f"    but for {name}: {', '.join(words)}")
+    lines += overridden.render_once(found.get("overrides") or ())
     lines += [render_boot(row) for row in found.get("boots", ()) if row["stage"]]
     return lines + [render_seen_as(said) for said in found["seen"]]
 
@@ -375,6 +377,10 @@ RENDER: dict[str, Callable[[Any], Iterable[str]]] = {
     "packets": recent.render,
     "observed": render_observed,
     "discovered": render_discovered,
+    "hold": overridden.render_changed,
+    "once": overridden.render_changed,
+    "release": overridden.render_released,
+    "overrides": overridden.render_overrides,
     "adopt": render_discovered_machine,
     "ignore": render_discovered_machine,
     "unignore": render_discovered_machine,

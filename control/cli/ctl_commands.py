@@ -5,15 +5,30 @@ Each takes `--json`, `--socket` and `-c` before its name or behind it, and is gi
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from control.cli.shared import FAILED, examples, read_config
 
 NUMBER_MAX = 2**31 - 1  # of the service's numbers
+UNITS_S: Final = {"d": 86_400, "h": 3_600, "m": 60, "min": 60, "s": 1}
+PART: Final = re.compile(r"(\d{1,9})(d|h|min|m|s)")
+DURATION_MAX_S: Final = 31_622_400  # a year, as the service takes it
+
+
+def duration(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    """Seconds, from 90s, 30m, 2h, 7d or several of these together: an option's callback."""
+    if value is None:
+        return None
+    parts = PART.findall(value)
+    seconds = sum(int(number) * UNITS_S[unit] for number, unit in parts)
+    if "".join(map("".join, parts)) != value or not 1 <= seconds <= DURATION_MAX_S:
+        raise click.BadParameter(f"{value!r}: wanted a duration such as 90s, 30m, 2h or 1d12h, of at most 366d")
+    return seconds
 
 
 def where_and_how() -> list[click.Parameter]:
@@ -204,6 +219,58 @@ def hosts(
 def rollback(client: Any) -> None:
     """Serve what was served before the last refresh, and stay there until `refresh --force`."""
     client.show("rollback", {})
+
+
+@ctl.command(
+    epilog=examples(
+        "bootstorm ctl hold node7 --for 2h --because 'its board is replaced'",
+        "bootstorm ctl hold 02:00:00:00:00:07",
+    )
+)
+@click.argument("host", metavar="HOST|MAC|ADDRESS")
+@click.option(
+    "--for", "for_s", callback=duration, metavar="DURATION", help="Such as 90s, 30m, 2h; without it until `release`."
+)
+@click.option("--because", metavar="TEXT", help="Why, for everybody who wonders.")
+@click.pass_obj
+def hold(client: Any, host: str, for_s: int | None, because: str | None) -> None:
+    """Do not answer a host, whatever the inventory says; its BMC only when the BMC's own MAC or address is named."""
+    client.show("hold", {"host": host, "for": for_s, "because": because})
+
+
+@ctl.command(
+    epilog=examples(
+        "bootstorm ctl once node7 tftp_filename--ipxe=http://10.20.0.2/install.ipxe",
+        "bootstorm ctl once node7 tftp_filename=/install.0 --until-class os",
+    )
+)
+@click.argument("host", metavar="HOST|MAC|ADDRESS")
+@click.argument("options", nargs=-1, required=True, metavar="OPTION[--CLASS]=VALUE...")
+@click.option("--until-class", "until", type=click.Choice(["ipxe", "os"]), help="Until this class was answered.")
+@click.option("--for", "for_s", callback=duration, metavar="DURATION", help="Such as 30m, 2h: no longer than that.")
+@click.option("--because", metavar="TEXT", help="Why, for everybody who wonders.")
+@click.pass_obj
+def once(
+    client: Any, host: str, options: tuple[str, ...], until: str | None, for_s: int | None, because: str | None
+) -> None:
+    """Give a host these options for its next boot, as if its `dhcp` attributes said them; then it boots as usual."""
+    arguments = {"host": host, "options": list(options), "until": until, "for": for_s, "because": because}
+    client.show("once", arguments)
+
+
+@ctl.command(epilog=examples("bootstorm ctl release node7"))
+@click.argument("host", metavar="HOST|MAC|ADDRESS|NUMBER")
+@click.pass_obj
+def release(client: Any, host: str) -> None:
+    """End the overrides of a host: it is what the inventory says again."""
+    client.show("release", {"host": host})
+
+
+@ctl.command()
+@click.pass_obj
+def overrides(client: Any) -> None:
+    """What operators want otherwise than the inventory says: who, since when, for how long, why."""
+    client.show("overrides", {})
 
 
 @ctl.command(epilog=examples("bootstorm ctl fleet", "bootstorm ctl fleet hold", "bootstorm ctl fleet rollback 3f9a"))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
-def read_file(path: Path, most: int) -> bytes:
+def read_file(path: Path, most: int, flags: int = 0) -> bytes:
     """Up to `most` octets of a regular file.  Raises OSError, FileNotFoundError among them, and for a pipe in its
-    place, which would be waited for, too."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    place, which would be waited for, too.  flags: more of open(2)."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(0, "it is no regular file", str(path))

@@ -16,6 +16,7 @@ WORDS = {
     "IGNORED_UNKNOWN_MAC": "not in the inventory",
     "IGNORED_DISABLED": "DHCP is not enabled",
     "IGNORED_OTHER_PORT": "a network card that is not served",
+    "IGNORED_HELD": "an operator holds it",
     "IGNORED_NO_ADDRESS": "no address is bound",
     "IGNORED_CONFLICT": "MAC or address belongs to two objects",
     "IGNORED_QUARANTINED": "its record is not usable",
@@ -67,3 +68,12 @@ def sentence(words: Mapping[str, Any]) -> str:
     if words.get("relay_agent"):
         parts.append(f"option 82: {words['relay_agent']}")
     return " ".join(parts)
+
+
+def lasting(seconds: float) -> str:
+    """Such as 1 h 58 min, 40 s."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return " ".join(part for part in (f"{hours} h" if hours else "", f"{minutes} min" if minutes else "") if part)

@@ -121,6 +121,10 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
         "its UDP checksum does not fit: the datagram was damaged on its way",
         "nothing if it is one; many from one relay or switch: that device damages packets",
     ),
+    "IGNORED_HELD": (
+        "an operator holds it: it is not answered, whatever the inventory says",
+        "`ctl overrides` says who and until when; `ctl release` ends it",
+    ),
 }  # fmt: skip
 
 CLASSES: Final[dict[str, str]] = {

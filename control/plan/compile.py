@@ -23,10 +23,11 @@ from control.mac import show_mac
 from control.plan.conflicts import conflicts, contested_keys
 from control.plan.contexts import Context, Faults
 from control.plan.groups import Groups
+from control.plan.otherwise import saying
 from control.plan.plan import Rules
 from control.plan.rows import Claims, Contested, Row
 from control.plan.templates import Template
-from control.sources.model import CONTAINERS, Batch, Inventory, PartLost, name_of
+from control.sources.model import CONTAINERS, Batch, Inventory, PartLost, Thing, name_of
 
 REPORT_LINES_MAX = 10_000
 Holding = tuple[int, bytes, int]  # address, name and identity of who has it
@@ -96,6 +97,9 @@ class Compilation:
         for path in self.below:
             self.say_unread(path)
         self.parse_s = self.plan_s = 0.0
+        # Whether somebody wants something else of an object for its next boot: of a path, its identity and Once.said.
+        self.said_by: Callable[[str], tuple[int, Any] | None] | None = None
+        self.onces: dict[int, dict[int, Row]] = {}  # what that makes of its rows, by identity and key
         self.on_rows: Callable[[int], None] = lambda _rows: None  # told how many things were planned so far
 
     def add(self, batch: Batch) -> None:
@@ -169,9 +173,23 @@ class Compilation:
             segment.quarantined += unread is None and any(row.state is State.QUARANTINED for row in rows)
             for address, name, path in claims:
                 rows_of_segment.add_claim(address, encoded(name), told_apart(path))
+            if self.said_by is not None and unread is None:
+                self.plan_once(thing)
             plan_s += clock() - started
         rules.faults = Faults()  # or this part's would be told before those of the parts ahead of it
         return missing, plan_s
+
+    def plan_once(self, thing: Thing) -> None:
+        """What an operator wants of it for one boot was checked when he said it: what is wrong with it is no fault of
+        the inventory's."""
+        assert self.said_by is not None
+        found, rules = self.said_by(thing.path), self.rules
+        if found is None:
+            return
+        faults, rules.faults = rules.faults, Faults()
+        rows, _claims = rules.plan(saying(thing, found[1].said, rules.reader))
+        rules.faults = faults
+        self.onces[found[0]] = {row.key: row for row in rows}
 
     def note_undecided(self, segment: Segment, path: str, unread: str) -> None:
         """It stays as it is served, and is planned anew next time."""

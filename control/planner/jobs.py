@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,8 @@ class PlanBegin:
     generation: int = 0
     pinned_s: float = 0.0  # as the planner before said; the disk may not have taken it
     keeps: bool = True  # false: what it makes is served by nobody yet, and the disk has another's
+    holds: list[list[int]] = field(default_factory=list)  # as in Lay, and the next, too
+    onces: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,22 @@ class Relinked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback:
     """Serve what was served before the last refresh, and stay there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lay:
+    """All overrides that are in force from now on.  Answered with Laid, or Failed; also while a refresh is under way.
+
+    holds: (identity of an object, role) of the rows that are not answered.  onces: (identity of a host, its name, its
+    attributes for one boot as (name, value), whether the table that is served has them already)."""
+
+    holds: list[list[int]] = field(default_factory=list)
+    onces: list[list[Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laid:
+    """Planner -> control: a Lay was taken; its table, if there is one, came before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +145,8 @@ READY = Progress(stage="begin", done=0, total=0)
 class Planned:
     """fds: report, then base and delta when `published`.  confirmed_s: seconds since 1970 of the inventory's word."""
 
-    origin: str  # "inventory", "hosts" (a look-up), "disk", "links", "rollback", "fleet" (another machine's)
+    # "inventory", "hosts" (a look-up), "disk", "links", "rollback", "overrides", "fleet" (another machine's)
+    origin: str
     generation: int
     base: int
     published: bool
@@ -152,13 +172,13 @@ class Planned:
 class Failed:
     """Nothing was published; what was served goes on.  job: whose answer this is."""
 
-    # "down", "shrunk", "contested", "pinned", "nothing"; "network": a look-up of one, which is no host and holds none;
+    # "down", "shrunk", "contested", "pinned", "nothing"; "refused": overrides; "network": a look-up of one, no host;
     # "internal": a fault of ours, or a planner that ended;
     # "unread": a look-up by a planner that has not read the inventory as a whole yet; "superseded", which only control
     # says: of what another configuration ended; "follows", the same: this machine serves what its fleet publishes.
     kind: str
     reason: str
-    job: str = "refresh"  # or "hosts", "changes", "check", "fleet"
+    job: str = "refresh"  # or "hosts", "changes", "check", "fleet", "overrides"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +198,6 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         PlanBegin, Refresh, LookUp, Relink, Rollback, ListChanges, FindOrigins, CheckTable, ServeTable,
-        TableChecked, Progress, Planned, Failed, Listed, OriginsFound, Relinked,
+        TableChecked, Progress, Planned, Failed, Listed, OriginsFound, Relinked, Lay, Laid,
     )
 }  # fmt: skip

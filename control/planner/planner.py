@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from ext.builder import Surroundings
-from ext.table import Changes, Generation, Keys, TableInvalid, compare, row_key
+from ext.table import Changes, Generation, Keys, Pair, TableInvalid, compare, row_key
 
 from control.clusto.errors import InventoryDown
 from control.config.config import Config
@@ -25,16 +25,16 @@ from control.plan.compile import Assembled, Compilation, Compiler, Younger, enco
 from control.plan.contexts import Faults
 from control.plan.guards import Flips, shrinking
 from control.plan.networks import kept_shared
-from control.plan.origins import found_origins
+from control.plan.otherwise import planned_otherwise
 from control.plan.plan import plan_hosts
 from control.plan.rows import Claim
 from control.plan.site_facts import surroundings
 from control.planner.closure import Closure, Disputes, read_closed
-from control.planner.jobs import Failed, Listed, OriginsFound, Planned, Progress
-from control.planner.report import Whereabouts, write_memfd, write_report
+from control.planner.jobs import Failed, Planned, Progress
+from control.planner.overlay import Overlay
+from control.planner.report import Whereabouts, write_report
 from control.planner.served import AnsweredTwice, Served, Silenced
 from control.sources.model import Inventory, Source, name_of
-from control.table.changes import describe_changes
 from control.table.file import TableStore, present_pair
 from fastpath.process.log_forms import about
 from fastpath.process.table_proof import proof
@@ -45,7 +45,7 @@ log = logging.getLogger("bootstorm.planner")
 PROGRESS_EVERY_S = 0.05
 DOUBTS_MAX = 20
 NO_CHANGES = Changes(Keys(), Keys(), Keys())
-SAVED = ("inventory", "hosts", "links", "fleet")  # links: also what a planner before this one could not save
+SAVED = ("inventory", "hosts", "links", "fleet", "overrides")  # links: also what one before this could not save
 T = TypeVar("T")
 Wait = Callable[["Future[Any]"], None]
 
@@ -90,6 +90,8 @@ class Planner:
         self.reader = ThreadPoolExecutor(1, thread_name_prefix="source")
         self.store = TableStore(config.dhcp.state_dir)
         self.served = Served()
+        self.overlay = Overlay()
+        self.known_onces: set[int] = set()  # of these the rows of the table that we are given are up to date
         self.compiler = Compiler(config.dhcp)
         self.flips = Flips()
         self.quarantined = 0
@@ -117,8 +119,9 @@ class Planner:
     # --- what is served ------------------------------------------------------------------------------------------
 
     def adopt(self, base_fd: int, delta_fd: int) -> None:
-        """Take over both fds as what is served."""
-        self.served.adopt(base_fd, delta_fd)
+        """Take over both fds as what is served, overrides of before and all."""
+        shown = self.served.adopt_shown(base_fd, delta_fd, self.around)
+        self.overlay.remember(shown, self.known_onces)
         assert self.served.pair is not None
         self.confirmed_s = max(self.confirmed_s, self.served.pair.top.created_s)
 
@@ -150,6 +153,10 @@ class Planner:
             self.unpin()  # what was pinned is not what lies there
         if held_back is None or not self.relink(self.links, "disk", confirmed_s, held_back):
             self.served.drop()
+
+    def around(self, pair: Pair) -> Surroundings:
+        """Of what a pair says, with today's interfaces."""
+        return self.surroundings(pair.top.networks, pair.top.shared)
 
     def surroundings(
         self, networks: tuple[tuple[int, int], ...], shared: tuple[tuple[int, int, int], ...]
@@ -255,6 +262,10 @@ class Planner:
         if former is not None:
             self.served.keep_former(former, changes, "hosts")
         self.disputes.note(found.plan.contested)
+        for path in found.claims if self.overlay.onces else ():
+            if path in found.inventory.things and (once := self.overlay.said_by(path)) is not None:
+                rows, _faults = planned_otherwise(found.inventory, self.config.dhcp, path, once[1].said)
+                self.overlay.take(once[0], {row.key: row for row in rows})
         stages.done("plan")
         there = {row.mac for row in found.plan.rows}
         read = {*names, *map(name_of, found.claims)}
@@ -308,6 +319,7 @@ class Planner:
         """Read and plan, part by part; look-ups go on meanwhile.  Raises InventoryDown."""
         reading = self.off_loop(self.source.read)
         done = self.compiler.begin(reading.frame)
+        done.said_by = self.overlay.said_by if self.overlay.onces else None
         done.on_rows = lambda rows: self.tell(replace(self.at, rows=rows))
         try:
             while (batch := self.off_loop(lambda: next(reading.batches, None))) is not None:
@@ -372,6 +384,8 @@ class Planner:
         elif former is not None:
             close_all(former[1])
         self.compiler.keep(done)
+        for identity, once in done.onces.items():
+            self.overlay.take(identity, once)
         self.frame = done.rules.frame.frame()
         # Also what a look-up only confirmed: the part itself was read before that, and perhaps otherwise.
         self.looked_up_claims = (self.looked_up_claims if done.unread else {}) | self.touched_claims
@@ -469,7 +483,7 @@ class Planner:
         before = served.remember()
         assert before is not None
         try:
-            changes, silenced = served.go_back(lambda pair: self.surroundings(pair.top.networks, pair.top.shared))
+            changes, silenced = served.go_back(self.around)
         except AnsweredTwice as refused:
             close_all(before[1])
             self.refuse(refused, "refresh")
@@ -491,45 +505,13 @@ class Planner:
         return self.unsaved
 
     def pinned(self) -> str:
-        number = self.served.pair.top.number if self.served.pair is not None else 0
+        number = self.served.shown.top.number if self.served.shown is not None else 0
         return f"pinned to generation {number} by ctl rollback; to follow the inventory again: ctl refresh --force"
 
     def unpin(self) -> None:
         if self.pinned_s:
             self.pinned_s = 0.0
             self.store.unpin()
-
-    def list_changes(self, offset: int, limit: int) -> None:
-        former = self.served.former
-        if former is None or self.served.pair is None:
-            self.fail(
-                "nothing", "there was no refresh since control's planner started that changed anything", "changes"
-            )
-            return
-        rows = describe_changes(former.pair, self.served.pair, former.changes, offset, limit)
-        fd = write_memfd(rows)
-        self.send(Listed(generation=former.generation, origin=former.origin, total=len(former.changes)), [fd])
-        os.close(fd)
-
-    # --- who said what -------------------------------------------------------------------------------------------
-
-    def find_origins(self, leases: list[tuple[int, int]]) -> None:
-        """By what the inventory says now, whatever is served."""
-        frame = self.frame
-        if frame is None:
-            self.send(OriginsFound(failed="the inventory has not been read as a whole yet"))
-            return
-        try:
-            found = found_origins(lambda macs: self.source.read_hosts(macs, [], frame), self.config.dhcp, leases)
-        except InventoryDown as down:
-            self.send(OriginsFound(failed=str(down)))
-        except Exception as bug:  # somebody wants to know something: that must not end who plans
-            log.exception("origins of %s", leases)
-            self.send(OriginsFound(failed=f"internal fault: {type(bug).__name__}: {bug}"))
-        else:
-            fd = write_memfd(found)
-            self.send(OriginsFound(), [fd])
-            os.close(fd)
 
     # --- to control ----------------------------------------------------------------------------------------------
 
@@ -561,7 +543,8 @@ class Planner:
         **figures: Any,
     ) -> None:
         """Tell control first: clients wait for it.  Then the disk."""
-        pair = self.served.pair
+        self.show()
+        pair = self.served.shown
         assert pair is not None
         report_fd = write_report({}, {}) if report is None else report
         planned = Planned(
@@ -579,7 +562,8 @@ class Planner:
             pinned_s=self.pinned_s,
             **figures,
         )
-        self.send(planned, [report_fd, *(self.served.fds() if published else [])])
+        fds = [fd for fd in self.served.shown_fds() if fd >= 0]
+        self.send(planned, [report_fd, *(fds if published else [])])
         os.close(report_fd)
         self.links_served = self.links if published else self.links_served
         if origin in SAVED:
@@ -587,12 +571,23 @@ class Planner:
 
     def save(self) -> str:
         """What is served, to the disk; why that does not take it, or nothing."""
-        served = self.served
-        assert served.pair is not None
+        self.show()
+        pair, (base_fd, delta_fd) = self.served.shown, self.served.shown_fds()
+        assert pair is not None
         told = None
-        if self.links_served is not None:
-            told = proof(self.config.text, self.links_served, served.base_fd, served.delta_fd, self.confirmed_s)
-        return self.store.save(served.pair, served.base_fd, served.delta_fd, self.confirmed_s, told)
+        if self.links_served is not None and not self.overlay.onces:  # whose boot may be over by the next start
+            told = proof(self.config.text, self.links_served, base_fd, delta_fd, self.confirmed_s)
+        return self.store.save(pair, base_fd, delta_fd, self.confirmed_s, told)
+
+    # --- an operator's overrides -----------------------------------------------------------------------------------
+
+    def show(self) -> bool:
+        """The overrides over what the inventory says, in what is published and saved from now on; whether that changed.
+
+        Raises AnsweredTwice."""
+        if self.served.pair is None:
+            return False
+        return self.served.lay(self.overlay.rows(self.served.view()), self.around)
 
 
 def plain(text: str) -> str:

@@ -20,6 +20,7 @@ from control.planner.jobs import (
     READY,
     CheckTable,
     FindOrigins,
+    Lay,
     ListChanges,
     LookUp,
     PlanBegin,
@@ -29,7 +30,9 @@ from control.planner.jobs import (
     Rollback,
     ServeTable,
 )
+from control.planner.overrides import obey
 from control.planner.planner import Planner
+from control.planner.questions import find_origins, list_changes
 from fastpath.process.logs import configure_logging, leave
 from fastpath.protocol import Channel, ChannelClosed, close_all
 
@@ -39,7 +42,7 @@ NICE = 10  # the workers answer first, also where they share a core with us; not
 SAVE_AGAIN_MS = 1_000  # while the disk does not take the table: what is there would be served after a restart
 JOBS: dict[type, str] = {
     Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes", CheckTable: "check",
-    ServeTable: "fleet",
+    ServeTable: "fleet", Lay: "overrides",
 }  # fmt: skip
 
 
@@ -81,6 +84,8 @@ def run(channel: Channel) -> None:
 
     planner.wait = wait
     planner.served.number = begin.generation
+    planner.overlay.set(begin.holds, begin.onces)
+    planner.known_onces = {each[0] for each in begin.onces if each[3]}
     planner.pinned_s = planner.pinned_s or begin.pinned_s
     if table_fds and planner.take_over(table_fds):
         planner.relink(begin.links)  # the configuration may be another one, too
@@ -133,6 +138,8 @@ def work(planner: Planner, message: Any, foreign: Foreign, fds: list[int]) -> No
     elif isinstance(message, ServeTable):
         foreign.serve(message.digest)
     elif isinstance(message, ListChanges):
-        planner.list_changes(message.offset, message.limit)
+        list_changes(planner, message.offset, message.limit)
     elif isinstance(message, FindOrigins):
-        planner.find_origins([(mac, address) for mac, address in message.leases])
+        find_origins(planner, [(mac, address) for mac, address in message.leases])
+    elif isinstance(message, Lay):
+        obey(planner, message)

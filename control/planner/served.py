@@ -1,18 +1,21 @@
 """What is served, seen from the planner: the pair with its fds, the one before the last refresh, and deltas upon it.
 
 Whatever is to be served, of whatever origin, is looked at as a whole first: no address in answered rows of two objects.
+The pair is what the inventory says; what workers get may have an operator's overrides laid over it (`shown`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ext.addresses import Index, View
 from ext.builder import Builder, Surroundings, delta_builder
 from ext.rows import Numbers
-from ext.table import Changes, Generation, Keys, Pair, compare, row_key
+from ext.table import Changes, Generation, Keys, Pair, compare, new_memfd, row_key
 
 from control.plan.compile import Filler, read_contested
 from control.plan.conflicts import conflicts
@@ -20,6 +23,7 @@ from control.plan.contexts import Faults
 from control.plan.rows import Contested, Row
 
 DELTA_ROWS_MAX = 1000  # or a twentieth of the base: beyond that a new base is cheaper for everybody
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class AnsweredTwice(Exception):
@@ -52,6 +56,9 @@ class Served:
     def __init__(self) -> None:
         self.base_fd = self.delta_fd = -1
         self.pair: Pair | None = None
+        self.laid_fd = -1  # of a delta in place of the pair's, with rows that an operator has changed; -1: none are
+        self.laid: Pair | None = None
+        self.over: dict[int, Row] = {}
         self.number = 0
         self.former: Former | None = None
         self.index: Index | None = None  # of the pair's base
@@ -75,6 +82,75 @@ class Served:
     def fds(self) -> list[int]:
         return [fd for fd in (self.base_fd, self.delta_fd) if fd >= 0]
 
+    @property
+    def shown(self) -> Pair | None:
+        """What workers answer from."""
+        return self.laid or self.pair
+
+    def shown_fds(self) -> tuple[int, int]:
+        """Base and delta, -1 where there is none; still ours."""
+        return self.base_fd, self.laid_fd if self.laid is not None else self.delta_fd
+
+    def lay(self, over: Mapping[int, Row], surroundings: Callable[[Pair], Surroundings]) -> bool:
+        """What is shown from now on: the pair with other rows in the place of some.  over: by key, each of a row that
+        is there.  Whether that has changed.  Raises AnsweredTwice: then what was shown is shown.
+
+        What stands beneath goes with the delta: who starts from it, with or without the inventory, can take each
+        override away again."""
+        pair = self.pair
+        assert pair is not None
+        if dict(over) == self.over:
+            return False
+        around, created_s = surroundings(pair), pair.top.created_s
+        if not over:  # under a number of its own: nobody goes back to a lower one
+            self.uncover()
+            self.delta(rows_of_delta(pair), around, created_s)
+            return True
+        beneath, builder = Builder(pair.base), rows_of_delta(pair, over.keys())
+        for key in over:
+            beneath.copy_host(pair.holder_of(key), key)
+        Filler(builder).add_all(over.values())
+        image = image_of(beneath.seal(self.number + 1, around, created_s=created_s))
+        fd, _silenced = self.sealed(pair.base, builder, self.number + 1, around, created_s, image)
+        laid = Pair(pair.base, Generation(fd))
+        self.uncover()
+        self.over = dict(over)
+        if self.former is not None and self.former.generation == self.number:
+            self.former.generation += 1  # of what that refresh made, this is what anybody sees
+        self.number += 1
+        self.laid_fd, self.laid = fd, laid
+        return True
+
+    def uncover(self) -> None:
+        """The pair itself is shown."""
+        if self.laid_fd >= 0:
+            os.close(self.laid_fd)
+        self.laid_fd, self.laid, self.over = -1, None, {}
+
+    def adopt_shown(
+        self, base_fd: int, delta_fd: int, surroundings: Callable[[Pair], Surroundings]
+    ) -> dict[int, dict[str, Any]]:
+        """adopt() of what was shown, of which the pair is what stands beneath the overrides that were laid over it.
+
+        Returns these, by key, as of Pair.lookup."""
+        self.adopt(base_fd, delta_fd)
+        assert self.pair is not None
+        image = self.pair.delta.beneath if self.pair.delta is not None else b""
+        if not image:
+            return {}
+        beneath_fd = sealed_image(image)
+        try:
+            beneath = Generation(beneath_fd)
+        finally:
+            os.close(beneath_fd)
+        keys = [row_key(*key) for key in beneath.keys()]  # noqa: SIM118 - no mapping
+        shown = {key: self.pair.lookup(key) for key in keys}
+        builder = rows_of_delta(self.pair, keys)
+        for key in keys:
+            builder.copy_host(beneath, key)
+        self.delta(builder, surroundings(self.pair), self.pair.top.created_s)
+        return {key: row for key, row in shown.items() if row is not None}
+
     def adopt(self, base_fd: int, delta_fd: int, base: Generation | None = None) -> None:
         """Take over both fds as what is served.  base: what is behind base_fd, where that is known."""
         delta = Generation(delta_fd) if delta_fd >= 0 else None
@@ -84,6 +160,7 @@ class Served:
         for old in {self.base_fd, self.delta_fd} - {base_fd, delta_fd, -1}:
             os.close(old)
         self.base_fd, self.delta_fd = base_fd, delta_fd
+        self.uncover()
         self.number = max(self.number, self.pair.top.number)
 
     def delta(self, builder: Builder, surroundings: Surroundings, created_s: int) -> Silenced:
@@ -95,12 +172,18 @@ class Served:
         return silenced
 
     def sealed(
-        self, base: Generation, builder: Builder, number: int, surroundings: Surroundings, created_s: int
+        self,
+        base: Generation,
+        builder: Builder,
+        number: int,
+        surroundings: Surroundings,
+        created_s: int,
+        beneath: bytes = b"",
     ) -> tuple[int, Silenced]:
         """A delta that may be served: rows that contradict each other became conflicts.  Raises AnsweredTwice."""
         index, numbers = self.indexed(base), self.numbers(base)
         hosts = index.hosts_with(builder.answered())
-        fd = builder.seal(number, surroundings, created_s=created_s, numbers=numbers, hosts=hosts)
+        fd = builder.seal(number, surroundings, created_s=created_s, numbers=numbers, hosts=hosts, beneath=beneath)
         silenced = self.contradictions(base, Generation(fd))
         if not silenced.rows:
             return fd, silenced
@@ -108,7 +191,8 @@ class Served:
         os.close(fd)
         Filler(again).add_all(silenced.rows)
         hosts = index.hosts_with(again.answered())
-        fd = again.seal(number, surroundings, created_s=created_s, numbers=self.numbers(base), hosts=hosts)
+        numbers = self.numbers(base)
+        fd = again.seal(number, surroundings, created_s=created_s, numbers=numbers, hosts=hosts, beneath=beneath)
         left = self.contradictions(base, Generation(fd))
         if left.rows:
             os.close(fd)
@@ -217,8 +301,25 @@ class Served:
         """Nothing is served."""
         for fd in self.fds():
             os.close(fd)
+        self.uncover()
         self.base_fd = self.delta_fd = -1
         self.pair = self.index = None
+
+
+def image_of(fd: int) -> bytes:
+    """All octets of a generation, whose fd is closed."""
+    try:
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)
+
+
+def sealed_image(image: bytes) -> int:
+    """The fd of a generation with these octets."""
+    fd: int = new_memfd("bootstorm-beneath")
+    os.write(fd, image)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    return fd
 
 
 def rows_of_delta(pair: Pair, left_out: Collection[int] = frozenset()) -> Builder:

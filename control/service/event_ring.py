@@ -41,6 +41,11 @@ KINDS: Final[dict[str, tuple[str, str]]] = {  # -> place, what it is (docs/opera
     "conflict-ended": (SERVICE, "that conflict is gone"),
     "fault-appeared": (SERVICE, "any other fault of the inventory"),
     "fault-ended": (SERVICE, "that fault is gone"),
+    "override-set": (
+        SERVICE,
+        "an operator holds a machine, or gives it options for one boot; or such a machine has left the inventory",
+    ),
+    "override-ended": (SERVICE, "that was released, or it is over"),
     "machine-found": (HOSTS, "a stranger asked, and a look-up found it in the inventory"),
     "machine-registered": (HOSTS, "discovery made a server of it, or connected one"),
     "machine-confirmed": (HOSTS, "its DHCP confirmed it, and its MAC address was recorded"),

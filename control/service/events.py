@@ -54,6 +54,7 @@ SIGHTED = "ACKED"
 # warning.
 LEVELS = {
     "IGNORED_UNKNOWN_MAC": logging.INFO, "IGNORED_DISABLED": logging.INFO, "IGNORED_OTHER_PORT": logging.INFO,
+    "IGNORED_HELD": logging.INFO,
     "IGNORED_RELAY": logging.INFO, "IGNORED_NO_SERVER_ID": logging.ERROR, "ABANDONED": logging.ERROR,
 }  # fmt: skip
 # Verdict or finding -> kind of event; every other verdict of a machine of the inventory is NOT_ANSWERED.

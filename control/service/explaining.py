@@ -23,7 +23,7 @@ from control.messages.capture import Capture, Datagram
 from control.messages.dissect import dissect
 from control.plan.classes import Client
 from control.planner.jobs import RefreshFailed
-from control.service.refresh import Origins
+from control.planner.replies import Origins
 from control.service.served_table import ServedTable
 
 ORIGINS_LIMIT_S = 3.0

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgpack
@@ -25,6 +25,8 @@ from control.planner.jobs import (
     READY,
     Failed,
     FindOrigins,
+    Laid,
+    Lay,
     ListChanges,
     Listed,
     LookUp,
@@ -39,6 +41,7 @@ from control.planner.jobs import (
     Rollback,
     TableChecked,
 )
+from control.planner.replies import FOLLOWS, SUPERSEDED, NoProgress, Origins, Reply, is_superseded, is_unread, reason_of
 from control.service.event_ring import Note, nowhere
 from control.service.faultbook import FaultBook
 from control.service.inventory_state import InventoryState
@@ -59,34 +62,8 @@ FIRST_WORD_PAUSES_S = 0.0, 0.0, 0.1, 0.2, 0.5, 1.0
 CONFIRM_S = 5.0  # for all workers to adopt; they need milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Origins:
-    """(MAC, client class, address) -> option code -> who said it."""
-
-    said: dict[tuple[int, int | str, int], dict[int, str]]
-
-
-class NoProgress(Exception):
-    """The planner hangs: the text says at what."""
-
-
-Reply = Planned | Failed | tuple[Listed, list[dict[str, Any]]] | Origins | TableChecked
-SUPERSEDED = "superseded"  # Failed.kind, of what a reconfiguration ended
-FOLLOWS = "follows"  # Failed.kind, of what reads the inventory, while another machine does
 JOB_OF = {"inventory": "refresh", "rollback": "refresh", "hosts": "hosts", "fleet": "fleet"}
 T = TypeVar("T")
-
-
-def is_superseded(reply: Reply) -> bool:
-    return isinstance(reply, Failed) and reply.kind in (SUPERSEDED, FOLLOWS)
-
-
-def is_unread(reply: Reply) -> bool:
-    return isinstance(reply, Failed) and reply.kind == "unread"
-
-
-def reason_of(reply: Reply) -> str:
-    return reply.reason if isinstance(reply, Failed) else f"the planner answered {type(reply).__name__}"
 
 
 def retrieved(job: asyncio.Task[Any]) -> None:
@@ -120,6 +97,7 @@ class Refresher:
         self.state = InventoryState(note=note)
         self.faults, self.whereabouts = FaultBook(note=note), Whereabouts()
         self.links: list[LinkAddress] = []
+        self.overrides = Lay()  # also what the next planner is told first
         self.relinking = self.links_due = False  # a Relink is under way; the planner has not been told the last links
         self.job, self.starting = asyncio.Lock(), asyncio.Lock()
         self.going_back = asyncio.Lock()  # held by a rollback that the planner is at: between its disk and its word
@@ -127,7 +105,7 @@ class Refresher:
         self.process: PlannerProcess | None = None
         self.channel: Channel | None = None
         self.waiting: dict[str, asyncio.Future[Reply]] = {}  # job -> who waits for its answer
-        self.looking_up, self.finding_origins = asyncio.Lock(), asyncio.Lock()
+        self.looking_up, self.finding_origins, self.laying = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
         self.origins_due = False  # the planner has not answered the last question yet, whoever still waits for it
         self.poke, self.rescheduled = asyncio.Event(), asyncio.Event()
         self.follows = ""  # whom, in words: another machine of the fleet reads the inventory; "" while we do
@@ -164,6 +142,8 @@ class Refresher:
             generation=self.generation,
             pinned_s=self.state.pinned_s,
             keeps=self.keeps,
+            holds=self.overrides.holds,
+            onces=self.overrides.onces,
         )
         try:
             with memfd("bootstorm-config", self.config.text) as config_fd:
@@ -232,6 +212,8 @@ class Refresher:
             self.answer(message.job, message)
         elif isinstance(message, TableChecked):
             self.answer("check", message)
+        elif isinstance(message, Laid):
+            self.answer("overrides", message)
         elif isinstance(message, Relinked):
             self.relinking = False
         self.tell_links()
@@ -373,6 +355,22 @@ class Refresher:
 
         Raises RefreshFailed."""
         return await self.whatever_happens(self.do_look_up(LookUp(macs=macs, names=names or [], asked=asked)))
+
+    async def lay(self, overrides: Lay) -> None:
+        """These are in force from now on; returns when their table is published.  Raises RefreshFailed: those that can
+        be are in the next table all the same."""
+        self.overrides = overrides
+        await self.whatever_happens(self.do_lay())
+
+    async def do_lay(self) -> None:
+        async with self.laying:
+            reply = await self.give(self.overrides, "overrides")
+            if (
+                isinstance(reply, Failed) and reply.kind == "internal"
+            ):  # it died: the next one knows them from the start
+                reply = await self.give(self.overrides, "overrides")
+            if not isinstance(reply, Laid):
+                raise RefreshFailed(reason_of(reply))
 
     async def origins(self, leases: list[tuple[int, int]], limit_s: float) -> Origins:
         """Who gives the options of some (MAC, address), by what the inventory says now; publishes nothing.

@@ -54,6 +54,7 @@ from control.service.machines import hosts as host_list
 from control.service.machines import recorder
 from control.service.machines.boot_events import BootEvents
 from control.service.machines.host_commands import HostCommands
+from control.service.machines.overrides import open_overrides
 from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
 from control.service.watch import follow, watched_path
@@ -125,20 +126,15 @@ class Service:
         )
         self.fleet = FleetKeeper(self.config, self.refresher, self.table, lambda: self.restarts.get("worker", 0))
         ledger, state_dir = fds.perhaps("ledger"), Path(begin.settings.state_dir)
-        self.hosts_known = host_list.open_hosts(ledger, state_dir, self.refresher.whereabouts)
+        self.hosts_known = known = host_list.open_hosts(ledger, state_dir, self.refresher.whereabouts)
+        self.overrides = open_overrides(state_dir, self.table, self.fleet, self.all_adopted, note, known)
         self.lookups = Lookups(
             self.fleet.look_up, self.config.dhcp.relays, self.table.knows_oui, on_found=self.on_found
         )
         self.warnings = Warnings(
-            self.table,
-            event_bell,
-            self.interface_name,
-            self.reason_of,
-            on_unknown=self.on_unknown,
-            server_id=self.server_id,
-            note=note,
-            sightings_wanted=self.discovers,
-        )
+            self.table, event_bell, self.interface_name, self.reason_of, on_unknown=self.on_unknown,
+            server_id=self.server_id, note=note, sightings_wanted=self.discovers,
+        )  # fmt: skip
         self.traps_fault, self.boot_fault = begin.traps_fault, begin.boot_fault
         self.metrics_fault = ""
         self.endpoint: Endpoint | None = None
@@ -176,6 +172,7 @@ class Service:
                 group.create_task(show_turns(self.turns, "control"), name="turns")
                 group.create_task(self.follow_links(group), name="links")
                 group.create_task(self.fleet.run(), name="fleet")
+                group.create_task(self.overrides.run(), name="overrides")
                 group.create_task(self.console.run(), name="console")
                 group.create_task(self.follow_file(), name="file")
                 group.create_task(self.coordinator.run(), name="discovery")
@@ -348,6 +345,7 @@ class Service:
             "observed": self.observed,
             **HostCommands(self.hosts_known, lambda: self.table.pair, self.reason_of).handlers(),
             **DiscoveryCommands(self.coordinator, self.fleet.registered_elsewhere).handlers(),
+            **self.overrides.handlers(),
             **self.fleet.handlers(),
         }
 
@@ -410,6 +408,7 @@ class Service:
             "metrics": self.metrics_fault or ("serving" if self.config.metrics.bind is not None else "off"),
             "boot_port": status.boot_port(self.settings, self.boot_fault),
             "fleet": self.fleet.status(),
+            "overrides": self.overrides.status(),
             "config_refused": self.config_refused[:CONFIG_REFUSED_SHOWN],
             "boots": await self.hosts_known.scans.totals(table.pair) if self.hosts_known is not None else None,
             "mode": self.settings.mode,
@@ -506,11 +505,13 @@ class Service:
             raise CommandFailed(f"lookup: {missing}")
         mac, known, pair = found["mac"], self.hosts_known, self.table.pair
         told = await known.of_mac(pair, key, self.reason_of) if known is not None else {"boots": []}
+        told["overrides"] = self.overrides.of_card(key, role)
         return found | told | {"reason": self.reason_of(mac), "seen": self.warnings.seen_as(mac)}
 
     def reason_of(self, mac: str) -> str | None:
-        """Why a machine is not answered, as the inventory says it."""
-        return self.refresher.state.reasons_of(mac) or self.table.port_reason(mac) or self.fleet.reason_of(mac)
+        """Why a machine is not answered, as the inventory or an operator says it."""
+        said = self.refresher.state.reasons_of(mac) or self.table.port_reason(mac) or self.fleet.reason_of(mac)
+        return self.overrides.reason(mac, said)
 
     async def explain(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         from control.service.explaining import (  # a third of a cold start's imports, for a person's question
@@ -523,7 +524,10 @@ class Service:
             origins = self.refresher.origins if may_ask else None
             if arguments.get("mac") is not None and self.table.pair is not None:
                 arguments = arguments | {"mac": show_mac(self.find_mac("explain", arguments["mac"]))}
-            return await explain(arguments, self.table, self.reason_of, origins)
+            told = await explain(arguments, self.table, self.reason_of, origins)
+            if (mac := parse_mac(str(arguments.get("mac")))) is not None:
+                told["premises"] += self.overrides.lines(mac)
+            return told
         except Unexplainable as reason:
             raise CommandFailed(f"explain: {reason}") from reason
 
@@ -542,6 +546,8 @@ class Service:
         try:
             return host_list.card_of(self.table.pair, str(text))
         except host_list.NotFound as missing:
+            if (held := self.overrides.card(str(text))) is not None:
+                return held
             raise CommandFailed(f"{command}: {missing}") from missing
 
     async def workers(self, _arguments: dict[str, Any], _report: Report) -> list[dict[str, Any]]:

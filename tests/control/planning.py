@@ -118,7 +118,7 @@ def config(inventory: Inventory, folder: Path, **dhcp: Any) -> Config:
 def end(planner: Planner) -> None:
     """Give its fds back."""
     planner.served.forget_former()
-    close_all(planner.served.fds())
+    planner.served.drop()
     planner.reader.shutdown()
 
 

@@ -19,7 +19,7 @@ from tests.ext.packets import BROADCAST, ip, tlv
 
 ALICE, TWO, REMOTE, OWN_ID, PUBLIC = (0x020000000000 + i for i in range(1, 6))
 DISABLED, NO_ADDRESS, CONFLICT, QUARANTINED, THIEF, PROXIED, NOTHING_TO_BOOT = (0x020000000010 + i for i in range(7))
-OTHER_PORT = 0x020000000017
+OTHER_PORT, HELD = 0x020000000017, 0x020000000018
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 STRANGER = 0x0200000000FF
 STATES = {DISABLED: 1, NO_ADDRESS: 2, CONFLICT: 3, QUARANTINED: 4}
@@ -83,6 +83,7 @@ def site(**changes: Any) -> table.Pair:
     """The datacenter of this module; changes go into its Surroundings."""
     builder = hosts()
     builder.add_host(OTHER_PORT, name=b"unserved", state=int(LeaseState.OTHER_PORT), port=2)
+    builder.add_host(HELD, name=b"held", state=int(LeaseState.HELD))
     return table.Pair(generation(builder, around=surroundings(**changes)))
 
 

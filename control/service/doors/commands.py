@@ -16,6 +16,8 @@ from control.config.config import Config
 from fastpath.process.escape import shown
 
 TEXT_CHARACTERS_MAX = 1_024
+REMARK_CHARACTERS_MAX = 200
+OPTIONS_MAX = 32  # for one boot
 OCTETS_MAX = 1 << 16
 NUMBER_MAX = (1 << 31) - 1
 SERIAL_MAX = (1 << 63) - 1
@@ -55,12 +57,28 @@ SECONDS = Kind(
     f"a number of seconds 0 to {SECONDS_MAX}",
     lambda value: type(value) in (int, float) and 0 <= value <= SECONDS_MAX,
 )
+DURATION = Kind(
+    f"a number of seconds 1 to {SECONDS_MAX}",
+    lambda value: type(value) in (int, float) and 1 <= value <= SECONDS_MAX,
+)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind(
     f"a text of at most {TEXT_CHARACTERS_MAX} characters",
     lambda value: isinstance(value, str) and len(value) <= TEXT_CHARACTERS_MAX,
 )
+REMARK = Kind(
+    f"a line of at most {REMARK_CHARACTERS_MAX} characters",
+    lambda value: isinstance(value, str) and len(value) <= REMARK_CHARACTERS_MAX and value.isprintable(),
+)
 OCTETS = Kind(f"at most {OCTETS_MAX} octets", lambda value: isinstance(value, bytes) and len(value) <= OCTETS_MAX)
+OPTIONS = Kind(
+    f"1 to {OPTIONS_MAX} texts OPTION=VALUE of at most {TEXT_CHARACTERS_MAX // 2} characters",
+    lambda value: (
+        isinstance(value, list)
+        and 1 <= len(value) <= OPTIONS_MAX
+        and all(isinstance(each, str) and len(each) <= TEXT_CHARACTERS_MAX // 2 for each in value)
+    ),
+)
 ROWS = Kind("a list", lambda value: isinstance(value, list))
 PLACE = {"offset": whole(-NUMBER_MAX, NUMBER_MAX), "limit": whole(-NUMBER_MAX, NUMBER_MAX)}
 
@@ -108,6 +126,12 @@ COMMANDS: Mapping[str, Command] = {
     "fleet_order": Command(CHANGE, {"verb": TEXT, "digest": TEXT, "signed": OCTETS}),
     "refresh": Command(CHANGE, {"wait": FLAG, "here": FLAG, "force": FLAG, "mac": TEXT, "host": TEXT}),
     "rollback": Command(CHANGE),
+    "hold": Command(CHANGE, {"host": TEXT, "for": DURATION, "because": REMARK}),
+    "once": Command(
+        CHANGE, {"host": TEXT, "options": OPTIONS, "until": TEXT, "for": DURATION, "because": REMARK}, costly=True
+    ),
+    "release": Command(CHANGE, {"host": TEXT}),
+    "overrides": Command(READ, costly=True),
     "reload": Command(CHANGE),
     "adopt": Command(CHANGE, {"mac": TEXT}),
     "ignore": Command(CHANGE, {"mac": TEXT}),

@@ -30,6 +30,7 @@ from control.discovery.traps.queue import DROPS
 from control.service.doors import console
 from control.service.doors.door import REASONS
 from control.service.inventory_state import INVENTORY_STATES, OUTCOMES, STAGES
+from control.service.machines import override_book
 from control.sources import reasons
 
 PREFIX = "bootstorm_"
@@ -87,6 +88,10 @@ COUNTERS = (
     ),
 )  # fmt: skip
 GAUGES_BY = (
+    Counted(
+        "overrides", "Overrides of operators in force (ctl overrides).", "kind", ("overrides", "kinds"),
+        override_book.KINDS,
+    ),
     Counted("inventory_faults", "Faults of the inventory (ctl faults).", "kind", ("fault_kinds",), reasons.KINDS),
     Counted(
         "refresh_stage_seconds", "Duration of each stage of the last refresh that succeeded.", "stage",

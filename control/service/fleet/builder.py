@@ -66,7 +66,7 @@ class Builder(Refresher):
 
     def on_planned(self, planned: Planned, fds: list[int]) -> None:
         super().on_planned(planned, fds)
-        if planned.origin == "inventory" or (planned.origin == "hosts" and planned.published):
+        if planned.origin in ("inventory", "overrides") or (planned.origin == "hosts" and planned.published):
             self.again()
 
     def again(self) -> None:

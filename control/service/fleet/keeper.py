@@ -11,7 +11,7 @@ from control.config.config import Config
 from control.discovery.coordinator import Coordinator
 from control.discovery.reserved import Reserved
 from control.discovery.trapseen import TrapSeen
-from control.planner.jobs import Planned
+from control.planner.jobs import Lay, Planned
 from control.service.doors.console import CommandFailed, Handler, Report
 from control.service.links import LinkAddress
 from control.service.refresh import Refresher
@@ -38,6 +38,7 @@ class FleetKeeper:
         self.on_lead: Callable[[], None] = lambda: None  # called when this machine takes or loses the lead
         self.discovery: tuple[Coordinator, Reserved] | None = None
         self.lead_page = -1  # for the registrars, who keep it from one link to the next
+        self.overrides = Lay()
         self.open()
 
     def open(self) -> None:
@@ -52,6 +53,7 @@ class FleetKeeper:
             )
             self.link.links = self.links
             self.join()
+        self.tell_overrides()
 
     def attach(self, coordinator: Coordinator, reserved: Reserved) -> None:
         """Discovery, whose machines are the fleet's."""
@@ -145,6 +147,27 @@ class FleetKeeper:
     def page(self) -> int:
         """For registrars: each request that writes is allowed by it.  -1 without a fleet."""
         return self.lead_page if self.config.in_fleet else -1
+
+    def tell_overrides(self) -> None:
+        """To who makes tables, for its next planner: of a fleet that is who leads, whose table says it to all."""
+        self.refresher.overrides = Lay() if self.link is not None else self.overrides
+        if self.link is not None:
+            self.link.overrides = self.overrides
+
+    async def lay(self, overrides: Lay) -> None:
+        """As Refresher.lay, of the one that makes the tables here."""
+        self.overrides = overrides
+        self.tell_overrides()
+        if self.link is None or self.link.builder is not None:
+            await self.reader().lay(overrides)
+
+    def takes_no_overrides(self) -> str:
+        """Why, on a machine that serves what another one makes; or nothing."""
+        if self.link is None or self.link.builder is not None:
+            return ""
+        state = self.link.state
+        leader = state.leader if state is not None else ""
+        return f"overrides are the leader's, which is {leader or 'nobody'} just now; `ctl fleet` names it"
 
     def status(self) -> dict[str, Any] | None:
         return self.link.status() if self.link is not None else None

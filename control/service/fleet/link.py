@@ -21,11 +21,12 @@ from control.config.config import Config
 from control.fleet.process import jobs
 from control.fleet.process.child import FleetProcess
 from control.fleet.process.keyfiles import NO_LIBRARY
-from control.planner.jobs import CheckTable, Planned, RefreshFailed, ServeTable, TableChecked
+from control.planner.jobs import CheckTable, Lay, Planned, RefreshFailed, ServeTable, TableChecked
+from control.planner.replies import SUPERSEDED, reason_of
 from control.service.fleet.builder import Builder
 from control.service.fleet.registering import Registering
 from control.service.links import LinkAddress
-from control.service.refresh import CONFIRM_S, SUPERSEDED, Refresher, reason_of
+from control.service.refresh import CONFIRM_S, Refresher
 from control.service.served_table import NotAdopted, ServedTable
 from control.service.watch import watched_path
 from fastpath.protocol import ChannelClosed, close_all, memfd
@@ -77,6 +78,7 @@ class FleetLink:
         self.building: asyncio.Task[None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.links: list[LinkAddress] = []
+        self.overrides = Lay()  # for who reads the inventory while we lead
         self.numbers = itertools.count(1)
         self.waiting: dict[int, asyncio.Future[jobs.Told]] = {}
         self.alone = False  # we read the inventory for ourselves
@@ -356,6 +358,7 @@ class FleetLink:
         log.info("this machine leads the shard %s: it reads the inventory", self.config.fleet.shard)
         builder = Builder(self.config, self.table.fds(), lambda fds: self.send(jobs.Built(), fds))
         self.builder = builder
+        builder.overrides = self.overrides
 
         async def build() -> None:
             try:

@@ -38,7 +38,7 @@ BEGIN_MAX: Final = (1 << 32) - 1  # beyond it no page begins
 FILE: Final = "ledger"  # in dhcp.state_dir
 FILE_BYTES_MAX: Final = 1 << 28  # nearly four million machines
 PHASES: Final = {"rom": "its ROM", "loader": "iPXE", "system": "a system"}
-REFUSED_ONCE: Final = ("IGNORED_DISABLED", "IGNORED_OTHER_PORT")  # of a row that is answered now
+REFUSED_ONCE: Final = ("IGNORED_DISABLED", "IGNORED_OTHER_PORT", "IGNORED_HELD")  # of a row that is answered now
 JUDGED_BY: Final = ("habit", "habit_s", "ends")  # of Roll.row(): for the sentence, which says it
 IN_DOUBT: Final = "in-doubt"  # among the states that are asked for: IN_DOUBT_BIT of ext/roll.pyx
 STATE_NAMES: Final = (*(name for name in STATES if name != "tombstone"), IN_DOUBT)
@@ -63,7 +63,7 @@ def card_of(pair: Pair | None, text: str) -> tuple[int, int]:
     rows = [row for key in keys if pair is not None and (row := pair.lookup(*key)) is not None]
     cards = [row for row in rows if not row["role"]] or rows
     found = sorted(
-        {row["mac"] for row in cards if row["state"] in ("served", "proxied")} or {row["mac"] for row in cards}
+        {row["mac"] for row in cards if row["state"] in ("served", "proxied", "held")} or {row["mac"] for row in cards}
     )
     if len(found) == 1:
         return int(found[0]), min(row["role"] for row in cards if row["mac"] == found[0])
@@ -152,6 +152,14 @@ class Hosts:
         places = [place for role in (0, 1) if (place := roll.place_of(mac, role)) >= 0]
         boots = [described(roll.row(place, now_s), reason_of, self.whereabouts.index) for place in places]
         return {"boots": boots, "boots_since_s": self.ledger.since_s}
+
+    async def cards(self, pair: Pair | None, macs: list[int]) -> list[dict[str, Any]]:
+        """As of Roll.row, of the cards of hosts that have some MACs."""
+        if pair is None:
+            return []
+        roll, now_s = await self.scans.roll(pair), self.ledger.now_s()
+        places = [place for mac in macs if (place := roll.place_of(mac, 0)) >= 0]
+        return [roll.row(place, now_s) for place in places]
 
     async def page(
         self, pair: Pair | None, arguments: Mapping[str, Any], reason_of: Callable[[str], str | None]

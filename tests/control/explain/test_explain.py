@@ -45,7 +45,7 @@ from tests.control.inventories import CLIENTS
 from tests.ext import inventory, packets
 from tests.ext.captures import PCAPS, datagrams, dhcp_captures
 from tests.ext.packets import ip, tlv
-from tests.ext.sites import ALICE, CONFLICT, DISABLED, LINKS, OTHER_PORT, STRANGER, TWO, site
+from tests.ext.sites import ALICE, CONFLICT, DISABLED, HELD, LINKS, OTHER_PORT, STRANGER, TWO, site
 from tests.ext.sites import PROXIED as PROXIED_MAC
 
 DATA = Path(__file__).parents[2] / "data" / "explain"
@@ -232,6 +232,7 @@ def test_each_network_and_a_relay_where_the_server_is_not() -> None:
     [
         (DISABLED, "IGNORED_DISABLED", "disabled"),
         (OTHER_PORT, "IGNORED_OTHER_PORT", "other-port"),
+        (HELD, "IGNORED_HELD", "held"),
         (CONFLICT, "IGNORED_CONFLICT", "conflict"),
         (STRANGER, "IGNORED_UNKNOWN_MAC", None),
     ],

@@ -12,6 +12,7 @@ from control.config.config import Config, Dhcp
 from control.mac import parse_mac
 from control.planner.jobs import Failed, Planned
 from control.planner.planner import Planner
+from control.planner.questions import find_origins
 from control.sources import filesource, singles
 from control.sources.fetch import Fetcher
 from control.sources.model import Inventory as Frame
@@ -139,7 +140,7 @@ def test_who_said_it_is_said_of_this_moment(place: Place) -> None:
     del tree.pools["boot"]["domain"]
     tree.pools["all"]["domain"] = "all.example"
     place.write(tree)
-    place.planner.find_origins([(mac(1), 0x0A01000B)])
+    find_origins(place.planner, [(mac(1), 0x0A01000B)])
     ((_mac, _address, _client, said), *_others) = place.control.unpacked()
     assert said[DOMAIN] == "pool all, domain"
 

@@ -274,7 +274,7 @@ class Moves(RuleBasedStateMachine):
     @rule(cold=st.booleans())
     def restart(self, cold: bool) -> None:
         """Of the planner alone, which control gives what it serves; or of everything, from the disk."""
-        fds = [os.dup(fd) for fd in self.planner.served.fds()]
+        fds = [os.dup(fd) for fd in self.planner.served.shown_fds() if fd >= 0]
         number = self.planner.served.number
         end(self.planner)
         self.planner = self.started()

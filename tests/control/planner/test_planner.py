@@ -22,6 +22,7 @@ from control.planner.foreign import Foreign
 from control.planner.jobs import KINDS, Failed, LookUp, OriginsFound, PlanBegin, Planned, Progress, Refresh, Relink
 from control.planner.planner import Planner
 from control.planner.process import handle, run
+from control.planner.questions import find_origins
 from control.planner.report import write_report
 from control.sources.model import name_of
 from fastpath.protocol import Channel, ChannelClosed, close_all, memfd
@@ -48,18 +49,18 @@ from tests.control.spoiling import http
 
 def test_origins_of_single_hosts_publish_nothing(planner: Planner, control: Control, inventory: Inventory) -> None:
     asked = [(mac(1), 0x0A01000B), (mac(99), 0x0A0100FE)]
-    planner.find_origins(asked)
+    find_origins(planner, asked)
     assert control.last == OriginsFound(failed="the inventory has not been read as a whole yet")
     planner.refresh(False)
     published = number(planner)
     site(changed={1}).store_in(inventory.store)
-    planner.find_origins(asked)
+    find_origins(planner, asked)
     assert control.last == OriginsFound() and number(planner) == published
     rows = {(mac, client): said for mac, _address, client, said in control.unpacked()}
     assert rows[mac(1), 0][15] == "pool boot, domain" and rows[mac(1), 0][12] == "name of server h1"
     assert {tuple(said) for (each, _client), said in rows.items() if each == mac(99)} == {()}, "nobody has that"
     inventory.down = http("Traceback\nKeyError: 'x'", "500 Oops")
-    planner.find_origins(asked)
+    find_origins(planner, asked)
     assert "500" in control.last.failed and number(planner) == published
 
 

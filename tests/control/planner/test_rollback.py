@@ -16,6 +16,7 @@ from ext.table import Pair
 from control.cli.ctl import CallFailed
 from control.planner.jobs import Failed, Planned, RefreshFailed
 from control.planner.planner import Planner
+from control.planner.questions import list_changes
 from control.service.doors.commands import COMMANDS
 from tests.control.planner.test_doubts import many
 from tests.control.planning import (
@@ -235,7 +236,7 @@ def test_a_look_up_that_somebody_asked_for_is_a_refresh_to_go_back_from(
     first = digest(planner)
     site(changed={2, 3}).store_in(inventory.store)
     planner.look_up([text(2)], [], True)
-    planner.list_changes(0, 10)
+    list_changes(planner, 0, 10)
     assert (control.last.origin, control.last.total) == ("hosts", 1)
     planner.rollback()
     assert digest(planner) == first
@@ -256,7 +257,7 @@ def test_going_back_does_not_pile_up_fds(planner: Planner, control: Control, inv
 
 
 def listed(planner: Planner, control: Control, offset: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
-    planner.list_changes(offset, limit)
+    list_changes(planner, offset, limit)
     found: list[dict[str, Any]] = control.unpacked()
     return found
 
@@ -282,7 +283,7 @@ def test_a_diff_lists_mac_host_old_and_new(planner: Planner, control: Control, i
 
 def test_a_diff_of_nothing(planner: Planner, control: Control) -> None:
     for _again in range(2):
-        planner.list_changes(0, 10)
+        list_changes(planner, 0, 10)
         assert isinstance(control.last, Failed) and (control.last.kind, control.last.job) == ("nothing", "changes")
         planner.refresh(False)
 
