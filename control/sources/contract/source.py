@@ -141,11 +141,12 @@ class HostsSource:
         """before: with an ETag it may be said that nothing has changed."""
         gathering = Gathering()
         etag = before.etag if before is not None else None
+        known = self.state.hosts if self.state is not None else 0
 
         def take(entry: Entry) -> None:
             gathering.add(entry)
             if not gathering.count % ROWS_TOLD:
-                self.progress("list", gathering.count, 0)
+                self.progress("list", gathering.count, max(gathering.count, known))
 
         said = self.get([], take, WHOLE_BYTES_MAX, etag)
         if said is None:

@@ -92,6 +92,8 @@ class State:
 def changed(part: Part, entries: list[Entry]) -> Part:
     """Words that nobody says any more stay in the index: they cost a look, and go with the next read of everything."""
     known = part.entries()
+    if all(entry.kind != HOST and entry.id not in known for entry in entries):
+        return part  # pools and the like, whose ids belong here as well
     words = array("I", part.words)
     for entry in entries:
         known.pop(entry.id, None)

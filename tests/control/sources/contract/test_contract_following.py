@@ -18,14 +18,16 @@ from control.plan.compile import Compiler
 from control.planner.planner import Planner
 from control.sources import rowreading
 from control.sources.contract import source as contract_source
+from control.sources.contract import state
 from control.sources.contract.source import HostsSource
-from control.sources.contract.state import State
 from control.sources.model import Inventory, TooMany
 from fastpath.protocol import close_all
 from tests.control.readings import sealed
 from tests.control.sources.contract.hosts_server import NETWORK, POOL, SITE, Row, Server, end, host, ok, serving
 from tests.control.sources.contract.test_contract_reading import compiled, opened, table
 from tests.control.sources.test_filesource import CONFIG, hosts_of
+
+PLACE = {"id": "place1", "kind": "container", "name": "dc1", "driver": "basicdatacenter", "dhcp": {"domain": "a.b"}}
 
 
 def shown(server: Server) -> list[str]:
@@ -35,9 +37,9 @@ def shown(server: Server) -> list[str]:
     return found
 
 
-def content(state: State | None) -> Any:
-    assert state is not None
-    return {each: tuple(entry) for each, entry in state.frame.items()}, [part.packed for part in state.parts]
+def content(found: state.State | None) -> Any:
+    assert found is not None
+    return {each: tuple(entry) for each, entry in found.frame.items()}, [part.packed for part in found.parts]
 
 
 # --- since a cursor --------------------------------------------------------------------------------------------------
@@ -81,19 +83,27 @@ def test_rows_that_did_not_change_are_not_parsed_again(monkeypatch: pytest.Monke
 
 
 def test_what_is_wrong_with_rows_that_did_not_change_is_told_when_it_begins_and_not_when_it_ends() -> None:
-    place = {"id": "place1", "kind": "container", "name": "dc1", "driver": "basicdatacenter", "dhcp": {"domain": "a.b"}}
-    with serving(*SITE, host(9, container="dc1"), place) as server:
+    with serving(*SITE, host(9, container="dc1"), PLACE) as server:
         source, compiler = opened(server.url), Compiler(CONFIG)
         for there in (True, False, True, True):
             server.rows.now.pop("place1", None)
-            server.rows.put(*[place] * there)
+            server.rows.put(*[PLACE] * there)
             made = compiled(source, compiler).assemble(None, set())
             fresh = compiled(opened(server.url)).assemble(None, set())
             assert sealed(made).digest == sealed(fresh).digest and made.faults == fresh.faults
             assert ("h9" in made.faults) is not there
 
 
-def read_anew(server: Server) -> State | None:
+def test_a_bad_row_stays_a_fault_when_those_beside_it_are_planned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "PARTS", 1)
+    with serving(*SITE, host(9, mac="junk")) as server:
+        source, compiler = opened(server.url), Compiler(CONFIG)
+        for domain in ("a.b", "a.b", "c.d"):
+            server.rows.put(POOL | {"dhcp": {"enabled": 1, "domain": domain}})
+            assert "h9" in compiled(source, compiler).assemble(None, set()).faults
+
+
+def read_anew(server: Server) -> state.State | None:
     fresh = opened(server.url)
     fresh.read()
     return fresh.state
@@ -190,14 +200,14 @@ def test_an_inventory_without_cursors_says_by_its_etag_that_nothing_changed() ->
         server.rows.tells = ()
         source, compiler = opened(server.url), Compiler(CONFIG)
         compiled(source, compiler)
-        state = source.state
-        assert compiled(source, compiler).kept_segments == 6 and source.state is state, "304"
+        known = source.state
+        assert compiled(source, compiler).kept_segments == 6 and source.state is known, "304"
         server.rows.put(host(9))
         assert compiled(source, compiler).planned == 1
         server.rows.has_etag = False
-        state = source.state
+        known = source.state
         source.read()
-        assert source.state is not state and content(source.state) == content(state)
+        assert source.state is not known and content(source.state) == content(known)
         assert shown(server) == ["/hosts"] * 4
 
 
@@ -207,10 +217,10 @@ def test_the_etag_of_changes_counts_for_the_next_poll() -> None:
         source.read()
         server.rows.put(host(9))
         source.read()
-        state = source.state
+        known = source.state
         server.spoil = lambda target: b"HTTP/1.1 304 Not Modified\r\n\r\n" if "since" in target else None
         source.read()
-        assert source.state is state
+        assert source.state is known
 
 
 # --- any edits, by any way -------------------------------------------------------------------------------------------
@@ -232,7 +242,8 @@ EDITS = st.lists(
 @given(edits=EDITS)
 def test_changes_in_any_order_end_where_a_full_read_ends(edits: list[Any]) -> None:
     """Hosts come, go, swap names, MACs and addresses; reads fall anywhere between.  Also the table is the same."""
-    with serving(*SITE) as server:
+    with serving(*SITE) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "PARTS", 2)  # or nearly every host would be alone in its part
         source, compiler = opened(server.url), Compiler(CONFIG)
         compiled(source, compiler)
         for kind, *said in edits:
@@ -289,6 +300,15 @@ def test_a_stranger_is_one_request() -> None:
         assert names_of(source.read_hosts(macs(98), [], Inventory())) == [] and len(shown(server)) == 1
 
 
+def test_the_second_question_of_a_look_up_reads_the_changes() -> None:
+    """It is about who else has something of those that were found: nothing of what was known counts any more."""
+    with serving(*SITE) as server:
+        source = looking(server)
+        first = source.read_hosts(macs(2), [], Inventory())
+        assert names_of(source.read_hosts(macs(3), [], first)) == ["h3"]
+        assert [target.partition("=")[0] for target in shown(server)] == ["/hosts?mac", "/hosts?since"]
+
+
 def test_many_strangers_are_asked_for_in_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contract_source, "MACS_A_REQUEST", 2)
     with serving(*SITE) as server:
@@ -301,6 +321,7 @@ def test_many_strangers_are_asked_for_in_several_requests(monkeypatch: pytest.Mo
     "change, asked, want",
     [
         pytest.param([host(9, pool="gpu"), {"id": "p2", "kind": "pool", "name": "gpu"}], 9, ["h9"], id="new-pool"),
+        pytest.param([host(9, container="dc1"), PLACE], 9, ["h9"], id="new-container"),
         pytest.param([host(9, address="10.2.0.9"), NETWORK | {"id": "n2", "name": "n2", "base": "10.2.0.0"}], 9, ["h9"],
                      id="new-network"),
         pytest.param([host(9, address="10.1.0.2")], 9, ["h2", "h9"], id="address-of-another"),

@@ -206,7 +206,7 @@ def test_what_has_no_end_is_given_up(attack: Callable[[], Fault], said: str) -> 
 
 def test_rows_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contract_source, "WHOLE_BYTES_MAX", 1 << 20)
-    monkeypatch.setattr(state, "FRAME_MAX", 1000)
+    monkeypatch.setattr(state, "FRAME_MAX", 100)
 
     def rows(kind: str) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\n\r\n"
@@ -220,7 +220,7 @@ def test_rows_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InventoryDown, match="more than 1 MiB"):
             opened(server.url).read()
         server.spoil = lambda _target: rows("pool")
-        with pytest.raises(InventoryDown, match="line 1001: more than 1000 networks, pools and containers"):
+        with pytest.raises(InventoryDown, match="line 101: more than 100 networks, pools and containers"):
             opened(server.url).read()
 
 
