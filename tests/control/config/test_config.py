@@ -17,7 +17,7 @@ from control.config import config
 from control.config.bmc import Rule
 from control.config.classes import SiteClass
 from control.config.config import Config, ConfigFaults, Dhcp, SnmpUser, changes_needing_restart, load, load_first
-from tests.control.config import fleet_rows, url_rows
+from tests.control.config import fleet_rows
 
 FILE = Path("services.conf")
 ORIGINAL = {
@@ -92,7 +92,9 @@ def test_a_default_written_out_is_accepted(section: str, key: Any) -> None:
 GOOD: list[tuple[str, str, Any, Any]] = [
     ("http", "bind_address", "::1", "::1"),
     ("http", "bind_address", "localhost", "localhost"),
-    *url_rows.GOOD,
+    ("dhcp", "api_url", "http://localhost:9996/", "http://localhost:9996"),
+    ("dhcp", "api_url", "https://clusto.example.org/api/", "https://clusto.example.org/api"),
+    ("dhcp", "api_url", "http://[::1]:9996", "http://[::1]:9996"),
     ("dhcp", "extra_options", {"150": "tftp_address", "1": "x"}, {"150": "tftp_address", "1": "x"}),
     ("dhcp", "interfaces", ["eth0", "bond0.100", "br-lan@if3"], ("eth0", "bond0.100", "br-lan@if3")),
     ("dhcp", "workers", 64, 64),
@@ -172,7 +174,15 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("http", "bind_port", True, "found true; wanted a whole number"),
     ("http", "bind_port", 67.0, "found 67.0"),
     ("http", "bind_port", 10**100, "a number of 333 bits"),
-    *url_rows.WRONG,
+    ("dhcp", "api_url", "localhost:9996", "write http://localhost:9996"),
+    ("dhcp", "api_url", "ftp://localhost", "use http:// or https://"),
+    ("dhcp", "api_url", "http://", "wanted a URL"),
+    ("dhcp", "api_url", "http://host:99999", "wanted a URL"),
+    ("dhcp", "api_url", "http://[::1", "wanted a URL"),
+    ("dhcp", "api_url", "http://host/?a=b", "wanted a URL"),
+    ("dhcp", "api_url", "http://a b", "wanted a URL"),
+    ("dhcp", "api_url", "", "wanted a URL"),
+    ("dhcp", "api_url", None, "found null"),
     ("dhcp", "update_ipmi", 1, "wanted true or false; write true or false without quotes"),
     ("dhcp", "update_ipmi", "true", "without quotes"),
     ("dhcp", "extra_options", ["66"], "found a list of 1; wanted an object"),
