@@ -43,6 +43,8 @@ ANSWER_S: Final = 12.0
 ADOPT_S: Final = 5.0
 LOOK_UP_S: Final = 20.0  # more than the fleet's process takes to give one up
 SERVED_S: Final = 3.0  # for what a look-up found to be served here as well
+OUTBOX_MAX: Final = 60_000  # of messages that wait for the fleet's process
+DRAIN_S: Final = 0.02
 REASONS_MAX: Final = 1_000
 COUNTED: Final = ("hosts", "added", "changed", "removed", "quarantined")
 GUARDED: Final = "guarded"
@@ -89,6 +91,7 @@ class FleetLink:
         self.adopted = True  # what is served, by all workers
         self.seen: deque[tuple[float, int, int]] = deque(maxlen=RATE_LOOKS)
         self.registering: Registering | None = None
+        self.start_saying()
         self.look_up_fault = ""  # of the last one that the leader was asked for
         self.look_ups = {"asked": 0, "failed": 0, "for_others": 0}
         self.unanswered: OrderedDict[str, str] = OrderedDict()  # MAC -> why nobody looked it up
@@ -152,6 +155,7 @@ class FleetLink:
 
     async def gone(self) -> None:
         process, self.process, self.state = self.process, None, None
+        self.forget_said()
         self.stop_building()
         for waiting in self.waiting.values():
             if not waiting.done():
@@ -172,15 +176,43 @@ class FleetLink:
         self.refresher.follows = ""
         self.refresher.rescheduled.set()
 
-    def send(self, message: Any, fds: list[int] | None = None) -> None:
+    def send(self, message: Any, fds: list[int] | None = None) -> bool:
+        """False: it does not read just now, and has not got it; it is replaced where that lasts."""
         if self.process is None:
-            return
+            return False
         try:
             self.process.channel.send(message, named(fds or []))
         except BlockingIOError:
-            log.debug("the fleet's process does not read")  # it is replaced where that lasts
+            return False
         except (ChannelClosed, OSError):
             self.ended.set()
+            return False
+        return True
+
+    def start_saying(self) -> None:
+        self.outbox: deque[Any] = deque()
+        self.draining: asyncio.TimerHandle | None = None
+        self.dropped = 0
+
+    def forget_said(self) -> None:
+        """With a process that ended: what is for whichever comes next stays."""
+        self.outbox = deque(each for each in self.outbox if isinstance(each, jobs.Seen))
+
+    def say(self, message: Any) -> None:
+        """In this order, and as soon as it reads: a burst of traps is more than a channel holds."""
+        if len(self.outbox) >= OUTBOX_MAX:
+            self.dropped += 1
+            return
+        self.outbox.append(message)
+        self.drain()
+
+    def drain(self) -> None:
+        while self.outbox and self.send(self.outbox[0]):
+            self.outbox.popleft()
+        if self.outbox and self.process is not None:
+            if self.draining is not None:
+                self.draining.cancel()
+            self.draining = asyncio.get_running_loop().call_later(DRAIN_S, self.drain)
 
     def on_message(self) -> None:
         if self.process is None:
@@ -244,22 +276,22 @@ class FleetLink:
         finally:
             close_all(fds)
         if isinstance(reply, TableChecked):
-            self.send(jobs.Checked(digest=digest, reason=reply.reason, said=reply.said[:200]))
+            self.say(jobs.Checked(digest=digest, reason=reply.reason, said=reply.said[:200]))
         else:
-            self.send(jobs.Checked(digest=digest, reason=GUARDED, said=reason_of(reply)[:200]))
+            self.say(jobs.Checked(digest=digest, reason=GUARDED, said=reason_of(reply)[:200]))
 
     async def serve(self, digest: bytes) -> None:
         async with self.refresher.job:
             reply = await self.refresher.give(ServeTable(digest=digest), "fleet")
         if not isinstance(reply, Planned):
             why = reason_of(reply)
-            self.send(jobs.Served(digest=digest, fault=why[:200]))
+            self.say(jobs.Served(digest=digest, fault=why[:200]))
             return
         self.dated_s = 0
         self.adopted = False
         self.served_s, self.restarts_then, self.abandoned_then = time.monotonic(), self.restarts(), self.abandoned()
         log.info("generation %d: %d hosts (of the fleet)", reply.generation, reply.hosts)
-        self.send(jobs.Served(digest=digest))
+        self.say(jobs.Served(digest=digest))
         await self.tell_adopted(reply.generation, digest)
 
     async def tell_adopted(self, generation: int, digest: bytes) -> None:
@@ -274,7 +306,7 @@ class FleetLink:
                 said = str(late)
             else:
                 self.adopted, self.served_s = True, time.monotonic()
-                self.send(jobs.Adopted(digest=digest))
+                self.say(jobs.Adopted(digest=digest))
                 return
 
     def on_published(self, planned: Planned, fds: list[int]) -> None:
@@ -323,6 +355,8 @@ class FleetLink:
 
     def take_state(self, state: jobs.State) -> None:
         led, self.state, first = self.leads, state, self.state is None
+        if first:
+            self.drain()
         if led != state.leads or first:
             if self.registering is not None:
                 self.registering.another_lead()
@@ -356,7 +390,7 @@ class FleetLink:
 
     def start_building(self) -> None:
         log.info("this machine leads the shard %s: it reads the inventory", self.config.fleet.shard)
-        builder = Builder(self.config, self.table.fds(), lambda fds: self.send(jobs.Built(), fds))
+        builder = Builder(self.config, self.table.fds(), self.on_built)
         self.builder = builder
         builder.overrides = self.overrides
 
@@ -368,6 +402,14 @@ class FleetLink:
                 await builder.end()
 
         self.building = asyncio.get_running_loop().create_task(build(), name="builder")
+
+    def on_built(self, fds: list[int]) -> None:
+        if not self.send(jobs.Built(), fds):
+            asyncio.get_running_loop().call_later(DRAIN_S, self.built_again)
+
+    def built_again(self) -> None:
+        if self.builder is not None and self.process is not None:
+            self.builder.again()
 
     def stop_building(self) -> None:
         if self.building is not None:
@@ -427,18 +469,18 @@ class FleetLink:
         builder = self.builder
         self.look_ups["for_others"] += len(message.macs) + len(message.names)
         if builder is None:
-            self.send(jobs.Looked(number=message.number, fault="the leader has just lost the lead"))
+            self.say(jobs.Looked(number=message.number, fault="the leader has just lost the lead"))
         elif not message.asked and watched_path(self.config.dhcp.api_url) is not None:
-            self.send(jobs.Looked(number=message.number, missing=message.macs, missing_names=message.names))
+            self.say(jobs.Looked(number=message.number, missing=message.macs, missing_names=message.names))
         else:
             try:
                 figures, missing = await builder.look_up(message.macs, message.names, message.asked)
             except RefreshFailed as failed:
-                self.send(jobs.Looked(number=message.number, fault=str(failed)[:200]))
+                self.say(jobs.Looked(number=message.number, fault=str(failed)[:200]))
                 return
             names = [name for name in figures["missing"] if name not in missing]
             counts = [int(figures[name]) for name in COUNTED]
-            self.send(jobs.Looked(number=message.number, missing=missing, missing_names=names, counts=counts))
+            self.say(jobs.Looked(number=message.number, missing=missing, missing_names=names, counts=counts))
 
     # --- what is asked -------------------------------------------------------------------------------------------
 
@@ -449,7 +491,7 @@ class FleetLink:
             "shard": self.config.fleet.shard, "fault": self.fault, "deaths": self.deaths, "alone": self.alone,
             "silent_s": round(time.monotonic() - self.heard_s, 1), "state": said or None,
             "discovery": self.registering.counts if self.registering is not None else None,
-            "look_ups": self.look_ups, "look_up_fault": self.look_up_fault or None,
+            "look_ups": self.look_ups, "look_up_fault": self.look_up_fault or None, "dropped": self.dropped,
         }  # fmt: skip
 
     async def ask(self, verb: str = "", digest: str = "", signed: bytes = b"") -> dict[str, Any]:
@@ -465,7 +507,7 @@ class FleetLink:
         number = next(self.numbers)
         waiting = self.waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self.send(question(number))
+            self.say(question(number))
             async with asyncio.timeout(limit_s):
                 told: jobs.Told = await waiting
         except TimeoutError as silent:

@@ -122,7 +122,7 @@ class Registering:
             rows, self.rows = list(self.rows), deque()
             self.counts["forwarded"] += len(rows)
             for what in grouped(rows):
-                self.link.send(jobs.Seen(what=what))
+                self.link.say(jobs.Seen(what=what))
             return
         self.flushing = asyncio.get_running_loop().call_later(1.0, self.flush)
 
@@ -157,7 +157,7 @@ class Registering:
         except JournalFailed as failed:
             log.warning("what %s has seen is not in the journal yet: %s", message.host, failed)
             return  # it says it again
-        self.link.send(jobs.Journaled(host=message.host, spool=message.spool, number=message.number))
+        self.link.say(jobs.Journaled(host=message.host, spool=message.spool, number=message.number))
 
     def is_port(self, port: Port) -> bool:
         try:
@@ -192,7 +192,7 @@ class Registering:
             self.kept[mac] = said
         else:
             del self.kept[mac]
-        self.link.send(jobs.Keep(mac=mac, record=said))
+        self.link.say(jobs.Keep(mac=mac, record=said))
 
     async def synced(self) -> None:
         """Until the engine has all that was kept.  Raises JournalFailed."""

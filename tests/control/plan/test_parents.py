@@ -13,7 +13,7 @@ from control.mac import parse_mac
 from control.planner.jobs import Failed, Planned
 from control.planner.planner import Planner
 from control.planner.questions import find_origins
-from control.sources import filesource, singles
+from control.sources import rowreading, singles
 from control.sources.fetch import Fetcher
 from control.sources.model import Inventory as Frame
 from control.sources.singles import spellings
@@ -179,7 +179,7 @@ def test_what_hangs_below_a_container_is_read_with_progress(inventory: Inventory
 
 
 def test_below_a_container_there_may_be_too_many(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (singles, filesource):
+    for module in (singles, rowreading):
         monkeypatch.setattr(module, "BELOW_MAX", 2)
     place.planner.look_up([], ["deep"])
     assert isinstance(place.last, Planned)

@@ -33,7 +33,7 @@ class Link:
     fault: str = ""
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def send(self, message: Any) -> None:
+    def say(self, message: Any) -> None:
         self.sent.append(message)
 
     async def fault_of(self, question: Callable[[int], Any], _limit_s: float) -> str:
