@@ -129,10 +129,12 @@ class World:
     def head_written(self, raw: bytes) -> None:
         if not self.forging:
             reached = [m for m in self.machines if m.alive and self.now >= m.paused_until and not m.cut]
-            if self.forged_over and all(m.disk.mark == NOWHERE for m in self.machines):
-                self.engine.wipes += 1  # nobody has any more what stood there
+            reached = [m for m in self.machines if m.alive and self.now >= m.paused_until and not m.cut]
+            unknown = all(m.disk.mark == NOWHERE for m in reached)
+            if self.forged_over and unknown:
+                self.engine.wipes += 1  # nobody who could tell has what stood there
             self.forged_over = False
-            first = self.weather is not CALM or all(m.disk.mark == NOWHERE for m in reached)
+            first = self.weather is not CALM or unknown
             self.truth.head_written(raw, self.engine.wipes, first)
             self.truth.tables_go_on(self, raw)
 
