@@ -329,7 +329,8 @@ def with_orders(state: Leading, head: Head) -> tuple[Leading, Head]:
 
 
 def next_table(state: Leading, head: Head, now: int) -> Step:
-    """While there is a trial the next table waits for what becomes of it."""
+    """While there is a trial the next table waits for what becomes of it.  A table is wanted until a head in the store
+    names it: the writing of that head may have come to nothing."""
     new = state.wants
     if new is None or head.held or head.pinned or head.trial is not None:
         return state, ()
@@ -342,7 +343,7 @@ def next_table(state: Leading, head: Head, now: int) -> Step:
         return put(state, new, now)
     canary = state.site.canary
     canaries = canary.hosts if needs_trial(canary, head.stable, new, state.changed) else ()
-    return write(state._replace(wants=None), with_table(head, new, canaries), now)
+    return write(state, with_table(head, new, canaries), now)
 
 
 def put(state: Leading, content: Content, now: int) -> Step:

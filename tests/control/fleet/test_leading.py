@@ -79,6 +79,21 @@ def test_a_head_of_ours_whose_answer_was_lost_is_found() -> None:
     assert state.phase is Phase.LEADS and state.head_revision == 41
 
 
+def test_a_table_whose_head_came_to_nothing_is_published_again() -> None:
+    """Once: also where it is in the store after all."""
+    state, _ = leading.built(leader(), TWO, 1, 10)
+    state, actions = leading.blobs_put(state, TWO.digest, True, 20)
+    lost = next(action.value for action in actions if isinstance(action, WriteHead))
+    before = state.attempts[-2]
+    waiting, _ = leading.tick(state, WALL_S, 2_021)
+    state, actions = leading.head_read(waiting, 2_021, before, 41, 2_030)
+    assert written(actions).stable == TWO
+    state, actions = leading.head_written(state, state.generation, 42, 2_040)
+    assert not [action for action in actions if isinstance(action, WriteHead)] and state.wants is None
+    state, actions = leading.head_read(waiting, 2_021, lost, 42, 2_030)
+    assert not [action for action in actions if isinstance(action, WriteHead)] and state.wants is None
+
+
 def test_a_number_is_used_once() -> None:
     state, actions = leading.head_read(begun(), 0, sealed_head(SITE, HEAD), 40, 1)
     first = written(actions)
