@@ -46,7 +46,7 @@ def test_a_table_is_adopted_when_all_workers_answer_from_it_and_not_before() -> 
             raise answer
 
     table = SimpleNamespace(generation=7, wait_adopted=wait_adopted)
-    here: Any = SimpleNamespace(table=table, adopted=False, served_s=0.0, send=sent.append)
+    here: Any = SimpleNamespace(table=table, adopted=False, served_s=0.0, say=sent.append)
     asyncio.run(FleetLink.tell_adopted(here, 7, b"d"))
     assert sent == [jobs.Adopted(digest=b"d")] and here.adopted and here.served_s > 0
     table.generation = 8
