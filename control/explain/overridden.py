@@ -31,12 +31,12 @@ def render_override(each: Mapping[str, Any]) -> list[str]:
     forever = "until it is released" if each["kind"] == "hold" else "for its next boot"
     until = forever if left_s is None else f"{lasting(left_s)} left"
     since = f"{datetime.fromtimestamp(each['made_s'], UTC):%Y-%m-%d %H:%M:%SZ}"
-    who = f"{each['number']:>3}  {each['kind']}  {host}  {', '.join(each['macs'])}"
+    who = f"{each['number']}  {each['kind']}  {host}  {', '.join(each['macs'])}"
     line = f"{who}  uid {each['uid']} since {since}, {until}"
     lines = [line + (f": {each['because']}" if each["because"] else "")]
-    lines += [f"     {name}={value}" for name, value in each["options"]]
-    lines += [f"     until its class is {each['until']}"] if each["until"] else []
-    return lines + (["     the inventory does not have it now"] if each["absent"] else [])
+    lines += [f"   {name}={value}" for name, value in each["options"]]
+    lines += [f"   until its class is {each['until']}"] if each["until"] else []
+    return lines + (["   the inventory does not have it now"] if each["absent"] else [])
 
 
 def render_once(overrides: Iterable[Mapping[str, Any]]) -> list[str]:

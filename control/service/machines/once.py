@@ -5,10 +5,11 @@ come further, or that time has passed.  What is asked in the same stage after th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from control.plan.classes import SEPARATOR
+from control.mac import show_mac
+from control.plan.classes import CLASSES, SEPARATOR
 from control.service.machines.override_book import Override
 
 AFTER_ACK_S: Final = 120.0
@@ -17,9 +18,7 @@ PHASES: Final = {"rom": ROM, "loader": LOADER, "system": SYSTEM}
 WORDS: Final = {ROM: "its ROM", LOADER: "iPXE", SYSTEM: "a system"}
 UNTIL: Final = {"ipxe": LOADER, "os": SYSTEM}  # classes that end them, and their phases
 ANSWERS: Final = ("ACKED", "ACKED_BOOT", "ANSWERED_BOOTP")
-SAME_SECOND_S: Final = (
-    1.0  # the ledger counts whole seconds: what was answered just before is not taken for the next boot
-)
+NOTHING_SEEN: Final = (0, 0, "")  # of a card that was not heard
 
 
 def phase_of(name: str) -> int:
@@ -29,8 +28,6 @@ def phase_of(name: str) -> int:
         return SYSTEM
     if name in ("ipxe", "ipxe-http"):
         return LOADER
-    from control.plan.classes import CLASSES
-
     return ROM if name in CLASSES else 0
 
 
@@ -42,23 +39,28 @@ def needed(override: Override) -> int:
     return max(phases) if phases and min(phases) > 0 else 0
 
 
-def answered(row: Mapping[str, Any], since_s: float, had_one: bool) -> Iterable[tuple[int, float]]:
-    """(phase, when) of what was answered since then, as far as the ledger still tells, the earliest phase first.
+def snapshot(row: Mapping[str, Any]) -> list[Any]:
+    """What the ledger shows of a card: what is otherwise later has happened since.  Its whole seconds would not tell.
 
-    row: as of ext.roll.Roll.row, of a card; since_s: seconds since 1970, by the clock that the row's are told by.
-    had_one: its boot was answered since then already.  A system that runs and renews is no boot."""
+    row: as of ext.roll.Roll.row."""
+    return [row["requests"], row["boots"], row["stage"]]
+
+
+def answered(row: Mapping[str, Any], seen: Sequence[Any], had_one: bool) -> list[tuple[int, float]]:
+    """(phase, when) of what was answered since the snapshot, as far as the ledger still tells, the earliest first.
+
+    When: since 1970, as the row's times.  had_one: its boot was answered since then already.  A system that runs and
+    renews is no boot."""
+    requests, boots, stage = seen
     found = set()
-    last_s, stage_s = row["last_s"], row["stage_s"]
-    if last_s is None:
-        return ()
-    after_s = since_s + SAME_SECOND_S
     phase, _, step = row["stage"].partition("-")
-    if step == "answered" and stage_s > after_s:
-        found.add((PHASES[phase], float(stage_s)))
-    if row["verdict"] in ANSWERS and last_s > after_s:
-        found.add((phase_of(row["class"]), float(last_s)))
-    is_new = row["boot_s"] > after_s or had_one or any(phase < SYSTEM for phase, _at in found)
-    return sorted(each for each in found if each[0] and (each[0] < SYSTEM or is_new))
+    is_new = row["boots"] != boots
+    if step == "answered" and (is_new or row["stage"] != stage):
+        found.add((PHASES.get(phase, 0), float(row["stage_s"])))
+    if row["verdict"] in ANSWERS and row["requests"] != requests:
+        found.add((phase_of(row["class"]), float(row["last_s"])))
+    is_boot = is_new or had_one or any(phase < SYSTEM for phase, _at in found)
+    return sorted(each for each in found if each[0] and (each[0] < SYSTEM or is_boot))
 
 
 def over(override: Override, rows: Iterable[Mapping[str, Any]], ahead_s: float, now_s: float) -> str:
@@ -68,7 +70,8 @@ def over(override: Override, rows: Iterable[Mapping[str, Any]], ahead_s: float, 
     latter."""
     wanted = needed(override)
     for row in rows:
-        for phase, at_s in answered(row, override.since_s + ahead_s, override.acked_phase > 0):
+        seen = (override.seen or {}).get(show_mac(row["mac"]), NOTHING_SEEN)
+        for phase, at_s in answered(row, seen, override.acked_phase > 0):
             if wanted and phase > wanted:
                 return f"{WORDS[phase]} was answered"
             if override.acked_phase and phase > override.acked_phase and phase > wanted:

@@ -45,8 +45,8 @@ class Override:
     macs, addresses: as the table had them when it was made, by which a row that is not answered is found again.
 
     Of the options of one boot: options: (name of a `dhcp` attribute, value); until: the class that ends them, or "";
-    since_s: when it was made, by CLOCK_BOOTTIME; acked_phase, acked_s: the first answer since then that counts
-    (once.py); laid: the table has had them."""
+    seen: by MAC, what the ledger showed when the table had them (once.py); acked_phase, acked_s: the first answer since
+    then that counts; laid: the table has had them."""
 
     number: int
     kind: str
@@ -62,7 +62,7 @@ class Override:
     addresses: list[str] = field(default_factory=list)
     options: list[list[str]] = field(default_factory=list)
     until: str = ""
-    since_s: float = 0.0
+    seen: dict[str, list[Any]] | None = None
     acked_phase: int = 0
     acked_s: float | None = None
     laid: bool = False
@@ -99,8 +99,7 @@ class Book:
         if before is None and len(self.all) >= OVERRIDES_MAX:
             raise Full(f"{OVERRIDES_MAX:,} overrides are in force; `ctl release` ends those that nobody needs")
         made.number = max(self.all, default=0) + 1
-        made.since_s = self.boottime_s()
-        made.made_s = made.since_s + self.ahead_s()
+        made.made_s = self.boottime_s() + self.ahead_s()
         made.ends_s = self.boottime_s() + made.for_s if made.for_s is not None else None
         if before is not None:
             self.drop([before])
@@ -193,10 +192,8 @@ class Book:
                 told = json_object(line)
                 found = read_line(line)
                 found.ends_s = self.end_of(found, told)
-                if not self.boot or told.get("boot") != self.boot:
-                    found.since_s = self.boottime_s()
-                    if found.acked_s is not None:  # longer ago than it lasts, by any clock that is right
-                        found.acked_s = LONG_AGO_S
+                if found.acked_s is not None and (not self.boot or told.get("boot") != self.boot):
+                    found.acked_s = LONG_AGO_S  # longer than it lasts, by any clock that is right
                 if found.number in self.all or self.of(found.kind, found.target) is not None:
                     raise ValueError("it is there twice")
                 if len(self.all) >= OVERRIDES_MAX:
@@ -247,7 +244,7 @@ def read_line(line: bytes) -> Override:
         ("ends_s", found.ends_s is None or is_number(found.ends_s), "seconds"),
         ("options", is_options(found.options), "a list of (name, value)"),
         ("until", found.until in ("", "ipxe", "os"), "ipxe, os or nothing"),
-        ("since_s", is_number(found.since_s), "seconds"),
+        ("seen", found.seen is None or are_snapshots(found.seen), "(requests, boots, stage) by MAC address"),
         ("acked_phase", is_whole(found.acked_phase, 4), "0 to 3"),
         ("acked_s", found.acked_s is None or (found.acked_phase and is_number(found.acked_s)), "seconds"),
         ("laid", isinstance(found.laid, bool), "true or false"),
@@ -265,6 +262,18 @@ def is_options(value: Any) -> bool:
         isinstance(value, list)
         and len(value) <= OPTIONS_MAX
         and all(isinstance(each, list) and len(each) == 2 and all(map(is_text, each)) for each in value)
+    )
+
+
+def are_snapshots(value: Any) -> bool:
+    """Of once.py."""
+    return isinstance(value, dict) and all(
+        isinstance(each, list)
+        and len(each) == 3
+        and is_whole(each[0], 1 << 32)
+        and is_whole(each[1], 1 << 16)
+        and is_text(each[2])
+        for each in value.values()
     )
 
 

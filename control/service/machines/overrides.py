@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -107,19 +107,28 @@ class Overrides:
         onces, noted = [each for each in self.book.onces() if each.number not in over], False
         if not onces or self.rows is None:
             return False
-        keys = {int(mac.replace(":", ""), 16): each.number for each in onces for mac in each.macs}
+        keys = {number_of(mac): each.number for each in onces for mac in each.macs}
         found: dict[int, list[Mapping[str, Any]]] = {}
         for row in await self.rows(list(keys)):
             found.setdefault(keys[row["mac"]], []).append(row)
         for each in onces:
             if each.number not in self.book.all:
                 continue  # released meanwhile
+            if each.seen is None:
+                self.take_snapshot(each, found.get(each.number, ()))
+                noted = True
+                continue
             before = each.acked_phase
             why = once.over(each, found.get(each.number, ()), self.book.ahead_s(), self.book.boottime_s())
             noted = noted or each.acked_phase != before
             if why:
                 over[each.number] = why
         return noted
+
+    @staticmethod
+    def take_snapshot(override: Override, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Once workers answer accordingly: what the ledger shows from now on is of the boot that is meant."""
+        override.seen = {show_mac(row["mac"]): once.snapshot(row) for row in rows}
 
     async def apply(self) -> None:
         """Returns when every worker answers accordingly, or the reason why not is in `unlaid`."""
@@ -213,7 +222,12 @@ class Overrides:
                 self.book.enter(before)
             await self.apply()
             raise CommandFailed(f"once: {failed}") from failed
-        return await self.changed([override], SET, DOES[ONCE])
+        try:
+            return await self.changed([override], SET, DOES[ONCE])
+        finally:
+            if self.rows is not None and override.seen is None:
+                self.take_snapshot(override, await self.rows([number_of(mac) for mac in override.macs]))
+                self.book.save()
 
     async def release(self, arguments: dict[str, Any], _report: Report) -> dict[str, Any]:
         self.check_allowed("release")
@@ -382,6 +396,10 @@ def described(override: Override, outcome: str = "") -> str:
     said = f": {' '.join(f'{name}={value}' for name, value in override.options)}" if override.options else ""
     outcome = outcome or DOES[override.kind]
     return f"{override.name}{ROLE_WORDS[override.role]} {outcome}{until}{because}{said}"
+
+
+def number_of(mac: str) -> int:
+    return int(mac.replace(":", ""), 16)
 
 
 def read_options(said: Any) -> list[list[str]]:

@@ -11,7 +11,8 @@ from ext.classify import ClientClass
 from ext.ledger import Ledger, create_ledger
 from ext.verdict import Verdict
 
-from control.service.machines.once import AFTER_ACK_S, needed, over, phase_of
+from control.mac import show_mac
+from control.service.machines.once import AFTER_ACK_S, needed, over, phase_of, snapshot
 from control.service.machines.override_book import ONCE, Override
 from tests.ext.test_ledger import LOADER, ONE, REQUEST, ROM, SYSTEM, Machine, paired
 
@@ -29,7 +30,7 @@ def once(machine: Machine, *options: str, until: str = "") -> Override:
     said = [list(each.partition("=")[::2]) for each in options or ("tftp_filename=/install.0",)]
     return Override(
         number=1, kind=ONCE, identity=1, role=0, name="a", uid=0, made_s=0.0, options=said, until=until,
-        since_s=float(clock(machine)),
+        seen={show_mac(machine.mac): snapshot(machine.row())},
     )  # fmt: skip
 
 
@@ -107,7 +108,6 @@ def test_until_a_class_is_answered_whatever_comes_before(machine: Machine) -> No
 def test_a_system_that_runs_and_renews_is_no_boot(machine: Machine) -> None:
     for client in (ROM, LOADER, SYSTEM):
         machine.boot(client)
-    machine.now_s += 2
     made = once(machine)
     machine.say(SYSTEM, Verdict.ACKED, 1800, REQUEST)
     assert not looked(made, machine, 3_000) and not made.acked_phase
@@ -120,7 +120,6 @@ def test_a_system_that_runs_and_renews_is_no_boot(machine: Machine) -> None:
 def test_a_machine_that_hangs_in_its_rom_and_is_switched_on_again(machine: Machine) -> None:
     """Of the ledger that is the same boot for an hour."""
     machine.boot(ROM)
-    machine.now_s += 2
     made = once(machine)
     assert not looked(made, machine) and not made.acked_phase, "what was answered before it was made does not count"
     machine.boot(ROM, 60)
@@ -148,6 +147,16 @@ def test_a_refusal_or_an_offer_is_no_answer(machine: Machine) -> None:
     machine.say(ROM, Verdict.NAKED, 1, REQUEST, again=True)
     machine.say(ROM, Verdict.IGNORED_CONFLICT, 1)
     assert not looked(made, machine, 10_000) and not made.acked_phase
+
+
+def test_all_of_it_within_one_second(machine: Machine) -> None:
+    made = once(machine, until="os")
+    for client in (ROM, LOADER, SYSTEM):
+        machine.say(client, Verdict.OFFERED, 0)
+        machine.say(client, Verdict.ACKED, 0, REQUEST, again=True)
+    assert looked(made, machine) == "a system was answered", (
+        "the ledger counts whole seconds, and nothing depends on them"
+    )
 
 
 def test_a_machine_that_nobody_has_heard(machine: Machine) -> None:
