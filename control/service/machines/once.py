@@ -59,7 +59,8 @@ def answered(row: Mapping[str, Any], seen: Sequence[Any], had_one: bool) -> list
         found.add((PHASES.get(phase, 0), float(row["stage_s"])))
     if row["verdict"] in ANSWERS and row["requests"] != requests:
         found.add((phase_of(row["class"]), float(row["last_s"])))
-    is_boot = is_new or had_one or any(phase < SYSTEM for phase, _at in found)
+    came_on = row["stage"] != stage and not stage.startswith("system")  # whatever lay between two looks
+    is_boot = is_new or had_one or came_on or any(phase < SYSTEM for phase, _at in found)
     return sorted(each for each in found if each[0] and (each[0] < SYSTEM or is_boot))
 
 

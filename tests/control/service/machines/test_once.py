@@ -159,6 +159,27 @@ def test_all_of_it_within_one_second(machine: Machine) -> None:
     )
 
 
+def test_a_boot_that_had_begun_and_is_not_looked_at_before_its_end(machine: Machine) -> None:
+    """It had asked in its ROM; of the ledger all that follows is that boot."""
+    machine.say(ROM, Verdict.OFFERED)
+    made = once(machine, until="os")
+    for client in (ROM, LOADER, SYSTEM):
+        machine.boot(client)
+    assert looked(made, machine) == "a system was answered"
+
+
+def test_a_system_that_is_being_answered_when_it_is_said_is_not_the_next_boot(machine: Machine) -> None:
+    for client in (ROM, LOADER):
+        machine.boot(client)
+    machine.say(SYSTEM, Verdict.OFFERED)
+    made = once(machine, until="os")
+    machine.say(SYSTEM, Verdict.ACKED, 1, REQUEST, again=True)
+    assert not looked(made, machine)
+    machine.boot(ROM, 300)
+    machine.boot(SYSTEM, 300)
+    assert looked(made, machine) == "a system was answered"
+
+
 def test_a_machine_that_nobody_has_heard(machine: Machine) -> None:
     assert over(once(machine), [], 0.0, 1e9) == "" and not looked(once(machine), machine, 1e6)
 
