@@ -355,7 +355,7 @@ class Engine:
         for number in range(blob.chunks):
             wanted = subject(self.config.shard, blob, number)
             try:
-                found = await self.guarded(self.context(hub).get_msg(self.blobs, subject=wanted, direct=True))
+                found = await self.read_chunk(wanted, hub)
             except EngineFault as fault:
                 if fault.missing:
                     raise Refused(Reason.BLOB_MISSING, f"chunk {number} of {blob.sha256.hex()}") from fault
@@ -365,6 +365,16 @@ class Engine:
             take(chunk)
         if not whole:
             raise Refused(Reason.BLOB_WRONG, f"{blob.chunks} chunks, {assembly.size} bytes, wanted {blob.size}")
+
+    async def read_chunk(self, wanted: str, hub: bool) -> Any:
+        """What the mirror has not got is asked for at the hub at once: a new responder has nothing to serve until then.
+        Raises EngineFault."""
+        try:
+            return await self.guarded(self.context(hub).get_msg(self.blobs, subject=wanted, direct=True))
+        except EngineFault:
+            if hub or not self.config.hub:
+                raise
+            return await self.read_chunk(wanted, True)
 
     async def forget_blobs(self, kept: set[bytes]) -> None:
         """Chunks of all others are taken out of the store.  Raises EngineFault."""

@@ -1,17 +1,20 @@
-"""What a leaf node may not do at its hub, whoever has taken it over: each attempt comes to nothing."""
+"""A leaf node: what its mirrors lack is read at the hub, and what it may not do there comes to nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import nats
 import nats.errors
+import nats.js.errors
 import pytest
 
+from control.fleet.setup.engines import ACCOUNTS
 from tests.fleet.real.engines import Node, Site
 from tests.fleet.real.members import Inventory, Member, until
 
@@ -21,9 +24,9 @@ KEYS, BLOBS = "KV_fleet-main", "fleet-main-blobs"
 
 
 @contextlib.asynccontextmanager
-async def anybody(node: Node) -> AsyncIterator[Any]:
+async def anybody(node: Node, **more: Any) -> AsyncIterator[Any]:
     url, inbox = f"nats://{node.host}:{node.port}", "fleet.main.inbox.b"  # whose answers may come back
-    made = await nats.connect(url, allow_reconnect=False, inbox_prefix=inbox)
+    made = await nats.connect(url, allow_reconnect=False, inbox_prefix=inbox, **more)
     try:
         yield made
     finally:
@@ -40,6 +43,63 @@ def taken_over(node: Node) -> None:
         "no_auth_user: x\n"
     )
     assert tls
+
+
+def test_mirrors_that_are_lost_or_lack_something(tmp_path: Path) -> None:
+    """What they have not got is read at the hub; a mirror that is gone is made again."""
+    site = Site(tmp_path, (HUB, LEAF), "--engine", "hub-leaf", "--machine", "a", "--follower", "b", "--follower", "c")
+    leaf = site.nodes[1]
+    accounts = leaf.folder / ACCOUNTS
+    accounts.write_text(accounts.read_text().replace("users: [", "users: [ { user: x, password: x }", 1))
+
+    async def scene() -> None:
+        inventory = Inventory()
+        digest = inventory.changed()
+        members = []
+        for name in ("a", "b", "c"):
+            section = site.section(name)
+            members.append(Member(tmp_path, name, inventory, section["servers"][0], **section))
+        leader, _near, new = members
+        try:
+            for member in members[:2]:
+                member.start()
+            await until(lambda: all(member.state.follows for member in members[:2]), 60, "they serve by a head")
+            async with anybody(leaf, user="x", password="x", tls=insecure()) as owner:
+                js = owner.jetstream()
+                await mirrored(js, KEYS)
+                await mirrored(js, BLOBS)
+                await js.purge_stream(BLOBS)
+                await js.delete_stream(KEYS)
+                new.start()
+                took_s = await until(lambda: new.digest == digest and new.state.follows, 10, "a new one serves it")
+                print(f"a new responder behind mirrors that lack all served after {took_s:.1f} s")
+                assert new.inventory_reads == 0
+                await mirrored(js, KEYS)
+            digest = inventory.changed()
+            leader.built()
+            await until(lambda: {member.digest for member in members} == {digest}, 10, "a change arrives")
+        finally:
+            for member in members:
+                await member.kill()
+
+    with site.running():
+        asyncio.run(scene())
+
+
+async def mirrored(js: Any, stream: str) -> None:
+    """Until it has a message."""
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                if (await js.stream_info(stream)).state.messages:
+                    return
+            await asyncio.sleep(0.1)
+
+
+def insecure() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 ATTEMPTS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -204,6 +205,32 @@ async def test_the_engine_comes_back_empty(fleet: Fleet) -> None:
     await until(lambda: new.digest == digest, 10, "a new responder finds it")
     assert {member.digest for member in fleet.members} == {digest}
     assert {served for member in fleet.members for served in member.history} == {digest}
+
+
+@fleet_test()
+async def test_the_engine_comes_back_as_it_was_earlier(fleet: Fleet) -> None:
+    """Restored from a copy, after longer than a lease: its old head is written over, and no table goes back."""
+    _leader, old = await three(fleet)
+    fleet.engine.kill()
+    copy = fleet.folder / "copy"
+    shutil.copytree(fleet.engine.store, copy)
+    fleet.engine.start()
+    leader = await fleet.leader(LEADS_S)
+    new = fleet.inventory.changed()
+    leader.built()
+    await fleet.all_serve(new)
+    fleet.engine.wipe()
+    await until(lambda: not fleet.leaders(), 12, "nobody leads")
+    marks = [member.state.mark for member in fleet.members]
+    await asyncio.sleep(3)  # until no lease counts, by anybody's clock
+    shutil.copytree(copy, fleet.engine.store)
+    fleet.engine.start()
+    above = lambda: all(m.state.mark > mark for m, mark in zip(fleet.members, marks, strict=True))  # noqa: E731
+    print(f"above every head {await until(above, 40, 'a head above all'):.1f} s after the store was restored")
+    assert all(member.history[-1] == new and member.history.count(old) == 1 for member in fleet.members)
+    newest = fleet.inventory.changed()
+    (await fleet.leader()).built()
+    await fleet.all_serve(newest)
 
 
 @fleet_test()
