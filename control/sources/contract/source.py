@@ -31,6 +31,7 @@ PATH: Final = "/hosts"
 WHOLE_BYTES_MAX: Final = FILE_BYTES_MAX  # unpacked, as of a host file
 WHOLE_EVERY_S: Final = 3600.0  # also where changes are told: whatever got lost on the way is found then
 CHANGES_MAX: Final = 100_000  # in one answer; more are read as a whole, which is packed while it comes
+KEPT_S: Final = 1.0  # a connection; servers close one that is idle after 2 s, 5 s, ..., just when the next poll is due
 MACS_A_REQUEST: Final = 64  # 1.5 kB of a URL
 ROWS_TOLD: Final = 1_000  # between two words of progress
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
@@ -229,12 +230,12 @@ class HostsSource:
         """The end of a good answer and its ETag, its lines before that to take(); None: as of that ETag.
 
         Raises InventoryDown, and NotFromThere of `since`."""
-        if not hasattr(self.local, "answers"):
-            self.local.answers = Answers(self.url, self.token, self.heard)
-        answers: Answers = self.local.answers
+        answers = self.answers()
         headers = {"If-None-Match": etag} if etag else {}
         with answers.answered(PATH, parameters, bytes_max, FIRST_S, headers) as answer:
             if answer.status_code == 304 and etag:
+                answers.unpacked(answer, SINGLE_BYTES_MAX)  # nothing; then the connection is free again
+                self.local.used_s = time.monotonic()
                 return None
             if answer.status_code == 410 and since:
                 raise NotFromThere("the cursor is unknown there")
@@ -242,7 +243,17 @@ class HostsSource:
                 answers.refuse(answer)
             end = read_answer(answers.pieces(answer, bytes_max), take, deletions=since)
             told = answer.headers.get("ETag", "")
+            self.local.used_s = time.monotonic()
             return end, told if _ETAG.fullmatch(told) else None
+
+    def answers(self) -> Answers:
+        """This thread's, with its connection if that was used just now."""
+        if not hasattr(self.local, "answers"):
+            self.local.answers, self.local.used_s = Answers(self.url, self.token, self.heard), 0.0
+        answers: Answers = self.local.answers
+        if time.monotonic() - self.local.used_s > KEPT_S:
+            answers.session.close()
+        return answers
 
     def heard(self, count: int) -> None:
         """While an answer is under way."""

@@ -66,6 +66,7 @@ class Server(ThreadingHTTPServer):
         self.rows, self.token = Rows(), ""
         self.spoil: Callable[[str], Fault] = lambda _target: None
         self.targets: list[str] = []
+        self.connections = 0
 
     @property
     def url(self) -> str:
@@ -74,6 +75,10 @@ class Server(ThreadingHTTPServer):
 
 class Handler(EXAMPLE.Handler):  # type: ignore[name-defined,misc]
     server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
 
     def do_GET(self) -> None:
         self.server.targets.append(self.path)

@@ -169,6 +169,16 @@ def test_bad_changes_change_nothing(answer: bytes, said: str) -> None:
         assert shown(server) == ["/hosts", *["/hosts?since=CURSOR"] * 2]
 
 
+def test_a_connection_that_was_idle_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server may be about to close it: that would be a read that failed."""
+    with serving(*SITE) as server:
+        source = opened(server.url)
+        for kept_s, connections in ((60.0, 1), (60.0, 1), (-1.0, 2), (60.0, 2)):
+            monkeypatch.setattr(contract_source, "KEPT_S", kept_s)
+            source.read()
+            assert server.connections == connections
+
+
 def test_everything_is_read_again_after_an_hour() -> None:
     with serving(*SITE) as server:
         source = opened(server.url)
