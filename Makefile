@@ -154,7 +154,7 @@ test-fleet: dev         ## a fleet with the real nats-server on the loopback: le
 
 bench-fleet: dev        ## a change's way into all workers of 10 servers, a leader's death, 100 fleet processes: fleet.json
 	@sh tests/packages.sh tests/fleet/packages.txt
-	$(V)/python -m tests.fleet.real.figures
+	$(V)/python -m tests.fleet.rig.figures
 
 soak: dev               ## every fault at random by a seed under load, every answer checked: SOAK_S=3600 SEED=1 SOAK_RATE=20000
 	$(V)/python -m bench soak --seconds $(SOAK_S) --seed $(SEED) --rate $(SOAK_RATE) --json soak.json --picture docs/performance/soak.svg

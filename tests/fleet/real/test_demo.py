@@ -9,7 +9,7 @@ import pytest
 
 from bench.lab.lab import Lab, guard
 from bench.lab.site import ROOT
-from tests.fleet.real.nats import PROGRAM
+from tests.fleet.rig.nats import PROGRAM
 
 pytestmark = pytest.mark.fleet
 

@@ -13,9 +13,9 @@ from control.fleet.process.nkeys import user_key
 from control.fleet.setup.certificates import new_authority, new_certificate, pem_of
 from control.fleet.setup.engines import CONF
 from tests.control.fleet.setup.examples import FOLDER, PLACES, keys_of
-from tests.fleet.real.engines import NOW, Site, checked, copied
-from tests.fleet.real.members import Inventory, Member, until
-from tests.fleet.real.nats import PROGRAM
+from tests.fleet.rig.engines import NOW, Site, checked, copied
+from tests.fleet.rig.members import Inventory, Member, until
+from tests.fleet.rig.nats import PROGRAM
 
 pytestmark = pytest.mark.fleet
 ONE, THREE, TWO = ("127.0.0.1",), ("127.0.0.1", "127.0.0.2", "127.0.0.3"), ("127.0.0.1", "127.0.0.2")

@@ -15,8 +15,8 @@ import nats.js.errors
 import pytest
 
 from control.fleet.setup.engines import ACCOUNTS
-from tests.fleet.real.engines import Node, Site
-from tests.fleet.real.members import Inventory, Member, until
+from tests.fleet.rig.engines import Node, Site
+from tests.fleet.rig.members import Inventory, Member, until
 
 pytestmark = pytest.mark.fleet
 HUB, LEAF = "127.0.0.1", "127.0.0.2"

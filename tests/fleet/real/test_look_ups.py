@@ -8,8 +8,8 @@ import time
 
 from control.fleet.messages import LookUp, encode
 from control.fleet.strangers import HOST_BURST, LIMIT_MS
-from tests.fleet.real.members import Member, until
 from tests.fleet.real.test_members import LEADS_S, Fleet, client, fleet_test, make_lease, pytestmark
+from tests.fleet.rig.members import Member, until
 
 __all__ = ["pytestmark"]
 

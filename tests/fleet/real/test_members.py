@@ -16,8 +16,8 @@ import pytest
 from control.fleet.messages import Head, Lease, Order, Verb, decode, encode
 from control.fleet.process.keyfiles import make_key
 from control.fleet.signing import Ed25519Signer, opened, sealed
-from tests.fleet.real.members import Inventory, Member, until
-from tests.fleet.real.nats import Nats, running
+from tests.fleet.rig.members import Inventory, Member, until
+from tests.fleet.rig.nats import Nats, running
 
 pytestmark = pytest.mark.fleet
 LEADS_S = 14.0  # 10 s without a renewal, and a look each second

@@ -11,8 +11,8 @@ import nats
 import nats.errors
 import pytest
 
-from tests.fleet.real.members import Inventory, Member, until
-from tests.fleet.real.nats import Nats
+from tests.fleet.rig.members import Inventory, Member, until
+from tests.fleet.rig.nats import Nats
 from tests.house import ROOT
 
 pytestmark = pytest.mark.fleet

@@ -16,10 +16,10 @@ from control.clusto.server.store import Store
 from control.service_client import CallFailed
 from tests.control.discovery.support import attribute, inventory, make_site, servers, snapshot
 from tests.control.discovery.traps.messages import v1_trap
-from tests.fleet.real.nats import running
-from tests.fleet.real.services import Server, until
 from tests.fleet.real.test_members import LEADS_S, make_lease
 from tests.fleet.real.test_service import is_fleet_of
+from tests.fleet.rig.nats import running
+from tests.fleet.rig.services import Server, until
 from tests.ports import free_port
 
 pytestmark = pytest.mark.fleet

@@ -15,9 +15,9 @@ import pytest
 
 from control.fleet.process.keyfiles import make_key
 from control.service_client import CallFailed
-from tests.fleet.real.nats import Nats, running
-from tests.fleet.real.services import Inventory, Server, until
 from tests.fleet.real.test_members import LEADS_S, make_lease
+from tests.fleet.rig.nats import Nats, running
+from tests.fleet.rig.services import Inventory, Server, until
 
 pytestmark = pytest.mark.fleet
 

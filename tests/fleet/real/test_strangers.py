@@ -13,9 +13,9 @@ import pytest
 from control.clusto.client import IPManager, PenguinServer, Pool
 from tests.control.discovery.support import inventory
 from tests.ext.packets import DISCOVER, message
-from tests.fleet.real.nats import Nats, running
-from tests.fleet.real.services import Server, until
 from tests.fleet.real.test_members import make_lease
+from tests.fleet.rig.nats import Nats, running
+from tests.fleet.rig.services import Server, until
 
 pytestmark = pytest.mark.fleet
 

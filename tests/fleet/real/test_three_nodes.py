@@ -13,8 +13,8 @@ import pytest
 
 from bench.lab.lab import Host, Lab, Segment
 from control.fleet.process.child import FleetProcess
-from tests.fleet.real.engines import Site
-from tests.fleet.real.members import Inventory, Member, until
+from tests.fleet.rig.engines import Site
+from tests.fleet.rig.members import Inventory, Member, until
 
 pytestmark = pytest.mark.fleet
 LEADS_S = 60.0  # from nothing: streams on three nodes, and 18 s of quiet

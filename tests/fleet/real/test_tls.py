@@ -20,10 +20,10 @@ from control.fleet.process.engine import Engine
 from control.fleet.process.nkeys import user_key
 from control.fleet.setup.certificates import Authority, new_authority, new_certificate, pem_of
 from control.fleet.setup.permissions import follower, leader
-from tests.fleet.real.engines import NOW
-from tests.fleet.real.jwt import Operator
-from tests.fleet.real.members import Inventory, Member, until
-from tests.fleet.real.nats import Nats, running
+from tests.fleet.rig.engines import NOW
+from tests.fleet.rig.jwt import Operator
+from tests.fleet.rig.members import Inventory, Member, until
+from tests.fleet.rig.nats import Nats, running
 
 pytestmark = pytest.mark.fleet
 HERE = "127.0.0.1"

@@ -6,9 +6,9 @@ import signal
 
 from control.fleet.messages import Seen, encode
 from control.fleet.process import jobs
-from tests.fleet.real.members import Member, until
 from tests.fleet.real.test_look_ups import settled
 from tests.fleet.real.test_members import LEADS_S, QUIET_S, Fleet, client, fleet_test, pytestmark
+from tests.fleet.rig.members import Member, until
 
 __all__ = ["pytestmark"]
 

@@ -14,7 +14,7 @@ from control.fleet.messages import NOWHERE, Blob, Mark
 from control.fleet.process.disk import DELTA_FILE, STATE_FILE, Disk, Kept
 from control.fleet.process.tables import blob_behind, chunks_of, content_of, fds_of, rules_digest
 from control.table.digest import rows_digest
-from tests.fleet.real.members import new_base
+from tests.fleet.rig.members import new_base
 
 RULES = bytes(32)
 

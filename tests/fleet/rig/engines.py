@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from control.cli.command_line import main
 from control.fleet.setup.engines import CLIENTS, CONF, LEAVES, ROUTES
-from tests.fleet.real.nats import PROGRAM, Nats
+from tests.fleet.rig.nats import PROGRAM, Nats
 from tests.ports import free_port
 
 NOW = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The figures of docs/fleet.md: `python -m tests.fleet.real.figures`, with the real engine, everything on the loopback.
+"""The figures of docs/fleet.md: `python -m tests.fleet.rig.figures`, with the real engine, everything on the loopback.
 
 Whole servers for what ends in workers; fleet processes alone, with a control that is none, for the fan-out to many.
 """
@@ -28,12 +28,12 @@ from ext.table import Generation
 from bench.lab.site import ENVIRONMENT, ROOT, many_hosts
 from bench.report import record
 from control.fleet.process import jobs
-from tests.fleet.real.members import Inventory, Member, new_base
-from tests.fleet.real.members import until as until_async
-from tests.fleet.real.nats import PROGRAM, Nats, running
-from tests.fleet.real.services import ADDRESS, MAC, Server, until
 from tests.fleet.real.test_members import make_lease
 from tests.fleet.real.test_service import is_fleet_of
+from tests.fleet.rig.members import Inventory, Member, new_base
+from tests.fleet.rig.members import until as until_async
+from tests.fleet.rig.nats import PROGRAM, Nats, running
+from tests.fleet.rig.services import ADDRESS, MAC, Server, until
 from tests.ports import free_port
 
 NETWORK = "10.96.0.0/255.240.0.0/10.96.0.1"
