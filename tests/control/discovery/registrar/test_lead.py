@@ -89,7 +89,7 @@ def test_a_request_that_may_be_under_way_is_seen_by_who_gives_the_lease_back(mon
     assert page.busy_ms == clock.now + TIMEOUT_MS, "who was not allowed is not under way"
 
 
-PARTS = 6  # so that no run takes long
+PARTS = 10  # so that no run takes long
 STEPS = ((MACS[0], 7, ("bmc",)), (MACS[1], 7, ("boot",)), (MACS[2], 27, ("host",)))
 
 
