@@ -212,9 +212,8 @@ leafnodes {{
 def _leaf(plan: Plan, hub_url: str) -> str:
     mutual = _mutual("Encrypted, with a certificate of the fleet's authority on both sides.").replace("\n", "\n    ")
     return f"""\
+# The hub: tried again each second when it is away.
 leafnodes {{
-  # Seconds until the hub is tried again.
-  reconnect: 2
   remotes: [
     {{
       # The hub, and this leaf's user there.  This file is a secret: mode 0600.
