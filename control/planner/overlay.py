@@ -19,7 +19,7 @@ from control.plan.templates import Template
 HELD = "held by an operator"
 ROLE_SHIFT = 48  # of a row's key
 LAID_OVER = ("served", "proxied")  # who is not answered anyway keeps the reason for that
-VERSIONS_MAX = 2  # of the rows of one host: the newest, and those of the reading before
+VERSIONS_MAX = 4  # of the rows of one host, with other addresses each
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Overlay:
             self.take(identity, found)
 
     def take(self, identity: int, rows: Mapping[int, Row]) -> None:
-        versions = self.planned.setdefault(identity, [])
-        versions.insert(0, dict(rows))
-        del versions[VERSIONS_MAX:]
+        """The newest; one with other addresses stays beside it, for a rollback and for rows that are not believed."""
+        others = [each for each in self.planned.get(identity, ()) if addresses_of(each) != addresses_of(rows)]
+        self.planned[identity] = [dict(rows), *others][:VERSIONS_MAX]
 
     def said_by(self, path: str) -> tuple[int, Once] | None:
         """Of an object that gets other options.  path: where the inventory has it."""
@@ -101,6 +101,11 @@ class Overlay:
                     found[key] = other
                     break
         return found
+
+
+def addresses_of(rows: Mapping[int, Row]) -> dict[int, list[tuple[int, int]]]:
+    """By key, those with their prefixes."""
+    return {key: [(address, prefix) for address, prefix, _template in row.leases] for key, row in rows.items()}
 
 
 def row_of(key: int, row: Mapping[str, Any]) -> Row:

@@ -214,3 +214,71 @@ def test_what_stands_beneath_is_checked_before_it_is_believed(held: Planner) -> 
     found.verify()
     assert held.served.pair is not None
     assert Pair(held.served.pair.base, found).lookup(mac(2))["state"] == "served"
+
+
+# --- options for one boot ---
+
+SAID = [["tftp_filename", "/install.0"], ["lease_time", "600"]]
+
+
+def file_of(planner: Planner, number: int) -> bytes:
+    return bytes(row(planner, number)["leases"][0]["template"]["file"])
+
+
+@pytest.fixture
+def once(planner: Planner) -> Iterator[Planner]:
+    """One whose host h2 gets other options for one boot."""
+    planner.refresh(False)
+    lay(planner, [], [[identity(planner, 2), "h2", SAID, False]])
+    yield planner
+
+
+def test_nothing_that_changes_the_table_ends_the_options_of_one_boot(once: Planner, inventory: Inventory) -> None:
+    assert file_of(once, 2) == b"/install.0" and file_of(once, 3) == b""
+    refresh(once, inventory, site(changed={3}))
+    assert file_of(once, 2) == b"/install.0", "its own part of the inventory is as it was, or was planned anew"
+    site(changed={2, 3}).store_in(inventory.store)
+    once.look_up([], ["h2"])
+    assert file_of(once, 2) == b"/install.0" and row(once, 2)["leases"][0]["address"] == 0x0A010070
+    once.look_up([], ["h2"])
+    once.rollback()
+    assert row(once, 2)["leases"][0]["address"] == 0x0A01000C and file_of(once, 2) == b"/install.0"
+    once.relink(LINKS)
+    assert file_of(once, 2) == b"/install.0"
+    lay(once, [])
+    assert file_of(once, 2) == b"" and row(once, 2)["leases"][0]["template"]["lease_s"] == 3600
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_next_planner_has_the_options_without_the_inventory(
+    once: Planner, control: Control, inventory: Inventory, tmp_path: Path, known: bool
+) -> None:
+    """Unless control says that the table has those of another boot."""
+    inventory.down = b""
+    wanted = [[identity(once, 2), "h2", SAID, known]]
+    heir = Planner(config(inventory, tmp_path), LINKS, control.send)
+    heir.overlay.set([], wanted)
+    heir.known_onces = {each[0] for each in wanted if each[3]}
+    base, delta = (os.dup(fd) if fd >= 0 else -1 for fd in once.served.shown_fds())
+    heir.adopt(base, delta)
+    heir.relink(LINKS)
+    assert file_of(heir, 2) == (b"/install.0" if known else b"") and beneath(heir) == beneath(once)
+    inventory.forget()
+    heir.refresh(False)
+    assert file_of(heir, 2) == b"/install.0", "planned anew by what is read"
+    end(heir)
+
+
+def test_a_hold_counts_more_than_the_options_of_one_boot(once: Planner) -> None:
+    wanted = [[identity(once, 2), "h2", SAID, True]]
+    lay(once, [[identity(once, 2), 0]], wanted)
+    assert row(once, 2)["state"] == "held"
+    lay(once, [], wanted)
+    assert file_of(once, 2) == b"/install.0"
+
+
+def test_the_disk_vouches_for_no_table_with_the_options_of_one_boot(once: Planner) -> None:
+    """The boot may be over by the next start, which waits for the planner therefore."""
+    assert not (once.store.state_dir / "table.proof").exists()
+    lay(once, [])
+    assert (once.store.state_dir / "table.proof").exists()

@@ -46,6 +46,17 @@ class Holds(Moves):
         self.wanted.discard(sorted(self.wanted)[place % len(self.wanted)])
         lay(self.planner, self.wanted)
 
+    @precondition(lambda self: self.planner.served.pair is not None)
+    @rule(places=st.lists(st.integers(0, 5), min_size=1, max_size=3), kept=st.integers(0, 2))
+    def hold_some_and_release_some(self, places: list[int], kept: int) -> None:
+        """What many rules in turn come to rarely."""
+        for place in places:
+            self.hold(place)
+            self.check_shown()
+        while len(self.wanted) > kept:
+            self.release(0)
+            self.check_shown()
+
     @precondition(lambda self: bool(self.wanted) and self.planner.served.pair is not None)
     @rule()
     def release_while_the_planner_is_dead(self) -> None:
@@ -78,7 +89,7 @@ class Holds(Moves):
 
 
 Holds.TestCase.settings = settings(
-    max_examples=10,
+    max_examples=40,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
