@@ -22,6 +22,7 @@ from tests.ext.sites import (
     ALICE,
     BOOTS,
     BROADCAST_FLAG,
+    HELD,
     NETWORKS,
     NOTHING_TO_BOOT,
     OPTIONS,
@@ -129,6 +130,7 @@ def population() -> Builder:
     builder.add_host(FLAGGED, name=b"flagged", leases=((ip("10.1.0.56"), 24, flagged),))
     proxied = builder.add_template(options=PROXY_OPTIONS + blob, flags=BROADCAST_FLAG | BOOTS)
     builder.add_host(OTHER_PORT, name=b"unserved", state=int(LeaseState.OTHER_PORT), port=2)
+    builder.add_host(HELD, name=b"held", state=int(LeaseState.HELD))
     builder.add_host(LONG_PROXIED, name=b"long-proxied", own=tlv(15, b"l" * 63), state=5, leases=((0, 32, proxied),))
     return builder
 
@@ -209,6 +211,7 @@ HOSTS = (
     PROXIED,
     NOTHING_TO_BOOT,
     LONG_PROXIED,
+    HELD,
     OTHER_PORT,
 )
 
