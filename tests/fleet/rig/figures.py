@@ -27,6 +27,7 @@ from ext.table import Generation
 
 from bench.lab.site import ENVIRONMENT, ROOT, many_hosts
 from bench.report import record
+from bench.rig.host_file import host_file
 from control.fleet.process import jobs
 from tests.fleet.real.test_members import make_lease
 from tests.fleet.real.test_service import is_fleet_of
@@ -55,13 +56,28 @@ def spread(seconds: list[float]) -> dict[str, Any]:
     }
 
 
-def host_file(hosts: int, boot_file: str) -> str:
-    return many_hosts(hosts, NETWORK, ADDRESS + 1, MAC).replace("/pxelinux.0", boot_file)
+def write_csv(path: Path, hosts: int, boot_file: str) -> None:
+    with path.open("w") as out:
+        out.writelines(host_file(hosts, boot_file))
 
 
 def cpu_s(pid: int) -> float:
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) * TICK_S
+
+
+def children(pid: int) -> Iterator[int]:
+    """It, and all below it."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            yield from children(int(child))
+
+
+def cpu_of(servers: list[Server]) -> float:
+    """Of all their processes, in the mean of the servers, seconds."""
+    pids = [pid for server in servers if server.process is not None for pid in children(server.process.pid)]
+    return sum(cpu_s(pid) for pid in pids) / len(servers)
 
 
 def memory_mb(pid: int) -> dict[str, float]:
@@ -95,11 +111,12 @@ class Site:
         self.folder, self.engine, self.api_url = folder, engine, api_url
         self.servers: list[Server] = []
 
-    def add(self) -> Server:
+    def add(self, reads: bool = True) -> Server:
         name = f"s{len(self.servers)}"
-        made = Server(self.folder, name, self.api_url, self.engine.url)
+        url = self.api_url if reads else f"file://{self.folder}/nowhere.csv"
+        made = Server(self.folder, name, url, self.engine.url)
         made.dhcp["refresh_interval"] = 3600
-        made.write(self.api_url, {"servers": [self.engine.url], "name": name})
+        made.write(url, {"servers": [self.engine.url], "name": name, "lead": reads})
         self.servers.append(made)
         made.start()
         return made
@@ -131,14 +148,18 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, api_url: str, machines: int, hosts: int) -> Iterator[tuple[Site, Server]]:
+def site(folder: Path, api_url: str, hosts: int, all_read: bool) -> Iterator[tuple[Site, Server]]:
+    """MACHINES servers; unless all may read the inventory, the first alone, which then leads."""
     folder.mkdir()
     with running(folder / "nats") as engine:
         asyncio.run(make_lease(engine))
         made = Site(folder, engine, api_url)
         try:
-            for _ in range(machines):
-                made.add()
+            made.add()
+            if not all_read:
+                made.settled(hosts)
+            for _ in range(1, MACHINES):
+                made.add(all_read)
             yield made, made.settled(hosts)
         finally:
             for server in made.alive():
@@ -150,7 +171,7 @@ def http_inventory(folder: Path, hosts: int) -> Iterator[str]:
     """Its address, host:port."""
     folder.mkdir()
     file, at = folder / "hosts.yaml", f"127.0.0.1:{free_port()}"
-    file.write_text(host_file(hosts, "/pxelinux.0"))
+    file.write_text(many_hosts(hosts, NETWORK, ADDRESS + 1, MAC))
     command = [sys.executable, "-m", "control", "inventory", "--dsn", f"sqlite:///{folder}/inventory.db"]
     environment = {**os.environ, **ENVIRONMENT}
     subprocess.run([*command, "load", str(file)], cwd=ROOT, env=environment, check=True, capture_output=True)
@@ -169,7 +190,7 @@ def small_changes(folder: Path, hosts: int) -> dict[str, Any]:
     found: dict[str, Any] = {"machines": MACHINES, "hosts": hosts}
     with (
         http_inventory(folder / "inventory", hosts) as at,
-        site(folder / "site", f"http://{at}", MACHINES, hosts) as (made, leader),
+        site(folder / "site", f"http://{at}", hosts, True) as (made, leader),
         requests.Session() as session,
     ):
         session.trust_env = False
@@ -189,7 +210,13 @@ def small_changes(folder: Path, hosts: int) -> dict[str, Any]:
         click.echo(f"{MACHINES} servers serve {hosts:,} hosts; {leader.name} leads", err=True)
         found["idle"] = idle([made.fleet_pid(server) for server in made.alive() if server is not leader])
         found["idle_leader"] = idle([made.fleet_pid(leader)])
+        others = [server for server in made.alive() if server is not leader]
+        before = cpu_of(others), cpu_of([leader])
         found["one_host"] = spread([change(number) for number in range(CHANGES)])
+        found["one_host_cpu_ms"] = {
+            "responder": round((cpu_of(others) - before[0]) * 1000 / CHANGES, 1),
+            "leader": round((cpu_of([leader]) - before[1]) * 1000 / CHANGES, 1),
+        }
         found["one_host_here"] = spread([change(CHANGES + number, here=True) for number in range(CHANGES // 5)])
         found["new_responder"] = spread([new_responder(made, hosts) for _ in range(STARTS)])
         found["leader_killed"] = spread([leader_killed(made) for _ in range(KILLS)])
@@ -223,27 +250,31 @@ def leader_killed(made: Site) -> float:
 def new_bases(folder: Path, hosts: int) -> dict[str, Any]:
     """Every host changes: from the leader's log line of the table it built until all workers of all machines answer."""
     folder.mkdir()
-    file = folder / "hosts.yaml"
-    file.write_text(host_file(hosts, "/first"))
+    file = folder / "hosts.csv"
+    write_csv(file, hosts, "/first")
     times, whole = [], []
-    with site(folder / "site", f"file://{file}", MACHINES, hosts) as (made, leader):
+    with site(folder / "site", f"file://{file}", hosts, False) as (made, leader):
         click.echo(f"{MACHINES} servers serve {hosts:,} hosts; {leader.name} leads", err=True)
+        others = [server for server in made.alive() if server is not leader]
+        before = cpu_of(others)
         for number in range(NEW_BASES):
             aside = file.with_suffix(".new")
-            aside.write_text(host_file(hosts, f"/boot{number}"))
-            begun, before = time.time(), len(leader.log())
+            write_csv(aside, hosts, f"/boot{number}")
+            begun, told = time.time(), len(leader.log())
             aside.rename(file)
             figures = leader.call("refresh", wait=True)
             ended = time.time()
             if figures["fleet"].get("machines") != MACHINES:
                 raise RuntimeError(f"base {number}: {figures}")
-            built = built_at(leader.log()[before:])
+            built = built_at(leader.log()[told:])
             times.append(ended - built)
             whole.append(ended - begun)
+        cpu_a_base_s = round((cpu_of(others) - before) / NEW_BASES, 2)
         head = leader.call("fleet")["head"]["stable"]
         sizes = [memory_mb(made.fleet_pid(server)) for server in made.alive() if server is not leader]
     return {
-        "machines": MACHINES, "hosts": hosts, "blobs": head["blobs"], "after_built": spread(times),
+        "machines": MACHINES, "hosts": hosts, "blobs": head["blobs"], "responder_cpu_s": cpu_a_base_s,
+        "after_built": spread(times),
         "with_reading": spread(whole), "resident_mb": max(size["resident"] for size in sizes),
     }  # fmt: skip
 
@@ -350,10 +381,12 @@ def main(only: tuple[str, ...], out: Path) -> None:
     kept = record.read(out).get("parts", {}) if record.resolved(out).exists() else {}
     made["parts"] = kept
     for name in wanted:
-        watch = record.Watch()
+        watch, load = record.Watch(), os.getloadavg()[0]
         with tempfile.TemporaryDirectory(prefix="bootstorm-figures-") as folder:
             (Path(folder) / name).mkdir()
-            kept[name] = PARTS[name](Path(folder) / name) | {"engine": engine, "disturbance": watch.figures()}
+            kept[name] = PARTS[name](Path(folder) / name) | {
+                "engine": engine, "load_before": round(load, 1), "disturbance": watch.figures()
+            }  # fmt: skip
         click.echo(f"{name}: {said(kept[name])}")
         record.write(out, made)
 
