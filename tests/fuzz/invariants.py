@@ -16,8 +16,8 @@ KINDS = {
     Verdict.NAKED: 6,
 }
 OF_PROXIED = {Verdict.OFFERED_PROXY, Verdict.ACKED_INFORM, Verdict.ACKED_BOOT}
-# answer() returns none of these: the worker gives up and shares out before it asks, and no host of these sites is held.
-NEVER = {Verdict.GO_ON, Verdict.ABANDONED, Verdict.IGNORED_SHARE, Verdict.IGNORED_CHECKSUM, Verdict.IGNORED_HELD}
+# answer() returns none of these: the worker gives up and shares out before it asks.
+NEVER = {Verdict.GO_ON, Verdict.ABANDONED, Verdict.IGNORED_SHARE, Verdict.IGNORED_CHECKSUM}
 
 
 def mask(prefix: int) -> int:
