@@ -269,6 +269,7 @@ def test_a_service_serves_from_a_disk_that_takes_nothing(tmp_path: Path, how: st
         running.ctl("refresh", {"force": True, "wait": True})
         status = running.status()
         assert status["hosts"] == 2 and not any(status["restarts"].values()), status["restarts"]
+        running.wait_for("cannot keep the table")  # it is saved once who asked for the refresh has his answer
         said = "\n".join(running.lines)
         assert said.count("cannot keep the table") == 1, said
         running.ctl("rollback", {})
