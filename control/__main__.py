@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as type checkers know it; typing itself takes longer to load than all of --version
 if TYPE_CHECKING:
     from control.fleet.process.page import LeadPage
 
