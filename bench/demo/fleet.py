@@ -265,6 +265,7 @@ def engine_dies(story: Story, infra: Infra, left: list[Responder], other: Respon
     infra.start_engine()
     began_s = time.monotonic()
     story.tell("the inventory changes: tftp_filename = /pxelinux.0; then the engine comes back")
+    until(lambda: all(each.state.get("connected") for each in left), READY_S, "both are connected again")
     leads = leader_of(left, READY_S)
     leads.site.ctl("refresh", "--wait")  # the same one may lead on, which reads the inventory once an hour
     until(lambda: all(each.boot_file() == "/pxelinux.0" for each in left), READY_S, "the change is everywhere")
