@@ -440,7 +440,7 @@ def test_the_bell_makes_it_read(clock: Clock, bell: int) -> None:
         os.eventfd_read(bell)
 
 
-def test_a_bell_that_rings_on_wakes_it_two_hundred_times_a_second_at_most(clock: Clock, bell: int) -> None:
+def test_a_bell_that_rings_on_wakes_it_fifty_times_a_second_at_most(clock: Clock, bell: int) -> None:
     page = Page()
 
     async def ring() -> float:
