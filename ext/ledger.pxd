@@ -26,6 +26,7 @@ cdef enum:
     KEY_BYTES = 7                  # of the beginning of a Lease: MAC and role
     BOOT_ENDS_S = 3600             # who stood in ROM or in a loader for so long ended its boot there: no file takes longer
     REPEAT_S = 66                  # so late a message is repeated at most, with its xid: RFC 2131 section 4.1
+    DELAYED_S = 5                  # so late the network brings what a phase said before the one that is there now
     SHORT_BOOTS = 3                # as many that end earlier than the one before change what is usual of a machine
     PHASE_SHIFT = 2                # of a stage: the phase above it,
     STEP_MASK = 3                  # and the step below
@@ -185,7 +186,8 @@ cdef inline void advance(Entry *entry, uint8_t stage, uint32_t now_s, const Requ
             begin_boot(entry, stage, now_s)
         else:
             go_further(entry, stage, now_s)
-    elif xid_be == entry.xid_be and now_s - entry.stage_s < REPEAT_S:  # later: there are ROMs that have one xid for ever
+    elif (xid_be == entry.xid_be   # later: there are ROMs that have one xid for ever, and give it to the iPXE that they load
+          and now_s - entry.stage_s < <uint32_t>(REPEAT_S if stage >> PHASE_SHIFT == phase else DELAYED_S)):
         return
     elif (stage >> PHASE_SHIFT == phase
           and (entry.stage & STEP_MASK != STEP_ANSWERED or request.message_type != DHCPDISCOVER)):

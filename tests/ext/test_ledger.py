@@ -150,6 +150,19 @@ def test_a_rom_that_has_one_xid_for_ever_boots_again(ledger: Ledger) -> None:
     assert progress(machine, 1, 61) == ["booting", "stuck"], "and it hangs this time"
 
 
+def test_a_virtual_machine_that_has_one_xid_for_rom_and_ipxe_boots_again_within_seconds(ledger: Ledger) -> None:
+    """A BIOS of qemu is up again after 16 s; it hung in its second boot, and nobody saw it."""
+    machine = Machine(ledger, paired(ONE))
+    for client in (ROM, LOADER):
+        machine.say(client, Verdict.OFFERED, 1, again=True)
+        machine.say(client, Verdict.ACKED, 1, REQUEST, again=True)
+    machine.say(ROM, Verdict.OFFERED, 4, again=True)
+    assert (machine.row()["stage"], machine.row()["boots"]) == ("loader-answered", 1), "a copy that came late"
+    machine.say(ROM, Verdict.OFFERED, 12, again=True)
+    assert (machine.row()["stage"], machine.row()["boots"]) == ("rom-offered", 2)
+    assert progress(machine, 1, 61) == ["booting", "stuck"]
+
+
 def test_renewing_is_no_boot(ledger: Ledger) -> None:
     machine = Machine(ledger, paired(ONE))
     machine.boot(SYSTEM)
