@@ -16,36 +16,20 @@ from ext.table import Generation
 from control.clusto import answers
 from control.clusto.errors import InventoryDown
 from control.config.config import Dhcp
-from control.plan.compile import Assembled, Compilation, Compiler
 from control.sources.by_url import open_source
 from control.sources.contract import source as contract_source
 from control.sources.contract import state, stream
 from control.sources.contract.source import HostsSource
 from control.sources.filesource import FileSource
-from tests.control.readings import sealed, states
+from tests.control.readings import states
 from tests.control.sources.contract.hosts_server import NETWORK, POOL, SITE, Fault, Row, end, host, ok, serving
-from tests.control.sources.test_filesource import BAD, CONFIG, YAML, joined, write
+from tests.control.sources.test_filesource import BAD, YAML, compiled, joined, table, write
 
 
 def opened(url: str, token: str | None = None) -> HostsSource:
     source = open_source(Dhcp(api_url=url, api_token=token), lambda *_: None)
     assert isinstance(source, HostsSource)
     return source
-
-
-def compiled(source: Any, compiler: Compiler | None = None) -> Compilation:
-    reading = source.read()
-    compiler = compiler or Compiler(CONFIG)
-    done = compiler.begin(reading.frame)
-    for batch in reading.batches:
-        done.add(batch)
-    compiler.keep(done)
-    return done
-
-
-def table(source: Any) -> tuple[Generation, Assembled]:
-    made = compiled(source).assemble(None, set())
-    return sealed(made), made
 
 
 def rows_of_yaml(text: str) -> list[Row]:
