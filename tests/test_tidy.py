@@ -46,7 +46,8 @@ PXD_ORDER = [
 # Who may ask what time it is: processes and what a terminal shows, the talk with clusto, a stopwatch, a file's date, a
 # certificate's.
 CLOCKS = (
-    "control/service/", "control/board/", "control/planner/planner.py", "control/planner/child.py", "control/observer/",
+    "control/service/", "control/board/", "control/planner/planner.py", "control/planner/process.py",
+    "control/planner/child.py", "control/observer/",
     "control/discovery/traps/receiver.py", "control/cli/ctl.py", "control/cli/health.py", "control/clusto/",
     "control/sources/", "control/plan/compile.py", "control/table/file.py", "control/fleet/process/",
     "control/fleet/setup/first_day.py",

@@ -330,6 +330,12 @@ class TroubledSite(RunningSite):
 
     def empty_disk(self) -> None:
         self.host.run(["rm", "-f", str(self.state / "filler")])
+        note = str(self.state / "table.unsaved")  # docs/operations.md, files: begins with words while rows are noted
+
+        def begins() -> str:
+            return self.host.run(["head", "-c", "1", note], check=False).stdout.strip("\0")
+
+        await_that(begins, lambda noted: not noted, "the disk has the table again")
 
     def signal_all(self, number: int) -> None:
         for pids in self.by_kind().values():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import select
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +41,7 @@ from fastpath.protocol import Channel, ChannelClosed, close_all
 log = logging.getLogger("bootstorm.planner")
 
 NICE = 10  # the workers answer first, also where they share a core with us; not before they have a table
-SAVE_AGAIN_MS = 1_000  # while the disk does not take the table: what is there would be served after a restart
+SAVE_AGAIN_S = 0.5  # while the disk does not take the table: what is there would be served after a restart
 JOBS: dict[type, str] = {
     Refresh: "refresh", LookUp: "hosts", Rollback: "refresh", ListChanges: "changes", CheckTable: "check",
     ServeTable: "fleet", Lay: "overrides",
@@ -88,19 +90,63 @@ def run(channel: Channel) -> None:
     planner.known_onces = {each[0] for each in begin.onces if each[3]}
     planner.pinned_s = planner.pinned_s or begin.pinned_s
     if table_fds and planner.take_over(table_fds):
+        finish_rollback(planner)
         planner.relink(begin.links)  # the configuration may be another one, too
     elif begin.keeps:
         planner.load_from_disk()
     channel.send(replace(READY, table_layout=TABLE_LAYOUT))
     os.nice(NICE)
+    again = SaveAgain(planner)
+    asked = select.poll()
+    asked.register(channel.fileno(), select.POLLIN)
     while True:
-        if planner.store.fault and not poll.poll(SAVE_AGAIN_MS):
-            planner.save()
+        if not asked.poll(again.wait_ms()):
+            again.save()
             continue
         try:
             handle(planner, channel, foreign)
         except ChannelClosed:
             leave()  # whatever the reader's thread still waits for
+
+
+class SaveAgain:
+    """When the table is to be written that the disk did not take: soon, however much control asks meanwhile."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.due_s: float | None = None  # CLOCK_MONOTONIC; None: the disk has it
+
+    def wait_ms(self) -> int | None:
+        """Of what control says, until save() is due; None: for ever."""
+        if not self.planner.store.fault:
+            self.due_s = None
+            return None
+        now_s = time.monotonic()
+        if self.due_s is None:
+            self.due_s = now_s + SAVE_AGAIN_S
+        elif now_s >= self.due_s:
+            self.save()
+            return self.wait_ms()
+        return math.ceil(1000 * (self.due_s - now_s))
+
+    def save(self) -> None:
+        self.planner.save()
+        self.due_s = None
+
+
+def finish_rollback(planner: Planner) -> None:
+    """A planner before us may have been ended between the pin and its word to control: then the disk has the table that
+    is meant, and we were given the one that somebody went away from."""
+    if not planner.pinned_s or planner.store.left() != planner.served.shown_name():
+        return
+    loaded = planner.store.load()
+    if loaded is None:
+        planner.unpin()
+        return
+    close_all([fd for fd in loaded[:2] if fd >= 0])
+    log.warning("the rollback that a planner before this one had on disk is served: it ended before anybody heard")
+    planner.served.drop()
+    planner.load_from_disk()
 
 
 def handle(planner: Planner, channel: Channel, foreign: Foreign) -> None:

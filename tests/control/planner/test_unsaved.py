@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from control.planner.planner import Planner
+from control.planner.process import SaveAgain
+from control.table.file import TableStore
 from fastpath.process import table_proof, unsaved_rows
+from fastpath.protocol import close_all
 from tests.control.planning import LINKS, OTHER_LINKS, Control, Inventory, config, end, mac, refresh, site
 from tests.control.spoiling import http
 
@@ -24,6 +27,24 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "sendfile", sendfile)
+
+
+def test_the_disk_is_tried_again_soon_however_much_control_asks(
+    served: Planner, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was tried only where control said nothing for a second: look-ups of strangers kept the older table there."""
+    now_s = 100.0
+    monkeypatch.setattr("control.planner.process.time.monotonic", lambda: now_s)
+    again = SaveAgain(served)
+    told = [again.wait_ms()]
+    for _ in range(4):
+        now_s += 0.2
+        told.append(again.wait_ms())
+    assert told == [500, 300, 100, None, None] and not served.store.fault
+    next_one = TableStore(served.store.state_dir)
+    loaded = next_one.load()
+    assert loaded is not None and not next_one.unsaved(loaded[1])
+    close_all([fd for fd in loaded[:2] if fd >= 0])
 
 
 def cold(inventory: Inventory, tmp_path: Path, control: Control) -> Planner:
