@@ -9,7 +9,7 @@ from pathlib import Path
 
 # Of ours in dhcp.state_dir, besides table.*; tests/control/config/test_refused.py asks those who write them.
 STATE_FILES = (
-    "lock", "pinned", "ledger", "ledger.new", "overrides", "overrides.new",
+    "lock", "pinned", "pinned.new", "ledger", "ledger.new", "overrides", "overrides.new",
     "discovery.journal", "discovery.journal.new", "snmp-engine", "snmp-engine.new",
     "fleet-state", "fleet-state.new", "fleet-delta", "fleet-delta.new", "fleet-spool", "fleet-spool.new",
 )  # fmt: skip

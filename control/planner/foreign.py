@@ -101,6 +101,9 @@ class NoStore(TableStore):
     def pinned_s(self) -> float:
         return 0.0
 
+    def left(self) -> str:
+        return ""
+
     def unpin(self) -> None:
         """Nothing is pinned."""
 

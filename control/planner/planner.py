@@ -480,7 +480,7 @@ class Planner:
         if served.former is None or served.pair is None:
             self.fail("nothing", "there was no refresh since control's planner started that changed anything")
             return
-        before = served.remember()
+        before, left = served.remember(), served.shown_name()
         assert before is not None
         try:
             changes, silenced = served.go_back(self.around)
@@ -490,16 +490,16 @@ class Planner:
             return
         served.keep_former(before, changes, "rollback")
         self.pinned_s = time.time()
-        unsaved = self.keep_pinned()  # before anybody hears of it: a crash must not bring back what was left
+        unsaved = self.keep_pinned(left)  # before anybody hears of it: a crash must not bring back what was left
         report = self.report_with(silenced, Faults(), {})
         self.publish("rollback", served.pair.top.created_s, changes, report=report, unsaved=unsaved)
 
-    def keep_pinned(self) -> str:
-        """What is served, and that it stays, on the disk; or why the disk does not take it.
+    def keep_pinned(self, left: str = "") -> str:
+        """What is served, and that it stays, on the disk; or why the disk does not take it.  left: as for the pin.
 
         No pin without its table: the disk has the one instead that somebody went away from."""
         self.unsaved = self.save()
-        self.unsaved = self.unsaved or self.store.pin(self.pinned_s)
+        self.unsaved = self.unsaved or self.store.pin(self.pinned_s, left)
         if self.unsaved:
             log.error("%s; a restart would end the rollback", self.unsaved)
         return self.unsaved

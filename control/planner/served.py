@@ -21,6 +21,7 @@ from control.plan.compile import Filler, read_contested
 from control.plan.conflicts import conflicts
 from control.plan.contexts import Faults
 from control.plan.rows import Contested, Row
+from fastpath.process.table_proof import name_of
 
 DELTA_ROWS_MAX = 1000  # or a twentieth of the base: beyond that a new base is cheaper for everybody
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -90,6 +91,11 @@ class Served:
     def shown_fds(self) -> tuple[int, int]:
         """Base and delta, -1 where there is none; still ours."""
         return self.base_fd, self.laid_fd if self.laid is not None else self.delta_fd
+
+    def shown_name(self) -> str:
+        """Of what workers answer from, as name_of()."""
+        base_fd, delta_fd = self.shown_fds()
+        return name_of(delta_fd if delta_fd >= 0 else base_fd)
 
     def lay(self, over: Mapping[int, Row], surroundings: Callable[[Pair], Surroundings]) -> bool:
         """What is shown from now on: the pair with other rows in the place of some.  over: by key, each of a row that

@@ -34,6 +34,7 @@ log = logging.getLogger("bootstorm.tablefile")
 
 LENGTH_AT = 24  # where each layout's header says how long the whole is
 BEGINNING_BYTES = 4096  # more than a header
+NAME_BYTES_MAX = 128  # more than name_of() gives
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -64,13 +65,33 @@ class TableStore:
             log.error("cannot look for %s: %s; no rollback holds", self.pin_path, error.strerror)
             return 0.0
 
-    def pin(self, since_s: float) -> str:
-        """Why it cannot be written, or nothing.  Only after save() wrote the table that is meant."""
+    def pin(self, since_s: float, left: str = "") -> str:
+        """Why it cannot be written, or nothing.  Only after save() wrote the table that is meant.  left: name_of() the
+        one that somebody went away from, until whoever serves that has heard."""
+        aside = self.pin_path.with_name(self.pin_path.name + ".new")
         try:
-            stamp(self.pin_path, os.O_WRONLY | os.O_CREAT, since_s)
+            aside.unlink(missing_ok=True)
+            fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+            try:
+                write_if_room(fd, left.encode())
+                os.utime(fd, (since_s, since_s))
+            finally:
+                os.close(fd)
+            os.rename(aside, self.pin_path)
         except OSError as error:
             return f"cannot write {self.pin_path}: {error.strerror}"
         return ""
+
+    def left(self) -> str:
+        """As pin() was told; "" where nobody knows."""
+        try:
+            with open(self.pin_path, "rb", opener=no_link) as file:
+                return file.read(NAME_BYTES_MAX).decode("ascii", "replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            log.error("cannot read %s: %s", self.pin_path, error.strerror)
+            return ""
 
     def unpin(self) -> None:
         try:
@@ -177,7 +198,7 @@ class TableStore:
                 write_aside(self.delta_path, delta_fd)
                 self.delta_on_disk = pair.top.number
             self.on_disk = pair
-            stamp(self.delta_path if delta_fd >= 0 else self.base_path, os.O_RDONLY, confirmed_s)
+            stamp(self.delta_path if delta_fd >= 0 else self.base_path, confirmed_s)
         except OSError as error:
             where = f"{error.filename}: " if error.filename is not None else ""
             self.say_fault(f"cannot keep the table: {where}{error.strerror or error}")
@@ -371,13 +392,29 @@ def is_copy(path: Path, fd: int) -> bool:
         os.close(source)
 
 
-def stamp(path: Path, flags: int, seconds: float) -> None:
+def no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def stamp(path: Path, seconds: float) -> None:
     """Sets a file's time; not that of a file elsewhere that somebody linked to.  Raises OSError."""
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.utime(fd, (seconds, seconds))
     finally:
         os.close(fd)
+
+
+def write_if_room(fd: int, content: bytes) -> None:
+    """The whole, or nothing where the disk is full.  Raises OSError for every other reason."""
+    try:
+        written = os.write(fd, content)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        written = 0
+    if written < len(content):
+        os.ftruncate(fd, 0)
 
 
 def write_aside(path: Path, fd: int) -> None:

@@ -84,6 +84,8 @@ def last_table(settings: Settings, config_fd: int) -> LastTable | None:
 
 def proven(state_dir: str, config: bytes) -> LastTable:
     """Raises NotAsItWas, TableInvalid, ValueError, OSError."""
+    if not os.access(state_dir, os.W_OK | os.X_OK):  # a proof is withdrawn by removing it
+        raise NotAsItWas(f"{state_dir} cannot be written: what lies there may be older than what was served last")
     proof = table_proof.read(content(os.path.join(state_dir, table_proof.FILE), table_proof.BYTES_MAX))
     if reason := proof.unlike(config, interface_addresses()):
         raise NotAsItWas(reason)

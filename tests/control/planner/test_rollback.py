@@ -16,6 +16,7 @@ from ext.table import Pair
 from control.cli.ctl import CallFailed
 from control.planner.jobs import Failed, Planned, RefreshFailed
 from control.planner.planner import Planner
+from control.planner.process import finish_rollback
 from control.planner.questions import list_changes
 from control.service.doors.commands import COMMANDS
 from tests.control.planner.test_doubts import many
@@ -156,6 +157,42 @@ def test_a_pin_outlives_the_planner(
     assert isinstance(control.last, Failed) and control.last.kind == "pinned"
     next_one.refresh(True)
     assert isinstance(control.last, Planned) and control.last.changed == 1 and control.last.pinned_s == 0
+    end(next_one)
+
+
+def test_a_planner_that_ended_before_anybody_heard_of_its_rollback(
+    planner: Planner, control: Control, inventory: Inventory, tmp_path: Path
+) -> None:
+    """The pin was on disk, and control had the table that somebody went away from: pinned was that one."""
+    planner.refresh(False)
+    first = digest(planner)
+    refresh(planner, inventory, site(changed={2}))
+    given = [os.dup(fd) for fd in planner.served.fds()]
+    planner.rollback()
+    next_one = Planner(config(inventory, tmp_path), LINKS, control.send)
+    next_one.served.number = 2
+    assert next_one.take_over(given)
+    finish_rollback(next_one)
+    next_one.relink(LINKS)
+    assert digest(next_one) == first == control.pair().top.digest
+    assert control.last.pinned_s > 0 and control.last.generation > 2
+    end(next_one)
+
+
+def test_a_pin_of_an_older_rollback_is_not_taken_for_one_that_nobody_heard_of(
+    planner: Planner, control: Control, inventory: Inventory, tmp_path: Path
+) -> None:
+    """Of a disk that is read-only since: the pin could not be removed, and its table is older than what is served."""
+    planner.refresh(False)
+    refresh(planner, inventory, site(changed={2}))
+    planner.rollback()
+    planner.store.unpin = lambda: None
+    refresh(planner, inventory, site(changed={3}), force=True)
+    given, third = [os.dup(fd) for fd in planner.served.fds()], digest(planner)
+    next_one = Planner(config(inventory, tmp_path), LINKS, control.send)
+    assert next_one.pinned_s and next_one.take_over(given)
+    finish_rollback(next_one)
+    assert digest(next_one) == third
     end(next_one)
 
 

@@ -183,6 +183,23 @@ def test_a_pin_is_there_until_it_is_taken_away(store: TableStore, fds: list[int]
     assert store.pinned_s() == 0.0 and names(store.state_dir) == ["table.base"]
 
 
+def test_a_pin_says_what_was_left_where_the_disk_has_room(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.left() == ""
+    store.pin(5.0, "ab" * 32)
+    assert store.left() == "ab" * 32
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        assert store.pin(6.0, "cd" * 32) == "", "an empty file needs no room"
+    assert (store.left(), store.pinned_s()) == ("", 6.0)
+    store.unpin()
+    store.pin_path.mkdir()
+    assert store.left() == "" and store.pin(7.0).startswith("cannot write")
+
+
 def test_a_pin_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     store = TableStore(tmp_path / "nowhere")
     assert store.pin(1.0) == f"cannot write {tmp_path}/nowhere/pinned: No such file or directory"

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,6 +98,30 @@ def test_all_is_as_it_was(folder: Path) -> None:
             os.pwrite(found.base, b"x", 0)
     finally:
         close_all([found.base])
+
+
+ASK = """
+import logging, sys
+from fastpath.protocol import Settings, memfd
+from fastpath.supervisor.last_table import last_table
+logging.basicConfig(level=logging.INFO)
+with memfd("test-config", sys.argv[2].encode()) as fd:
+    said = Settings(config_path="c", workers=1, port=67, state_dir=sys.argv[1], console_path="s")
+    print(last_table(said, fd))
+"""
+
+
+def test_what_lies_on_a_read_only_disk_may_be_older_than_what_was_served(folder: Path) -> None:
+    """A disk that turned read-only keeps a proof that nobody can withdraw."""
+    mounts = 'mount --bind "$0" "$0" && mount -o "remount,$1,bind" "$0" && exec "$2" -P -c "$3" "$0" "$4"'
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    said = {}
+    for how in ("rw", "ro"):
+        argv = ["unshare", "-rm", "sh", "-c", mounts, str(folder), how, sys.executable, ASK, CONFIG.decode()]
+        said[how] = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert said["rw"].stdout.startswith("LastTable("), said["rw"]
+    assert said["ro"].stdout == "None\n" and "cannot be written" in said["ro"].stderr
 
 
 def flip(path: Path, at: int) -> None:
