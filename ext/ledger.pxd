@@ -68,7 +68,7 @@ cdef struct Entry:                # 64 bytes, one cache line.  Times are seconds
     uint8_t client_class           # ClientClass of its firmware
     uint8_t message_type
     uint8_t short_boots            # one after the other that ended earlier than `reached`
-    uint32_t again_s               # when it began anew in the phase in which it stood, 0: not in this phase
+    uint32_t again_s               # when it last began anew, or went on, where it had its address before; 0: in this phase not
     uint32_t trouble_s             # when the trouble of its last requests began, where that is_trouble()
 
 
@@ -142,7 +142,7 @@ cdef inline void learn_end(Entry *entry, uint32_t now_s) noexcept nogil:
     A system is.  Who began anew within BOOT_ENDS_S of an early phase was reset there, by a person or a watchdog, and says
     nothing; who stood there longer either boots from its disk, or hung: the first time, and at the third boot in a row
     that ends earlier than those before, it is believed."""
-    cdef uint8_t last = entry.stage
+    cdef uint8_t last = entry.stage if entry.again_s == 0 else entry.stage & ~STEP_MASK | STEP_ANSWERED
     if last >> PHASE_SHIFT < PHASE_SYSTEM and (last & STEP_MASK == STEP_ASKED or now_s - entry.stage_s < BOOT_ENDS_S):
         return
     if last >> PHASE_SHIFT < entry.reached >> PHASE_SHIFT:
@@ -172,13 +172,17 @@ cdef inline void go_further(Entry *entry, uint8_t stage, uint32_t now_s) noexcep
             took[0] = <uint16_t>max(<uint32_t>1, spent_s)
         entry.again_s = 0
     entry.stage = stage
-    entry.stage_s = now_s
+    if entry.again_s == 0:
+        entry.stage_s = now_s
+    else:
+        entry.again_s = now_s
 
 
 cdef inline void advance(Entry *entry, uint8_t stage, uint32_t now_s, const Request *request) noexcept nogil:
     """Another stage than the one in the entry.  A boot begins with an earlier phase than before, or with a DISCOVER of a
-    system that had its answer; whoever asks anew in the phase in which he stands is where he was: his offer or his boot
-    file did not arrive, or one iPXE loaded another.  After BOOT_ENDS_S it is another boot all the same."""
+    system that had its answer; whoever asks anew in the phase in which he stands is in it since he came there: his
+    offer or his boot file did not arrive, or one iPXE loaded another; but he has to take his address again.  After
+    BOOT_ENDS_S it is another boot all the same."""
     cdef uint32_t xid_be = request.bootp.xid_be
     cdef uint8_t phase = entry.stage >> PHASE_SHIFT
     if stage > entry.stage:
@@ -187,14 +191,14 @@ cdef inline void advance(Entry *entry, uint8_t stage, uint32_t now_s, const Requ
         else:
             go_further(entry, stage, now_s)
     elif (xid_be == entry.xid_be   # later: there are ROMs that have one xid for ever, and give it to the iPXE that they load
-          and now_s - entry.stage_s < <uint32_t>(REPEAT_S if stage >> PHASE_SHIFT == phase else DELAYED_S)):
+          and now_s - max(entry.stage_s, entry.again_s) < <uint32_t>(REPEAT_S if stage >> PHASE_SHIFT == phase else DELAYED_S)):
         return
     elif (stage >> PHASE_SHIFT == phase
           and (entry.stage & STEP_MASK != STEP_ANSWERED or request.message_type != DHCPDISCOVER)):
         return
     elif stage >> PHASE_SHIFT == phase and phase < PHASE_SYSTEM and now_s - entry.stage_s < BOOT_ENDS_S:
+        entry.stage = stage
         entry.again_s = now_s
-        return
     else:
         begin_boot(entry, stage, now_s)
     entry.xid_be = xid_be

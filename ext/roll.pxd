@@ -111,11 +111,19 @@ cdef inline bint is_end_unknown(const Entry *entry, uint8_t phase, uint8_t end) 
     return end == 0 and entry.reached >> PHASE_SHIFT <= phase and entry.reached & STEP_MASK == STEP_ASKED
 
 
+cdef inline uint8_t stage_at(const Entry *entry, uint32_t now_s, uint32_t resumed_s) noexcept nogil:
+    """Who asks anew where he had his address is where he was, unless he does not take it again within his patience."""
+    cdef uint32_t again_s = max(entry.again_s, resumed_s)
+    if entry.again_s == 0 or entry.stage & STEP_MASK == STEP_ANSWERED or (now_s > again_s and now_s - again_s > PATIENCE_S):
+        return entry.stage
+    return <uint8_t>(entry.stage & ~STEP_MASK | STEP_ANSWERED)
+
+
 cdef inline Progress progress_of(const Lease *lease, const Entry *entry, uint32_t now_s, uint32_t resumed_s,
                                  uint8_t end, const Habit *habit) noexcept nogil:
     """resumed_s: nobody is late by the time before; end: the Phase in which the machine's boots end, 0 where nobody says;
     habit: what its company does, or NULL."""
-    cdef uint8_t stage = entry.stage
+    cdef uint8_t stage = stage_at(entry, now_s, resumed_s)
     cdef uint8_t phase = stage >> PHASE_SHIFT
     cdef bint is_told = stage & STEP_MASK == STEP_ANSWERED, is_in_trouble = is_trouble(entry.verdict)
     cdef uint32_t stage_s = max(entry.stage_s, resumed_s)

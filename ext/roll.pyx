@@ -9,8 +9,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 
 from ext.leases cimport *
-from ext.ledger cimport (LEDGER_PLACES, PHASE_NONE, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM, STEP_MASK, Entry, LedgerHead,
-                         ledger_key)
+from ext.ledger cimport (LEDGER_PLACES, PHASE_NONE, PHASE_ROM, PHASE_SHIFT, PHASE_SYSTEM, STEP_ANSWERED, STEP_MASK, Entry,
+                         LedgerHead, ledger_key)
 from ext.table cimport Pair
 from ext.verdict cimport GO_ON
 from ext.wire cimport swap32
@@ -35,15 +35,19 @@ def stage_name(stage: int) -> str:
     return f"{PHASES[phase]}-{STEPS[step]}" if 0 < phase < len(PHASES) and step < len(STEPS) else ""
 
 
-cdef dict entry_of(const Rows *rows, const Lease *lease, int64_t behind_s):
-    """behind_s: Ledger.behind_s()."""
+cdef dict entry_of(const Rows *rows, const Lease *lease, int64_t now_s, int64_t behind_s):
+    """now_s: of the ledger; behind_s: Ledger.behind_s()."""
     cdef const Entry *entry = rows.entries + number_of(lease)
+    cdef uint8_t stage
+    cdef uint32_t stage_s
     if entry.key != ledger_key(lease):
         return {"stage": "", "first_s": None, "last_s": None, "stage_s": None, "boot_s": None, "requests": 0,
                 "silent": 0, "boots": 0, "verdict": None, "class": None, "relay": None, "reached": "", "took_s": []}
+    stage = stage_at(entry, <uint32_t>now_s, <uint32_t>rows.head.resumed_s)
+    stage_s = entry.stage_s if stage & STEP_MASK == STEP_ANSWERED else max(entry.stage_s, entry.again_s)
     return {
-        "stage": stage_name(entry.stage), "first_s": entry.first_s + behind_s, "last_s": entry.last_s + behind_s,
-        "stage_s": entry.stage_s + behind_s, "boot_s": entry.boot_s + behind_s, "requests": entry.requests,
+        "stage": stage_name(stage), "first_s": entry.first_s + behind_s, "last_s": entry.last_s + behind_s,
+        "stage_s": stage_s + behind_s, "boot_s": entry.boot_s + behind_s, "requests": entry.requests,
         "silent": entry.silent, "boots": entry.boots,
         "verdict": VERDICTS[entry.verdict] if entry.verdict < len(VERDICTS) else f"{entry.verdict}",
         "class": CLASSES.get(entry.client_class, f"{entry.client_class}"), "relay": swap32(entry.giaddr_be) or None,
@@ -239,5 +243,5 @@ cdef class Roll:
             "port": lease.template_index if state_of(lease) == OTHER_PORT else None,
             "progress": PROGRESS[progress_at(rows, lease, rows.entries + number, now_s, group)],
             "group": group, "in_doubt": bool(is_in_doubt(rows, number)), **judged_by(rows, lease, group),
-            **entry_of(rows, lease, self.ledger.behind_s()),
+            **entry_of(rows, lease, now_s, self.ledger.behind_s()),
         }

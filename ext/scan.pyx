@@ -16,7 +16,7 @@ import os
 from ext.leases cimport ROLE_HOST, Lease, is_answered, state_of
 from ext.ledger cimport LEDGER_PLACES, PHASE_NONE, PHASE_SHIFT, PHASE_SYSTEM, Entry
 from ext.roll cimport (NEVER, NO_STAGE, PROGRESS_COUNT, STAGE_COUNT, STATE_COUNT, STUCK, Habit, Progress, Roll, Rows, after,
-                       group_at, places_of, progress_at, row_at, stage_place)
+                       group_at, places_of, progress_at, row_at, stage_at, stage_place)
 from ext.wire cimport load32, swap32
 
 from ext.roll import PROGRESS, STAGES
@@ -220,7 +220,7 @@ cdef class Scan:
             self.follow(at, number, progress, entry)
         if progress == NEVER:
             return
-        stage = self.place_of_stage[entry.stage]
+        stage = self.stage_of(entry)
         if stage != NO_STAGE:
             counts.stages[stage] += 1
         relay = self.relay_of(entry.giaddr_be)
@@ -229,6 +229,9 @@ cdef class Scan:
             relay.counts.stages[stage] += 1
         if self.learns and lease.role == ROLE_HOST and is_answered(lease.state):
             self.join(self.company_of_group[group], entry)
+
+    cdef inline uint8_t stage_of(self, const Entry *entry) noexcept nogil:
+        return self.place_of_stage[stage_at(entry, <uint32_t>self.now_s, <uint32_t>self.rows.head.resumed_s)]
 
     cdef RelayCounts *relay_of(self, uint32_t giaddr_be) noexcept nogil:
         cdef RelayCounts *found = self.relay
@@ -272,7 +275,7 @@ cdef class Scan:
             if progress != NEVER:  # or the number is another row's by now
                 self.find(1, at)
         if progress != NEVER and self.since_s <= <int64_t>entry.stage_s and <int64_t>entry.stage_s < self.now_s:
-            stage = self.place_of_stage[entry.stage]
+            stage = self.stage_of(entry)
             if stage != NO_STAGE:
                 self.reached[stage] += 1
                 self.find(2, at)

@@ -287,6 +287,41 @@ def test_a_rom_that_asks_again_since_its_boot_file_does_not_load_is_not_done(led
     assert known.row()["took_s"][0] <= 60, "from the last time that it asked"
 
 
+def test_a_machine_of_one_phase_that_boots_again_and_does_not_take_its_address_is_stuck(ledger: Ledger) -> None:
+    """A virtual machine whose ROM is iPXE says LOADER from its first word on: no earlier phase tells that it boots."""
+    pair = paired(ONE)
+    machine = Machine(ledger, pair)
+    roll = Roll(pair, ledger, struct.pack("<2I", 0, 1), b"\0\2")
+
+    def told(*later_s: int) -> list[tuple[str, str]]:
+        rows = [roll.row(0, machine.now_s + each) for each in later_s]
+        return [(row["stage"], row["progress"]) for row in rows]
+
+    machine.boot(LOADER)
+    assert told(0) == [("loader-answered", "done")]
+    machine.say(LOADER, Verdict.OFFERED, 70)
+    began_s = machine.now_s
+    machine.say(LOADER, Verdict.OFFERED, 40)
+    assert told(0, 20, 21) == [("loader-answered", "done")] * 2 + [("loader-offered", "stuck")], "since the first"
+    assert roll.row(0, machine.now_s + 21)["stage_s"] == began_s + ledger.behind_s()
+    machine.say(LOADER, Verdict.ACKED, 30, REQUEST, again=True)
+    machine.say(LOADER, Verdict.OFFERED, 5, again=True)
+    assert told(0, 61) == [("loader-answered", "done")] * 2, "a copy of its DISCOVER that came late"
+
+
+def test_a_rom_that_asks_again_and_again_is_stuck_at_each_moment(ledger: Ledger) -> None:
+    machine = Machine(ledger, paired(ONE))
+    for client in (ROM, LOADER, SYSTEM):
+        machine.boot(client, 20)
+    machine.boot(ROM, 600)
+    for _ in range(50):
+        machine.say(ROM, Verdict.OFFERED, 3)
+        between = machine.row()
+        machine.say(ROM, Verdict.ACKED, 1, REQUEST, again=True)
+        assert (between["stage"], between["progress"]) == ("rom-answered", machine.row()["progress"])
+    assert machine.row()["progress"] == "stuck"
+
+
 def test_who_is_reset_again_and_again_on_its_way_is_not_done(ledger: Ledger) -> None:
     machine = Machine(ledger, paired(ONE))
     for client in (ROM, LOADER, SYSTEM):

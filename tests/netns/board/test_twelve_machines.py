@@ -112,7 +112,7 @@ def test_two_of_twelve_hang(twelve: Twelve) -> None:
         f"its ROM has its address, and what it boots has not asked yet; the boots before took {took_s} s"
     )
     well = {name: host for name, host in twelve.hosts().items() if name not in stuck}
-    assert {(host["stage"], host["progress"], host["boots"]) for host in well.values()} == {
-        ("loader-answered", "done", 2)
-    }
+    assert {(host["stage"], host["progress"]) for host in well.values()} == {("loader-answered", "done")}
+    # A ROM that is iPXE says so from its first word on: whether it boots again or loaded another iPXE, nobody can tell.
+    assert {well[known.name]["boots"] for known in BY_UEFI} == {2}
     assert len(well) == 10 and twelve.hosts("--never-seen") == {}
