@@ -27,6 +27,11 @@ def state_name(number):
     return ClientState(number).name.replace("_", "-") if number != ClientState.NO_STATE else None
 
 
+cdef enum:
+    NEAR = 3                       # events that come so many later are looked at ahead
+    FAR = 6
+
+
 cdef size_t offsetof_heartbeat() noexcept:
     cdef Page *page = <Page *><size_t>APART      # anywhere but at 0, where no member may be taken
     return <size_t>&page.heartbeat_ns - <size_t>APART
@@ -238,14 +243,26 @@ cdef class WorkerPage:
 
         sighted: hears what answered machines say; "news" of an ACKED event is its answer.  Without `everything`, those
         without news that are no boot loop are not given."""
+        cdef Event *events = self.page.events
         cdef Event *event
+        cdef uint64_t tail = self.page.events_tail, head = tail
         taken = []
-        while len(taken) < most and has_events(self.page):
-            event = &self.page.events[self.page.events_tail & (EVENTS - 1)]
-            news = sighted.take(event) if sighted is not None and event.verdict == ACKED else None
+        while len(taken) < most:
+            if tail == head:
+                if not has_events(self.page):
+                    break
+                head = load_acquire(&self.page.events_head)
+            event, news = &events[tail & (EVENTS - 1)], None
+            if sighted is not None:
+                if head - tail > FAR:
+                    sighted.foresee_heads(&events[(tail + FAR) & (EVENTS - 1)])
+                if head - tail > NEAR:
+                    sighted.foresee_said(&events[(tail + NEAR) & (EVENTS - 1)])
+                news = sighted.take(event) if event.verdict == ACKED else None
             if everything or event.verdict != ACKED or news is not None or event.repeats:
                 taken.append(event_words(event, news))
-            store_release(&self.page.events_tail, self.page.events_tail + 1)
+            tail += 1
+            store_release(&self.page.events_tail, tail)
         return taken
 
     @property

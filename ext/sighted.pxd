@@ -40,6 +40,8 @@ cdef class Sighted:
     cdef uint32_t count, room, most, newest, oldest
     cdef readonly uint32_t machines
     cdef object take(self, const Event *event)
+    cdef void foresee_heads(self, const Event *event) noexcept nogil
+    cdef void foresee_said(self, const Event *event) noexcept nogil
     cdef object renamed(self, uint32_t at, const Event *event)
     cdef object left_to_others(self, bytes identity)
     cdef bint is_shared(self, uint64_t mac, uint32_t address_be, int64_t *used_ns) noexcept
@@ -49,7 +51,7 @@ cdef class Sighted:
     cdef void unlink(self, int chain, uint32_t at) noexcept
     cdef void seen_now(self, uint32_t at) noexcept
     cdef void forget_age(self, uint32_t at) noexcept
-    cdef uint32_t *head(self, int chain, uint64_t value) noexcept
+    cdef uint32_t *head(self, int chain, uint64_t value) noexcept nogil
     cdef uint32_t first_of(self, uint64_t mac) noexcept
     cdef uint32_t find(self, uint64_t mac, uint8_t client_class, uint8_t role) noexcept
     cdef uint32_t sayer(self, const uint8_t *identity, size_t length, uint64_t but) noexcept

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ext.classify cimport OS
 from ext.classify import ClientClass
-from ext.leases cimport ROLE_BMC, ROLE_HOST
+from ext.leases cimport ROLE_BMC, ROLE_HOST, prefetch
 from ext.page cimport Event
 from ext.wire cimport swap32
 
@@ -23,7 +23,7 @@ cdef uint64_t NOBODY = ~<uint64_t>0      # no MAC has 64 bits
 
 cdef enum:
     MOST = 400000                  # a hundred thousand machines with ROM, iPXE, system and BMC
-    ROOM = 1024                    # power of two; doubled when it is full
+    ROOM = 1024                    # power of two; four times that when it is full
     ETHERNET = 1                   # first byte of a client-id: a MAC follows
     DUID = 255                     # IAID and DUID follow (RFC 4361)
 
@@ -57,11 +57,21 @@ cdef inline uint32_t bucket_of(uint64_t value, uint32_t room) noexcept nogil:
 
 
 cdef inline uint64_t hash_of(const uint8_t *at, size_t length) noexcept nogil:
-    cdef uint64_t value = length
-    cdef size_t i
-    for i in range(length):
-        value = (value ^ at[i]) * <uint64_t>0x100000001B3
+    cdef uint64_t value = length, word
+    cdef size_t i = 0
+    while i < length:
+        word = 0
+        memcpy(&word, at + i, min(<size_t>8, length - i))
+        value = (value ^ word) * <uint64_t>0x9E3779B97F4A7C15
+        value ^= value >> 29
+        i += 8
     return value
+
+
+cdef inline uint8_t identity_place(const uint8_t *client_id, size_t length) noexcept nogil:
+    """Where in a client-id that begins which no other machine should have: in RFC 4361's form with the DUID, since the
+    IAID before it is the interface's."""
+    return 5 if client_id[0] == DUID and length > 8 else 0
 
 
 cdef inline const uint8_t *identity_of(const Said *said) noexcept nogil:
@@ -75,8 +85,7 @@ cdef inline bint says(const Said *said, const uint8_t *identity, size_t length) 
 cdef void find_identity(Said *said) noexcept nogil:
     """What of the client-id no other machine should have.
 
-    Of RFC 4361's form the DUID: the IAID before it is the interface's.  One of zeros or ones alone is a board without a
-    GUID, and one that may have been cut off is not compared."""
+    One of zeros or ones alone is a board without a GUID, and one that may have been cut off is not compared."""
     cdef const uint8_t *client_id = said.client_id
     cdef uint8_t length = said.client_id_bytes
     cdef int i
@@ -85,12 +94,18 @@ cdef void find_identity(Said *said) noexcept nogil:
         return
     if client_id[0] == ETHERNET and length == 7 and mac_of(client_id + 1) == said.mac:
         return
-    if client_id[0] == DUID and length > 8:
-        said.identity_at = 5
+    said.identity_at = identity_place(client_id, length)
     for i in range(said.identity_at + 2, length):
         if client_id[i] != client_id[said.identity_at + 1]:
             said.identity_bytes = length - said.identity_at
             return
+
+
+cdef inline uint32_t address_of(const Event *event) noexcept nogil:
+    """That a machine was ACKed with, in network order; 0 of a BMC."""
+    if event.role != ROLE_HOST:
+        return 0
+    return event.ciaddr_be if event.ciaddr_be else event.requested_be
 
 
 cdef inline uint64_t value_of(const Said *said, int chain) noexcept nogil:
@@ -138,14 +153,12 @@ cdef class Sighted:
     cdef object take(self, const Event *event):
         """As hear(); raises MemoryError for the very first machines only."""
         cdef uint64_t mac = mac_of(event.mac)
-        cdef uint32_t address_be = event.ciaddr_be if event.ciaddr_be else event.requested_be
+        cdef uint32_t address_be = address_of(event)
         cdef uint32_t at
         cdef int64_t used_ns = 0
         cdef bint shared
         cdef Said *said
         left, same = b"", b""
-        if event.role != ROLE_HOST:
-            address_be = 0
         shared = self.is_shared(mac, address_be, &used_ns)
         at = self.find(mac, event.client_class, event.role)
         if at == NONE:
@@ -171,6 +184,25 @@ cdef class Sighted:
         if said.identity_bytes and self.sayer(identity_of(said), said.identity_bytes, mac) != NONE:
             same = identity_bytes(said)
         return News(same, left, shared, used_ns) if same or left or shared else None
+
+    # Nearly all that take() costs in a storm is waiting for memory: who drains the ring tells what comes.
+
+    cdef void foresee_heads(self, const Event *event) noexcept nogil:
+        """A later event: the beginnings of its chains."""
+        cdef uint8_t identity_at = identity_place(event.client_id, event.client_id_bytes)
+        prefetch(self.head(BY_MAC, mac_of(event.mac)))
+        prefetch(self.head(BY_ADDRESS, address_of(event)))
+        prefetch(self.head(BY_IDENTITY, hash_of(event.client_id + identity_at, event.client_id_bytes - identity_at)))
+
+    cdef void foresee_said(self, const Event *event) noexcept nogil:
+        """One that comes soon, of which foresee_heads() was told: what stands first in its chains."""
+        cdef uint32_t by_mac = self.head(BY_MAC, mac_of(event.mac))[0]
+        cdef uint32_t by_address = self.head(BY_ADDRESS, address_of(event))[0]
+        prefetch(self.said + by_mac)
+        prefetch(<const uint8_t *>(self.said + by_mac) + 64)
+        if by_address != by_mac:
+            prefetch(self.said + by_address)
+            prefetch(<const uint8_t *>(self.said + by_address) + 64)
 
     cdef object renamed(self, uint32_t at, const Event *event):
         """The machine says another client-id than before; the identity that it leaves to others."""
@@ -218,8 +250,8 @@ cdef class Sighted:
         return at, self.left_to_others(former)
 
     cdef bint grow(self) noexcept:
-        """Twice the room; False where there is no memory for it: then the oldest make room from now on."""
-        cdef uint32_t room = 2 * self.room
+        """Four times the room, since all are linked anew; False where there is no memory for it: then the oldest make room from now on."""
+        cdef uint32_t room = 4 * self.room
         cdef uint32_t at
         cdef int chain
         cdef uint32_t *heads = <uint32_t *>calloc(CHAINS * room, sizeof(uint32_t))
@@ -235,7 +267,7 @@ cdef class Sighted:
                 self.link(chain, at)
         return True
 
-    cdef uint32_t *head(self, int chain, uint64_t value) noexcept:
+    cdef uint32_t *head(self, int chain, uint64_t value) noexcept nogil:
         return self.heads + <size_t>chain * self.room + bucket_of(value, self.room)
 
     cdef void link(self, int chain, uint32_t at) noexcept:

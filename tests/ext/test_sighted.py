@@ -13,7 +13,7 @@ from ext.sighted import CLIENT_ID_BYTES, News, Sighted
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.control.service.machines.test_identities import duid, mac, own, sighting
+from tests.ext.sightings import duid, mac, own, sighting
 
 CLIENT_IDS = [b"", own(1), own(2), duid(1), duid(2), duid(1, b"another-DUID"), b"\0golden", bytes(CLIENT_ID_BYTES)]
 
