@@ -5,9 +5,33 @@ from libc.stdint cimport uint32_t
 from ext.leases cimport *
 from ext.overload cimport patience_ns
 from ext.packet cimport Packet
+from ext.places cimport has, is_in_ranges
 from ext.request cimport Request
 from ext.verdict cimport *
-from ext.wire cimport is_broadcast_of, is_host_address
+from ext.wire cimport is_broadcast_of, is_host_address, same_network, swap32
+
+
+cdef inline bint is_ours_or_edge(const Site *site, uint32_t address_be) noexcept nogil:
+    """An address of this machine, or the first or the last of the network of one, which no host has."""
+    cdef uint32_t i
+    if site.places != NULL:
+        return (has(&site.places.own, swap32(address_be))
+                or ((swap32(address_be) + 1) & 3 <= 1 and has(&site.places.edges, swap32(address_be))))
+    for i in range(site.link_count):
+        if (site.links[i].address_be == address_be
+                or is_broadcast_of(address_be, site.links[i].address_be, site.links[i].prefix)):
+            return True
+    return False
+
+
+cdef inline bint is_allowed_relay(const Site *site, uint32_t address_be) noexcept nogil:
+    cdef uint32_t i
+    if site.places != NULL and site.relay_count != 0:
+        return is_in_ranges(&site.places.relays, swap32(address_be))
+    for i in range(site.relay_count):
+        if same_network(address_be, site.relays[i].address_be, site.relays[i].prefix):
+            return True
+    return site.relay_count == 0
 
 
 cdef inline Verdict check_place(const Site *site, const Packet *packet, const Request *request) noexcept nogil:
@@ -15,7 +39,11 @@ cdef inline Verdict check_place(const Site *site, const Packet *packet, const Re
     cdef uint32_t giaddr = request.bootp.giaddr_be
     cdef uint32_t i
     cdef bint served = (site.own.flags & FLAG_INTERFACES_LIMITED) == 0
-    for i in range(site.link_count):
+    if site.places != NULL:
+        served = served or has(&site.places.served, packet.ifindex)
+        if giaddr != 0 and is_ours_or_edge(site, giaddr):
+            return IGNORED_GIADDR
+    for i in range(site.link_count if site.places == NULL else 0):
         if site.links[i].ifindex == packet.ifindex and site.links[i].flags & LINK_SERVED:
             served = True
         if giaddr != 0 and (site.links[i].address_be == giaddr

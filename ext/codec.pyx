@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ext.answer cimport answer as c_answer
 from ext.classify cimport client_state, firmware_class
-from ext.judge cimport Decision, client_link, fits, is_unicast, link_is_known, shares_link
+from ext.judge cimport Decision, client_link, fits, is_unicast, link_is_known, local_of, shares_link
 from ext.leases cimport LINK_SERVED, ROLE_BMC, SERVED, TOMBSTONE, Lease, Link, Site, state_of
 from ext.sightings cimport ClientHistory, count_ack
 from ext.latency cimport BOUNDS, Histogram, Stamps, are_wanted, observe_halves, older_half
@@ -108,8 +108,12 @@ def answer(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t 
 
 def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t source=0, uint16_t source_port=68,
           uint32_t destination=0xffffffff, uint32_t local=0, bint truncated=False, int64_t age_s=0,
-          size_t capacity=1500, int64_t waited_ns=0, bint at_boot_port=False) -> Trace:
-    """As answer(), and what answer() saw on its way: a Trace."""
+          size_t capacity=1500, int64_t waited_ns=0, bint at_boot_port=False, bint framed=False,
+          bint gone_through=False) -> Trace:
+    """As answer(), and what answer() saw on its way: a Trace.
+
+    framed: it came as a frame, of which the kernel says no address of ours.  gone_through: links and relays one by one,
+    however many there are (ext/places.pxd)."""
     cdef uint8_t buffer[2048]
     cdef Packet packet
     cdef Request request
@@ -121,6 +125,8 @@ def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t s
     memset(&decision, 0, sizeof(decision))
     if table is not None:
         site = table.site
+    if gone_through:
+        site.places = NULL
     site.age_s = age_s
     packet.data = <const uint8_t *><const char *>datagram
     packet.length = len(datagram)
@@ -130,6 +136,8 @@ def trace(Pair table, bytes datagram not None, *, uint32_t ifindex=1, uint32_t s
     packet.ifindex = ifindex
     packet.source_be, packet.source_port_be = swap32(source), swap16(source_port)
     packet.destination_be, packet.local_be = swap32(destination), swap32(local)
+    if framed:
+        packet.local_be = local_of(&site, &packet)
     reply.data = buffer
     reply.capacity = min(capacity, sizeof(buffer))
     verdict = c_answer(&site, &packet, &request, &decision, &reply)

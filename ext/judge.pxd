@@ -5,15 +5,17 @@ table alone answers both, so a restarted or a second server says the same.
 """
 
 cimport cython
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from ext.admit cimport is_ours_or_edge
 from ext.classify cimport OS, REBINDING, RENEWING, ClientState, client_state, firmware_class
 from ext.leases cimport *
 from ext.packet cimport Packet
+from ext.places cimport first_between, has, has_pair, inside_of, is_in_prefix_of, on
 from ext.request cimport Request
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
-from ext.wire cimport is_broadcast_of, is_host_address, same_network
+from ext.wire cimport is_broadcast_of, is_host_address, same_network, swap32
 
 
 cdef struct Decision:
@@ -44,6 +46,8 @@ cdef inline uint32_t relay_server_id(const Request *request) noexcept nogil:
 cdef inline bint is_connected(const Site *site, uint32_t ifindex, uint32_t address_be) noexcept nogil:
     """True when the address lies in a prefix of the interface itself."""
     cdef uint32_t i
+    if site.places != NULL:
+        return is_in_prefix_of(site.places, ifindex, swap32(address_be))
     for i in range(site.link_count):
         if (site.links[i].ifindex == ifindex
                 and same_network(site.links[i].address_be, address_be, site.links[i].prefix)):
@@ -63,7 +67,12 @@ cdef inline bint is_local(const Site *site, const Packet *packet) noexcept nogil
 
 cdef inline const Link *link_in(const Site *site, uint32_t ifindex, uint32_t address_be, uint8_t prefix) noexcept nogil:
     """The interface's first address inside a network, NULL when it has none there."""
-    cdef uint32_t i
+    cdef uint32_t i, inside
+    cdef int64_t at
+    if site.places != NULL:
+        inside = inside_of(prefix)
+        at = first_between(site.places, ifindex, swap32(address_be) & ~inside, swap32(address_be) | inside)
+        return site.links + at if at >= 0 else NULL
     for i in range(site.link_count):
         if site.links[i].ifindex == ifindex and same_network(site.links[i].address_be, address_be, prefix):
             return site.links + i
@@ -72,6 +81,8 @@ cdef inline const Link *link_in(const Site *site, uint32_t ifindex, uint32_t add
 
 cdef inline const Link *primary_link(const Site *site, uint32_t ifindex) noexcept nogil:
     cdef uint32_t i
+    if site.places != NULL:
+        return link_in(site, ifindex, 0, 0)
     for i in range(site.link_count):
         if site.links[i].ifindex == ifindex:
             return site.links + i
@@ -86,7 +97,11 @@ cdef inline uint32_t local_of(const Site *site, const Packet *packet) noexcept n
     cdef uint32_t i
     if site.own == NULL:
         return 0
-    for i in range(site.link_count):
+    if site.places != NULL:
+        if has(&site.places.own, swap32(packet.destination_be)):
+            return packet.destination_be
+        broadcast |= has(&site.places.edges_on, on(packet.ifindex, swap32(packet.destination_be)))
+    for i in range(site.link_count if site.places == NULL else 0):
         if site.links[i].address_be == packet.destination_be:
             return packet.destination_be
         broadcast |= (site.links[i].ifindex == packet.ifindex
@@ -111,6 +126,8 @@ cdef inline bint link_is_known(const Site *site, const Packet *packet, const Req
         return in_networks(site, link)
     if not is_local(site, packet):
         return False
+    if site.places != NULL:
+        return has(&site.places.known, packet.ifindex)
     for i in range(site.link_count):
         if site.links[i].ifindex == packet.ifindex and in_networks(site, site.links[i].address_be):
             return True
@@ -129,6 +146,8 @@ cdef inline bint shares_link(const Site *site, const Packet *packet, const Reque
         return group_of(site, link, 32) == group
     if not is_local(site, packet):
         return False
+    if site.places != NULL:
+        return has_pair(&site.places.grouped, packet.ifindex, group)
     for i in range(site.link_count):
         if (site.links[i].ifindex == packet.ifindex
                 and group_of(site, site.links[i].address_be, 32) == group):
@@ -297,14 +316,7 @@ cdef inline Verdict judge_bootp(const Site *site, const Packet *packet, const Re
 
 cdef inline bint is_sender(const Site *site, const Packet *packet, uint32_t ciaddr_be) noexcept nogil:
     """True when ciaddr is where the datagram came from, and can be a client's: for clients whose address we do not know."""
-    cdef uint32_t i
-    if ciaddr_be != packet.source_be or not is_host_address(ciaddr_be):
-        return False
-    for i in range(site.link_count):
-        if (site.links[i].address_be == ciaddr_be
-                or is_broadcast_of(ciaddr_be, site.links[i].address_be, site.links[i].prefix)):
-            return False
-    return True
+    return ciaddr_be == packet.source_be and is_host_address(ciaddr_be) and not is_ours_or_edge(site, ciaddr_be)
 
 
 cdef inline Verdict judge_at_boot_port(const Site *site, const Packet *packet, const Request *request,

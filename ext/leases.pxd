@@ -16,7 +16,8 @@ from libc.string cimport memcmp, memcpy, memset
 cimport cython
 
 from ext.classify cimport ARCHITECTURE, CLASS_COUNT, HTTP_BOOT, HTTP_TYPES, OS, SITE_CLASS, is_one_of
-from ext.wire cimport load16, load32, same_network, swap16, swap32
+from ext.places cimport Places, has
+from ext.wire cimport load16, load32, swap16, swap32
 
 
 cdef extern from *:
@@ -280,6 +281,7 @@ cdef struct Site:                  # what answer() knows: the adopted pair and t
     const Shared *shared
     uint32_t shared_count
     int64_t age_s                  # since control last had the inventory's word
+    const Places *places           # links and relays to be searched; NULL: they are few, and gone through
     const void *ledger             # entries of the boot ledger (ext/ledger.pxd), to be fetched in time; NULL: there is none
 
 
@@ -418,18 +420,12 @@ cdef inline uint64_t group_of(const Site *site, uint32_t address_be, uint8_t pre
 
 cdef inline bint is_ours(const Site *site, uint32_t address_be) noexcept nogil:
     cdef uint32_t i
+    if site.places != NULL:
+        return has(&site.places.own, swap32(address_be))
     for i in range(site.link_count):
         if site.links[i].address_be == address_be:
             return True
     return False
-
-
-cdef inline bint is_allowed_relay(const Site *site, uint32_t address_be) noexcept nogil:
-    cdef uint32_t i
-    for i in range(site.relay_count):
-        if same_network(address_be, site.relays[i].address_be, site.relays[i].prefix):
-            return True
-    return site.relay_count == 0
 
 
 cdef inline uint64_t identity_of(const Table *table, const Lease *lease) noexcept nogil:

@@ -22,6 +22,8 @@ from ext.mapping cimport Mapping, is_that, map_generation, map_shared, unmap
 from ext.mapping import GenerationRejected
 from ext.net cimport *
 from ext.page cimport *
+from ext.places cimport Places
+from ext.placing cimport free_places, make_places
 from ext.wire cimport swap16
 from ext.xsk cimport POOLS_MAX, close_port, open_port
 
@@ -36,6 +38,7 @@ cdef class Pump:
     cdef Loop loop
     cdef bint running
     cdef Mapping base_map, delta_map
+    cdef Places *places            # of the pair
     cdef readonly str ledger_fault # why none is kept, "" where one is or none was given
 
     def __cinit__(self):
@@ -49,6 +52,7 @@ cdef class Pump:
         cdef int i
         unmap(&self.base_map)
         unmap(&self.delta_map)
+        free_places(self.places)
         for i in range(POOLS_MAX):
             close_port(&self.loop.ports[i])
         if self.loop.page != NULL:
@@ -111,6 +115,7 @@ cdef class Pump:
         another one is adopted: the inventory's word is about the one that was refused."""
         cdef Site site
         cdef Mapping base, delta, old_base, old_delta
+        cdef Places *old_places
         cdef bint keep = False
         cdef const char *fault
         cdef uint64_t news
@@ -137,8 +142,9 @@ cdef class Pump:
                 unmap(&base)
             unmap(&delta)
             raise
-        old_base, old_delta = self.base_map, self.delta_map
+        old_base, old_delta, old_places = self.base_map, self.delta_map, self.places
         self.base_map, self.delta_map = base, delta
+        site.places = self.places = make_places(&site)
         if self.running:
             with nogil:
                 exchange(&self.loop.offered, &site)
@@ -151,6 +157,7 @@ cdef class Pump:
         if not keep:
             unmap(&old_base)
         unmap(&old_delta)
+        free_places(old_places)
         return self.generation
 
     @property

@@ -5,6 +5,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ext.leases cimport ClassField, Header, Lease, Site, Table, identity_of
+from ext.places cimport Places
 
 
 cdef class Generation:
@@ -27,6 +28,7 @@ cdef class Generation:
 
 cdef class Pair:
     cdef Site site
+    cdef Places *places            # of the site, and ours to free
     cdef readonly Generation base
     cdef readonly Generation delta
 

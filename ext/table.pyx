@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ext.classify cimport CLASS_COUNT
 from ext.leases cimport *
 from ext.net cimport MAP_FAILED, MAP_SHARED, PROT_READ, is_sealed, mmap, munmap
+from ext.placing cimport free_places, make_places
 from ext.wire cimport swap32
 
 from ext.leases import LeaseState as states_of_rows
@@ -423,6 +424,10 @@ cdef class Pair:
         fault = join_site(&self.site)
         if fault != NULL:
             raise TableInvalid(f"generations {base.number} and {delta.number if delta else None}: {fault.decode()}")
+        self.places = self.site.places = make_places(&self.site)
+
+    def __dealloc__(self):
+        free_places(self.places)
 
     @property
     def top(self) -> Generation:

@@ -39,9 +39,9 @@ ONE_FILE = {  # library -> the file that knows it
 }  # fmt: skip
 # .pxd files in the order in which they may see each other.
 PXD_ORDER = [
-    "rfc2131", "wire", "verdict", "net", "mapping", "packet", "request", "classify", "parse", "overload", "leases",
-    "admit", "roles", "judge", "site_classes", "encode", "frames", "answer", "latency", "record", "page", "sighted",
-    "outbox", "xsk", "ledger", "sightings", "loop", "by_sockets", "by_xdp", "table", "rows", "roll",
+    "rfc2131", "wire", "verdict", "net", "mapping", "packet", "request", "classify", "parse", "overload", "places",
+    "leases", "placing", "admit", "roles", "judge", "site_classes", "encode", "frames", "answer", "latency", "record",
+    "page", "sighted", "outbox", "xsk", "ledger", "sightings", "loop", "by_sockets", "by_xdp", "table", "rows", "roll",
 ]  # fmt: skip
 # Who may ask what time it is: processes and what a terminal shows, the talk with clusto, a stopwatch, a file's date, a
 # certificate's.
