@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -200,13 +201,14 @@ class _Pools(PoolManager):
 
 
 class _Adapter(HTTPAdapter):
-    """requests' way to its connections: one, with that patience."""
+    """requests' way to its connections: one, with that patience.  tls: to which requests adds whom it trusts."""
 
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, patience: Patience, tls: ssl.SSLContext | None = None) -> None:
+        self.patience, self.tls = patience, tls
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **more: Any) -> None:
+        more["ssl_context"] = self.tls
         self.poolmanager = _Pools(self.patience, num_pools=connections, maxsize=maxsize, block=block, **more)
 
 
@@ -263,9 +265,11 @@ class Unpacking:
 
 
 class Answers:
-    """GETs over one connection that is kept.  For one thread."""
+    """GETs over one connection that is kept.  For one thread.
 
-    def __init__(self, url: str, token: str | None, heard: Heard) -> None:
+    ca: a file of the authorities whose word about a server counts; None: those of this machine and of certifi."""
+
+    def __init__(self, url: str, token: str | None, heard: Heard, ca: Path | None = None) -> None:
         self.url = url
         self.patience = Patience(heard)
         self.session = requests.Session()
@@ -274,7 +278,9 @@ class Answers:
         self.session.trust_env = False  # neither a proxy of the shell's nor a .netrc in place of our token
         self.session.headers["Accept-Encoding"] = "gzip, deflate"
         self.session.mount("http://", _Adapter(self.patience))
-        self.session.mount("https://", _Adapter(self.patience))
+        tls = ssl.create_default_context() if ca is None and url.startswith("https") else None
+        self.session.mount("https://", _Adapter(self.patience, tls))
+        self.session.verify = str(ca) if ca is not None else True
         if token:
             self.session.headers["Authorization"] = f"Bearer {token}"
 
@@ -372,6 +378,9 @@ def _reason(error: Exception) -> str:
         return f"cannot connect: no address is known for that name ({cause.strerror}); correct it, or the name server"
     if isinstance(cause, ConnectionRefusedError):
         return "cannot connect: refused, nothing listens on that port; is the inventory running, and is the port right?"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        step = "if its authority is your own, name that's certificate in dhcp.api_ca"
+        return f"cannot connect: its certificate is not believed ({cause.verify_message}); {step}"
     if isinstance(cause, ssl.SSLError):
         return f"cannot connect: no TLS ({cause.reason or cause}); is it https there, and its certificate good?"
     if isinstance(cause, OSError):

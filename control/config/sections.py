@@ -135,6 +135,12 @@ class Dhcp:
         "bearer token for `api_url`",
         secret=True,
     )
+    api_ca: Path | None = key_of(  # noqa: RUF009
+        None,
+        checks.nullable(checks.PATH),
+        "file of certificates (PEM) of the authorities that may have signed the inventory's; null: those of this "
+        "machine and of Python's `certifi`",
+    )
     boot_ports: tuple[int, ...] | Literal["all"] = key_of(
         (1,),
         checks.BOOT_PORTS,

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pwd
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -47,11 +48,12 @@ def look(config: Config, progress: Progress = lambda *_: None) -> list[Found]:
     """As far as this user may look."""
     found = user(config)
     owner = None if found else owner_of(config.dhcp.user)
-    found += interfaces(config) + rack_factory(config, owner) + fleet(config, owner)
+    found += interfaces(config) + authorities(config, owner) + rack_factory(config, owner) + fleet(config, owner)
     if config.dhcp.api_url.startswith(SCHEME):
         found += host_file(FileSource(config.dhcp.api_url, progress), owner)
     if is_hosts_url(config.dhcp.api_url):
-        found += in_the_clear(config) + hosts_of(HostsSource(config.dhcp.api_url, config.dhcp.api_token, progress))
+        source = HostsSource(config.dhcp.api_url, config.dhcp.api_token, progress, config.dhcp.api_ca)
+        found += in_the_clear(config) + hosts_of(source)
     return found
 
 
@@ -78,6 +80,21 @@ def interfaces(config: Config) -> list[Found]:
               False)
         for name in config.dhcp.interfaces if name not in there
     ]  # fmt: skip
+
+
+def authorities(config: Config, owner: pwd.struct_passwd | None) -> list[Found]:
+    path = config.dhcp.api_ca
+    if path is None:
+        return []
+    if reason := unreadable(path, owner):
+        return [Found("dhcp.api_ca", f"{path}: cannot be read ({reason})", True)]
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # SSLError is one
+        return [Found("dhcp.api_ca", f"{path}: found {error.strerror or error}, wanted certificates in PEM", True)]
+    if "https" not in urlsplit(config.dhcp.api_url).scheme:
+        return [Found("dhcp.api_ca", "nobody asks for it: dhcp.api_url is no https URL", False)]
+    return []
 
 
 def rack_factory(config: Config, owner: pwd.struct_passwd | None) -> list[Found]:

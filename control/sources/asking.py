@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -36,11 +37,17 @@ class Shown(NamedTuple):
 
 
 class Asker:
-    """One reader of one clusto-httpd.  progress(stage, done, total) is called from its threads."""
+    """One reader of one clusto-httpd.  progress(stage, done, total) is called from its threads.  ca: as of Answers."""
 
-    def __init__(self, api_url: str, token: str | None = None, progress: Progress = lambda *_: None) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        token: str | None = None,
+        progress: Progress = lambda *_: None,
+        ca: Path | None = None,
+    ) -> None:
         self.url = api_url.rstrip("/")
-        self.token = token
+        self.token, self.ca = token, ca
         self.progress = progress
         self.local = threading.local()
 
@@ -52,7 +59,7 @@ class Asker:
         self, path: str, bytes_max: int = LIST_BYTES_MAX, first_s: float = 0.0, /, **parameters: str
     ) -> bytearray:
         if not hasattr(self.local, "answers"):
-            self.local.answers = Answers(self.url, self.token, self.heard)
+            self.local.answers = Answers(self.url, self.token, self.heard, self.ca)
         content: bytearray = self.local.answers.get(path, parameters, bytes_max, first_s or FIRST_S)
         self.heard(len(content))
         return content

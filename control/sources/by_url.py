@@ -15,5 +15,5 @@ def open_source(dhcp: Dhcp, progress: Progress) -> Source:
     if dhcp.api_url.startswith(SCHEME):
         return FileSource(dhcp.api_url, progress)
     if is_hosts_url(dhcp.api_url):
-        return HostsSource(dhcp.api_url, dhcp.api_token, progress)
-    return Fetcher(dhcp.api_url, dhcp.api_token, progress)
+        return HostsSource(dhcp.api_url, dhcp.api_token, progress, dhcp.api_ca)
+    return Fetcher(dhcp.api_url, dhcp.api_token, progress, dhcp.api_ca)

@@ -5,6 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -41,11 +42,19 @@ class NotSent(ClustoError):
 class Api:
     """One clusto-httpd.  Safe to use from several threads: each has its own connection.
 
-    timeout: seconds for connecting, and until an answer begins; one that is under way has 1 s more for each 32 KiB."""
+    timeout: seconds for connecting, and until an answer begins; one that is under way has 1 s more for each 32 KiB.
+    ca: a file of the authorities whose word about a server counts; None: those of this machine and of certifi."""
 
-    def __init__(self, url: str, token: str | None = None, *, timeout: float | tuple[float, float] = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float | tuple[float, float] = TIMEOUT_S,
+        ca: Path | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
-        self._token = token
+        self._token, self._ca = token, ca
         self._connect_s, self._read_s = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         self._of_thread = threading.local()
         self.heard: Callable[[], None] = lambda: None  # called after each, in the thread that asked
@@ -57,7 +66,7 @@ class Api:
         answers: Answers | None = getattr(self._of_thread, "answers", None)
         if answers is None:
             # Nobody hears of bytes: who gives up a registrar that makes no progress goes by whole answers.
-            answers = self._of_thread.answers = Answers(self.url, self._token, lambda _bytes: None)
+            answers = self._of_thread.answers = Answers(self.url, self._token, lambda _bytes: None, self._ca)
             for adapter in answers.session.adapters.values():
                 assert isinstance(adapter, HTTPAdapter)
                 adapter.max_retries = Retry(

@@ -6,6 +6,7 @@ Where the original lacks something (CLUSTO-HTTPD 9) several requests do it, each
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 from control.clusto.client.api import TIMEOUT_S, Api, ClustoError, NoSuchObject, failure, quoted
@@ -26,10 +27,12 @@ UNSET: Final = _Unset()
 _default: Api | None = None
 
 
-def connect(url: str, token: str | None = None, *, timeout: float | tuple[float, float] = TIMEOUT_S) -> Api:
+def connect(
+    url: str, token: str | None = None, *, timeout: float | tuple[float, float] = TIMEOUT_S, ca: Path | None = None
+) -> Api:
     """Makes this clusto-httpd the one that everything below talks to; seconds for connecting and for an answer."""
     global _default
-    _default = Api(url, token, timeout=timeout)
+    _default = Api(url, token, timeout=timeout, ca=ca)
     return _default
 
 

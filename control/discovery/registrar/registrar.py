@@ -50,7 +50,7 @@ class Registrar:
         """lead: in a fleet, whether this machine may write."""
         self.channel = channel
         self.api_url = config.dhcp.api_url
-        api = connect(config.dhcp.api_url, config.dhcp.api_token)
+        api = connect(config.dhcp.api_url, config.dhcp.api_token, ca=config.dhcp.api_ca)
         api.heard = self.progress
         if lead is not None:
             api.permit, api.connect_retries = lead.permit, 0

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -45,11 +46,13 @@ class NotFromThere(Exception):
 class HostsSource:
     """progress(stage, done, total) is called from the threads that read.
 
-    url: as dhcp.api_url has it.  last: the last reading of everything."""
+    url: as dhcp.api_url has it.  ca: as of Answers.  last: the last reading of everything."""
 
-    def __init__(self, url: str, token: str | None = None, progress: Progress = lambda *_: None) -> None:
+    def __init__(
+        self, url: str, token: str | None = None, progress: Progress = lambda *_: None, ca: Path | None = None
+    ) -> None:
         self.url = plain_url(url)
-        self.token = token
+        self.token, self.ca = token, ca
         self.progress = progress
         self.title = urlsplit(self.url).netloc
         self.local = threading.local()
@@ -249,7 +252,8 @@ class HostsSource:
     def answers(self) -> Answers:
         """This thread's, with its connection if that was used just now."""
         if not hasattr(self.local, "answers"):
-            self.local.answers, self.local.used_s = Answers(self.url, self.token, self.heard), 0.0
+            self.local.answers = Answers(self.url, self.token, self.heard, self.ca)
+            self.local.used_s = 0.0
         answers: Answers = self.local.answers
         if time.monotonic() - self.local.used_s > KEPT_S:
             answers.session.close()

@@ -526,6 +526,7 @@ CHANGED: dict[str, Any] = {
     "dhcp.drop_strangers": True,
     "dhcp.bootp": True,
     "dhcp.api_token": "hush",
+    "dhcp.api_ca": Path("/etc/ca.pem"),
     "dhcp.boot_ports": "all",
     "dhcp.bmc_rules": (Rule("vendor_class", "bmc", b"x"),),
     "dhcp.classes": (SiteClass("onie", "os", (("vendor_class", ((b"onie", True),)),)),),
