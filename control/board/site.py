@@ -51,6 +51,7 @@ VIEWERS_MAX: Final = 256  # pages that are kept live
 OLDEST_S: Final = 3.0  # of what a page is loaded with
 RETRY_MS: Final = 2_000
 FILTERS: Final = ("progress", "state", "name", "pool", "rack", "relay", "address")
+NOTHING_TOLD: Final[dict[str, str]] = {}
 SHAPES: Final = {"number": figures.number, "duration": figures.duration}
 
 
@@ -114,6 +115,7 @@ class Site:
         self.viewers = 0
         self.not_shown: dict[str, str] = {}  # section -> why, as it was logged
         self.rendered: dict[str, tuple[int, dict[str, str]]] = {}
+        self.news_told: dict[str, tuple[dict[str, str], dict[str, str], bytes]] = {}
 
     def app(self, hosts: HostNames) -> Gate:
         routes = [
@@ -150,12 +152,25 @@ class Site:
             return self.page("board.html", sections=self.sections(by), by=by)
 
     def sections(self, by: str) -> dict[str, Markup]:
+        return {name: Markup(html) for name, html in self.made(by).items()}
+
+    def made(self, by: str) -> dict[str, str]:
         """Rendered once for all who look."""
         version, made = self.rendered.get(by, (-1, {}))
         if version != self.watcher.version:
             made = {name: self.section(name, by) for name in SECTIONS}
             self.rendered[by] = self.watcher.version, made
-        return {name: Markup(html) for name, html in made.items()}
+        return made
+
+    def news(self, by: str, told: dict[str, str], made: dict[str, str]) -> bytes:
+        """An event for a page that was told what made() gave before.  Written once for all that are told the same."""
+        before, now, event = self.news_told.get(by, (None, None, b""))
+        if before is not told or now is not made:
+            changed = {name: html for name, html in made.items() if told.get(name) != html}
+            said = json.dumps({"now_s": round(time.time(), 1), "sections": changed})
+            event = f"data: {said}\n\n".encode()
+            self.news_told[by] = told, made, event
+        return event
 
     def section(self, name: str, by: str) -> str:
         """One that cannot be made costs itself: a service of another build may say less, or say it otherwise."""
@@ -311,15 +326,14 @@ class Live:
 
     async def tell(self, by: str, send: Send) -> None:
         """For ever."""
-        told: dict[str, str] = {}
-        head = f"retry: {RETRY_MS}\n\n"
+        told = NOTHING_TOLD
+        head = f"retry: {RETRY_MS}\n\n".encode()
         async for _version in self.site.watcher.versions():
-            made = self.site.sections(by)
-            changed = {name: html for name, html in made.items() if told.get(name) != html}
-            told = dict(made)
-            said = json.dumps({"now_s": round(time.time(), 1), "sections": changed})
-            await send({"type": "http.response.body", "body": f"{head}data: {said}\n\n".encode(), "more_body": True})
-            head = ""
+            made = self.site.made(by)
+            event = self.site.news(by, told, made)
+            told = made
+            await send({"type": "http.response.body", "body": head + event, "more_body": True})
+            head = b""
 
 
 async def disconnected(receive: Receive) -> None:
