@@ -11,6 +11,8 @@ from urllib.parse import unquote
 
 from werkzeug.test import Client
 
+from tests.borrowed import beside
+
 Spoil = Callable[[str], bytes | None]
 
 
@@ -73,14 +75,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def spoiling(app: Any, spoil: Spoil = lambda _target: None) -> Iterator[Spoiling]:
-    with Spoiling(app, spoil) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with beside(Spoiling(app, spoil)) as server:
+        yield server
 
 
 def http(body: bytes | str, status: str = "200 OK", length: int | None = None, *headers: str) -> bytes:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.borrowed import loaded
 from tests.deploy.expressions import faults
 from tests.deploy.support import ROOT, promtool, read_scrape
 
 SCRIPT = ROOT / "deploy/grafana/make_dashboard.py"
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_dashboard", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made = load_script()
+made = loaded(SCRIPT)
 DASHBOARD: dict[str, Any] = made.dashboard()
 EXPRESSIONS = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
 

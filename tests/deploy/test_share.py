@@ -3,7 +3,6 @@ shells complete."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import click
 import pytest
@@ -20,21 +18,14 @@ from click.shell_completion import ShellComplete
 from control.cli.command_line import main
 from control.config import config
 from control.config.schema import document
+from tests.borrowed import loaded
 from tests.deploy.support import ROOT
 
 SCRIPT = ROOT / "deploy/share/make_share.py"
 SHELLS = {"bash": "-n", "zsh": "-n", "fish": "--no-execute"}  # option that only reads a script
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_share", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made = load_script()
+made = loaded(SCRIPT)
 
 
 @pytest.fixture(scope="module")

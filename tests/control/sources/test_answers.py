@@ -24,6 +24,7 @@ from control.sources import asking, fetch
 from control.sources.bulk import scan_members
 from control.sources.fetch import Fetcher
 from control.sources.model import InventoryMalformed, PartLost, parse_members
+from tests.borrowed import beside
 
 MEMORY_BYTES_MAX = 1_500 << 20
 CHILD = f"""
@@ -70,15 +71,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def saying(say: Callable[[str], Iterator[bytes]]) -> Iterator[str]:
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.say = say
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Server(("127.0.0.1", 0), Handler)
+    server.say = say
+    with beside(server):
+        yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
 def body(text: str) -> Iterator[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from control.clusto import answers
 from control.clusto.errors import InventoryDown
 from control.sources.fetch import Fetcher
+from tests.borrowed import beside
 from tests.control.clusto.support import new_store, running
 
 
@@ -68,12 +68,10 @@ class SpeaksFirst(socketserver.BaseRequestHandler):
 
 
 def test_no_tls() -> None:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), SpeaksFirst) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), SpeaksFirst)
+    server.daemon_threads = True
+    with beside(server):
         said = why(f"https://127.0.0.1:{server.server_address[1]}")
-        server.shutdown()
     assert said.startswith("cannot connect: no TLS (")
 
 

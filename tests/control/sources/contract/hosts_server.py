@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.borrowed import beside, loaded
 
 EXAMPLE_FILE = Path(__file__).resolve().parents[4] / "docs/contract/server.py"
 CLOSING = re.compile(rb"\A(HTTP/1.1 [^\n]+\n)")  # or the client would ask again where nobody listens
@@ -18,15 +18,7 @@ Row = dict[str, Any]
 Fault = bytes | Iterable[bytes] | None
 
 
-def load_example() -> Any:
-    spec = importlib.util.spec_from_file_location("example_server", EXAMPLE_FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-EXAMPLE = load_example()
+EXAMPLE: Any = loaded(EXAMPLE_FILE)
 
 
 class Rows(EXAMPLE.Rows):  # type: ignore[name-defined,misc]
@@ -100,15 +92,9 @@ class Handler(EXAMPLE.Handler):  # type: ignore[name-defined,misc]
 
 @contextmanager
 def serving(*rows: Row) -> Iterator[Server]:
-    with Server() as server:
+    with beside(Server()) as server:
         server.rows.put(*rows)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+        yield server
 
 
 def ok(*lines: Row | str, head: str = "") -> bytes:
