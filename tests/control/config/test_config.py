@@ -584,18 +584,3 @@ def test_the_trap_receiver_comes_and_goes_with_a_restart(old: Any, new: Any) -> 
 def test_traps_are_received_on_ipv4(address: str) -> None:
     with pytest.raises(ConfigFaults, match=r"snmp\.bind_address: found .*; wanted an IPv4 address of this"):
         parse({"snmp": {"bind_address": address}})
-
-
-def test_describe_has_one_row_for_each_key() -> None:
-    lines = config.describe().splitlines()
-    assert lines[0] == "| key | value | default | restart | meaning |"
-    assert [line.split("`")[1] for line in lines[2:]] == [f"{section}.{key.name}" for section, key in KEYS]
-    assert all(line.replace("\\|", "").count("|") == 6 for line in lines)
-    assert "| `dhcp.port` | a whole number 1..65535 | `67` | yes | UDP port to serve on |" in lines
-    assert "`<dhcp.state_dir>/control.sock`" in config.describe()
-
-
-def test_every_key_is_documented() -> None:
-    for section, key in KEYS:
-        about = key.metadata
-        assert about["doc"] and about["check"].wanted, f"{section}.{key.name}"
