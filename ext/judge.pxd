@@ -11,7 +11,7 @@ from ext.admit cimport is_ours_or_edge
 from ext.classify cimport OS, REBINDING, RENEWING, ClientState, client_state, firmware_class
 from ext.leases cimport *
 from ext.packet cimport Packet
-from ext.places cimport first_between, has, has_pair, inside_of, is_in_prefix_of, on
+from ext.places cimport FIRST_BETWEEN, HAS_GROUP, IS_EDGE_ON, IS_IN_PREFIX, IS_KNOWN, IS_OWN, inside_of, search
 from ext.request cimport Request
 from ext.rfc2131 cimport *
 from ext.verdict cimport *
@@ -46,8 +46,8 @@ cdef inline uint32_t relay_server_id(const Request *request) noexcept nogil:
 cdef inline bint is_connected(const Site *site, uint32_t ifindex, uint32_t address_be) noexcept nogil:
     """True when the address lies in a prefix of the interface itself."""
     cdef uint32_t i
-    if site.places != NULL:
-        return is_in_prefix_of(site.places, ifindex, swap32(address_be))
+    if cython.unlikely(site.places != NULL):
+        return search(site.places, IS_IN_PREFIX, ifindex, swap32(address_be), 0) != 0
     for i in range(site.link_count):
         if (site.links[i].ifindex == ifindex
                 and same_network(site.links[i].address_be, address_be, site.links[i].prefix)):
@@ -69,9 +69,9 @@ cdef inline const Link *link_in(const Site *site, uint32_t ifindex, uint32_t add
     """The interface's first address inside a network, NULL when it has none there."""
     cdef uint32_t i, inside
     cdef int64_t at
-    if site.places != NULL:
+    if cython.unlikely(site.places != NULL):
         inside = inside_of(prefix)
-        at = first_between(site.places, ifindex, swap32(address_be) & ~inside, swap32(address_be) | inside)
+        at = search(site.places, FIRST_BETWEEN, ifindex, swap32(address_be) & ~inside, swap32(address_be) | inside)
         return site.links + at if at >= 0 else NULL
     for i in range(site.link_count):
         if site.links[i].ifindex == ifindex and same_network(site.links[i].address_be, address_be, prefix):
@@ -81,7 +81,7 @@ cdef inline const Link *link_in(const Site *site, uint32_t ifindex, uint32_t add
 
 cdef inline const Link *primary_link(const Site *site, uint32_t ifindex) noexcept nogil:
     cdef uint32_t i
-    if site.places != NULL:
+    if cython.unlikely(site.places != NULL):
         return link_in(site, ifindex, 0, 0)
     for i in range(site.link_count):
         if site.links[i].ifindex == ifindex:
@@ -97,15 +97,16 @@ cdef inline uint32_t local_of(const Site *site, const Packet *packet) noexcept n
     cdef uint32_t i
     if site.own == NULL:
         return 0
-    if site.places != NULL:
-        if has(&site.places.own, swap32(packet.destination_be)):
+    if cython.unlikely(site.places != NULL):
+        if search(site.places, IS_OWN, 0, swap32(packet.destination_be), 0) != 0:
             return packet.destination_be
-        broadcast |= has(&site.places.edges_on, on(packet.ifindex, swap32(packet.destination_be)))
-    for i in range(site.link_count if site.places == NULL else 0):
-        if site.links[i].address_be == packet.destination_be:
-            return packet.destination_be
-        broadcast |= (site.links[i].ifindex == packet.ifindex
-                      and is_broadcast_of(packet.destination_be, site.links[i].address_be, site.links[i].prefix))
+        broadcast |= search(site.places, IS_EDGE_ON, packet.ifindex, swap32(packet.destination_be), 0) != 0
+    else:
+        for i in range(site.link_count):
+            if site.links[i].address_be == packet.destination_be:
+                return packet.destination_be
+            broadcast |= (site.links[i].ifindex == packet.ifindex
+                          and is_broadcast_of(packet.destination_be, site.links[i].address_be, site.links[i].prefix))
     primary = primary_link(site, packet.ifindex)
     return primary.address_be if broadcast and primary != NULL else 0
 
@@ -126,8 +127,8 @@ cdef inline bint link_is_known(const Site *site, const Packet *packet, const Req
         return in_networks(site, link)
     if not is_local(site, packet):
         return False
-    if site.places != NULL:
-        return has(&site.places.known, packet.ifindex)
+    if cython.unlikely(site.places != NULL):
+        return search(site.places, IS_KNOWN, packet.ifindex, 0, 0) != 0
     for i in range(site.link_count):
         if site.links[i].ifindex == packet.ifindex and in_networks(site, site.links[i].address_be):
             return True
@@ -146,8 +147,8 @@ cdef inline bint shares_link(const Site *site, const Packet *packet, const Reque
         return group_of(site, link, 32) == group
     if not is_local(site, packet):
         return False
-    if site.places != NULL:
-        return has_pair(&site.places.grouped, packet.ifindex, group)
+    if cython.unlikely(site.places != NULL):
+        return search(site.places, HAS_GROUP, packet.ifindex, group, 0) != 0
     for i in range(site.link_count):
         if (site.links[i].ifindex == packet.ifindex
                 and group_of(site, site.links[i].address_be, 32) == group):

@@ -16,7 +16,7 @@ from libc.string cimport memcmp, memcpy, memset
 cimport cython
 
 from ext.classify cimport ARCHITECTURE, CLASS_COUNT, HTTP_BOOT, HTTP_TYPES, OS, SITE_CLASS, is_one_of
-from ext.places cimport Places, has
+from ext.places cimport IS_OWN, Places, search
 from ext.wire cimport load16, load32, swap16, swap32
 
 
@@ -420,8 +420,8 @@ cdef inline uint64_t group_of(const Site *site, uint32_t address_be, uint8_t pre
 
 cdef inline bint is_ours(const Site *site, uint32_t address_be) noexcept nogil:
     cdef uint32_t i
-    if site.places != NULL:
-        return has(&site.places.own, swap32(address_be))
+    if cython.unlikely(site.places != NULL):
+        return search(site.places, IS_OWN, 0, swap32(address_be), 0) != 0
     for i in range(site.link_count):
         if site.links[i].address_be == address_be:
             return True
